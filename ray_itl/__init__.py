@@ -1,0 +1,1 @@
+"""ray_itl: exact information-based transductive learning over massive pools, on Ray."""

@@ -1,0 +1,32 @@
+"""Exceptions of ray_itl: a small tree whose messages name what is wrong and say what to do.
+
+Every exception is built from one message string, so it survives pickling between processes.
+"""
+
+
+class RayItlError(Exception):
+    """Base of every error that ray_itl raises on purpose."""
+
+
+class InputError(RayItlError, ValueError):
+    """Data a user handed over is unusable: names the file, row or column, and the remedy."""
+
+
+class ConfigError(RayItlError, ValueError):
+    """An option has a value that cannot work: names the option, its value, and what is allowed."""
+
+
+class RunDirectoryError(RayItlError):
+    """A run or state directory cannot be written, read, or does not belong to this run."""
+
+
+class NumericalError(RayItlError, ArithmeticError):
+    """Float64 arithmetic cannot carry out the request: names the quantity and the option to change."""
+
+
+class ShardError(RayItlError):
+    """A shard of the pool failed and could not be rebuilt: names the shard, cause and knob."""
+
+
+class StaleShardError(RayItlError):
+    """A shard lost its in-memory state (it was restarted): the pool must restore and resend."""
