@@ -1,0 +1,263 @@
+"""The charts of the report, as plotly figures.
+
+Figures carry no colours: each trace names its role in `meta`, and the page's script paints roles from the
+style sheet, so that one figure serves light and dark.
+"""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ray_itl.report.data import ReportData
+from ray_itl.report.optional import load
+from ray_itl.report.thinning import curve_points, early_points, even_points
+from ray_itl.report.words import amount, clip, duration, percent, plain
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+MAP_POOL_POINTS = 4000
+MAP_TARGET_POINTS = 2000
+MAP_PICK_POINTS = 3000
+_MARKED_POINTS = 60
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure with the words around it.
+
+    Attributes:
+        name: identifier in the page, of letters and dashes.
+        heading: what the chart shows.
+        caption: one sentence on how to read it.
+        description: what a reader who cannot see it should know.
+        figure: the plotly figure.
+        wide: whether it takes the full width of the page.
+        can_be_logarithmic: whether logarithmic axes are worth offering.
+    """
+
+    name: str
+    heading: str
+    caption: str
+    description: str
+    figure: "go.Figure"
+    wide: bool = False
+    can_be_logarithmic: bool = False
+
+
+def make_charts(data: ReportData) -> list[Chart]:
+    """The charts that `data` supports, in the order of the page.
+
+    Raises:
+        MissingReportDependencyError: plotly is not installed.
+    """
+    charts = [uncertainty_chart(data), gain_chart(data), map_chart(data), cumulative_chart(data)]
+    if data.stage_seconds:
+        charts.append(seconds_chart(data))
+    return charts
+
+
+def uncertainty_chart(data: ReportData) -> Chart:
+    """Share of the targets' prior variance left after each pick."""
+    left = np.asarray(data.remaining_uncertainty, dtype=np.float64)
+    figure = _curve(np.arange(len(left)), left, "uncertainty", "after %{x:,}: %{y:.4~%} left<extra></extra>")
+    figure.update_layout(xaxis_title="picks", yaxis={"tickformat": ".3~%", "rangemode": "tozero"})
+    floor = ""
+    if data.irreducible is not None:
+        figure.add_scatter(
+            # A logarithmic axis drops the point at 0 and draws the rest of the line.
+            x=[0, 1, data.num_picks],
+            y=[data.irreducible] * 3,
+            mode="lines",
+            line={"dash": "dash", "width": 1.5},
+            meta="floor",
+            hovertemplate="floor: %{y:.4~%}<extra></extra>",
+        )
+        floor = " The dashed line is what labelling the whole pool would still leave."
+    return Chart(
+        "uncertainty",
+        "What is still uncertain about the targets",
+        f"Share of the targets' prior variance left after each pick: lower is better.{floor}",
+        f"A curve from {percent(left[0])} before the first pick to {percent(left[-1])} after the last.",
+        figure,
+        can_be_logarithmic=_can_be_logarithmic(left),
+    )
+
+
+def gain_chart(data: ReportData) -> Chart:
+    """Gain of each pick given the picks before it."""
+    gains = np.asarray(data.gains, dtype=np.float64)
+    ranks = np.arange(1, len(gains) + 1)
+    figure = _curve(ranks, gains, "gain", "pick %{x:,}: %{y:.4~g}<extra></extra>")
+    figure.update_layout(xaxis_title="pick", yaxis={"title": data.gain_unit, "rangemode": "tozero"})
+    first, last = amount(gains[0], data.gain_unit), amount(gains[-1], data.gain_unit)
+    return Chart(
+        "gain",
+        "What each pick added",
+        "Gain of each pick given all picks before it: once it is flat near zero, more picks say little.",
+        f"The first pick adds {first}, the last {last}.",
+        figure,
+        can_be_logarithmic=_can_be_logarithmic(gains),
+    )
+
+
+def cumulative_chart(data: ReportData) -> Chart:
+    """Gain of the first k picks together."""
+    total = data.cumulative_gains
+    ranks = np.arange(len(total) + 1)
+    figure = _curve(
+        ranks, np.concatenate([[0.0], total]), "cumulative", "first %{x:,} picks: %{y:.4~g}<extra></extra>"
+    )
+    figure.update_layout(xaxis_title="picks", yaxis={"title": data.gain_unit, "rangemode": "tozero"})
+    return Chart(
+        "cumulative",
+        "What the picks add up to",
+        "Gain of the first picks together: a bend shows where a smaller budget would do.",
+        f"A curve from 0 to {amount(float(total[-1]), data.gain_unit)}.",
+        figure,
+    )
+
+
+def map_chart(data: ReportData) -> Chart:
+    """Pool sample, targets and picks on the plane of the two main axes."""
+    pool = np.asarray(data.map_pool)[even_points(len(data.map_pool), MAP_POOL_POINTS)]
+    targets = np.asarray(data.map_targets)[even_points(len(data.map_targets), MAP_TARGET_POINTS)]
+    # Early picks matter most: drawn last, they lie on top.
+    drawn = early_points(data.num_picks, MAP_PICK_POINTS)[::-1]
+    figure = _figure()
+    figure.add_scatter(**_points(pool), name="pool sample", meta="pool", hoverinfo="skip", marker={"size": 4})
+    figure.add_scatter(**_points(np.asarray(data.map_picks)[drawn]), **_pick_style(data, drawn))
+    figure.add_scatter(
+        **_points(targets),
+        name="targets",
+        meta="target",
+        marker={"size": 8, "symbol": "diamond", "line": {"width": 1}},
+        hovertemplate="target<extra></extra>",
+    )
+    axis = {"showticklabels": False, "zeroline": False, "showgrid": False}
+    figure.update_layout(
+        xaxis=axis,
+        yaxis=axis,
+        margin={"l": 8, "r": 8, "t": 32, "b": 8},
+        hovermode="closest",
+        showlegend=True,
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemsizing": "constant"},
+    )
+    all_drawn = len(drawn) == data.num_picks
+    some = "" if all_drawn else f" {len(drawn):,} of the {data.num_picks:,} picks are drawn."
+    return Chart(
+        "map",
+        "Where the picks lie",
+        "Rows that lie close are alike; the strongest colour is the first pick. "
+        f"The two axes show {percent(data.map_explained)} of the variation, so some distances mislead.{some}",
+        f"A scatter map of {len(pool):,} pool rows, {len(targets):,} targets and {len(drawn):,} picks.",
+        figure,
+        wide=True,
+    )
+
+
+def seconds_chart(data: ReportData) -> Chart:
+    """Seconds of each stage, as horizontal bars."""
+    names = [_label(name, 28) for name in data.stage_seconds]
+    seconds = list(data.stage_seconds.values())
+    figure = _figure()
+    figure.add_bar(
+        x=seconds,
+        # Bars sit at positions, not at their names: plotly would merge two stages whose names clip alike.
+        y=list(range(len(seconds))),
+        orientation="h",
+        meta="bar",
+        text=[duration(value) for value in seconds],
+        textposition="auto",
+        hovertemplate="%{text}<extra></extra>",
+    )
+    figure.update_layout(
+        xaxis={"title": "seconds", "rangemode": "tozero"},
+        yaxis={
+            "autorange": "reversed",
+            "tickmode": "array",
+            "tickvals": list(range(len(seconds))),
+            "ticktext": names,
+            "automargin": True,
+            "showgrid": False,
+            "zeroline": False,
+        },
+        bargap=0.35,
+    )
+    spoken = ", ".join(f"{plain(name)} {duration(value)}" for name, value in data.stage_seconds.items())
+    caption = "Seconds spent in each stage of the run."
+    return Chart("seconds", "Where the time went", caption, f"Bars: {clip(spoken, 400)}.", figure)
+
+
+def _figure() -> "go.Figure":
+    graph_objects = load("plotly.graph_objects")
+    return graph_objects.Figure(
+        layout={"template": "none", "showlegend": False, "margin": {"l": 56, "r": 16, "t": 28, "b": 48}}
+    )
+
+
+def _curve(x: np.ndarray, y: np.ndarray, role: str, hover: str) -> "go.Figure":
+    """A figure with one curve; few points are marked, so that a single one can be seen."""
+    kept = curve_points(y)
+    figure = _figure()
+    figure.add_scatter(
+        x=x[kept],
+        y=y[kept],
+        mode="lines+markers" if len(x) <= _MARKED_POINTS else "lines",
+        line={"width": 2},
+        meta=role,
+        hovertemplate=hover,
+    )
+    figure.update_layout(hovermode="x", xaxis={"zeroline": False})
+    if len(x) <= 10:
+        # Few picks: whole numbers on the axis, and room around a lone point.
+        figure.update_xaxes(dtick=1, range=[x[0] - 0.5, x[-1] + 0.5])
+    return figure
+
+
+def _can_be_logarithmic(values: np.ndarray) -> bool:
+    return len(values) > 10 and bool((values > 0).all())
+
+
+def _points(coordinates: np.ndarray) -> dict[str, object]:
+    return {"x": coordinates[:, 0], "y": coordinates[:, 1], "mode": "markers"}
+
+
+def _pick_style(data: ReportData, drawn: np.ndarray) -> dict[str, object]:
+    """Marker and hover text of the picks `drawn`; ranks shade from the first pick to the last."""
+    text = [
+        f"pick {k + 1:,}: {_label(data.ids[k], 60)}<br>gain {data.gains[k]:.4g} {data.gain_unit}"
+        f"<br>nearest target {_label(data.nearest_ids[k], 60)} (cosine {data.nearest_cosines[k]:.3f})"
+        for k in drawn
+    ]
+    last = max(data.num_picks, 2)
+    title = {"text": "pick", "side": "right"}
+    bar = {"title": title, "thickness": 10, "len": 0.8, "outlinewidth": 0, "tickformat": ",d"}
+    return {
+        "name": "picks",
+        "meta": "pick",
+        "text": text,
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": {
+            "size": 9 if data.num_picks <= 500 else 6,
+            "color": drawn + 1,
+            "cmin": 1,
+            "cmax": last,
+            "showscale": data.num_picks > 1,
+            "colorbar": bar,
+            "line": {"width": 0.5},
+        },
+    }
+
+
+def _label(value: object, most: int) -> str:
+    """Untrusted text for a chart: plotly reads markup in its labels, so it is escaped here as well."""
+    return html.escape(clip(plain(value), most), quote=False)
+
+
+def figure_texts(charts: Sequence[Chart]) -> dict[str, str]:
+    """JSON of each chart's figure, by the chart's name."""
+    return {chart.name: str(chart.figure.to_json(engine="json")) for chart in charts}

@@ -1,0 +1,129 @@
+"use strict";
+
+// Charts: figures arrive without colours and are painted from the style sheet, again whenever the theme changes.
+(() => {
+  const coarse = matchMedia("(pointer: coarse)");
+  const figures = new Map();
+  for (const element of document.querySelectorAll("script.figure")) {
+    figures.set(element.dataset.chart, JSON.parse(element.textContent));
+  }
+
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+  const lines = new Set(["uncertainty", "gain", "cumulative"]);
+
+  function paintTrace(trace) {
+    const role = trace.meta;
+    if (lines.has(role)) return { ...trace, line: { ...trace.line, color: color("accent") } };
+    if (role === "floor") return { ...trace, line: { ...trace.line, color: color("floor") } };
+    if (role === "bar") return { ...trace, marker: { color: color("accent") } };
+    const marker = { ...trace.marker, line: { ...trace.marker.line, color: color("card") } };
+    if (role === "pick") {
+      marker.colorscale = [[0, color("pick-first")], [1, color("pick-last")]];
+    } else {
+      marker.color = color(role);
+    }
+    return { ...trace, marker };
+  }
+
+  function paintLayout(layout) {
+    const axis = {
+      gridcolor: color("grid"), linecolor: color("line"), zerolinecolor: color("line"), title: { font: { size: 12 } },
+    };
+    const merged = (own) => ({ ...axis, ...own, title: { ...axis.title, ...own?.title } });
+    return {
+      ...layout,
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: color("soft") },
+      hoverlabel: { bgcolor: color("card"), bordercolor: color("line"), font: { color: color("ink") }, align: "left" },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: color("soft"), activecolor: color("accent") },
+      // On a touch screen a finger on a chart scrolls the page.
+      dragmode: coarse.matches ? false : "zoom",
+      xaxis: merged(layout.xaxis),
+      yaxis: merged(layout.yaxis),
+    };
+  }
+
+  function draw(name) {
+    const figure = figures.get(name);
+    const options = {
+      responsive: true,
+      displaylogo: false,
+      displayModeBar: coarse.matches ? false : "hover",
+      modeBarButtons: [["toImage", "resetScale2d"]],
+    };
+    Plotly.react(name, figure.data.map(paintTrace), paintLayout(figure.layout), options);
+  }
+
+  const drawAll = () => figures.forEach((_, name) => draw(name));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  drawAll();
+
+  for (const button of document.querySelectorAll("button.logarithmic")) {
+    button.addEventListener("click", () => {
+      const on = button.getAttribute("aria-pressed") !== "true";
+      button.setAttribute("aria-pressed", String(on));
+      const { layout } = figures.get(button.dataset.for);
+      for (const axis of ["xaxis", "yaxis"]) layout[axis] = { ...layout[axis], type: on ? "log" : "linear" };
+      draw(button.dataset.for);
+    });
+  }
+})();
+
+// The picks: every row is in the page, a few hundred are shown, and all are searched. Text goes in as text, never as markup.
+(() => {
+  const step = 200;
+  const { columns, note } = JSON.parse(document.getElementById("table").textContent);
+  const numPicks = (columns[0].index ?? columns[0].values).length;
+  const cell = (column, k) => (column.index ? column.values[column.index[k]] : column.values[k]);
+  const body = document.querySelector("#picks tbody");
+  const search = document.getElementById("search");
+  const shown = document.getElementById("shown");
+  const more = document.getElementById("more");
+  let haystacks = null;
+  let matches = [];
+  let count = 0;
+
+  function element(tag, text, attributes) {
+    const made = document.createElement(tag);
+    made.textContent = text;
+    for (const [key, value] of Object.entries(attributes)) if (value) made.setAttribute(key, value);
+    return made;
+  }
+
+  function addRows() {
+    const rows = document.createDocumentFragment();
+    for (const k of matches.slice(count, count + step)) {
+      const row = document.createElement("tr");
+      columns.forEach((column, position) => {
+        const look = { class: column.number && "number" };
+        row.append(position === 0 ? element("th", cell(column, k), { ...look, scope: "row" }) : element("td", cell(column, k), look));
+      });
+      rows.append(row);
+    }
+    body.append(rows);
+    count = Math.min(count + step, matches.length);
+    more.hidden = count >= matches.length;
+    const total = matches.length === numPicks ? `${numPicks.toLocaleString("en")}` : `${matches.length.toLocaleString("en")} found`;
+    shown.textContent = `${count.toLocaleString("en")} of ${total} shown`;
+  }
+
+  function find() {
+    const wanted = search.value.trim().toLowerCase();
+    if (wanted) haystacks ??= Array.from({ length: numPicks }, (_, k) => columns.map((column) => cell(column, k)).join("\n").toLowerCase());
+    matches = [];
+    for (let k = 0; k < numPicks; k += 1) if (!wanted || haystacks[k].includes(wanted)) matches.push(k);
+    count = 0;
+    body.replaceChildren();
+    addRows();
+  }
+
+  const head = document.createElement("tr");
+  for (const column of columns) head.append(element("th", column.name, { scope: "col", class: column.number && "number" }));
+  document.querySelector("#picks thead").append(head);
+  document.getElementById("note").textContent = note;
+  more.addEventListener("click", addRows);
+  search.addEventListener("input", find);
+  find();
+})();
