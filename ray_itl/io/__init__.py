@@ -1,1 +1,33 @@
+"""Files in and out: pools, targets, manifests and the ledger. Imports pyarrow, never Ray."""
 
+from ray_itl.io.atomic import write_atomic, write_json, write_parquet_table
+from ray_itl.io.ids import ids_from_arrow, ids_to_arrow
+from ray_itl.io.inspection import build_manifest, verify_unchanged
+from ray_itl.io.manifest import FileEntry, Manifest, Segment, ShardRange, describe_changes, plan_shards
+from ray_itl.io.memory import ArraySource, TableSource
+from ray_itl.io.parquet import ParquetSource
+from ray_itl.io.schema import IdKind
+from ray_itl.io.source import PoolInput, PoolSource, open_source
+
+__all__ = [
+    "ArraySource",
+    "FileEntry",
+    "IdKind",
+    "Manifest",
+    "ParquetSource",
+    "PoolInput",
+    "PoolSource",
+    "Segment",
+    "ShardRange",
+    "TableSource",
+    "build_manifest",
+    "describe_changes",
+    "ids_from_arrow",
+    "ids_to_arrow",
+    "open_source",
+    "plan_shards",
+    "verify_unchanged",
+    "write_atomic",
+    "write_json",
+    "write_parquet_table",
+]

@@ -1,0 +1,68 @@
+"""Files that appear whole or not at all, on a local or shared mount."""
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_itl.errors import RunDirectoryError
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write `content` to `path`, so that a crash leaves either the old file or the new one.
+
+    `content` is the bytes themselves or a function that writes them to an open binary file. They go to
+    a hidden temporary name in the same folder, which is fsynced, renamed over `path`, and made durable
+    by an fsync of the folder. If anything fails the temporary file is removed and `path` is untouched.
+
+    Raises RunDirectoryError when the folder is missing or cannot be written; an exception of a
+    `content` function that is not an OSError passes through.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    try:
+        with temporary.open("xb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+        _sync_folder(target.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise RunDirectoryError(
+                f"cannot write {target}: {error}; check that {target.parent} exists, is writable and has "
+                "free space"
+            ) from error
+        raise
+
+
+def write_json(path: str | os.PathLike[str], value: object) -> None:
+    """Write `value` as indented JSON, atomically. NaN and infinity raise ValueError: JSON has neither."""
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+    write_atomic(path, text.encode() + b"\n")
+
+
+def write_parquet_table(path: str | os.PathLike[str], table: pa.Table) -> None:
+    """Write `table` as one Parquet file, atomically."""
+    write_atomic(path, lambda file: pq.write_table(table, file))
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,182 @@
+"""Building a manifest from Parquet footers, and noticing that a pool is no longer what it was."""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from ray_itl.errors import InputError
+from ray_itl.io.locations import Listing, filesystem_of, list_files
+from ray_itl.io.manifest import FileEntry, Manifest, describe_file_changes
+from ray_itl.io.reading import open_parquet, stream_rows, unreadable
+from ray_itl.io.schema import IdKind, check_embedding_type, check_id_type, find_column, first_row_dim
+
+_MAX_THREADS = 16
+_NUM_SAMPLES = 8
+_SAMPLE_BYTES = 1 << 17
+_MAX_FOOTER_BYTES = 1 << 28
+_TAIL_BYTES = 8  # the length of the footer, then the magic number
+_MAGIC = b"PAR1"
+
+
+class _Footer(NamedTuple):
+    entry: FileEntry
+    id_kind: IdKind
+    dtype: str
+    dim: int | None
+
+
+class _Columns(NamedTuple):
+    id: str
+    embedding: str
+    extra: tuple[str, ...]
+
+
+def build_manifest(
+    sources: Sequence[str],
+    *,
+    id_column: str,
+    embedding_column: str,
+    columns: Sequence[str] = (),
+    filesystem: pafs.FileSystem | None = None,
+) -> Manifest:
+    """Read the footers of all files that `sources` mean (see `list_files`) and describe the pool.
+
+    Files are opened by a few threads; of each, the footer and at most 1 MiB of content are read. An
+    empty `id_column` makes a row's position its id. InputError names the first file, in path order,
+    that is unreadable, lacks a column (those in `columns` included) or differs in type or dimension
+    from the file before it, and says so if there are no files or no rows.
+    """
+    listing = list_files(sources, filesystem)
+    return _manifest_of(listing, _Columns(id_column, embedding_column, tuple(columns)))
+
+
+def verify_unchanged(manifest: Manifest, filesystem: pafs.FileSystem | None = None) -> None:
+    """InputError naming each file that changed, vanished or appeared since `manifest` was built.
+
+    Lists the sources again and reads what `build_manifest` reads. `filesystem` is needed if the
+    manifest was built with one. A file edited in place outside the sampled blocks, with equal size and
+    equal footer, is not noticed.
+    """
+    listing = list_files(manifest.sources, filesystem)
+    before = {file.path: file.fingerprint for file in manifest.files}
+    known = [path for path in listing.paths if path in before]
+    with ThreadPoolExecutor(_MAX_THREADS) as threads:
+        prints = list(threads.map(lambda path: _fingerprint(listing, path), known))
+    # What appeared is not read: that it is there is the thing to say.
+    now = dict.fromkeys(listing.paths, "") | dict(zip(known, prints, strict=True))
+    changes = describe_file_changes(before, now)
+    if changes:
+        raise InputError(
+            f"the pool under {manifest.root!r} is not the one this run began with ({changes}); restore the "
+            "files, or start a new run on the pool as it is"
+        )
+
+
+def open_filesystem(manifest: Manifest) -> pafs.FileSystem:
+    """Return the filesystem that the manifest's sources name; local unless they are URIs."""
+    return filesystem_of(manifest.sources[0])
+
+
+def fingerprint_file(filesystem: pafs.FileSystem, path: str) -> str:
+    """Return the SHA-256 of a Parquet file's size, footer and at most 1 MiB of spread blocks, as hex.
+
+    Raises pyarrow.ArrowInvalid if the file does not end in a Parquet footer, OSError if unreadable.
+    """
+    with filesystem.open_input_file(path) as file:
+        size = file.size()
+        digest = hashlib.sha256(size.to_bytes(8, "little"))
+        digest.update(_footer_bytes(file, size))
+        last = max(0, size - _SAMPLE_BYTES)
+        # Evenly spread from head to tail; a file under 1 MiB is covered whole.
+        for offset in sorted({index * last // (_NUM_SAMPLES - 1) for index in range(_NUM_SAMPLES)}):
+            digest.update(file.read_at(min(_SAMPLE_BYTES, size - offset), offset))
+    return digest.hexdigest()
+
+
+def _manifest_of(listing: Listing, columns: _Columns) -> Manifest:
+    with ThreadPoolExecutor(_MAX_THREADS) as threads:
+        footers = list(threads.map(lambda path: _read_footer(listing, path, columns), listing.paths))
+    first = footers[0]
+    for footer in footers:
+        for what in ("id_kind", "dtype"):
+            _check_same(what, first, footer)
+    if not any(footer.entry.num_rows for footer in footers):
+        raise InputError(f"the pool under {listing.root!r} has no rows; name files that hold some")
+    return Manifest(
+        root=listing.root,
+        sources=listing.sources,
+        files=tuple(footer.entry for footer in footers),
+        id_column=columns.id,
+        id_kind=first.id_kind,
+        embedding_column=columns.embedding,
+        dtype=first.dtype,
+        dim=_common_dim(listing, footers, columns.embedding),
+    )
+
+
+def _common_dim(listing: Listing, footers: list[_Footer], column: str) -> int:
+    fixed = [footer for footer in footers if footer.dim is not None]
+    for footer in fixed:
+        _check_same("dim", fixed[0], footer)
+    if fixed and fixed[0].dim is not None:
+        return fixed[0].dim
+    # No schema tells the dimension of lists of any length: the first row does, later rows are checked when read.
+    entry = next(footer.entry for footer in footers if footer.entry.num_rows)
+    group = next(index for index, num_rows in enumerate(entry.row_groups) if num_rows)
+    with open_parquet(listing.filesystem, f"{listing.root}/{entry.path}", entry.path) as file:
+        _, batch = next(stream_rows(file, [group], 0, 1, [column], _SAMPLE_BYTES << 5))
+    return first_row_dim(batch.column(0), column, entry.path)
+
+
+def _check_same(what: str, first: _Footer, other: _Footer) -> None:
+    expected, found = getattr(first, what), getattr(other, what)
+    if expected != found:
+        words = {"id_kind": "ids of type", "dtype": "embeddings of type", "dim": "embeddings of dimension"}
+        raise InputError(
+            f"file {other.entry.path!r} has {words[what]} {found} where file {first.entry.path!r} has {expected}; "
+            "a pool needs one kind throughout, so rewrite the files that differ or leave them out"
+        )
+
+
+def _read_footer(listing: Listing, path: str, columns: _Columns) -> _Footer:
+    fingerprint = _fingerprint(listing, path)
+    full = f"{listing.root}/{path}"
+    with open_parquet(listing.filesystem, full, path) as file:
+        metadata, schema = file.metadata, file.schema_arrow
+        row_groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
+        if min(row_groups, default=0) < 0 or sum(row_groups) != metadata.num_rows:
+            raise pa.ArrowInvalid("the footer's row counts contradict each other")
+    id_kind: IdKind = "int"
+    if columns.id:
+        field = find_column(schema, columns.id, "id_column", path)
+        id_kind = check_id_type(field.type, columns.id, path)
+    field = find_column(schema, columns.embedding, "embedding_column", path)
+    embedding = check_embedding_type(field.type, columns.embedding, path)
+    for column in columns.extra:
+        find_column(schema, column, "columns", path)
+    size = listing.filesystem.get_file_info(full).size
+    entry = FileEntry(path, metadata.num_rows, size, fingerprint, row_groups)
+    return _Footer(entry, id_kind, str(embedding.dtype), embedding.dim)
+
+
+def _fingerprint(listing: Listing, path: str) -> str:
+    try:
+        return fingerprint_file(listing.filesystem, f"{listing.root}/{path}")
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from error
+
+
+def _footer_bytes(file: pa.NativeFile, size: int) -> bytes:
+    tail = file.read_at(_TAIL_BYTES, size - _TAIL_BYTES) if size >= 2 * _TAIL_BYTES else b""
+    if tail[4:] != _MAGIC:
+        raise pa.ArrowInvalid(
+            "it does not end as a Parquet file does, so it is something else or was cut short"
+        )
+    length = int.from_bytes(tail[:4], "little")
+    if length > min(size - _TAIL_BYTES, _MAX_FOOTER_BYTES):
+        raise pa.ArrowInvalid(f"its footer claims {length} bytes in a file of {size}")
+    return file.read_at(length, size - _TAIL_BYTES - length)

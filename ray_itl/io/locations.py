@@ -1,0 +1,150 @@
+"""From paths, folders, globs and URIs to the Parquet files they mean, on any pyarrow filesystem."""
+
+import fnmatch
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from ray_itl.errors import InputError
+
+_PARQUET_SUFFIXES = (".parquet", ".pq")
+_GLOB = re.compile(r"[*?\[]")
+_URI_GLOB = re.compile(r"[*\[]")  # in a URI a question mark begins the query
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files of a pool: `root` joined with each of the sorted relative `paths`, on `filesystem`.
+
+    `sources` are the texts that were resolved, made absolute and without passwords, so that listing
+    them again later shows which files appeared or vanished.
+    """
+
+    filesystem: pafs.FileSystem
+    root: str
+    paths: tuple[str, ...]
+    sources: tuple[str, ...]
+
+
+def list_files(sources: Sequence[str], filesystem: pafs.FileSystem | None = None) -> Listing:
+    """Find the Parquet files that `sources` mean; a file named twice counts once.
+
+    A source is a file, a folder (searched recursively for *.parquet and *.pq, skipping names that begin
+    with "_" or "."), a glob ("**" crosses folders; a leading "_" or "." must be written out), or a URI
+    of one of these (s3://, gs://, hdfs://, file://). With `filesystem` given, sources are paths on it.
+    InputError: nothing matched, a source is missing or unreadable, or sources are on different
+    filesystems.
+    """
+    if not sources:
+        raise InputError("the list of paths is empty; name at least one Parquet file, folder or glob")
+    found: set[str] = set()
+    bases: list[str] = []
+    shared = filesystem
+    for source in sources:
+        own, path, pattern = _open_location(source, filesystem)
+        shared = shared or own
+        if not shared.equals(own):
+            raise InputError(f"{source!r} is on another filesystem than {sources[0]!r}; copy the pool to one")
+        base, paths = _expand(own, path, pattern, source)
+        bases.append(base)
+        found.update(paths)
+    assert shared is not None
+    root = posixpath.commonpath(bases)
+    relative = tuple(sorted(posixpath.relpath(path, root) for path in found))
+    return Listing(shared, root, relative, tuple(_without_password(source, filesystem) for source in sources))
+
+
+def filesystem_of(source: str) -> pafs.FileSystem:
+    """Return the filesystem that one of `Listing.sources` is on."""
+    return _open_location(source, None)[0]
+
+
+def _open_location(source: str, filesystem: pafs.FileSystem | None) -> tuple[pafs.FileSystem, str, str]:
+    """Split a source into its filesystem, a path without wildcards, and the glob below that path."""
+    if filesystem is not None or "://" not in source:
+        path = source if filesystem is not None else _absolute(source)
+        own = filesystem or pafs.LocalFileSystem()
+        if _file_type(own, path, source) != pafs.FileType.NotFound:
+            return own, path, ""  # a real name that happens to contain a bracket
+        return own, *_split_glob(path, _GLOB)
+    uri, question, query = source.partition("?")
+    base, pattern = _split_glob(uri, _URI_GLOB)
+    try:
+        own, path = pafs.FileSystem.from_uri(base + question + query)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"cannot open {source!r}: {error}; check the URI and its credentials") from error
+    return own, path, unquote(pattern)
+
+
+def _absolute(path: str) -> str:
+    return posixpath.normpath(Path(path).expanduser().absolute().as_posix())
+
+
+def _split_glob(path: str, wildcard: re.Pattern[str]) -> tuple[str, str]:
+    hit = wildcard.search(path)
+    if hit is None:
+        return path, ""
+    cut = path.rfind("/", 0, hit.start())
+    return path[: max(cut, 0)] or "/", path[cut + 1 :]
+
+
+def _file_type(filesystem: pafs.FileSystem, path: str, source: str) -> pafs.FileType:
+    try:
+        return filesystem.get_file_info(path).type
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"cannot read {source!r}: {error}; check the path and its permissions") from error
+
+
+def _expand(filesystem: pafs.FileSystem, path: str, pattern: str, source: str) -> tuple[str, list[str]]:
+    """Return the folder that relative names start from, and the full paths of the files."""
+    kind = _file_type(filesystem, path, source)
+    if kind == pafs.FileType.NotFound:
+        raise InputError(f"{source!r} does not exist: nothing at {path!r}; check the path")
+    if kind == pafs.FileType.File and not pattern:
+        return posixpath.dirname(path), [path]
+    try:
+        infos = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"cannot list {source!r}: {error}; check the path and its permissions") from error
+    prefix = path.rstrip("/") + "/"
+    names = [info.path.removeprefix(prefix) for info in infos if info.type == pafs.FileType.File]
+    if pattern:
+        wanted = pattern.split("/")
+        names = [name for name in names if _matches(name.split("/"), wanted)]
+    else:
+        names = [name for name in names if _is_pool_file(name)]
+    if not names:
+        remedy = "a glob matches files, not folders" if pattern else "it needs *.parquet or *.pq files"
+        raise InputError(f"no Parquet file matched {source!r}; {remedy}")
+    return path.rstrip("/") or "/", [prefix + name for name in names]
+
+
+def _is_pool_file(name: str) -> bool:
+    hidden = any(part.startswith(("_", ".")) for part in name.split("/"))
+    return not hidden and name.lower().endswith(_PARQUET_SUFFIXES)
+
+
+def _matches(parts: list[str], pattern: list[str]) -> bool:
+    """Match path segments against glob segments, "**" standing for any number of visible segments."""
+    if not pattern or not parts:
+        return not pattern and not parts
+    hidden = parts[0].startswith(("_", "."))
+    if pattern[0] == "**":
+        return _matches(parts, pattern[1:]) or (not hidden and _matches(parts[1:], pattern))
+    if hidden and not pattern[0].startswith(parts[0][0]):
+        return False
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+
+
+def _without_password(source: str, filesystem: pafs.FileSystem | None) -> str:
+    if "://" not in source:
+        return source if filesystem is not None else _absolute(source)
+    parts = urlsplit(source)
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=host)) if ":" in user else source

@@ -1,0 +1,162 @@
+"""Pools that are in memory already: numpy arrays, torch tensors and Arrow tables."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from ray_itl.errors import InputError
+from ray_itl.io.ids import STRING_ID, ids_from_arrow
+from ray_itl.io.manifest import check_range
+from ray_itl.io.positions import check_positions, embedding_matrix
+from ray_itl.io.schema import (
+    IdKind,
+    check_embedding_type,
+    check_finite,
+    check_id_type,
+    embedding_rows,
+    find_column,
+    first_row_dim,
+    which_row,
+)
+
+_FLOATS = (np.float16, np.float32, np.float64)
+_BATCH_BYTES = 2 << 20
+
+
+class ArraySource:
+    """Rows of a `rows x dim` float array or tensor (see `PoolSource`); pickles with all its data.
+
+    The array is shared, not copied, if it is C-contiguous and on the CPU; bfloat16 becomes float32.
+    `ids` are distinct integers or strings, one per row; without them a row's id is its position.
+    """
+
+    def __init__(
+        self,
+        embeddings: np.ndarray | torch.Tensor,
+        ids: np.ndarray | Sequence[int] | Sequence[str] | None = None,
+    ):
+        """InputError unless `embeddings` is a non-empty float matrix with one of `ids` per row."""
+        self._rows = _float_matrix(embeddings)
+        self.num_rows, self.dim = self._rows.shape
+        self.dtype: np.dtype = self._rows.dtype
+        self._given_ids = None if ids is None else _id_array(ids, self.num_rows)
+        is_string = self._given_ids is not None and self._given_ids.dtype == STRING_ID
+        self.id_kind: IdKind = "string" if is_string else "int"
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` views for positions `start <= position < stop`, in order."""
+        check_range(start, stop, self.num_rows)
+        step = max(1, _BATCH_BYTES // (self.dim * self.dtype.itemsize))
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
+            rows = self._rows[first:last]
+            check_finite(rows, "embedding", lambda i, base=first: which_row("", base + i))
+            yield np.arange(first, last) if self._given_ids is None else self._given_ids[first:last], rows
+
+    def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:  # noqa: ARG002 - part of PoolSource
+        """InputError if any column is asked for: an array has none."""
+        if columns:
+            raise InputError(
+                f"columns {', '.join(columns)} were asked for, but an array has no columns; hand over a "
+                "pyarrow.Table or Parquet files, or leave columns empty"
+            )
+        return pa.table({})
+
+    def embeddings(self, positions: np.ndarray) -> np.ndarray:
+        """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
+        checked = check_positions(positions, self.num_rows)
+        rows = self._rows[checked].astype(np.float64)
+        check_finite(rows, "embedding", lambda i: which_row("", int(checked[i])))
+        return rows
+
+    def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return "" and the position itself for each position."""
+        checked = check_positions(positions, self.num_rows)
+        return [""] * len(checked), checked
+
+
+class TableSource:
+    """Rows of a pyarrow Table (see `PoolSource`); pickles with all its data.
+
+    An empty `id_column` means that a row's id is its position.
+    """
+
+    def __init__(self, table: pa.Table, id_column: str, embedding_column: str):
+        """InputError unless both columns are there with fitting types and the table has rows."""
+        field = find_column(table.schema, embedding_column, "embedding_column", "")
+        kind = check_embedding_type(field.type, embedding_column, "")
+        self.id_kind: IdKind = "int"
+        if id_column:
+            self.id_kind = check_id_type(
+                find_column(table.schema, id_column, "id_column", "").type, id_column, ""
+            )
+        if table.num_rows == 0:
+            raise InputError("the table has no rows; hand over one that has some")
+        first = table.column(embedding_column).slice(0, 1).combine_chunks()
+        self.num_rows: int = table.num_rows
+        self.dim: int = kind.dim or first_row_dim(first, embedding_column, "")
+        self.dtype: np.dtype = kind.dtype
+        self._table, self._id_column, self._embedding_column = table, id_column, embedding_column
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order."""
+        check_range(start, stop, self.num_rows)
+        columns = [self._embedding_column, *([self._id_column] if self._id_column else [])]
+        step = max(1, _BATCH_BYTES // (self.dim * self.dtype.itemsize))
+        first = start
+        for batch in self._table.slice(start, stop - start).select(columns).to_batches(max_chunksize=step):
+            which = lambda i, base=first: which_row("", base + i)  # noqa: E731 - one row of this batch
+            rows = embedding_rows(batch.column(0), self.dim, self._embedding_column, which)
+            last = first + batch.num_rows
+            if self._id_column:
+                yield ids_from_arrow(batch.column(1), self._id_column, self.id_kind, which), rows
+            else:
+                yield np.arange(first, last), rows
+            first = last
+
+    def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """Return `columns` of the rows at `positions`, in that order; InputError if one is not there."""
+        checked = check_positions(positions, self.num_rows)
+        for column in columns:
+            find_column(self._table.schema, column, "columns", "")
+        return self._table.select(list(columns)).take(pa.array(checked))
+
+    def embeddings(self, positions: np.ndarray) -> np.ndarray:
+        """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
+        checked = check_positions(positions, self.num_rows)
+        column = self.take(checked, [self._embedding_column]).column(0)
+        return embedding_matrix(
+            column, self.dim, self._embedding_column, lambda i: which_row("", int(checked[i]))
+        )
+
+    def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return "" and the position itself for each position."""
+        checked = check_positions(positions, self.num_rows)
+        return [""] * len(checked), checked
+
+
+def _float_matrix(embeddings: np.ndarray | torch.Tensor) -> np.ndarray:
+    if isinstance(embeddings, torch.Tensor):
+        tensor = embeddings.detach().cpu()
+        embeddings = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    if embeddings.ndim != 2 or embeddings.dtype not in _FLOATS:
+        raise InputError(
+            f"the array has shape {embeddings.shape} and type {embeddings.dtype}; embeddings are a rows x dim "
+            "matrix of float16, float32 or float64, so reshape or cast it"
+        )
+    if 0 in embeddings.shape:
+        raise InputError(f"the array has shape {embeddings.shape}, so it holds nothing; hand over some rows")
+    return np.ascontiguousarray(embeddings)
+
+
+def _id_array(ids: np.ndarray | Sequence[int] | Sequence[str], num_rows: int) -> np.ndarray:
+    if len(ids) != num_rows:
+        raise InputError(f"there are {len(ids)} ids for {num_rows} rows; give one id per row")
+    try:
+        array = pa.array(ids.tolist() if isinstance(ids, np.ndarray) else list(ids))
+    except pa.ArrowException as error:
+        raise InputError(f"ids are not all integers or all strings: {error}; cast them") from error
+    kind = check_id_type(array.type, "ids", "")
+    return ids_from_arrow(array, "ids", kind, lambda i: which_row("", i))

@@ -1,0 +1,159 @@
+"""A pool in Parquet files: any range of its rows streamed, any rows fetched, in bounded memory."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import groupby
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from ray_itl.errors import InputError
+from ray_itl.io.ids import ids_from_arrow
+from ray_itl.io.inspection import open_filesystem
+from ray_itl.io.manifest import FileEntry, Manifest, Segment
+from ray_itl.io.positions import check_positions, embedding_matrix
+from ray_itl.io.reading import estimate_row_bytes, open_parquet, stream_rows
+from ray_itl.io.schema import IdKind, WhichRow, embedding_rows, find_column, which_row
+
+_MAX_TAKE_THREADS = 8
+
+
+class ParquetSource:
+    """Rows of a manifest's files in its order (see `PoolSource`); pickles as the manifest, no open file.
+
+    InputError, naming the file, if one is gone, damaged, or has other row groups than the manifest says.
+    """
+
+    def __init__(self, manifest: Manifest, filesystem: pafs.FileSystem | None = None):
+        """Without `filesystem`, use the one that the manifest's sources name."""
+        self.manifest = manifest
+        self.num_rows: int = manifest.num_rows
+        self.dim: int = manifest.dim
+        self.id_kind: IdKind = manifest.id_kind
+        self.dtype: np.dtype = np.dtype(manifest.dtype)
+        self._filesystem = filesystem or open_filesystem(manifest)
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order.
+
+        A range that begins inside a row group costs decoding that row group from its start. Peak extra
+        memory is under 48 MiB for a row group of any size whose pages are of ordinary size (1 MiB).
+        """
+        columns = [self.manifest.embedding_column]
+        if self.manifest.id_column:
+            columns.append(self.manifest.id_column)
+        position = start
+        for _, group in groupby(self.manifest.segments(start, stop), key=lambda segment: segment.file.path):
+            for row, batch in self._stream(list(group), columns):
+                which = partial(_which, *row)
+                rows = embedding_rows(batch.column(0), self.dim, columns[0], which)
+                yield self._ids(batch, position, which), rows
+                position += batch.num_rows
+
+    def _stream(
+        self, segments: list[Segment], columns: Sequence[str]
+    ) -> Iterator[tuple[tuple[str, int], pa.RecordBatch]]:
+        """Yield `((file, row in file), batch)` over adjacent segments of one file."""
+        file = segments[0].file
+        groups = [segment.row_group for segment in segments]
+        before = sum(file.row_groups[: groups[0]])
+        first = segments[0].first_row
+        stop = first + sum(segment.stop_row - segment.first_row for segment in segments)
+        with self._open(file) as opened:
+            for offset, batch in stream_rows(
+                opened, groups, first, stop, columns, self.dim * self.dtype.itemsize
+            ):
+                yield (file.path, before + offset), batch
+
+    def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """Return `columns` of the rows at `positions` (int64, any order, repeats allowed), in that order.
+
+        Reads the columns asked for, of each row group that holds such a row, up to its last one; files
+        are read a few at a time. InputError if a file lacks a column or types cannot be unified.
+        """
+        unique, inverse = np.unique(check_positions(positions, self.num_rows), return_inverse=True)
+        owner = np.searchsorted(self.manifest.file_starts, unique, side="right") - 1
+        # With nothing asked for, the first file still tells the types of the empty table.
+        files = np.unique(owner) if owner.size else np.zeros(1, np.int64)
+        with ThreadPoolExecutor(_MAX_TAKE_THREADS) as threads:
+            tables = list(
+                threads.map(lambda file: self._take_rows(file, unique[owner == file], columns), files)
+            )
+        try:
+            table = pa.concat_tables(tables, promote_options="permissive")
+        except pa.ArrowException as error:
+            raise InputError(
+                f"columns {', '.join(columns)} have types that differ between files ({error}); rewrite the files "
+                "with one type, or leave the column out of columns"
+            ) from error
+        return table.take(pa.array(inverse))
+
+    def embeddings(self, positions: np.ndarray) -> np.ndarray:
+        """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
+        table = self.take(positions, [self.manifest.embedding_column])
+        files, rows = self.locate(positions)
+        return embedding_matrix(
+            table.column(0),
+            self.dim,
+            self.manifest.embedding_column,
+            lambda i: which_row(files[i], int(rows[i])),
+        )
+
+    def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return the file's path relative to the root, and the row within that file, of each position."""
+        positions = check_positions(positions, self.num_rows)
+        files = np.searchsorted(self.manifest.file_starts, positions, side="right") - 1
+        names = [self.manifest.files[index].path for index in files]
+        return names, positions - self.manifest.file_starts[files]
+
+    def _ids(self, batch: pa.RecordBatch, position: int, which: WhichRow) -> np.ndarray:
+        if not self.manifest.id_column:
+            return np.arange(position, position + batch.num_rows)
+        return ids_from_arrow(batch.column(1), self.manifest.id_column, self.id_kind, which)
+
+    def _take_rows(self, index: int, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """Return `columns` of the rows of one file at sorted distinct global `positions`."""
+        file = self.manifest.files[index]
+        rows = positions - self.manifest.file_starts[index]
+        with self._open(file) as opened:
+            for column in columns:
+                find_column(opened.schema_arrow, column, "columns", file.path)
+            schema = pa.schema([opened.schema_arrow.field(column) for column in columns])
+            batches = []
+            base = 0
+            for group, num_rows in enumerate(file.row_groups):
+                inside = rows[(rows >= base) & (rows < base + num_rows)] - base
+                if inside.size:
+                    batches += _pick(opened, group, inside, columns)
+                base += num_rows
+        return pa.Table.from_batches(batches, schema)
+
+    @contextmanager
+    def _open(self, file: FileEntry) -> Iterator[pq.ParquetFile]:
+        with open_parquet(self._filesystem, f"{self.manifest.root}/{file.path}", file.path) as opened:
+            metadata = opened.metadata
+            groups = (metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
+            if tuple(groups) != file.row_groups:
+                raise InputError(
+                    f"file {file.path!r} was replaced after the pool was planned; restore it, or start a new run"
+                )
+            yield opened
+
+
+def _pick(
+    opened: pq.ParquetFile, group: int, rows: np.ndarray, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Yield the given sorted rows of a row group, holding one small batch at a time."""
+    row_bytes = estimate_row_bytes(opened.metadata, group, columns)
+    for start, batch in stream_rows(opened, [group], int(rows[0]), int(rows[-1]) + 1, columns, row_bytes):
+        low, high = np.searchsorted(rows, [start, start + batch.num_rows])
+        if low < high:
+            yield batch.take(pa.array(rows[low:high] - start))
+
+
+def _which(file: str, first_row: int, row: int) -> str:
+    return which_row(file, first_row + row)

@@ -1,0 +1,144 @@
+"""What the rest of the program knows of a pool, whatever it is stored in, and how to open one."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.fs as pafs
+import torch
+
+from ray_itl.errors import InputError
+from ray_itl.io.inspection import build_manifest
+from ray_itl.io.locations import list_files
+from ray_itl.io.memory import ArraySource, TableSource
+from ray_itl.io.parquet import ParquetSource
+from ray_itl.io.reading import open_parquet
+from ray_itl.io.schema import IdKind, find_column
+
+Path = str | os.PathLike[str]
+PoolInput = Path | Sequence[Path] | pa.Table | pads.Dataset | np.ndarray | torch.Tensor
+"""Paths, folders, globs or URIs of Parquet files; an Arrow table or dataset; a `rows x dim` array."""
+
+
+class PoolSource(Protocol):
+    """Rows of a pool in a fixed global order: positions 0 to `num_rows` - 1.
+
+    `dim` is the number of embedding dimensions D, `dtype` their float type, `id_kind` the kind of ids.
+    A source pickles, so a shard can open its own rows. Positions out of range raise IndexError.
+    """
+
+    num_rows: int
+    dim: int
+    dtype: np.dtype
+    id_kind: IdKind
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` covering `start <= position < stop` in order, in bounded memory.
+
+        ids: int64 or StringDType, one per row; embeddings: `rows x dim` of `dtype`, C-contiguous,
+        finite, of about 2 MiB, possibly a read-only view that lives as long as the batch. InputError
+        names the first bad row.
+        """
+        ...
+
+    def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """Return `columns` of the rows at `positions` (int64, repeats allowed), in that order."""
+        ...
+
+    def embeddings(self, positions: np.ndarray) -> np.ndarray:
+        """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
+        ...
+
+    def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return for each position its file (relative name, "" in memory) and its row in that file."""
+        ...
+
+
+def open_source(
+    pool: PoolInput,
+    *,
+    id_column: str | None = None,
+    embedding_column: str = "embedding",
+    columns: Sequence[str] = (),
+    filesystem: pafs.FileSystem | None = None,
+) -> PoolSource:
+    """Open a pool, reading no more than Parquet footers, and check its columns.
+
+    `columns` are those that `take` will be asked for. Paths are resolved by `list_files`, on
+    `filesystem` if given. A dataset of plain Parquet files is streamed like its files; any other
+    dataset is read into memory. Files and tables need an `id_column`; arrays have none, and a row's
+    position is its id. InputError says what is wrong with the pool and how to put it right.
+    """
+    is_array = isinstance(pool, np.ndarray | torch.Tensor)
+    if not is_array and not id_column:
+        names = ", ".join(_column_names(pool, filesystem))
+        raise InputError(f"id_column is not set; set it to the column that names each row, one of: {names}")
+    if is_array and (id_column or columns):
+        named = ", ".join([*([id_column] if id_column else []), *columns])
+        raise InputError(
+            f"the pool is an array, which has no columns ({named}); leave id_column and columns empty, or hand "
+            "over a pyarrow.Table or Parquet files"
+        )
+    return open_rows(pool, id_column or "", embedding_column, columns, filesystem)
+
+
+def open_rows(
+    pool: PoolInput,
+    id_column: str,
+    embedding_column: str,
+    columns: Sequence[str] = (),
+    filesystem: pafs.FileSystem | None = None,
+) -> PoolSource:
+    """Open rows of any kind as `open_source` does; an empty `id_column` makes positions the ids."""
+    if isinstance(pool, np.ndarray | torch.Tensor):
+        return ArraySource(pool)
+    if isinstance(pool, pads.FileSystemDataset) and isinstance(pool.format, pads.ParquetFileFormat):
+        source = _open_files(pool.files, id_column, embedding_column, columns, pool.filesystem)
+        if source.num_rows == pool.count_rows():
+            return source  # otherwise a filter drops rows, so the files are not the dataset
+    if isinstance(pool, pads.Dataset):
+        wanted = dict.fromkeys(name for name in (id_column, embedding_column, *columns) if name)
+        for name in wanted:
+            find_column(pool.schema, name, "a column option", "")
+        pool = pool.to_table(columns=list(wanted))
+    if isinstance(pool, pa.Table):
+        for column in columns:
+            find_column(pool.schema, column, "columns", "")
+        return TableSource(pool, id_column, embedding_column)
+    return _open_files(_path_texts(pool), id_column, embedding_column, columns, filesystem)
+
+
+def _open_files(
+    paths: Sequence[str],
+    id_column: str,
+    embedding_column: str,
+    columns: Sequence[str],
+    filesystem: pafs.FileSystem | None,
+) -> ParquetSource:
+    manifest = build_manifest(
+        paths, id_column=id_column, embedding_column=embedding_column, columns=columns, filesystem=filesystem
+    )
+    return ParquetSource(manifest, filesystem)
+
+
+def _path_texts(pool: Path | Sequence[Path]) -> list[str]:
+    paths = [pool] if isinstance(pool, str | os.PathLike) else list(pool)
+    wrong = [type(path).__name__ for path in paths if not isinstance(path, str | os.PathLike)]
+    if wrong:
+        raise InputError(
+            f"the pool is a list that holds {wrong[0]}; hand over paths, a pyarrow.Table or dataset, a numpy "
+            "array or a torch tensor"
+        )
+    return [os.fspath(path) for path in paths]
+
+
+def _column_names(pool: PoolInput, filesystem: pafs.FileSystem | None) -> list[str]:
+    if isinstance(pool, pa.Table | pads.Dataset):
+        return pool.schema.names
+    assert not isinstance(pool, np.ndarray | torch.Tensor)
+    listing = list_files(_path_texts(pool), filesystem)
+    with open_parquet(listing.filesystem, f"{listing.root}/{listing.paths[0]}", listing.paths[0]) as file:
+        return file.schema_arrow.names
