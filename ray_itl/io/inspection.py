@@ -124,10 +124,10 @@ def _common_dim(listing: Listing, footers: list[_Footer], column: str) -> int:
         _check_same("dim", fixed[0], footer)
     if fixed and fixed[0].dim is not None:
         return fixed[0].dim
-    # No schema tells the dimension of lists of any length: the first row does, later rows are checked when read.
+    # A list type has no dimension: the first row tells it, and later rows are checked when read.
     entry = next(footer.entry for footer in footers if footer.entry.num_rows)
     group = next(index for index, num_rows in enumerate(entry.row_groups) if num_rows)
-    with open_parquet(listing.filesystem, f"{listing.root}/{entry.path}", entry.path) as file:
+    with open_parquet(listing.filesystem, listing.full_path(entry.path), entry.path) as file:
         _, batch = next(stream_rows(file, [group], 0, 1, [column], _SAMPLE_BYTES << 5))
     return first_row_dim(batch.column(0), column, entry.path)
 
@@ -137,14 +137,14 @@ def _check_same(what: str, first: _Footer, other: _Footer) -> None:
     if expected != found:
         words = {"id_kind": "ids of type", "dtype": "embeddings of type", "dim": "embeddings of dimension"}
         raise InputError(
-            f"file {other.entry.path!r} has {words[what]} {found} where file {first.entry.path!r} has {expected}; "
-            "a pool needs one kind throughout, so rewrite the files that differ or leave them out"
+            f"file {other.entry.path!r} has {words[what]} {found} where file {first.entry.path!r} has "
+            f"{expected}; a pool needs one kind throughout, so rewrite the files that differ or leave them out"
         )
 
 
 def _read_footer(listing: Listing, path: str, columns: _Columns) -> _Footer:
     fingerprint = _fingerprint(listing, path)
-    full = f"{listing.root}/{path}"
+    full = listing.full_path(path)
     with open_parquet(listing.filesystem, full, path) as file:
         metadata, schema = file.metadata, file.schema_arrow
         row_groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
@@ -165,7 +165,7 @@ def _read_footer(listing: Listing, path: str, columns: _Columns) -> _Footer:
 
 def _fingerprint(listing: Listing, path: str) -> str:
     try:
-        return fingerprint_file(listing.filesystem, f"{listing.root}/{path}")
+        return fingerprint_file(listing.filesystem, listing.full_path(path))
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
 

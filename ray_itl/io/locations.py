@@ -31,6 +31,10 @@ class Listing:
     paths: tuple[str, ...]
     sources: tuple[str, ...]
 
+    def full_path(self, path: str) -> str:
+        """Return the path on the filesystem of one of `paths`."""
+        return posixpath.join(self.root, path)
+
 
 def list_files(sources: Sequence[str], filesystem: pafs.FileSystem | None = None) -> Listing:
     """Find the Parquet files that `sources` mean; a file named twice counts once.

@@ -33,9 +33,9 @@ class FileEntry:
 
 
 class ShardRange(NamedTuple):
-    """Global rows `start <= position < stop` that shard number `index` holds; never empty."""
+    """Global rows `start <= position < stop` that shard number `shard` holds; never empty."""
 
-    index: int
+    shard: int
     start: int
     stop: int
 
@@ -124,8 +124,8 @@ class Manifest:
                 f"the pool's manifest is damaged ({error}); start again in a new directory"
             ) from error
         raise RunDirectoryError(
-            f"the pool's manifest has format {version}, this version reads {FORMAT_VERSION}; use the version of "
-            "ray_itl that wrote it, or start again in a new directory"
+            f"the pool's manifest has format {version}, this version reads {FORMAT_VERSION}; use the version "
+            "of ray_itl that wrote it, or start again in a new directory"
         )
 
 

@@ -143,8 +143,8 @@ def _float_matrix(embeddings: np.ndarray | torch.Tensor) -> np.ndarray:
         embeddings = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     if embeddings.ndim != 2 or embeddings.dtype not in _FLOATS:
         raise InputError(
-            f"the array has shape {embeddings.shape} and type {embeddings.dtype}; embeddings are a rows x dim "
-            "matrix of float16, float32 or float64, so reshape or cast it"
+            f"the array has shape {embeddings.shape} and type {embeddings.dtype}; embeddings are a rows x "
+            "dim matrix of float16, float32 or float64, so reshape or cast it"
         )
     if 0 in embeddings.shape:
         raise InputError(f"the array has shape {embeddings.shape}, so it holds nothing; hand over some rows")

@@ -1,5 +1,6 @@
 """A pool in Parquet files: any range of its rows streamed, any rows fetched, in bounded memory."""
 
+import posixpath
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -87,8 +88,8 @@ class ParquetSource:
             table = pa.concat_tables(tables, promote_options="permissive")
         except pa.ArrowException as error:
             raise InputError(
-                f"columns {', '.join(columns)} have types that differ between files ({error}); rewrite the files "
-                "with one type, or leave the column out of columns"
+                f"columns {', '.join(columns)} have types that differ between files ({error}); rewrite the "
+                "files with one type, or leave the column out of columns"
             ) from error
         return table.take(pa.array(inverse))
 
@@ -134,12 +135,15 @@ class ParquetSource:
 
     @contextmanager
     def _open(self, file: FileEntry) -> Iterator[pq.ParquetFile]:
-        with open_parquet(self._filesystem, f"{self.manifest.root}/{file.path}", file.path) as opened:
+        with open_parquet(
+            self._filesystem, posixpath.join(self.manifest.root, file.path), file.path
+        ) as opened:
             metadata = opened.metadata
             groups = (metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
             if tuple(groups) != file.row_groups:
                 raise InputError(
-                    f"file {file.path!r} was replaced after the pool was planned; restore it, or start a new run"
+                    f"file {file.path!r} was replaced after the pool was planned; restore it, or start a "
+                    "new run"
                 )
             yield opened
 

@@ -71,7 +71,7 @@ def stream_rows(
     ):
         begin, end = max(first, row), min(stop, row + batch.num_rows)
         if begin < end:
-            # A name also selects what is nested below it ("a" selects "a.b"): keep just the columns asked for.
+            # A name also selects what is nested below it ("a" selects "a.b"): keep what was asked for.
             yield begin, batch.slice(begin - row, end - begin).select(list(columns))
         row += batch.num_rows
         if row >= stop:

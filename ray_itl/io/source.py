@@ -79,8 +79,8 @@ def open_source(
     if is_array and (id_column or columns):
         named = ", ".join([*([id_column] if id_column else []), *columns])
         raise InputError(
-            f"the pool is an array, which has no columns ({named}); leave id_column and columns empty, or hand "
-            "over a pyarrow.Table or Parquet files"
+            f"the pool is an array, which has no columns ({named}); leave id_column and columns empty, or "
+            "hand over a pyarrow.Table or Parquet files"
         )
     return open_rows(pool, id_column or "", embedding_column, columns, filesystem)
 
