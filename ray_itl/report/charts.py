@@ -79,7 +79,7 @@ def uncertainty_chart(data: ReportData) -> Chart:
         floor = " The dashed line is what labelling the whole pool would still leave."
     return Chart(
         "uncertainty",
-        "What is still uncertain about the targets",
+        "Uncertainty left",
         f"Share of the targets' prior variance left after each pick: lower is better.{floor}",
         f"A curve from {percent(left[0])} before the first pick to {percent(left[-1])} after the last.",
         figure,
@@ -108,9 +108,7 @@ def cumulative_chart(data: ReportData) -> Chart:
     """Gain of the first k picks together."""
     total = data.cumulative_gains
     ranks = np.arange(len(total) + 1)
-    figure = _curve(
-        ranks, np.concatenate([[0.0], total]), "cumulative", "first %{x:,} picks: %{y:.4~g}<extra></extra>"
-    )
+    figure = _curve(ranks, np.concatenate([[0.0], total]), "cumulative", "first %{x:,} picks: %{y:.4~g}<extra></extra>")
     figure.update_layout(xaxis_title="picks", yaxis={"title": data.gain_unit, "rangemode": "tozero"})
     return Chart(
         "cumulative",
@@ -234,8 +232,7 @@ def _pick_style(data: ReportData, drawn: np.ndarray) -> dict[str, object]:
         for k in drawn
     ]
     last = max(data.num_picks, 2)
-    title = {"text": "pick", "side": "right"}
-    bar = {"title": title, "thickness": 10, "len": 0.8, "outlinewidth": 0, "tickformat": ",d"}
+    bar = {"thickness": 10, "len": 0.8, "outlinewidth": 0, "tickformat": ",d"}
     return {
         "name": "picks",
         "meta": "pick",

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import os
 import tempfile
 from importlib.resources import files
@@ -10,8 +9,9 @@ from pathlib import Path
 
 from ray_itl.report.charts import figure_texts, make_charts
 from ray_itl.report.data import ReportData
+from ray_itl.report.embed import inert
 from ray_itl.report.optional import load
-from ray_itl.report.table import table_payload
+from ray_itl.report.table import table_text
 from ray_itl.report.words import clip, facts, headline, percent, plain, tiles
 
 
@@ -42,8 +42,8 @@ def render(data: ReportData) -> str:
         policy=f"{_hash(plotly_script)} {_hash(page_script)}",
         plotly_script=markup(plotly_script),
         page_script=markup(page_script),
-        figures={name: markup(_inert(text)) for name, text in figure_texts(charts).items()},
-        table=markup(_inert(json.dumps(table_payload(data), ensure_ascii=False))),
+        figures={name: markup(inert(text)) for name, text in figure_texts(charts).items()},
+        table=markup(table_text(data)),
     )
 
 
@@ -82,11 +82,6 @@ def _template():
 
 def _resource(name: str) -> str:
     return (files("ray_itl.report") / name).read_text(encoding="utf-8")
-
-
-def _inert(text: str) -> str:
-    """JSON that cannot end the script element around it, and means the same: markup characters escaped."""
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _script(source: str) -> str:

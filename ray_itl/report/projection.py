@@ -39,7 +39,8 @@ def project(pool_sample: Tensor, targets: Tensor, picks: Tensor) -> Projection:
 
     The components are fitted to the pool sample and the targets, each group weighing one half however many
     rows it has, so that a handful of targets shapes the map as much as the pool does. The result does not
-    depend on the order of rows, and a direction's sign is fixed: its largest entry is positive.
+    depend on the order of rows, and a direction's sign is fixed: its largest entry is positive. All three
+    groups are held in float64, so a sample of some thousand rows of a large group is the thing to hand over.
 
     Args:
         pool_sample: (p, D) rows of the pool; p may be 0 if there are targets.
@@ -100,9 +101,7 @@ def _signs(directions: Tensor) -> Tensor:
     return torch.where(chosen < 0, -1.0, 1.0).to(directions.dtype)
 
 
-def nearest_targets(
-    picks: Tensor, targets: Tensor, *, chunk_rows: int = 1024
-) -> tuple[np.ndarray, np.ndarray]:
+def nearest_targets(picks: Tensor, targets: Tensor, *, chunk_rows: int = 1024) -> tuple[np.ndarray, np.ndarray]:
     """The target with the largest cosine to each pick; the lowest index among equals.
 
     A row of zeros has cosine 0 with everything.

@@ -91,7 +91,7 @@ def tiles(data: ReportData) -> list[Tile]:
     note = f"half of it from the first {plural(half, 'pick')}" if data.num_picks > 1 else ""
     floor = "" if data.irreducible is None else f"the whole pool would leave {percent(data.irreducible)}"
     asked = "" if data.num_asked == data.num_picks else f"of {data.num_asked:,} asked for"
-    passes = "" if data.num_passes is None else f"passes over the pool: {data.num_passes:,}"
+    passes = "" if data.num_passes is None else f"in {data.num_passes:,} pass{'es' * (data.num_passes != 1)}"
     picked = f"{percent(data.num_picks / max(data.num_pool, 1))} picked"
     return [
         Tile("Rows picked", f"{data.num_picks:,}", asked),

@@ -1,0 +1,41 @@
+"""Report data of any size, for the tests."""
+
+from typing import Any
+
+import numpy as np
+
+from ray_itl.report import ComparisonRow, ReportData
+
+
+def make_report_data(n: int = 5, **changes: Any) -> ReportData:
+    """A report of n picks with everything on it; `changes` replace fields."""
+    rng = np.random.default_rng(n)
+    gains = 2.0 / np.arange(1, n + 1)
+    fields: dict[str, Any] = {
+        "title": "a selection",
+        "acquisition": "ITL",
+        "num_pool": 1_000_000,
+        "num_targets": 30,
+        "num_asked": n,
+        "seconds": 93.2,
+        "num_passes": 7,
+        "gains": gains,
+        "gain_unit": "nats",
+        "remaining_uncertainty": np.concatenate([[1.0], np.exp(-np.cumsum(gains) / 5)]),
+        "irreducible": 0.01,
+        "map_pool": rng.normal(size=(500, 2)),
+        "map_targets": rng.normal(size=(30, 2)),
+        "map_picks": rng.normal(size=(n, 2)),
+        "map_explained": 0.5,
+        "ids": [f"row-{k}" for k in range(n)],
+        "files": [f"/pool/part-{k % 7}.parquet" for k in range(n)],
+        "rows": np.arange(n),
+        "nearest_ids": [f"target-{k % 30}" for k in range(n)],
+        "nearest_cosines": np.full(n, 0.5),
+        "columns": {"label": [k % 10 for k in range(n)]},
+        "facts": {"Noise variance": 0.01},
+        "stage_seconds": {"read": 1.0, "select": 2.0},
+        "comparison": [ComparisonRow("ITL", 4, 0.8), ComparisonRow("random", 1, 0.2)],
+        "comparison_caption": "Picks of the targets' classes.",
+    }
+    return ReportData(**(fields | changes))

@@ -1,0 +1,225 @@
+"""The page is whole, safe and small."""
+
+import base64
+import hashlib
+import json
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ray_itl.errors import InputError
+from ray_itl.report import ComparisonRow, MissingReportDependencyError, render, write_report
+from tests.report.helpers import make_report_data
+
+HOSTILE = [
+    "</script><script>alert(1)</script>",
+    "<!--<script>",
+    '"><img src=x onerror=alert(1)>',
+    "'; alert(1) //",
+    "{{ 7 * 7 }}{% raw %}",
+    "<a href='javascript:alert(1)'>x</a>",
+    "]]>&lt;b&gt;\u2028\u2029\x00",
+]
+
+
+class Page(HTMLParser):
+    """The elements, attributes and script texts of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+        self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] == "script":
+            attributes, text = self.scripts[-1]
+            self.scripts[-1] = (attributes, text + data)
+        elif "style" not in self._open:
+            self.words.append(data)
+
+    @property
+    def running(self) -> list[str]:
+        """The scripts that a browser would run."""
+        return [text for attributes, text in self.scripts if attributes.get("type") != "application/json"]
+
+    @property
+    def table(self) -> dict:
+        return next(json.loads(text) for attributes, text in self.scripts if attributes.get("id") == "table")
+
+    def cells(self, name: str) -> list[str]:
+        column = next(column for column in self.table["columns"] if column["name"] == name)
+        return [column["values"][k] for k in column["index"]] if "index" in column else column["values"]
+
+
+def hostile_page(text: str) -> Page:
+    n = 3
+    data = make_report_data(
+        n,
+        title=text,
+        acquisition=text,
+        ids=[text] * n,
+        files=[text] * n,
+        nearest_ids=[text] * n,
+        columns={text: [text] * n},
+        facts={text: text},
+        warnings=[text],
+        stage_seconds={text: 1.0},
+        comparison=[ComparisonRow(text, 1, 0.5)],
+        comparison_caption=text,
+    )
+    return Page(render(data))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_changes_no_element(text: str):
+    hostile, harmless = hostile_page(text), hostile_page("harmless")
+
+    def shape(page: Page) -> list[tuple[str, list[str]]]:
+        return [(tag, sorted(attributes)) for tag, attributes in page.elements]
+
+    assert shape(hostile) == shape(harmless)
+    assert hostile.running == harmless.running
+    assert hostile.cells("Id") == [text] * 3
+
+
+def test_hover_text_is_escaped_for_plotly_too():
+    page = hostile_page("<b>bold</b>")
+    figure = next(json.loads(text) for attributes, text in page.scripts if attributes.get("data-chart") == "map")
+    (picks,) = [trace for trace in figure["data"] if trace["meta"] == "pick"]
+    assert "&lt;b&gt;bold&lt;/b&gt;" in picks["text"][0]
+    assert "<b>" not in picks["text"][0]
+
+
+def test_loads_nothing():
+    page = Page(render(make_report_data()))
+    loading = {"src", "href", "srcset", "data", "action", "poster", "background"}
+    assert [element for element in page.elements if loading & element[1].keys()] == []
+    assert {tag for tag, _ in page.elements}.isdisjoint({"link", "iframe", "img", "object", "embed", "base"})
+    style = render(make_report_data()).partition("<style>")[2].partition("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_policy_names_exactly_the_scripts_of_the_page():
+    page = Page(render(make_report_data()))
+    (policy,) = [
+        str(attributes["content"])
+        for tag, attributes in page.elements
+        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in page.running]
+    assert len(digests) == 2
+    assert f"script-src 'sha256-{digests[0]}' 'sha256-{digests[1]}';" in policy
+    assert policy.startswith("default-src 'none';")
+
+
+@pytest.mark.parametrize("n", [1, 10_000])
+def test_any_number_of_picks_fits(n: int):
+    long_text = "text with some words " * 40
+    text = render(make_report_data(n, columns={"text": [f"{k} {long_text}" for k in range(n)]}))
+    assert len(text.encode()) < 8_000_000
+    page = Page(text)
+    assert page.cells("Id") == [f"row-{k}" for k in range(n)]
+    assert "cut short" in page.table["note"]
+
+
+def test_columns_that_cannot_fit_are_named():
+    n = 10_000
+    columns = {f"column {k}": [f"{k} {j} unlike all others" for j in range(n)] for k in range(30)}
+    table = Page(render(make_report_data(n, columns=columns))).table
+    shown = {column["name"] for column in table["columns"]}
+    assert "column 0" in shown
+    assert "column 29" not in shown
+    assert "column 29" in table["note"]
+
+
+def test_says_what_happened_in_order():
+    text = render(make_report_data(5, num_asked=8, warnings=["beware of the pool"]))
+    words = " ".join("".join(Page(text).words).split())
+    places = [
+        words.index(part)
+        for part in (
+            "5 rows (8 were asked for) picked from 1,000,000",
+            "beware of the pool",
+            "Information gained",
+            "Uncertainty left",
+            "Where the picks lie",
+            "Search the picks",
+            "Noise variance",
+        )
+    ]
+    assert places == sorted(places)
+
+
+def test_values_of_every_kind_have_a_text():
+    values = [None, float("nan"), b"\xff", np.float32(0.25), [1, 2], True, "\ud800"]
+    data = make_report_data(len(values), columns={"any": values})
+    cells = Page(render(data).encode("utf-8", errors="replace").decode()).cells("any")
+    assert cells == ["", "nan", "\ufffd", "0.25", "[1, 2]", "True", "?"]
+
+
+def test_variance_as_the_unit():
+    words = "".join(Page(render(make_report_data(gain_unit="variance"))).words)
+    assert "Variance removed" in words
+    assert "nats" not in words
+
+
+def test_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "report.html"
+    data = make_report_data(ids=["\ud800"] * 5)
+    assert write_report(data, path) == path
+    first = path.read_bytes()
+    assert first.startswith(b"<!doctype html>")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(make_report_data(9), path)
+    assert path.read_bytes() == first
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("package", ["plotly", "jinja2"])
+def test_missing_package_is_named(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in list(sys.modules):
+        if name.partition(".")[0] == package:
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingReportDependencyError, match=rf'{package}.*pip install "ray_itl\[report\]"'):
+        write_report(make_report_data(), tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"ids": ["one"]}, "ids has 1"),
+        ({"columns": {"label": []}}, "label"),
+        ({"remaining_uncertainty": np.ones(5)}, "remaining_uncertainty"),
+        ({"map_pool": np.zeros((3, 3))}, "map_pool"),
+        ({"gain_unit": "bits"}, "bits"),
+        ({"gains": np.zeros(0)}, "at least one pick"),
+    ],
+)
+def test_inconsistent_data_is_refused(changes: dict, named: str):
+    with pytest.raises(InputError, match=named):
+        make_report_data(5, **changes)
