@@ -3,16 +3,20 @@
 from ray_itl.io.atomic import write_atomic, write_json, write_parquet_table
 from ray_itl.io.ids import ids_from_arrow, ids_to_arrow
 from ray_itl.io.inspection import build_manifest, verify_unchanged
+from ray_itl.io.ledger import Ledger, LedgerEntry
 from ray_itl.io.manifest import FileEntry, Manifest, Segment, ShardRange, describe_changes, plan_shards
 from ray_itl.io.memory import ArraySource, TableSource
 from ray_itl.io.parquet import ParquetSource
 from ray_itl.io.schema import IdKind
 from ray_itl.io.source import PoolInput, PoolSource, open_source
+from ray_itl.io.targets import Targets, read_targets
 
 __all__ = [
     "ArraySource",
     "FileEntry",
     "IdKind",
+    "Ledger",
+    "LedgerEntry",
     "Manifest",
     "ParquetSource",
     "PoolInput",
@@ -20,12 +24,14 @@ __all__ = [
     "Segment",
     "ShardRange",
     "TableSource",
+    "Targets",
     "build_manifest",
     "describe_changes",
     "ids_from_arrow",
     "ids_to_arrow",
     "open_source",
     "plan_shards",
+    "read_targets",
     "verify_unchanged",
     "write_atomic",
     "write_json",

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, on a local or shared mount."""
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -37,14 +38,13 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[Binary
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise RunDirectoryError(
-                f"cannot write {target}: {error}; check that {target.parent} exists, is writable and has "
-                "free space"
+                f"cannot write {target}: {error}; check that {target.parent} exists, is writable and has free space"
             ) from error
         raise
 
@@ -60,9 +60,13 @@ def write_parquet_table(path: str | os.PathLike[str], table: pa.Table) -> None:
     write_atomic(path, lambda file: pq.write_table(table, file))
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable; OSError if that fails."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network mounts cannot sync a folder, and say so with this
+            raise
     finally:
         os.close(descriptor)

@@ -105,7 +105,7 @@ def _manifest_of(listing: Listing, columns: _Columns) -> Manifest:
         for what in ("id_kind", "dtype"):
             _check_same(what, first, footer)
     if not any(footer.entry.num_rows for footer in footers):
-        raise InputError(f"the pool under {listing.root!r} has no rows; name files that hold some")
+        raise InputError(f"the files under {listing.root!r} have no rows; name files that hold some")
     return Manifest(
         root=listing.root,
         sources=listing.sources,
@@ -138,7 +138,7 @@ def _check_same(what: str, first: _Footer, other: _Footer) -> None:
         words = {"id_kind": "ids of type", "dtype": "embeddings of type", "dim": "embeddings of dimension"}
         raise InputError(
             f"file {other.entry.path!r} has {words[what]} {found} where file {first.entry.path!r} has "
-            f"{expected}; a pool needs one kind throughout, so rewrite the files that differ or leave them out"
+            f"{expected}; a pool needs one kind throughout, so rewrite the files that differ"
         )
 
 
@@ -173,9 +173,7 @@ def _fingerprint(listing: Listing, path: str) -> str:
 def _footer_bytes(file: pa.NativeFile, size: int) -> bytes:
     tail = file.read_at(_TAIL_BYTES, size - _TAIL_BYTES) if size >= 2 * _TAIL_BYTES else b""
     if tail[4:] != _MAGIC:
-        raise pa.ArrowInvalid(
-            "it does not end as a Parquet file does, so it is something else or was cut short"
-        )
+        raise pa.ArrowInvalid("it does not end as a Parquet file does, so it is something else or was cut short")
     length = int.from_bytes(tail[:4], "little")
     if length > min(size - _TAIL_BYTES, _MAX_FOOTER_BYTES):
         raise pa.ArrowInvalid(f"its footer claims {length} bytes in a file of {size}")

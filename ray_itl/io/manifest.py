@@ -103,9 +103,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the manifest as JSON text with a format version."""
-        return json.dumps(
-            {"format": FORMAT_VERSION, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False
-        )
+        return json.dumps({"format": FORMAT_VERSION, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
@@ -115,8 +113,7 @@ class Manifest:
             version = fields.pop("format")
             if version == FORMAT_VERSION:
                 files = tuple(
-                    FileEntry(**{**file, "row_groups": tuple(file["row_groups"])})
-                    for file in fields.pop("files")
+                    FileEntry(**{**file, "row_groups": tuple(file["row_groups"])}) for file in fields.pop("files")
                 )
                 return cls(sources=tuple(fields.pop("sources")), files=files, **fields)
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -89,9 +89,7 @@ class TableSource:
         kind = check_embedding_type(field.type, embedding_column, "")
         self.id_kind: IdKind = "int"
         if id_column:
-            self.id_kind = check_id_type(
-                find_column(table.schema, id_column, "id_column", "").type, id_column, ""
-            )
+            self.id_kind = check_id_type(find_column(table.schema, id_column, "id_column", "").type, id_column, "")
         if table.num_rows == 0:
             raise InputError("the table has no rows; hand over one that has some")
         first = table.column(embedding_column).slice(0, 1).combine_chunks()
@@ -127,9 +125,7 @@ class TableSource:
         """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
         checked = check_positions(positions, self.num_rows)
         column = self.take(checked, [self._embedding_column]).column(0)
-        return embedding_matrix(
-            column, self.dim, self._embedding_column, lambda i: which_row("", int(checked[i]))
-        )
+        return embedding_matrix(column, self.dim, self._embedding_column, lambda i: which_row("", int(checked[i])))
 
     def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Return "" and the position itself for each position."""

@@ -65,9 +65,7 @@ class ParquetSource:
         first = segments[0].first_row
         stop = first + sum(segment.stop_row - segment.first_row for segment in segments)
         with self._open(file) as opened:
-            for offset, batch in stream_rows(
-                opened, groups, first, stop, columns, self.dim * self.dtype.itemsize
-            ):
+            for offset, batch in stream_rows(opened, groups, first, stop, columns, self.dim * self.dtype.itemsize):
                 yield (file.path, before + offset), batch
 
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
@@ -81,9 +79,7 @@ class ParquetSource:
         # With nothing asked for, the first file still tells the types of the empty table.
         files = np.unique(owner) if owner.size else np.zeros(1, np.int64)
         with ThreadPoolExecutor(_MAX_TAKE_THREADS) as threads:
-            tables = list(
-                threads.map(lambda file: self._take_rows(file, unique[owner == file], columns), files)
-            )
+            tables = list(threads.map(lambda file: self._take_rows(file, unique[owner == file], columns), files))
         try:
             table = pa.concat_tables(tables, promote_options="permissive")
         except pa.ArrowException as error:
@@ -135,22 +131,17 @@ class ParquetSource:
 
     @contextmanager
     def _open(self, file: FileEntry) -> Iterator[pq.ParquetFile]:
-        with open_parquet(
-            self._filesystem, posixpath.join(self.manifest.root, file.path), file.path
-        ) as opened:
+        with open_parquet(self._filesystem, posixpath.join(self.manifest.root, file.path), file.path) as opened:
             metadata = opened.metadata
             groups = (metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
             if tuple(groups) != file.row_groups:
                 raise InputError(
-                    f"file {file.path!r} was replaced after the pool was planned; restore it, or start a "
-                    "new run"
+                    f"file {file.path!r} was replaced after the pool was planned; restore it, or start a new run"
                 )
             yield opened
 
 
-def _pick(
-    opened: pq.ParquetFile, group: int, rows: np.ndarray, columns: Sequence[str]
-) -> Iterator[pa.RecordBatch]:
+def _pick(opened: pq.ParquetFile, group: int, rows: np.ndarray, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Yield the given sorted rows of a row group, holding one small batch at a time."""
     row_bytes = estimate_row_bytes(opened.metadata, group, columns)
     for start, batch in stream_rows(opened, [group], int(rows[0]), int(rows[-1]) + 1, columns, row_bytes):

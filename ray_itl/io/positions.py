@@ -10,9 +10,7 @@ def check_positions(positions: np.ndarray, num_rows: int) -> np.ndarray:
     """Return positions as an int64 vector; IndexError if one is not within `0 <= position < num_rows`."""
     checked = np.asarray(positions, dtype=np.int64).reshape(-1)
     if checked.size and not 0 <= checked.min() <= checked.max() < num_rows:
-        raise IndexError(
-            f"positions {checked.min()} to {checked.max()} are not all within a pool of {num_rows} rows"
-        )
+        raise IndexError(f"positions {checked.min()} to {checked.max()} are not all within a pool of {num_rows} rows")
     return checked
 
 

@@ -88,9 +88,7 @@ def embedding_rows(array: pa.Array, dim: int, column: str, which: WhichRow) -> n
     flat = array.flatten()
     if flat.null_count:
         row = pc.index(flat.is_null(), True).as_py() // dim
-        raise InputError(
-            f"{which(row)}: column {column!r} holds a null element; drop the row or embed it again"
-        )
+        raise InputError(f"{which(row)}: column {column!r} holds a null element; drop the row or embed it again")
     rows = flat.to_numpy(zero_copy_only=True).reshape(len(array), dim)
     check_finite(rows, column, which)
     return rows

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -72,16 +72,15 @@ def open_source(
     dataset is read into memory. Files and tables need an `id_column`; arrays have none, and a row's
     position is its id. InputError says what is wrong with the pool and how to put it right.
     """
-    is_array = isinstance(pool, np.ndarray | torch.Tensor)
-    if not is_array and not id_column:
+    if isinstance(pool, np.ndarray | torch.Tensor):
+        if id_column or columns:
+            raise InputError(
+                "the pool is an array, which has no columns; leave id_column and columns empty, or hand "
+                "over a pyarrow.Table or Parquet files"
+            )
+    elif not id_column:
         names = ", ".join(_column_names(pool, filesystem))
         raise InputError(f"id_column is not set; set it to the column that names each row, one of: {names}")
-    if is_array and (id_column or columns):
-        named = ", ".join([*([id_column] if id_column else []), *columns])
-        raise InputError(
-            f"the pool is an array, which has no columns ({named}); leave id_column and columns empty, or "
-            "hand over a pyarrow.Table or Parquet files"
-        )
     return open_rows(pool, id_column or "", embedding_column, columns, filesystem)
 
 
@@ -95,20 +94,30 @@ def open_rows(
     """Open rows of any kind as `open_source` does; an empty `id_column` makes positions the ids."""
     if isinstance(pool, np.ndarray | torch.Tensor):
         return ArraySource(pool)
-    if isinstance(pool, pads.FileSystemDataset) and isinstance(pool.format, pads.ParquetFileFormat):
-        source = _open_files(pool.files, id_column, embedding_column, columns, pool.filesystem)
-        if source.num_rows == pool.count_rows():
-            return source  # otherwise a filter drops rows, so the files are not the dataset
     if isinstance(pool, pads.Dataset):
-        wanted = dict.fromkeys(name for name in (id_column, embedding_column, *columns) if name)
-        for name in wanted:
-            find_column(pool.schema, name, "a column option", "")
-        pool = pool.to_table(columns=list(wanted))
+        return _open_dataset(pool, id_column, embedding_column, columns)
     if isinstance(pool, pa.Table):
-        for column in columns:
-            find_column(pool.schema, column, "columns", "")
-        return TableSource(pool, id_column, embedding_column)
+        return _open_table(pool, id_column, embedding_column, columns)
     return _open_files(_path_texts(pool), id_column, embedding_column, columns, filesystem)
+
+
+def _open_dataset(dataset: pads.Dataset, id_column: str, embedding_column: str, columns: Sequence[str]) -> PoolSource:
+    if isinstance(dataset, pads.FileSystemDataset) and isinstance(dataset.format, pads.ParquetFileFormat):
+        source = _open_files(dataset.files, id_column, embedding_column, columns, dataset.filesystem)
+        if source.num_rows == dataset.count_rows():
+            return source  # otherwise a filter drops rows, so the files are not the dataset
+    options = {"id_column": [id_column] if id_column else [], "embedding_column": [embedding_column]}
+    wanted = []
+    for option, names in {**options, "columns": columns}.items():
+        wanted += [find_column(dataset.schema, name, option, "").name for name in names]
+    table = dataset.to_table(columns=list(dict.fromkeys(wanted)))
+    return _open_table(table, id_column, embedding_column, columns)
+
+
+def _open_table(table: pa.Table, id_column: str, embedding_column: str, columns: Sequence[str]) -> TableSource:
+    for column in columns:
+        find_column(table.schema, column, "columns", "")
+    return TableSource(table, id_column, embedding_column)
 
 
 def _open_files(
@@ -135,10 +144,11 @@ def _path_texts(pool: Path | Sequence[Path]) -> list[str]:
     return [os.fspath(path) for path in paths]
 
 
-def _column_names(pool: PoolInput, filesystem: pafs.FileSystem | None) -> list[str]:
+def _column_names(pool: Any, filesystem: pafs.FileSystem | None) -> list[str]:
+    """Return the columns of a table, of a dataset, or of the first of some files."""
     if isinstance(pool, pa.Table | pads.Dataset):
         return pool.schema.names
-    assert not isinstance(pool, np.ndarray | torch.Tensor)
     listing = list_files(_path_texts(pool), filesystem)
-    with open_parquet(listing.filesystem, f"{listing.root}/{listing.paths[0]}", listing.paths[0]) as file:
+    name = listing.paths[0]
+    with open_parquet(listing.filesystem, listing.full_path(name), name) as file:
         return file.schema_arrow.names
