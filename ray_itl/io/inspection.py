@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from ray_itl.errors import InputError
-from ray_itl.io.locations import Listing, filesystem_of, list_files
+from ray_itl.io.locations import Listing, list_files, open_filesystem
 from ray_itl.io.manifest import FileEntry, Manifest, describe_file_changes
 from ray_itl.io.reading import open_parquet, stream_rows, unreadable
 from ray_itl.io.schema import IdKind, check_embedding_type, check_id_type, find_column, first_row_dim
@@ -58,14 +58,14 @@ def verify_unchanged(manifest: Manifest, filesystem: pafs.FileSystem | None = No
     """InputError naming each file that changed, vanished or appeared since `manifest` was built.
 
     Lists the sources again and reads what `build_manifest` reads. `filesystem` is needed if the
-    manifest was built with one. A file edited in place outside the sampled blocks, with equal size and
-    equal footer, is not noticed.
+    manifest was built with one, or from a URI with a password. A file edited in place outside the
+    sampled blocks, with equal size and equal footer, is not noticed.
     """
-    listing = list_files(manifest.sources, filesystem)
+    listing = list_files(manifest.sources, filesystem or open_filesystem(manifest.uri))
     before = {file.path: file.fingerprint for file in manifest.files}
     known = [path for path in listing.paths if path in before]
     with ThreadPoolExecutor(_MAX_THREADS) as threads:
-        prints = list(threads.map(lambda path: _fingerprint(listing, path), known))
+        prints = [sha256 for _, sha256 in threads.map(lambda path: _fingerprint(listing, path), known)]
     # What appeared is not read: that it is there is the thing to say.
     now = dict.fromkeys(listing.paths, "") | dict(zip(known, prints, strict=True))
     changes = describe_file_changes(before, now)
@@ -76,13 +76,8 @@ def verify_unchanged(manifest: Manifest, filesystem: pafs.FileSystem | None = No
         )
 
 
-def open_filesystem(manifest: Manifest) -> pafs.FileSystem:
-    """Return the filesystem that the manifest's sources name; local unless they are URIs."""
-    return filesystem_of(manifest.sources[0])
-
-
-def fingerprint_file(filesystem: pafs.FileSystem, path: str) -> str:
-    """Return the SHA-256 of a Parquet file's size, footer and at most 1 MiB of spread blocks, as hex.
+def fingerprint_file(filesystem: pafs.FileSystem, path: str) -> tuple[int, str]:
+    """Return a Parquet file's size, and the SHA-256 of size, footer and 1 MiB of spread blocks, as hex.
 
     Raises pyarrow.ArrowInvalid if the file does not end in a Parquet footer, OSError if unreadable.
     """
@@ -94,7 +89,7 @@ def fingerprint_file(filesystem: pafs.FileSystem, path: str) -> str:
         # Evenly spread from head to tail; a file under 1 MiB is covered whole.
         for offset in sorted({index * last // (_NUM_SAMPLES - 1) for index in range(_NUM_SAMPLES)}):
             digest.update(file.read_at(min(_SAMPLE_BYTES, size - offset), offset))
-    return digest.hexdigest()
+    return size, digest.hexdigest()
 
 
 def _manifest_of(listing: Listing, columns: _Columns) -> Manifest:
@@ -107,6 +102,7 @@ def _manifest_of(listing: Listing, columns: _Columns) -> Manifest:
     if not any(footer.entry.num_rows for footer in footers):
         raise InputError(f"the files under {listing.root!r} have no rows; name files that hold some")
     return Manifest(
+        uri=listing.uri,
         root=listing.root,
         sources=listing.sources,
         files=tuple(footer.entry for footer in footers),
@@ -143,9 +139,8 @@ def _check_same(what: str, first: _Footer, other: _Footer) -> None:
 
 
 def _read_footer(listing: Listing, path: str, columns: _Columns) -> _Footer:
-    fingerprint = _fingerprint(listing, path)
-    full = listing.full_path(path)
-    with open_parquet(listing.filesystem, full, path) as file:
+    size, fingerprint = _fingerprint(listing, path)
+    with open_parquet(listing.filesystem, listing.full_path(path), path) as file:
         metadata, schema = file.metadata, file.schema_arrow
         row_groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
         if min(row_groups, default=0) < 0 or sum(row_groups) != metadata.num_rows:
@@ -158,12 +153,11 @@ def _read_footer(listing: Listing, path: str, columns: _Columns) -> _Footer:
     embedding = check_embedding_type(field.type, columns.embedding, path)
     for column in columns.extra:
         find_column(schema, column, "columns", path)
-    size = listing.filesystem.get_file_info(full).size
     entry = FileEntry(path, metadata.num_rows, size, fingerprint, row_groups)
     return _Footer(entry, id_kind, str(embedding.dtype), embedding.dim)
 
 
-def _fingerprint(listing: Listing, path: str) -> str:
+def _fingerprint(listing: Listing, path: str) -> tuple[int, str]:
     try:
         return fingerprint_file(listing.filesystem, listing.full_path(path))
     except (pa.ArrowException, OSError) as error:

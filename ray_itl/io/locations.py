@@ -22,11 +22,13 @@ _URI_GLOB = re.compile(r"[*\[]")  # in a URI a question mark begins the query
 class Listing:
     """Files of a pool: `root` joined with each of the sorted relative `paths`, on `filesystem`.
 
-    `sources` are the texts that were resolved, made absolute and without passwords, so that listing
-    them again later shows which files appeared or vanished.
+    `sources` are the paths and globs on that filesystem that were asked for, so that listing them again
+    later shows which files appeared or vanished. `uri`, without any password, says which filesystem it
+    is; "" for the local one, or one that the caller handed over.
     """
 
     filesystem: pafs.FileSystem
+    uri: str
     root: str
     paths: tuple[str, ...]
     sources: tuple[str, ...]
@@ -49,6 +51,7 @@ def list_files(sources: Sequence[str], filesystem: pafs.FileSystem | None = None
         raise InputError("the list of paths is empty; name at least one Parquet file, folder or glob")
     found: set[str] = set()
     bases: list[str] = []
+    asked: list[str] = []
     shared = filesystem
     for source in sources:
         own, path, pattern = _open_location(source, filesystem)
@@ -57,20 +60,22 @@ def list_files(sources: Sequence[str], filesystem: pafs.FileSystem | None = None
             raise InputError(f"{source!r} is on another filesystem than {sources[0]!r}; copy the pool to one")
         base, paths = _expand(own, path, pattern, source)
         bases.append(base)
+        asked.append(posixpath.join(path, pattern) if pattern else path)
         found.update(paths)
     assert shared is not None
     root = posixpath.commonpath(bases)
     relative = tuple(sorted(posixpath.relpath(path, root) for path in found))
-    return Listing(shared, root, relative, tuple(_without_password(source, filesystem) for source in sources))
+    uri = _without_password(sources[0]) if filesystem is None and "://" in sources[0] else ""
+    return Listing(shared, uri, root, relative, tuple(asked))
 
 
-def filesystem_of(source: str) -> pafs.FileSystem:
-    """Return the filesystem that one of `Listing.sources` is on."""
-    return _open_location(source, None)[0]
+def open_filesystem(uri: str) -> pafs.FileSystem:
+    """Return the filesystem that a URI or path is on; the local one for ""."""
+    return _open_location(uri, None)[0] if uri else pafs.LocalFileSystem()
 
 
 def _open_location(source: str, filesystem: pafs.FileSystem | None) -> tuple[pafs.FileSystem, str, str]:
-    """Split a source into its filesystem, a path without wildcards, and the glob below that path."""
+    """Return a source's filesystem, its path up to any wildcard, and the glob below that path ("" if none)."""
     if filesystem is not None or "://" not in source:
         path = source if filesystem is not None else _absolute(source)
         own = filesystem or pafs.LocalFileSystem()
@@ -146,9 +151,7 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
     return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
-def _without_password(source: str, filesystem: pafs.FileSystem | None) -> str:
-    if "://" not in source:
-        return source if filesystem is not None else _absolute(source)
-    parts = urlsplit(source)
+def _without_password(uri: str) -> str:
+    parts = urlsplit(uri)
     user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=host)) if ":" in user else source
+    return urlunsplit(parts._replace(netloc=host)) if ":" in user else uri

@@ -53,11 +53,12 @@ class Segment(NamedTuple):
 class Manifest:
     """A pool's files in the order of their paths, which fixes every row's global position.
 
-    `root` is the folder on the filesystem that `files` are relative to, `sources` the paths, globs or
-    URIs that were asked for. An empty `id_column` means that a row's id is its position. `dtype` is the
-    numpy name of the embedding's float type.
+    `root` is the folder on the filesystem that `files` are relative to, `sources` the paths and globs on
+    it that were asked for, `uri` what names the filesystem ("" for the local one). An empty `id_column`
+    means that a row's id is its position. `dtype` is the numpy name of the embedding's float type.
     """
 
+    uri: str
     root: str
     sources: tuple[str, ...]
     files: tuple[FileEntry, ...]

@@ -125,7 +125,9 @@ class TableSource:
         """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
         checked = check_positions(positions, self.num_rows)
         column = self.take(checked, [self._embedding_column]).column(0)
-        return embedding_matrix(column, self.dim, self._embedding_column, lambda i: which_row("", int(checked[i])))
+        return embedding_matrix(
+            column.chunks, self.dim, self._embedding_column, lambda i: which_row("", int(checked[i]))
+        )
 
     def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Return "" and the position itself for each position."""

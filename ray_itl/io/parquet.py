@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError
 from ray_itl.io.ids import ids_from_arrow
-from ray_itl.io.inspection import open_filesystem
+from ray_itl.io.locations import open_filesystem
 from ray_itl.io.manifest import FileEntry, Manifest, Segment
 from ray_itl.io.positions import check_positions, embedding_matrix
 from ray_itl.io.reading import estimate_row_bytes, open_parquet, stream_rows
@@ -30,13 +30,13 @@ class ParquetSource:
     """
 
     def __init__(self, manifest: Manifest, filesystem: pafs.FileSystem | None = None):
-        """Without `filesystem`, use the one that the manifest's sources name."""
+        """Without `filesystem`, use the one that the manifest's `uri` names."""
         self.manifest = manifest
         self.num_rows: int = manifest.num_rows
         self.dim: int = manifest.dim
         self.id_kind: IdKind = manifest.id_kind
         self.dtype: np.dtype = np.dtype(manifest.dtype)
-        self._filesystem = filesystem or open_filesystem(manifest)
+        self._filesystem = filesystem or open_filesystem(manifest.uri)
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order.
@@ -74,12 +74,9 @@ class ParquetSource:
         Reads the columns asked for, of each row group that holds such a row, up to its last one; files
         are read a few at a time. InputError if a file lacks a column or types cannot be unified.
         """
-        unique, inverse = np.unique(check_positions(positions, self.num_rows), return_inverse=True)
-        owner = np.searchsorted(self.manifest.file_starts, unique, side="right") - 1
-        # With nothing asked for, the first file still tells the types of the empty table.
-        files = np.unique(owner) if owner.size else np.zeros(1, np.int64)
-        with ThreadPoolExecutor(_MAX_TAKE_THREADS) as threads:
-            tables = list(threads.map(lambda file: self._take_rows(file, unique[owner == file], columns), files))
+        if not columns:
+            return pa.table({})
+        tables, _, inverse = self._take_tables(positions, columns)
         try:
             table = pa.concat_tables(tables, promote_options="permissive")
         except pa.ArrowException as error:
@@ -91,14 +88,14 @@ class ParquetSource:
 
     def embeddings(self, positions: np.ndarray) -> np.ndarray:
         """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
-        table = self.take(positions, [self.manifest.embedding_column])
-        files, rows = self.locate(positions)
-        return embedding_matrix(
-            table.column(0),
-            self.dim,
-            self.manifest.embedding_column,
-            lambda i: which_row(files[i], int(rows[i])),
+        tables, unique, inverse = self._take_tables(positions, [self.manifest.embedding_column])
+        # Arrow would not join lists of fixed and of free length, which one pool may hold side by side.
+        chunks = [chunk for table in tables for chunk in table.column(0).chunks]
+        files, rows = self.locate(unique)
+        matrix = embedding_matrix(
+            chunks, self.dim, self.manifest.embedding_column, lambda i: which_row(files[i], int(rows[i]))
         )
+        return matrix[inverse]
 
     def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Return the file's path relative to the root, and the row within that file, of each position."""
@@ -111,6 +108,22 @@ class ParquetSource:
         if not self.manifest.id_column:
             return np.arange(position, position + batch.num_rows)
         return ids_from_arrow(batch.column(1), self.manifest.id_column, self.id_kind, which)
+
+    def _take_tables(
+        self, positions: np.ndarray, columns: Sequence[str]
+    ) -> tuple[list[pa.Table], np.ndarray, np.ndarray]:
+        """Return a table for each file that holds a position; the sorted distinct positions; the way back.
+
+        The tables hold the distinct positions in order, and `distinct[way_back]` is `positions`.
+        """
+        unique, inverse = np.unique(check_positions(positions, self.num_rows), return_inverse=True)
+        owner = np.searchsorted(self.manifest.file_starts, unique, side="right") - 1
+        # With nothing asked for, the first file still tells the types of the empty table.
+        files, begins = np.unique(owner, return_index=True) if owner.size else (np.zeros(1, np.int64), [0])
+        pieces = np.split(unique, begins[1:])
+        with ThreadPoolExecutor(_MAX_TAKE_THREADS) as threads:
+            tables = list(threads.map(lambda file, piece: self._take_rows(file, piece, columns), files, pieces))
+        return tables, unique, inverse
 
     def _take_rows(self, index: int, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """Return `columns` of the rows of one file at sorted distinct global `positions`."""

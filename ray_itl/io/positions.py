@@ -1,5 +1,7 @@
 """Small steps that every source shares: checking positions, and gathering chunks into a matrix."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -14,11 +16,11 @@ def check_positions(positions: np.ndarray, num_rows: int) -> np.ndarray:
     return checked
 
 
-def embedding_matrix(column: pa.ChunkedArray, dim: int, name: str, which: WhichRow) -> np.ndarray:
-    """Return a checked `rows x dim` float64 copy of an embedding column (see `embedding_rows`)."""
-    matrix = np.empty((len(column), dim))
+def embedding_matrix(chunks: Sequence[pa.Array], dim: int, name: str, which: WhichRow) -> np.ndarray:
+    """Return a checked `rows x dim` float64 copy of an embedding column's chunks (see `embedding_rows`)."""
+    matrix = np.empty((sum(map(len, chunks)), dim))
     row = 0
-    for chunk in column.chunks:
+    for chunk in chunks:
         matrix[row : row + len(chunk)] = embedding_rows(chunk, dim, name, lambda i, base=row: which(base + i))
         row += len(chunk)
     return matrix

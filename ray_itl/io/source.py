@@ -12,14 +12,14 @@ import torch
 
 from ray_itl.errors import InputError
 from ray_itl.io.inspection import build_manifest
-from ray_itl.io.locations import list_files
+from ray_itl.io.locations import list_files, open_filesystem
 from ray_itl.io.memory import ArraySource, TableSource
 from ray_itl.io.parquet import ParquetSource
 from ray_itl.io.reading import open_parquet
 from ray_itl.io.schema import IdKind, find_column
 
-Path = str | os.PathLike[str]
-PoolInput = Path | Sequence[Path] | pa.Table | pads.Dataset | np.ndarray | torch.Tensor
+PathInput = str | os.PathLike[str]
+PoolInput = PathInput | Sequence[PathInput] | pa.Table | pads.Dataset | np.ndarray | torch.Tensor
 """Paths, folders, globs or URIs of Parquet files; an Arrow table or dataset; a `rows x dim` array."""
 
 
@@ -45,7 +45,10 @@ class PoolSource(Protocol):
         ...
 
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
-        """Return `columns` of the rows at `positions` (int64, repeats allowed), in that order."""
+        """Return `columns` of the rows at `positions` (int64, repeats allowed), in that order.
+
+        With no columns the result is `pa.table({})`.
+        """
         ...
 
     def embeddings(self, positions: np.ndarray) -> np.ndarray:
@@ -130,10 +133,11 @@ def _open_files(
     manifest = build_manifest(
         paths, id_column=id_column, embedding_column=embedding_column, columns=columns, filesystem=filesystem
     )
-    return ParquetSource(manifest, filesystem)
+    # Opened from the paths, not from the manifest: a URI may hold a password, which no manifest keeps.
+    return ParquetSource(manifest, filesystem or open_filesystem(paths[0]))
 
 
-def _path_texts(pool: Path | Sequence[Path]) -> list[str]:
+def _path_texts(pool: PathInput | Sequence[PathInput]) -> list[str]:
     paths = [pool] if isinstance(pool, str | os.PathLike) else list(pool)
     wrong = [type(path).__name__ for path in paths if not isinstance(path, str | os.PathLike)]
     if wrong:
