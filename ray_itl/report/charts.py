@@ -23,6 +23,7 @@ MAP_POOL_POINTS = 4000
 MAP_TARGET_POINTS = 2000
 MAP_PICK_POINTS = 3000
 _MARKED_POINTS = 60
+_LOGARITHMIC_POINTS = 10
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Chart:
         description: what a reader who cannot see it should know.
         figure: the plotly figure.
         wide: whether it takes the full width of the page.
-        can_be_logarithmic: whether logarithmic axes are worth offering.
+        logarithmic: the axes a button turns logarithmic: "x", "xy", or none.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Chart:
     description: str
     figure: "go.Figure"
     wide: bool = False
-    can_be_logarithmic: bool = False
+    logarithmic: str = ""
 
 
 def make_charts(data: ReportData) -> list[Chart]:
@@ -83,7 +84,7 @@ def uncertainty_chart(data: ReportData) -> Chart:
         f"Share of the targets' prior variance left after each pick: lower is better.{floor}",
         f"A curve from {percent(left[0])} before the first pick to {percent(left[-1])} after the last.",
         figure,
-        can_be_logarithmic=_can_be_logarithmic(left),
+        logarithmic="x" if data.num_picks >= _LOGARITHMIC_POINTS else "",
     )
 
 
@@ -100,7 +101,7 @@ def gain_chart(data: ReportData) -> Chart:
         "Gain of each pick given all picks before it: once it is flat near zero, more picks say little.",
         f"The first pick adds {first}, the last {last}.",
         figure,
-        can_be_logarithmic=_can_be_logarithmic(gains),
+        logarithmic="xy" if len(gains) >= _LOGARITHMIC_POINTS and (gains > 0).all() else "",
     )
 
 
@@ -214,10 +215,6 @@ def _curve(x: np.ndarray, y: np.ndarray, role: str, hover: str) -> "go.Figure":
         # Few picks: whole numbers on the axis, and room around a lone point.
         figure.update_xaxes(dtick=1, range=[x[0] - 0.5, x[-1] + 0.5])
     return figure
-
-
-def _can_be_logarithmic(values: np.ndarray) -> bool:
-    return len(values) > 10 and bool((values > 0).all())
 
 
 def _points(coordinates: np.ndarray) -> dict[str, object]:

@@ -65,7 +65,10 @@
       const on = button.getAttribute("aria-pressed") !== "true";
       button.setAttribute("aria-pressed", String(on));
       const { layout } = figures.get(button.dataset.for);
-      for (const axis of ["xaxis", "yaxis"]) layout[axis] = { ...layout[axis], type: on ? "log" : "linear" };
+      for (const letter of button.dataset.axes) {
+        const axis = `${letter}axis`;
+        layout[axis] = { ...layout[axis], type: on ? "log" : "linear", nticks: on ? 5 : 0 };
+      }
       draw(button.dataset.for);
     });
   }
