@@ -1,0 +1,52 @@
+"""The rows the driver holds: candidates for speculation, with exact float64 scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ray_itl.core.acquisition import Scores
+
+
+class CandidateSet:
+    """Candidates in the order they came, each with its features in float64 and its scores given the picks."""
+
+    def __init__(self, dim: int) -> None:
+        self.features = torch.empty(0, dim, dtype=torch.float64)
+        self.positions = np.empty(0, dtype=np.int64)
+        self.ids = np.empty(0, dtype=np.int64)
+        self.norms = torch.empty(0, dtype=torch.float64)
+        self.scores = Scores(self.norms, self.norms)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def add(self, positions: np.ndarray, ids: np.ndarray, features: Tensor, norms: Tensor, scores: Scores) -> None:
+        """Append k rows with their features (k x D float64), squared norms and exact scores."""
+        self.features = torch.cat([self.features, features])
+        self.positions = np.concatenate([self.positions, positions])
+        self.ids = np.concatenate([self.ids, ids]) if len(self.ids) else ids
+        self.norms = torch.cat([self.norms, norms])
+        self.scores = Scores(*(torch.cat(pair) for pair in zip(self.scores, scores, strict=True)))
+
+    def advance(self, decrements: Scores) -> None:
+        """Subtract the decrements of accepted picks (k x m each) from the scores."""
+        self.scores = Scores(*(s - d.sum(dim=1) for s, d in zip(self.scores, decrements, strict=True)))
+
+    def keep(self, mask: Tensor) -> np.ndarray:
+        """Keep only the rows of a mask (k bool); returns the positions dropped."""
+        chosen = mask.numpy()
+        dropped = self.positions[~chosen]
+        self.positions, self.ids = self.positions[chosen], self.ids[chosen]
+        self.features, self.norms = self.features[mask], self.norms[mask]
+        self.scores = Scores(self.scores.num[mask], self.scores.den[mask])
+        return dropped
+
+    def keep_best(self, limit: int) -> np.ndarray:
+        """Keep the `limit` rows of largest ratio num / den; returns the positions dropped."""
+        if len(self) <= limit:
+            return self.positions[:0]
+        mask = torch.zeros(len(self), dtype=torch.bool)
+        mask[torch.topk(self.scores.num / self.scores.den, limit).indices] = True
+        return self.keep(mask)

@@ -1,0 +1,247 @@
+"""Exact greedy selection in few passes: speculate on the driver, verify over the pool.
+
+Each turn of the loop runs B greedy steps over the candidates the driver holds, asks the pool, in one pass, for every
+row that might beat one of these picks, and accepts the picks before the first that is truly beaten. The row that
+beats it is the true argmax at that step, so the next block begins with it and a pass always yields one more pick.
+Every pick is the first of the whole pool in the total order of `decision`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ray_itl.core.acquisition import Acquisition, AcquisitionState
+from ray_itl.core.decision import Judge
+from ray_itl.core.messages import Block, Contest, Start, merge_batches
+from ray_itl.core.pool import Pool
+from ray_itl.core.schedule import Schedule
+from ray_itl.core.speculation import Arrivals, Plan, count_true_picks, speculate
+from ray_itl.core.trajectory import Pick, Trajectory
+from ray_itl.errors import ConfigError, NumericalError
+
+_FLOAT32_LIMIT = 5e-3
+"""Screen in float32 only while the error band of a row is below this share of the noise variance."""
+_NONE = np.empty(0, dtype=np.int64)
+
+
+@dataclass
+class GreedyStats:
+    """Counts of one selection."""
+
+    passes: int = 0
+    """Reads of all the pool's features: the initial one, one per block, and any extra."""
+    blocks: list[tuple[int, int]] = field(default_factory=list)
+    """For every block: picks speculated, picks accepted."""
+    challengers: int = 0
+    """Rows that came within the error band of a pick and were rescored in float64."""
+    contests: int = 0
+    """Exact float64 searches, needed where too many rows lay within the error band."""
+    escalations: int = 0
+    """Moves from float32 to float64 screening (0 or 1)."""
+    precision: str = "float32"
+
+
+@dataclass(frozen=True)
+class GreedyResult:
+    """The picks in order, their features (n x D float64), the state after the last, and counts."""
+
+    picks: list[Pick]
+    features: Tensor
+    state: AcquisitionState
+    stats: GreedyStats
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told to the caller after every accepted block, before the next one starts."""
+
+    new: Sequence[Pick]
+    num_picked: int
+    num_asked: int
+    stats: GreedyStats
+
+
+class GreedySelector:
+    """One exact greedy selection over a pool, of which it must be the only user meanwhile.
+
+    Args:
+        pool: The pool.
+        acquisition: The rule.
+        state: The rule's state before the first pick: `acquisition.start(posterior, targets)`.
+        replacement: Whether a row may be picked more than once.
+        schedule: Sizes of blocks and candidate sets; they change the time taken, never the picks.
+        on_progress: Called after each accepted block; an exception in it ends the selection.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        acquisition: Acquisition,
+        state: AcquisitionState,
+        replacement: bool = False,
+        schedule: Schedule | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self._pool = pool
+        self._replacement = replacement
+        self._schedule = (schedule or Schedule()).fit(pool.dim)
+        self._on_progress = on_progress
+        self._trajectory = Trajectory(acquisition, state, pool.dim, replacement)
+        num, den = state.quadratics()
+        self._start = Start(acquisition, num, den, "float32")
+        self._judge = Judge(acquisition, *self._start.magnitudes)
+        self._sequence = 0
+        self._accepted = 0
+        self._decided = False
+        self._released = _NONE
+        self.stats = GreedyStats()
+
+    def select(self, n: int, earlier: Sequence[tuple[Pick, Tensor]] = ()) -> GreedyResult:
+        """Pick until n rows are picked.
+
+        Args:
+            n: Number of rows in all, 1 <= n (<= N without replacement).
+            earlier: Picks of an interrupted run of the same selection with their features (D float64 each): they
+                count towards n and are not picked again.
+
+        Returns:
+            All picks, the earlier ones included.
+
+        Raises:
+            ConfigError: n out of range.
+            NumericalError: float64 cannot resolve the noise variance against the rows' norms.
+        """
+        if n < 1 or (n > self._pool.num_rows and not self._replacement):
+            raise ConfigError(f"selection.n={n}, but the pool has {self._pool.num_rows} rows: ask for 1 to that many")
+        trajectory = self._trajectory
+        self._begin(earlier)
+        while len(trajectory.picks) < n:
+            if not len(trajectory.candidates):
+                trajectory.hold(self._pool.propose(self._schedule.candidates))
+            size = min(self._block_size(), n - len(trajectory.picks))
+            plan = speculate(self._judge, trajectory.state, trajectory.candidates, size, self._replacement)
+            new = self._accept_all(plan) if self._holds_all() else self._verify(plan)
+            if new and self._on_progress is not None:
+                self._on_progress(Progress(new, len(trajectory.picks), n, self.stats))
+        return GreedyResult(trajectory.picks, torch.stack(trajectory.features), trajectory.state, self.stats)
+
+    def _begin(self, earlier: Sequence[tuple[Pick, Tensor]]) -> None:
+        band = self._start.band * self._pool.largest_norm()
+        floor = self._start.den.offset
+        precision = "float32" if band * self._start.magnitudes[1] <= _FLOAT32_LIMIT * floor else "float64"
+        self._start = replace(self._start, precision=precision)
+        self.stats.precision = precision
+        self._trajectory.replay(earlier)
+        self._restore()
+        self._trajectory.hold(self._pool.propose(self._schedule.candidates))
+
+    def _restore(self) -> None:
+        """Bring the whole pool to the committed state."""
+        self._sequence, self._accepted = 0, 0
+        columns, held = self._trajectory.columns(), self._trajectory.held
+        self._pool.restore(self._start, columns, self._sequence, held)
+        self.stats.passes += 1 + -(-columns.shape[2] // 128)
+
+    def _block_size(self) -> int:
+        size = self._schedule.max_block if self._holds_all() else self._schedule.block
+        return size if self._replacement else min(size, len(self._trajectory.candidates))
+
+    def _holds_all(self) -> bool:
+        """Whether every row of the pool is held, so that speculation is already exact."""
+        return len(self._trajectory.held) == self._pool.num_rows
+
+    def _accept_all(self, plan: Plan) -> list[Pick]:
+        self.stats.blocks.append((len(plan.picks), len(plan.picks)))
+        return self._trajectory.accept(plan, len(plan.picks))
+
+    def _verify(self, plan: Plan) -> list[Pick]:
+        """Let the pool test a plan; commit the picks that stand and take in the rows that came back."""
+        trajectory = self._trajectory
+        report = self._pool.verify(self._block(plan))
+        self.stats.passes += 1
+        self.stats.challengers += len(report.challengers)
+        batch = merge_batches([report.challengers, report.proposals])
+        arrivals = Arrivals.score(self._judge, trajectory.state, batch, plan)
+        if not self._band_holds(arrivals, len(report.challengers)):
+            trajectory.hold(batch)
+            self._escalate()
+            return []
+        standing = count_true_picks(
+            self._judge, trajectory.state, trajectory.candidates, plan, arrivals, self._replacement
+        )
+        accepted = min(standing, report.verified_steps)
+        self.stats.blocks.append((len(plan.picks), accepted))
+        new = trajectory.accept(plan, accepted)
+        trajectory.hold_arrivals(arrivals, accepted)
+        self._sequence, self._accepted = self._sequence + 1, accepted
+        self._decided = standing < min(len(plan.picks), report.verified_steps)
+        self._schedule = self._schedule.adapt(accepted, len(plan.picks))
+        if accepted == 0 and not self._decided:
+            self._resolve_crowd(plan)
+        self._released = trajectory.candidates.keep_best(self._schedule.candidates)
+        return new
+
+    def _block(self, plan: Plan) -> Block:
+        thresholds = plan.thresholds.clone()
+        if self._decided:
+            thresholds[0] = float("inf")
+        released, self._released = self._released, _NONE
+        return Block(
+            sequence=self._sequence,
+            accepted=self._accepted,
+            columns=plan.columns,
+            thresholds=thresholds,
+            released=released,
+            num_proposals=self._schedule.proposals,
+            max_challengers=self._schedule.max_challengers,
+        )
+
+    def _band_holds(self, arrivals: Arrivals, num_challengers: int) -> bool:
+        """Whether screened scores are within half the band of the exact ones, on all rows that came back.
+
+        Challengers report their scores as before the block, proposals as after it.
+        """
+        after_block = torch.arange(len(arrivals.batch)) >= num_challengers
+        half = 0.5 * self._start.band * arrivals.norms
+        screened = (arrivals.batch.num, arrivals.batch.den)
+        for seen, before, drop, magnitude in zip(
+            screened, arrivals.before, arrivals.decrements, self._start.magnitudes, strict=True
+        ):
+            exact = before - drop.sum(dim=1) * after_block
+            rounding = 2.0**-48 * exact.abs()
+            if bool(((seen - exact).abs() > half * magnitude + rounding).any()):
+                return False
+        return True
+
+    def _escalate(self) -> None:
+        """Screen in float64 from now on."""
+        if self._start.precision == "float64":
+            raise NumericalError(
+                "float64 rounding exceeds its error band: the noise variance "
+                f"({self._start.acquisition.noise_variance:g}) is too small for rows of squared norm up to "
+                f"{self._pool.largest_norm():g}. Raise acquisition.noise_variance or set pool.features=unit_norm."
+            )
+        self._start = replace(self._start, precision="float64")
+        self.stats.precision = "float64"
+        self.stats.escalations += 1
+        self._released, self._decided = _NONE, False
+        self._restore()
+
+    def _resolve_crowd(self, plan: Plan) -> None:
+        """Find the next pick exactly when more rows are within the error band than a pass may return."""
+        if self._start.precision == "float32":
+            self._escalate()
+            return
+        trajectory, acquisition = self._trajectory, self._start.acquisition
+        self.stats.contests += 1
+        self.stats.passes += 1
+        contest = Contest(self._sequence, self._accepted, trajectory.state, plan.thresholds[:1])
+        best = max(self._pool.contest(contest).gain, plan.gains[0])
+        floor = best - acquisition.tie_width(best, trajectory.state.gain_scale)
+        trajectory.hold(self._pool.champions(floor))
+        self._sequence, self._accepted, self._decided = self._sequence + 1, 0, True

@@ -1,0 +1,147 @@
+"""The Pool protocol, which is all the greedy ever sees of a pool, and the pool inside one process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from ray_itl.core.messages import (
+    Block,
+    BlockReport,
+    Contest,
+    Peak,
+    RowBatch,
+    Start,
+    merge_batches,
+)
+from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
+from ray_itl.core.shard import PoolShard
+
+
+class Pool(Protocol):
+    """Rows at positions 0..num_rows-1, split over shards; a correct selection never depends on the split."""
+
+    @property
+    def num_rows(self) -> int:
+        """N."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """D, number of features."""
+        ...
+
+    def largest_norm(self) -> float:
+        """Return the largest |x|^2 of the pool."""
+        ...
+
+    def restore(self, start: Start, columns: Tensor, sequence: int, held: np.ndarray) -> None:
+        """Bring every row to the state after some picks, forgetting all else; expect block `sequence` next.
+
+        Args:
+            start: Scores before the first pick.
+            columns: The picks' columns, D x num_tracks x k; k may be 0.
+            sequence: Number of the next block.
+            held: Positions of rows that the driver holds.
+        """
+        ...
+
+    def propose(self, count: int) -> RowBatch:
+        """Return about `count` of the best rows that the driver does not hold; it holds them from now on."""
+        ...
+
+    def verify(self, block: Block) -> BlockReport:
+        """Test every row not held against a block of speculated picks. One pass."""
+        ...
+
+    def contest(self, contest: Contest) -> Peak:
+        """Return the best exact gain among rows not held. One pass, float64."""
+        ...
+
+    def champions(self, floor: float) -> RowBatch:
+        """Return, for each shard, the last contest's row of smallest id with gain >= floor, if any."""
+        ...
+
+    def rank(self, query: RankQuery) -> RankedRows:
+        """Return the best rows of a one-shot ranking (the baselines). One pass."""
+        ...
+
+
+class LocalPool:
+    """A pool in this process: one or more shards, visited in order."""
+
+    def __init__(self, shards: Sequence[PoolShard]) -> None:
+        """Take shards in order of position; empty shards are allowed, an empty pool is not."""
+        self._shards = list(shards)
+        self._dim = shards[0].dim
+        self._num_rows = sum(shard.num_rows for shard in shards)
+
+    @property
+    def num_rows(self) -> int:
+        """N."""
+        return self._num_rows
+
+    @property
+    def dim(self) -> int:
+        """D, number of features."""
+        return self._dim
+
+    def largest_norm(self) -> float:
+        """Return the largest |x|^2 of the pool."""
+        return max(shard.largest_norm for shard in self._shards)
+
+    def restore(self, start: Start, columns: Tensor, sequence: int, held: np.ndarray) -> None:
+        """See `Pool.restore`."""
+        for shard in self._shards:
+            shard.start(start)
+            shard.replay(columns, sequence)
+            shard.hold(held)
+
+    def propose(self, count: int) -> RowBatch:
+        """See `Pool.propose`."""
+        each = per_shard(count, len(self._shards))
+        return merge_batches([shard.propose(each) for shard in self._shards])
+
+    def verify(self, block: Block) -> BlockReport:
+        """See `Pool.verify`."""
+        block = block_per_shard(block, len(self._shards))
+        return merge_reports([shard.verify(block) for shard in self._shards])
+
+    def contest(self, contest: Contest) -> Peak:
+        """See `Pool.contest`."""
+        return max(shard.contest(contest) for shard in self._shards)
+
+    def champions(self, floor: float) -> RowBatch:
+        """See `Pool.champions`."""
+        return merge_batches([shard.champions(floor) for shard in self._shards])
+
+    def rank(self, query: RankQuery) -> RankedRows:
+        """See `Pool.rank`."""
+        return merge_ranked([shard.rank(query) for shard in self._shards], query)
+
+
+def per_shard(count: int, num_shards: int) -> int:
+    """Return a shard's share of a count, rounded up."""
+    return -(-count // num_shards)
+
+
+def block_per_shard(block: Block, num_shards: int) -> Block:
+    """Return the block with each shard's share of the proposals and challengers."""
+    return replace(
+        block,
+        num_proposals=per_shard(block.num_proposals, num_shards),
+        max_challengers=per_shard(block.max_challengers, num_shards),
+    )
+
+
+def merge_reports(reports: Sequence[BlockReport]) -> BlockReport:
+    """Merge the shards' reports in shard order: a step is verified when every shard verified it."""
+    return BlockReport(
+        merge_batches([r.challengers for r in reports]),
+        min(r.verified_steps for r in reports),
+        merge_batches([r.proposals for r in reports]),
+    )

@@ -1,0 +1,136 @@
+"""One-shot rankings of the pool, for the baselines: nearest, cosine and random. No pick depends on another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ray_itl.core.messages import RowBatch, merge_batches
+
+_GRID = 2.0**32
+
+
+@dataclass(frozen=True)
+class RankQuery:
+    """Ask for the `count` best rows for each of Q directions (or by a seeded hash of the id).
+
+    kind "cosine": score = x.d / |x| for each direction d, rounded to a grid of 2^-32 so that equal rows tie; zero
+    rows score 0. kind "random": one list, ordered by a hash of (seed, id): independent of row order and shards.
+    """
+
+    kind: Literal["cosine", "random"]
+    directions: Tensor
+    """Q x D float64, of norm at most 1; one row (ignored) for random."""
+    count: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RankedRows:
+    """For each direction a list of rows, best first: score descending, id ascending."""
+
+    lists: list[np.ndarray]
+    """Q arrays of indices into `rows`."""
+    scores: list[np.ndarray]
+    """Q arrays of scores, aligned with the lists."""
+    rows: RowBatch
+    """The distinct rows of all lists, by position."""
+
+
+def rank_features(
+    features: Tensor, ids: np.ndarray, query: RankQuery, chunk_rows: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return, for each direction, (indices, scores) of this shard's best rows. O(n D Q), float64 scores."""
+    if query.kind == "random":
+        scores = -hash_order(ids, query.seed)
+        chosen = np.argsort(-scores, kind="stable")[: query.count]
+        return [(chosen, scores[chosen])]
+    best = [(np.empty(0, dtype=np.int64), np.empty(0)) for _ in query.directions]
+    for start in range(0, len(features), chunk_rows):
+        rows = features[start : start + chunk_rows].to("cpu", torch.float64)
+        norms = rows.square().sum(dim=1).sqrt()
+        cosines = (rows @ query.directions.mT) / norms.where(norms > 0, 1.0)[:, None]
+        scores = torch.round(cosines * _GRID) / _GRID
+        for q, (indices, kept) in enumerate(best):
+            worst = kept[-1] if len(kept) == query.count else -np.inf
+            column = scores[:, q].numpy()
+            new = np.flatnonzero(column >= worst)
+            best[q] = top_rows(
+                np.concatenate([indices, new + start]), np.concatenate([kept, column[new]]), ids, query.count
+            )
+    return best
+
+
+def top_rows(indices: np.ndarray, scores: np.ndarray, ids: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first `count` of rows by (score descending, id ascending); `ids` is indexed by `indices`."""
+    if len(indices) > count:
+        floor = np.partition(scores, len(scores) - count)[len(scores) - count]
+        keep = scores >= floor
+        indices, scores = indices[keep], scores[keep]
+    by_id = np.argsort(ids[indices], kind="stable")
+    order = by_id[np.argsort(-scores[by_id], kind="stable")][:count]
+    return indices[order], scores[order]
+
+
+def hash_order(ids: np.ndarray, seed: int) -> np.ndarray:
+    """Return a number in [0, 1) for each id, uniform and fixed by (seed, id) alone; 53 bits."""
+    if ids.dtype == np.int64:
+        mixed = _mix(ids.view(np.uint64) ^ _mix(np.array([seed], dtype=np.int64).view(np.uint64)))
+    else:
+        key = str(seed).encode()
+        digests = b"".join(blake2b(str(i).encode(), digest_size=8, key=key).digest() for i in ids)
+        mixed = np.frombuffer(digests, dtype="<u8")
+    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser (Steele et al. 2014), a bijection of 64-bit integers."""
+    with np.errstate(over="ignore"):
+        z = values + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
+def merge_ranked(parts: Sequence[RankedRows], query: RankQuery) -> RankedRows:
+    """Merge the shards' lists into one list for each direction, in the same order."""
+    rows = merge_batches([p.rows for p in parts])
+    offsets = np.cumsum([0] + [len(p.rows) for p in parts])
+    lists, scores = [], []
+    for q in range(len(parts[0].lists)):
+        indices = np.concatenate([p.lists[q] + o for p, o in zip(parts, offsets, strict=False)])
+        merged = np.concatenate([p.scores[q] for p in parts])
+        indices, merged = top_rows(indices, merged, rows.ids, query.count)
+        lists.append(indices)
+        scores.append(merged)
+    return RankedRows(lists, scores, rows)
+
+
+def round_robin(ranked: RankedRows, n: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Deal rows out: each direction in turn takes its best row not yet taken (RDS+).
+
+    Returns:
+        (indices into ranked.rows, scores) of n picks in order, or None when the lists are too short to tell.
+    """
+    taken = np.zeros(len(ranked.rows), dtype=bool)
+    cursor = [0] * len(ranked.lists)
+    picks: list[int] = []
+    scores: list[float] = []
+    while len(picks) < n:
+        for q, rows in enumerate(ranked.lists):
+            while cursor[q] < len(rows) and taken[rows[cursor[q]]]:
+                cursor[q] += 1
+            if cursor[q] == len(rows):
+                return None
+            taken[rows[cursor[q]]] = True
+            picks.append(int(rows[cursor[q]]))
+            scores.append(float(ranked.scores[q][cursor[q]]))
+            if len(picks) == n:
+                break
+    return np.array(picks), np.array(scores)

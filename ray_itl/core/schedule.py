@@ -1,0 +1,48 @@
+"""How far to speculate: sizes of blocks and candidate sets, adapted to how many picks stood last time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Sizes for the next block. They change how long a selection takes, never what it picks.
+
+    A longer block shares one pass among more picks but wastes work when a pick is beaten early; more candidates
+    make that rarer and cost driver time and memory (8 D bytes each).
+    """
+
+    block: int = 32
+    """B, picks speculated per pass."""
+    candidates: int = 8192
+    """C, rows held by the driver."""
+    max_block: int = 64
+    max_candidates: int = 32768
+    max_challengers: int = 4096
+    """Challengers accepted from one pass, over all shards, before the block is cut."""
+
+    @property
+    def proposals(self) -> int:
+        """New rows to ask for with every pass."""
+        return max(1, self.candidates // 4)
+
+    def fit(self, dim: int, max_bytes: int = 2**29) -> Schedule:
+        """Return the schedule with candidate sets that fit in `max_bytes` of float64 features."""
+        limit = max(256, max_bytes // (8 * dim))
+        return replace(
+            self,
+            candidates=min(self.candidates, limit),
+            max_candidates=min(self.max_candidates, limit),
+            max_challengers=min(self.max_challengers, limit),
+        )
+
+    def adapt(self, accepted: int, size: int) -> Schedule:
+        """Return the sizes after a block of `size` picks of which `accepted` stood."""
+        if accepted == size:
+            return replace(self, block=min(max(self.block, 2 * size), self.max_block))
+        return replace(
+            self,
+            block=max(8, min(self.block, 2 * accepted)),
+            candidates=min(2 * self.candidates, self.max_candidates),
+        )

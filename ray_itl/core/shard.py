@@ -1,0 +1,229 @@
+"""PoolShard: the bulk per-row state of one contiguous part of the pool, and the passes over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ray_itl.core.acquisition import Quadratic, Scores
+from ray_itl.core.challengers import ChallengerList
+from ray_itl.core.linalg import squared_norms
+from ray_itl.core.messages import Block, BlockReport, Contest, Peak, RowBatch, Start
+from ray_itl.core.ranking import RankedRows, RankQuery, rank_features
+from ray_itl.core.screening import BlockKernel, row_decrements
+from ray_itl.errors import StaleShardError
+
+_CHUNK_BYTES = 12 * 2**20
+_SCAN_ROWS = 1 << 18
+_REPLAY_COLUMNS = 128
+
+
+class PoolShard:
+    """Rows [first_position, first_position + n) of the pool with two float64 scores a row.
+
+    The one mutable object of the engine: num and den change in place, once per block, because at 10^8 rows a
+    copy is not affordable. Everything else about a run lives with the driver, so a lost shard can be rebuilt from
+    its rows by `start`, `replay` and `hold`.
+
+    Memory: features, plus 29 bytes a row (two float64 scores, a float32 norm, an id of 8 bytes, a flag).
+    """
+
+    def __init__(self, features: Tensor, ids: np.ndarray, first_position: int) -> None:
+        """Take ownership of features (n x D, any float dtype) and ids (n, int64 or StringDType)."""
+        self.features = features
+        self.ids = ids
+        self.first_position = first_position
+        n, self.dim = features.shape
+        self._chunk_rows = max(512, _CHUNK_BYTES // (4 * self.dim))
+        self.held = torch.zeros(n, dtype=torch.bool, device=features.device)
+        self.norms = torch.empty(n, dtype=torch.float32, device=features.device)
+        for rows in self._chunks():
+            self.norms[rows] = squared_norms(features[rows]).to(torch.float32)
+        self.num = self.den = torch.empty(0)
+        self._start: Start | None = None
+        self._sequence = -1
+        self._previous: Tensor | None = None
+        self._tied: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return self.features.shape[0]
+
+    @property
+    def largest_norm(self) -> float:
+        """Largest |x|^2 of the shard."""
+        return float(self.norms.max()) if self.num_rows else 0.0
+
+    def start(self, start: Start) -> None:
+        """Compute every row's scores before the first pick; forget everything else. One pass, O(n D r)."""
+        self._start = start
+        self.held.zero_()
+        self.num = self._quadratic(start.num)
+        self.den = self._quadratic(start.den)
+        self._sequence, self._previous, self._tied = 0, None, None
+
+    def replay(self, columns: Tensor, sequence: int) -> None:
+        """Apply accepted picks' columns (D x num_tracks x k) after `start`, then expect block `sequence`."""
+        for first in range(0, columns.shape[2], _REPLAY_COLUMNS):
+            self._advance(columns[:, :, first : first + _REPLAY_COLUMNS], sign=-1.0)
+        self._sequence = sequence
+
+    def hold(self, positions: np.ndarray, held: bool = True) -> None:
+        """Mark those of the positions that are this shard's as held (or released) by the driver."""
+        local = positions - self.first_position
+        local = local[(local >= 0) & (local < self.num_rows)]
+        self.held[torch.as_tensor(local, device=self.held.device)] = held
+
+    def propose(self, count: int) -> RowBatch:
+        """Return the `count` best rows not yet held, which the driver holds from now on. O(n) without the features."""
+        chosen = self._best(count)
+        self.held[chosen] = True
+        return self._batch(chosen, Scores(self.num[chosen], self.den[chosen]))
+
+    def verify(self, block: Block) -> BlockReport:
+        """Settle the previous block, test every row against this one, and propose for the next. One pass."""
+        self._settle(block.sequence, block.accepted)
+        self.hold(block.released, held=False)
+        kernel = BlockKernel.prepare(self._started, block.columns, block.thresholds, self.features.device)
+        found = ChallengerList(block.size, block.max_challengers)
+        for rows in self._chunks():
+            num, den = self.num[rows], self.den[rows]
+            decrements = kernel.decrements(self._rows(rows))
+            margins = kernel.margins(num, den, self.norms[rows], decrements)
+            candidates = torch.nonzero((margins.amax(dim=1) > 0) & ~self.held[rows]).flatten()
+            if len(candidates):
+                found.add(candidates + rows.start, margins[candidates] > 0, num[candidates], den[candidates])
+            self._subtract(rows, decrements, -1.0)
+        self._previous, self._sequence = block.columns, block.sequence + 1
+        indices, scores = found.result()
+        self.held[indices] = True
+        challengers = self._batch(indices, scores)
+        return BlockReport(challengers, found.verified_steps, self.propose(block.num_proposals))
+
+    def contest(self, contest: Contest) -> Peak:
+        """Settle, then score in float64 every row that may win; keep the tied best for `champions`."""
+        self._settle(contest.sequence, contest.accepted)
+        acquisition = self._started.acquisition
+        none = torch.zeros(self.dim, acquisition.num_tracks, 1, dtype=torch.float64)
+        kernel = BlockKernel.prepare(self._started, none, contest.threshold, self.features.device)
+        gains, indices, best = [], [], float("-inf")
+        for rows in self._chunks():
+            margins = kernel.base(self.num[rows], self.den[rows], self.norms[rows])
+            local = torch.nonzero((margins[:, 0] > 0) & ~self.held[rows]).flatten() + rows.start
+            if not len(local):
+                continue
+            gain = acquisition.gain(contest.state.scores(self.features[local].to("cpu", torch.float64)))
+            best = max(best, float(gain.max()))
+            near = gain >= best - acquisition.tie_width(best, contest.state.gain_scale)
+            gains.append(gain[near])
+            indices.append(local.cpu()[near])
+        self._tied = (torch.cat(gains), torch.cat(indices)) if gains else None
+        self._sequence = contest.sequence + 1
+        return Peak(best)
+
+    def champions(self, floor: float) -> RowBatch:
+        """Return the row of the smallest id among the last contest's rows with gain >= floor (or no row)."""
+        chosen = torch.empty(0, dtype=torch.int64)
+        if self._tied is not None:
+            gain, indices = self._tied
+            tied = indices[gain >= floor]
+            if len(tied):
+                chosen = tied[int(np.argsort(self.ids[tied.numpy()], kind="stable")[0])][None]
+        self._tied = None
+        self.held[chosen] = True
+        return self._batch(chosen, Scores(self.num[chosen], self.den[chosen]))
+
+    def rank(self, query: RankQuery) -> RankedRows:
+        """Return this shard's best rows of a one-shot ranking; touches no state. One pass."""
+        best = rank_features(self.features, self.ids, query, self._chunk_rows)
+        distinct, inverse = np.unique(np.concatenate([indices for indices, _ in best]), return_inverse=True)
+        none = torch.zeros(len(distinct), dtype=torch.float64)
+        rows = self._batch(torch.as_tensor(distinct), Scores(none, none))
+        ends = np.cumsum([len(indices) for indices, _ in best])[:-1]
+        return RankedRows(np.split(inverse, ends), [scores for _, scores in best], rows)
+
+    @property
+    def _started(self) -> Start:
+        if self._start is None:
+            raise StaleShardError(f"the shard at row {self.first_position} has not been started")
+        return self._start
+
+    def _settle(self, sequence: int, accepted: int) -> None:
+        """Take back the rejected picks of the previous block, which were subtracted in advance."""
+        if sequence != self._sequence:
+            raise StaleShardError(
+                f"the shard at row {self.first_position} expects block {self._sequence}, got block {sequence}"
+            )
+        if self._previous is not None and accepted < self._previous.shape[2]:
+            self._advance(self._previous[:, :, accepted:], sign=1.0)
+        self._previous = None
+
+    def _advance(self, columns: Tensor, sign: float) -> None:
+        """Add sign times the decrements of columns (D x num_tracks x k) to the scores. One pass."""
+        start = self._started
+        weights = columns.flatten(1).to(self.features.device, start.dtype)
+        for rows in self._chunks():
+            self._subtract(rows, row_decrements(start.acquisition, self._rows(rows), weights), sign)
+
+    def _subtract(self, rows: slice, decrements: Tensor, sign: float) -> None:
+        dnum, dden = self._started.acquisition.split(decrements.sum(dim=2))
+        self.num[rows].add_(dnum, alpha=sign)
+        if dden is not None:
+            self.den[rows].add_(dden, alpha=sign)
+
+    def _quadratic(self, form: Quadratic) -> Tensor:
+        """Evaluate scale |x|^2 + sign |x F|^2 + offset on every row, in float64 but for the product."""
+        out = torch.empty(self.num_rows, dtype=torch.float64, device=self.features.device)
+        factor = form.factor.to(self.features.device, self._started.dtype)
+        for rows in self._chunks():
+            value = out[rows].fill_(form.offset)
+            if form.scale:
+                value.add_(squared_norms(self.features[rows]), alpha=form.scale)
+            if factor.shape[1]:
+                value.add_((self._rows(rows) @ factor).square_().sum(dim=1, dtype=torch.float64), alpha=form.sign)
+        return out
+
+    def _best(self, count: int) -> Tensor:
+        """Return indices of the best rows not held, copies thinned out, in descending order of the ratio."""
+        ratios, indices = torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64)
+        ratios, indices = ratios.to(self.num.device), indices.to(self.num.device)
+        for first in range(0, self.num_rows if count > 0 else 0, _SCAN_ROWS):
+            rows = slice(first, min(first + _SCAN_ROWS, self.num_rows))
+            ratio = (self.num[rows] / self.den[rows]).masked_fill_(self.held[rows], float("-inf"))
+            top = torch.topk(ratio, min(2 * count, len(ratio)))
+            ratios, indices = torch.cat([ratios, top.values]), torch.cat([indices, top.indices + first])
+            top = torch.topk(ratios, min(2 * count, len(ratios)))
+            ratios, indices = top.values, indices[top.indices]
+        indices = indices[torch.isfinite(ratios)]
+        return self._thin_copies(indices)[:count] if count < self.num_rows else indices
+
+    def _thin_copies(self, indices: Tensor) -> Tensor:
+        """Keep at most two (of the smallest ids) of rows with the same scores: copies waste a proposal."""
+        scores = torch.stack([self.num[indices], self.den[indices]]).to(torch.float32)
+        key = torch.cat([scores, self.norms[indices][None]]).cpu().numpy()
+        order = np.lexsort((np.argsort(np.argsort(self.ids[indices.cpu().numpy()])), *key))
+        new = np.ones(len(order), dtype=bool)
+        new[2:] = (key[:, order[2:]] != key[:, order[:-2]]).any(axis=0)
+        return indices[torch.as_tensor(np.sort(order[new]), device=indices.device)]
+
+    def _batch(self, indices: Tensor, scores: Scores) -> RowBatch:
+        local = indices.cpu()
+        return RowBatch(
+            positions=local.numpy() + self.first_position,
+            ids=self.ids[local.numpy()],
+            features=self.features[indices].cpu(),
+            num=scores.num.cpu(),
+            den=scores.den.cpu(),
+        )
+
+    def _rows(self, rows: slice) -> Tensor:
+        return self.features[rows].to(self._started.dtype)
+
+    def _chunks(self) -> Iterator[slice]:
+        """Chunks that fit the last-level cache with their products."""
+        for start in range(0, self.num_rows, self._chunk_rows):
+            yield slice(start, min(start + self._chunk_rows, self.num_rows))
