@@ -20,6 +20,7 @@ from ray_itl.core.messages import (
 )
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
 from ray_itl.core.shard import PoolShard
+from ray_itl.core.uniqueness import id_span
 
 
 class Pool(Protocol):
@@ -37,6 +38,10 @@ class Pool(Protocol):
 
     def largest_norm(self) -> float:
         """Return the largest |x|^2 of the pool."""
+        ...
+
+    def repeated_id(self) -> tuple[int | str, np.ndarray] | None:
+        """Return an id that occurs more than once, with its positions, or None."""
         ...
 
     def restore(self, start: Start, columns: Tensor, sequence: int, held: np.ndarray) -> None:
@@ -93,6 +98,13 @@ class LocalPool:
     def largest_norm(self) -> float:
         """Return the largest |x|^2 of the pool."""
         return max(shard.largest_norm for shard in self._shards)
+
+    def repeated_id(self) -> tuple[int | str, np.ndarray] | None:
+        """See `Pool.repeated_id`. One sorted copy of all ids."""
+        repeated = id_span(np.concatenate([shard.ids for shard in self._shards])).repeated
+        if repeated is None:
+            return None
+        return repeated, np.concatenate([shard.positions_of(repeated) for shard in self._shards])
 
     def restore(self, start: Start, columns: Tensor, sequence: int, held: np.ndarray) -> None:
         """See `Pool.restore`."""

@@ -146,6 +146,10 @@ class PoolShard:
         ends = np.cumsum([len(indices) for indices, _ in best])[:-1]
         return RankedRows(np.split(inverse, ends), [scores for _, scores in best], rows)
 
+    def positions_of(self, row_id: int | str) -> np.ndarray:
+        """Return the positions at which an id stands in this shard. O(n)."""
+        return np.flatnonzero(self.ids == row_id) + self.first_position
+
     @property
     def _started(self) -> Start:
         if self._start is None:

@@ -1,0 +1,37 @@
+"""Finding repeated row ids, within a shard and across shards, without gathering all ids in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ray_itl.core.ranking import hash_order
+
+
+class IdSpan(NamedTuple):
+    """Smallest and largest id of a shard, and an id that occurs twice in it (None when there is none)."""
+
+    first: int | str
+    last: int | str
+    repeated: int | str | None
+
+
+def id_span(ids: np.ndarray) -> IdSpan:
+    """Return the span of ids (n >= 1). O(n log n), one copy of the ids."""
+    ordered = np.sort(ids)
+    same = np.flatnonzero(ordered[1:] == ordered[:-1])
+    repeated = ordered[same[:1]].tolist()
+    return IdSpan(*ordered[[0, -1]].tolist(), repeated[0] if repeated else None)
+
+
+def spans_overlap(spans: Sequence[IdSpan]) -> bool:
+    """Whether an id might be in two shards. Shards of a pool sorted by id never overlap."""
+    ordered = sorted(spans, key=lambda span: span.first)
+    return any(after.first <= before.last for before, after in zip(ordered, ordered[1:], strict=False))
+
+
+def id_part(ids: np.ndarray, part: int, num_parts: int) -> np.ndarray:
+    """Return those ids whose hash falls into part `part` of `num_parts`: equal ids meet in one part."""
+    return ids[(hash_order(ids, seed=0) * num_parts).astype(np.int64) == part]
