@@ -141,8 +141,10 @@ def _is_pool_file(name: str) -> bool:
 
 def _matches(parts: list[str], pattern: list[str]) -> bool:
     """Match path segments against glob segments, "**" standing for any number of visible segments."""
-    if not pattern or not parts:
-        return not pattern and not parts
+    if not parts:
+        return all(segment == "**" for segment in pattern)
+    if not pattern:
+        return False
     hidden = parts[0].startswith(("_", "."))
     if pattern[0] == "**":
         return _matches(parts, pattern[1:]) or (not hidden and _matches(parts[1:], pattern))

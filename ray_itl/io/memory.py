@@ -153,8 +153,11 @@ def _id_array(ids: np.ndarray | Sequence[int] | Sequence[str], num_rows: int) ->
     if len(ids) != num_rows:
         raise InputError(f"there are {len(ids)} ids for {num_rows} rows; give one id per row")
     try:
-        array = pa.array(ids.tolist() if isinstance(ids, np.ndarray) else list(ids))
-    except pa.ArrowException as error:
-        raise InputError(f"ids are not all integers or all strings: {error}; cast them") from error
+        if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
+            array = pa.array(ids)
+        else:
+            array = pa.array(ids.tolist() if isinstance(ids, np.ndarray) else list(ids))
+    except (pa.ArrowException, OverflowError) as error:
+        raise InputError(f"ids are not all 64-bit integers or all strings: {error}; cast them") from error
     kind = check_id_type(array.type, "ids", "")
     return ids_from_arrow(array, "ids", kind, lambda i: which_row("", i))

@@ -42,7 +42,8 @@ class ParquetSource:
         """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order.
 
         A range that begins inside a row group costs decoding that row group from its start. Peak extra
-        memory is under 48 MiB for a row group of any size whose pages are of ordinary size (1 MiB).
+        memory is under 48 MiB for a row group of any size whose pages are of ordinary size (1 MiB);
+        measured 34 to 38 MiB over 400 MiB of rows in one row group, 20 MiB of it library code.
         """
         columns = [self.manifest.embedding_column]
         if self.manifest.id_column:

@@ -75,13 +75,7 @@ def open_source(
     dataset is read into memory. Files and tables need an `id_column`; arrays have none, and a row's
     position is its id. InputError says what is wrong with the pool and how to put it right.
     """
-    if isinstance(pool, np.ndarray | torch.Tensor):
-        if id_column or columns:
-            raise InputError(
-                "the pool is an array, which has no columns; leave id_column and columns empty, or hand "
-                "over a pyarrow.Table or Parquet files"
-            )
-    elif not id_column:
+    if not id_column and not isinstance(pool, np.ndarray | torch.Tensor):
         names = ", ".join(_column_names(pool, filesystem))
         raise InputError(f"id_column is not set; set it to the column that names each row, one of: {names}")
     return open_rows(pool, id_column or "", embedding_column, columns, filesystem)
@@ -96,6 +90,11 @@ def open_rows(
 ) -> PoolSource:
     """Open rows of any kind as `open_source` does; an empty `id_column` makes positions the ids."""
     if isinstance(pool, np.ndarray | torch.Tensor):
+        if id_column or columns:
+            raise InputError(
+                "an array has no columns; leave the options that name one empty, or hand over a pyarrow.Table "
+                "or Parquet files"
+            )
         return ArraySource(pool)
     if isinstance(pool, pads.Dataset):
         return _open_dataset(pool, id_column, embedding_column, columns)
