@@ -157,7 +157,7 @@ class ParquetSource:
 
 def _pick(opened: pq.ParquetFile, group: int, rows: np.ndarray, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Yield the given sorted rows of a row group, holding one small batch at a time."""
-    row_bytes = estimate_row_bytes(opened.metadata, group, columns)
+    row_bytes = estimate_row_bytes(opened.metadata, group)
     for start, batch in stream_rows(opened, [group], int(rows[0]), int(rows[-1]) + 1, columns, row_bytes):
         low, high = np.searchsorted(rows, [start, start + batch.num_rows])
         if low < high:

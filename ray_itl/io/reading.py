@@ -41,7 +41,7 @@ def open_parquet(filesystem: pafs.FileSystem, path: str, name: str) -> Iterator[
             yield file
     except pa.ArrowMemoryError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last from damaged column names
         raise unreadable(name, error) from error
 
 
@@ -79,12 +79,10 @@ def stream_rows(
     raise pa.ArrowInvalid(f"its pages hold {row} rows where its footer promises at least {stop}")
 
 
-def estimate_row_bytes(metadata: pq.FileMetaData, row_group: int, columns: Sequence[str]) -> int:
-    """Return the mean uncompressed size in bytes of one row of these columns, from the footer."""
+def estimate_row_bytes(metadata: pq.FileMetaData, row_group: int) -> int:
+    """Return the mean uncompressed size in bytes of one row with all its columns, from the footer.
+
+    Not of single columns: pyarrow ends the process when a damaged footer is asked about one.
+    """
     group = metadata.row_group(row_group)
-    total = 0
-    for index in range(group.num_columns):
-        chunk = group.column(index)
-        if any(chunk.path_in_schema == name or chunk.path_in_schema.startswith(f"{name}.") for name in columns):
-            total += chunk.total_uncompressed_size
-    return max(1, total // max(1, group.num_rows))
+    return max(1, group.total_byte_size // max(1, group.num_rows))

@@ -39,12 +39,12 @@ print(peak() - before)
 """
 
 
-@pytest.fixture(scope="module", params=["fixed", "list"])
-def large_file(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def large_file(tmp_path_factory):
     """One row group of 400 MiB."""
     path = tmp_path_factory.mktemp("large") / "a.parquet"
     rows = np.tile(np.random.default_rng(0).standard_normal((1000, DIM), dtype=np.float32), (NUM_ROWS // 1000 + 1, 1))
-    table = pool_table(rows[:NUM_ROWS], kind=request.param)
+    table = pool_table(rows[:NUM_ROWS])
     pq.write_table(table, path, row_group_size=NUM_ROWS, compression="none")
     assert pq.read_metadata(path).num_row_groups == 1
     assert path.stat().st_size > 400 * MEBIBYTE
