@@ -23,13 +23,15 @@ def id_span(ids: np.ndarray) -> IdSpan:
     ordered = np.sort(ids)
     same = np.flatnonzero(ordered[1:] == ordered[:-1])
     repeated = ordered[same[:1]].tolist()
-    return IdSpan(*ordered[[0, -1]].tolist(), repeated[0] if repeated else None)
+    first, last = ordered[[0, -1]].tolist()
+    return IdSpan(first, last, repeated[0] if repeated else None)
 
 
 def spans_overlap(spans: Sequence[IdSpan]) -> bool:
     """Whether an id might be in two shards. Shards of a pool sorted by id never overlap."""
-    ordered = sorted(spans, key=lambda span: span.first)
-    return any(after.first <= before.last for before, after in zip(ordered, ordered[1:], strict=False))
+    order = np.argsort(np.array([span.first for span in spans]))
+    firsts, lasts = (np.array([getattr(spans[i], end) for i in order]) for end in ("first", "last"))
+    return bool((firsts[1:] <= lasts[:-1]).any())
 
 
 def id_part(ids: np.ndarray, part: int, num_parts: int) -> np.ndarray:

@@ -1,0 +1,157 @@
+"""A selection problem: pool, targets and known rows opened, checked, and put into one feature space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ray_itl.core.acquisition import Acquisition, AcquisitionState
+from ray_itl.core.acquisitions import InformationGain, Uncertainty, VarianceReduction
+from ray_itl.core.baselines import BaselineRule, select_baseline
+from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomFourier, UnitNorm
+from ray_itl.core.greedy import GreedyResult, GreedySelector, Progress
+from ray_itl.core.pool import Pool
+from ray_itl.core.posterior import Posterior, Targets
+from ray_itl.core.trajectory import Pick
+from ray_itl.errors import ConfigError, InputError
+from ray_itl.io.loading import map_rows
+from ray_itl.io.source import PoolSource, open_source
+from ray_itl.io.targets import read_targets
+from ray_itl.settings import AcquisitionSettings, CurationSettings, PoolSettings, SelectionSettings
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything a selection needs but the pool's rows themselves."""
+
+    source: PoolSource
+    feature_map: FeatureMap
+    targets: Targets
+    """In feature space."""
+    target_ids: np.ndarray | None
+    known: Tensor | None
+    """Known rows in feature space, K x D float64."""
+    acquisition: Acquisition
+    """The sequential rule; for a baseline, the ITL by which its picks are valued."""
+    selection: SelectionSettings
+    baseline: BaselineRule | None = None
+
+    @property
+    def dim(self) -> int:
+        """D, number of features."""
+        return self.feature_map.dim(self.source.dim)
+
+    @cached_property
+    def posterior(self) -> Posterior:
+        """The weight posterior before the first pick."""
+        prior = Posterior.prior(self.dim)
+        return prior if self.known is None else prior.condition_on_rows(self.known, self.acquisition.noise_variance)
+
+    def start(self) -> AcquisitionState:
+        """Return the acquisition's state before the first pick."""
+        return self.acquisition.start(self.posterior, self.targets)
+
+    def solve(
+        self,
+        pool: Pool,
+        earlier: list[tuple[Pick, Tensor]],
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> GreedyResult:
+        """Pick `selection.n` rows of the pool; `earlier` are the picks of an interrupted run."""
+        if self.baseline is not None:
+            n, seed = self.selection.n, self.selection.seed
+            return select_baseline(pool, self.baseline, self.targets, n, self.acquisition, self.start(), seed)
+        selector = GreedySelector(
+            pool, self.acquisition, self.start(), self.selection.replacement, on_progress=on_progress
+        )
+        return selector.select(self.selection.n, earlier)
+
+
+def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any = None) -> Problem:
+    """Open and check everything; reads the targets and known rows, and of the pool only footers.
+
+    Args:
+        settings: The options.
+        pool: Anything `io.open_source` takes.
+        target: Likewise; read whole.
+        known: Likewise, or None.
+
+    Raises:
+        InputError: data that cannot be used (names file, row or column).
+        ConfigError: options that do not fit the data.
+    """
+    evaluated = [settings.evaluation.class_column] if settings.evaluation.class_column else []
+    columns = list(dict.fromkeys([*settings.pool.columns, *evaluated]))
+    is_array = isinstance(pool, np.ndarray | Tensor)
+    source = open_source(
+        pool,
+        id_column=None if is_array else settings.pool.id_column,
+        embedding_column=settings.pool.embedding_column,
+        columns=columns,
+    )
+    feature_map = build_feature_map(settings.pool, settings.selection.seed)
+    n = settings.selection.n
+    if n > source.num_rows and not settings.selection.replacement:
+        raise ConfigError(f"selection.n={n}, but the pool has {source.num_rows} rows: ask for 1 to that many")
+    as_table = not isinstance(target, np.ndarray | Tensor)
+    read = read_targets(
+        target,
+        embedding_column=settings.target.embedding_column if as_table else "embedding",
+        weight_column=settings.target.weight_column,
+        id_column=settings.target.id_column,
+    )
+    targets = Targets.uniform(_to_features(feature_map, read.embeddings, source.dim, "target"))
+    if read.weights is not None:
+        targets = Targets(targets.rows, torch.from_numpy(read.weights))
+    rows = None
+    if known is not None:
+        embeddings = read_targets(known, embedding_column=settings.known.embedding_column).embeddings
+        rows = _to_features(feature_map, embeddings, source.dim, "known")
+    name = settings.acquisition.name
+    baseline = cast(BaselineRule, name) if name in ("nearest", "cosine", "random") else None
+    acquisition = build_acquisition(settings.acquisition)
+    return Problem(source, feature_map, targets, read.ids, rows, acquisition, settings.selection, baseline)
+
+
+def build_acquisition(settings: AcquisitionSettings) -> Acquisition:
+    """Return the sequential rule of a name; for a baseline ITL, by which its picks are valued."""
+    if settings.name == "vtl":
+        return VarianceReduction(settings.noise_variance)
+    if settings.name == "uncertainty":
+        return Uncertainty(settings.noise_variance)
+    return InformationGain(settings.noise_variance, settings.target_noise_variance)
+
+
+def build_feature_map(settings: PoolSettings, seed: int) -> FeatureMap:
+    """Return the feature map of the options; reads the prior covariance, if any."""
+    if settings.prior_covariance is not None:
+        if settings.features != "as_is":
+            raise ConfigError(
+                f"pool.prior_covariance goes with pool.features=as_is, not {settings.features}: it is the prior of "
+                "weights on the embeddings as they are"
+            )
+        try:
+            covariance = np.load(settings.prior_covariance, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"pool.prior_covariance={settings.prior_covariance}: {error}; give a .npy file") from error
+        return PriorCovariance.from_covariance(torch.from_numpy(np.asarray(covariance, dtype=np.float64)))
+    if settings.features == "unit_norm":
+        return UnitNorm()
+    if settings.features == "random_fourier":
+        return RandomFourier(settings.fourier_features, settings.lengthscale, seed)
+    return Identity()
+
+
+def _to_features(feature_map: FeatureMap, embeddings: np.ndarray, dim: int, what: str) -> Tensor:
+    if embeddings.shape[1] != dim:
+        raise InputError(
+            f"{what} embeddings have {embeddings.shape[1]} dimensions, the pool's have {dim}: embed both with the "
+            f"same model, or set {what}.embedding_column"
+        )
+    return map_rows(feature_map, embeddings)

@@ -1,0 +1,190 @@
+"""Every option of a curation run, as plain typed dataclasses that check themselves.
+
+They know nothing of Hydra: `config.py` composes them from YAML and the command line, `api.select` from arguments.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray_itl.errors import ConfigError
+
+FEATURE_MAPS = ("as_is", "unit_norm", "random_fourier")
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+SEQUENTIAL_RULES = ("itl", "vtl", "uncertainty")
+BASELINE_RULES = ("nearest", "cosine", "random")
+
+
+def _require(condition: bool, option: str, value: object, allowed: str) -> None:
+    if not condition:
+        raise ConfigError(f"{option}={value!r} cannot be used: {allowed}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass
+class PoolSettings:
+    """Where the candidate rows are and how to read them."""
+
+    path: Any = None
+    """File, folder, glob or URI of Parquet (or a list of them); null runs on the shipped digits."""
+    id_column: str = "id"
+    embedding_column: str = "embedding"
+    columns: list[str] = field(default_factory=list)
+    """Further columns to carry into selection.parquet."""
+    features: str = "as_is"
+    """as_is, unit_norm, or random_fourier (RBF kernel)."""
+    fourier_features: int = 1024
+    lengthscale: float = 1.0
+    prior_covariance: str | None = None
+    """A .npy file of a D x D weight covariance; the linear kernel becomes x'Sigma x'."""
+    dtype: str = "float32"
+    """Storage of features in the shards; decisions are always float64."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        _require(bool(self.id_column), "pool.id_column", self.id_column, "name the column of unique row ids")
+        _require(bool(self.embedding_column), "pool.embedding_column", self.embedding_column, "name a column")
+        _require(self.features in FEATURE_MAPS, "pool.features", self.features, f"use one of {', '.join(FEATURE_MAPS)}")
+        _require(self.dtype in DTYPES, "pool.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
+        even = isinstance(self.fourier_features, int) and self.fourier_features > 0 and self.fourier_features % 2 == 0
+        _require(even, "pool.fourier_features", self.fourier_features, "give a positive even number")
+        positive = _is_number(self.lengthscale) and self.lengthscale > 0
+        _require(positive, "pool.lengthscale", self.lengthscale, "give a positive number")
+
+
+@dataclass
+class TargetSettings:
+    """The sample of the task that the picks should teach about."""
+
+    path: Any = None
+    embedding_column: str = "embedding"
+    weight_column: str | None = None
+    """Column of target weights >= 0: weight 2 counts as listing the target twice. null: all 1."""
+    id_column: str | None = None
+    """Column that names a target in the report. null: its row number."""
+
+
+@dataclass
+class KnownSettings:
+    """Rows that the model has learnt from already: the posterior is conditioned on them before the first pick."""
+
+    path: Any = None
+    embedding_column: str = "embedding"
+
+
+@dataclass
+class AcquisitionSettings:
+    """The rule that scores a row."""
+
+    name: str = "itl"
+    """itl, vtl, uncertainty; or a baseline: nearest, cosine, random."""
+    noise_variance: float = 1.0
+    """rho^2, in units of the squared feature norm: how much of an observation is noise."""
+    target_noise_variance: float | None = None
+    """Noise on the targets (ITL). null: the same (eq. 44); 0: none (eq. 43)."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        names = SEQUENTIAL_RULES + BASELINE_RULES
+        _require(self.name in names, "acquisition.name", self.name, f"use one of {', '.join(names)}")
+        s2 = self.noise_variance
+        _require(_is_number(s2) and s2 > 0, "acquisition.noise_variance", s2, "give a positive number")
+        s2a = self.target_noise_variance
+        usable = s2a is None or (_is_number(s2a) and s2a >= 0)
+        _require(usable, "acquisition.target_noise_variance", s2a, "give a number >= 0, or null")
+
+
+@dataclass
+class SelectionSettings:
+    """How much to pick."""
+
+    n: int = 100
+    replacement: bool = False
+    """Whether a row may be picked more than once."""
+    seed: int = 0
+    """Fixes random features and the random baseline; nothing else in a selection is random."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        whole = isinstance(self.n, int) and not isinstance(self.n, bool) and self.n > 0
+        _require(whole, "selection.n", self.n, "give a whole number of at least 1")
+        seed = isinstance(self.seed, int) and 0 <= self.seed < 2**63
+        _require(seed, "selection.seed", self.seed, "give a whole number from 0 to 2^63 - 1")
+
+
+@dataclass
+class ClusterSettings:
+    """Where the shards run."""
+
+    num_shards: Any = "auto"
+    """A number of Ray actors; auto: by the cluster's CPUs or GPUs and the pool's size; 0: in this process."""
+    address: str | None = None
+    """A Ray cluster to connect to. null: the one this job runs on, else a Ray of its own on this machine."""
+    cpus_per_shard: float | None = None
+    """CPUs a shard reserves; a fraction leaves room for Ray Data and Train. null: by the cluster."""
+    gpus_per_shard: float = 0.0
+    """GPUs a shard reserves; above 0, features live on the GPU."""
+    restart_deadline_s: float = 300.0
+    """How long a lost shard may take to come back before the run gives up (and can be resumed)."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        if isinstance(self.num_shards, str) and self.num_shards.isdigit():
+            self.num_shards = int(self.num_shards)
+        shards = self.num_shards
+        count = isinstance(shards, int) and not isinstance(shards, bool) and shards >= 0
+        _require(shards == "auto" or count, "cluster.num_shards", shards, "give auto or a whole number >= 0")
+        for option in ("cpus_per_shard", "gpus_per_shard", "restart_deadline_s"):
+            value = getattr(self, option)
+            usable = (value is None and option == "cpus_per_shard") or (_is_number(value) and value >= 0)
+            _require(usable, f"cluster.{option}", value, "give a number >= 0")
+
+
+@dataclass
+class EvaluationSettings:
+    """Count how many picks belong to the target task, where a column of the pool tells."""
+
+    class_column: str | None = None
+    classes: list[Any] = field(default_factory=list)
+    """Values of class_column that belong to the task; picks are counted beside nearest's and random's."""
+
+
+@dataclass
+class RunSettings:
+    """Where results go."""
+
+    dir: str | None = None
+    """Run directory. The same command on the same directory resumes an unfinished run. null: runs/<time>."""
+    report: bool = True
+    """Write report.html (needs the extra `report`)."""
+    map_sample: int = 2000
+    """Pool rows drawn in the report's map."""
+    quiet: bool = False
+    """No progress lines."""
+
+
+@dataclass
+class CurationSettings:
+    """Everything that `jobs/curate.py` takes."""
+
+    pool: PoolSettings = field(default_factory=PoolSettings)
+    target: TargetSettings = field(default_factory=TargetSettings)
+    known: KnownSettings = field(default_factory=KnownSettings)
+    acquisition: AcquisitionSettings = field(default_factory=AcquisitionSettings)
+    selection: SelectionSettings = field(default_factory=SelectionSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for options that contradict each other."""
+        if (self.pool.path is None) != (self.target.path is None):
+            missing = "pool.path" if self.pool.path is None else "target.path"
+            raise ConfigError(f"{missing} is not set: give both pool.path and target.path, or neither for the demo")
+        if self.acquisition.name in BASELINE_RULES and self.selection.replacement:
+            raise ConfigError(f"selection.replacement=true has no meaning for acquisition.name={self.acquisition.name}")
