@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from ray_itl.errors import ConfigError
 
@@ -22,7 +22,7 @@ def _require(condition: bool, option: str, value: object, allowed: str) -> None:
         raise ConfigError(f"{option}={value!r} cannot be used: {allowed}")
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -141,7 +141,8 @@ class ClusterSettings:
         _require(shards == "auto" or count, "cluster.num_shards", shards, "give auto or a whole number >= 0")
         for option in ("cpus_per_shard", "gpus_per_shard", "restart_deadline_s"):
             value = getattr(self, option)
-            usable = (value is None and option == "cpus_per_shard") or (_is_number(value) and value >= 0)
+            unset = value is None and option == "cpus_per_shard"
+            usable = unset or (isinstance(value, int | float) and 0 <= value < math.inf)
             _require(usable, f"cluster.{option}", value, "give a number >= 0")
 
 
@@ -188,3 +189,28 @@ class CurationSettings:
             raise ConfigError(f"{missing} is not set: give both pool.path and target.path, or neither for the demo")
         if self.acquisition.name in BASELINE_RULES and self.selection.replacement:
             raise ConfigError(f"selection.replacement=true has no meaning for acquisition.name={self.acquisition.name}")
+
+
+@dataclass
+class FinishedRun:
+    """A run to look at."""
+
+    dir: str | None = None
+
+
+@dataclass
+class VerifySettings:
+    """Everything that `jobs/verify.py` takes."""
+
+    run: FinishedRun = field(default_factory=FinishedRun)
+    sample: int = 2000
+    """Pool rows to check every pick against, besides the picks themselves and the rows that came close."""
+    max_steps: int = 200
+    """Picks to check; of more, this many spread evenly, the first and last included."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        for option in ("sample", "max_steps"):
+            value = getattr(self, option)
+            _require(isinstance(value, int) and value > 0, option, value, "give a whole number of at least 1")

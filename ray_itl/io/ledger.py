@@ -39,11 +39,15 @@ class Ledger:
     being written. Floats survive exactly.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]):
-        """Use the ledger of this run directory, which must exist; nothing is read or written yet."""
+    def __init__(self, directory: str | os.PathLike[str], allow_repeats: bool = False):
+        """Use the ledger of this run directory, which must exist; nothing is read or written yet.
+
+        `allow_repeats`: whether a position may be picked more than once (selection with replacement).
+        """
         self._folder = Path(directory) / FOLDER
         self._num_blocks = -1  # not read yet
-        self._positions: set[int] = set()
+        self._allow_repeats = allow_repeats
+        self._positions: list[int] = []
 
     def append(self, block: Sequence[LedgerEntry]) -> None:
         """Add picks that continue the recorded ones, durably, as one new file. An empty block does nothing.
@@ -57,7 +61,7 @@ class Ledger:
         if not block:
             return
         plain = [_plain(entry) for entry in block]
-        problem = _find_problem(self._positions, plain)
+        problem = self._find_problem(self._positions, plain)
         if problem:
             raise ValueError(f"this block cannot continue the ledger: {problem}")
         path = self._path(self._num_blocks)
@@ -68,7 +72,7 @@ class Ledger:
         self._create_folder()
         picks = [entry._asdict() for entry in plain]
         write_json(path, {"format": FORMAT_VERSION, "sha256": _digest(picks), "picks": picks})
-        self._positions.update(entry.position for entry in plain)
+        self._positions.extend(entry.position for entry in plain)
         self._num_blocks += 1
 
     def read(self) -> list[LedgerEntry]:
@@ -78,19 +82,32 @@ class Ledger:
         or missing, or if steps do not continue or a position repeats.
         """
         picks: list[LedgerEntry] = []
-        positions: set[int] = set()
+        positions: list[int] = []
         blocks = self._blocks()
         for number, path in enumerate(blocks):
             if path != self._path(number):
                 raise RunDirectoryError(f"{self._path(number)} is missing although {path.name} is there; {_REMEDY}")
             block = _read_block(path)
-            problem = _find_problem(positions, block)
+            problem = self._find_problem(positions, block)
             if problem:
                 raise RunDirectoryError(f"{path} does not continue the block before it: {problem}; {_REMEDY}")
             picks.extend(block)
-            positions.update(entry.position for entry in block)
+            positions.extend(entry.position for entry in block)
         self._num_blocks, self._positions = len(blocks), positions
         return picks
+
+    def _find_problem(self, positions: Sequence[int], block: Sequence[LedgerEntry]) -> str:
+        """Say why `block` cannot follow picks of these `positions`; "" if it can."""
+        taken = set(positions)
+        for due, entry in enumerate(block, start=len(positions)):
+            if entry.step != due:
+                return f"step {entry.step} comes where step {due} is due"
+            if entry.position in taken and not self._allow_repeats:
+                return f"position {entry.position} is picked a second time at step {entry.step}"
+            if not (math.isfinite(entry.gain) and math.isfinite(entry.cost)):
+                return f"step {entry.step} has gain {entry.gain} and cost {entry.cost}, which must be finite"
+            taken.add(entry.position)
+        return ""
 
     def _path(self, number: int) -> Path:
         return self._folder / f"block-{number:08d}.json"
@@ -118,20 +135,6 @@ def _plain(entry: LedgerEntry) -> LedgerEntry:
     """Return the entry without numpy scalars, which JSON does not know."""
     row_id = str(entry.id) if isinstance(entry.id, str) else int(entry.id)
     return LedgerEntry(int(entry.step), int(entry.position), row_id, float(entry.gain), float(entry.cost))
-
-
-def _find_problem(positions: set[int], block: Sequence[LedgerEntry]) -> str:
-    """Say why `block` cannot follow picks of these distinct `positions`; "" if it can."""
-    new: set[int] = set()
-    for due, entry in enumerate(block, start=len(positions)):
-        if entry.step != due:
-            return f"step {entry.step} comes where step {due} is due"
-        if entry.position in positions or entry.position in new:
-            return f"position {entry.position} is picked a second time at step {entry.step}"
-        if not (math.isfinite(entry.gain) and math.isfinite(entry.cost)):
-            return f"step {entry.step} has gain {entry.gain} and cost {entry.cost}, which must be finite"
-        new.add(entry.position)
-    return ""
 
 
 def _read_block(path: Path) -> list[LedgerEntry]:

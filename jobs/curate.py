@@ -1,0 +1,30 @@
+"""Select the rows of a pool that are most informative about a target sample (see --help)."""
+
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from ray_itl.command import guarded, with_run_dir
+from ray_itl.config import register_schemas, to_settings, to_yaml
+from ray_itl.curation import curate
+from ray_itl.demo import digits_settings
+from ray_itl.settings import CurationSettings
+from ray_itl.summary import summarise
+
+register_schemas()
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="curate")
+@guarded
+def main(config: DictConfig) -> None:
+    """Compose, run, summarise."""
+    settings = with_run_dir(to_settings(config, CurationSettings))
+    if settings.pool.path is None:
+        settings = digits_settings(settings, Path(str(settings.run.dir)).parent / "digits-data")
+    sys.stdout.write(summarise(curate(settings, to_yaml(settings))) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""The edge to Hydra: typed schemas of the jobs' configurations. No DictConfig passes below this module."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, cast
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ray_itl.errors import ConfigError
+from ray_itl.settings import CurationSettings, VerifySettings
+
+SettingsT = TypeVar("SettingsT")
+
+
+def register_schemas() -> None:
+    """Make the schemas known to Hydra under the names that the YAML files in configs/ build on."""
+    store = ConfigStore.instance()
+    store.store(name="curate_schema", node=CurationSettings)
+    store.store(name="verify_schema", node=VerifySettings)
+
+
+def to_settings(config: DictConfig, schema: type[SettingsT]) -> SettingsT:
+    """Turn a composed configuration into checked settings.
+
+    Raises:
+        ConfigError: a value of the wrong type or out of range (names the option).
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), config)
+        return cast(SettingsT, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, ConfigError):
+            raise cause from None
+        raise ConfigError(f"{getattr(error, 'full_key', None) or 'options'}: {error}") from error
+
+
+def to_yaml(settings: Any) -> str:
+    """Return settings as YAML that `--config-dir` and `--config-name` can replay."""
+    return OmegaConf.to_yaml(OmegaConf.structured(settings))

@@ -1,0 +1,219 @@
+"""One selection run from start to finish: open, load, pick, write. Resumes where an earlier try stopped."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ray_itl.command import submission_id
+from ray_itl.core.greedy import GreedyResult, Progress
+from ray_itl.core.pool import Pool
+from ray_itl.core.ranking import RankQuery
+from ray_itl.core.trajectory import Pick
+from ray_itl.evaluation import count_on_task
+from ray_itl.identity import run_identity
+from ray_itl.io.atomic import write_atomic
+from ray_itl.io.ledger import Ledger, LedgerEntry
+from ray_itl.io.loading import STORAGE_DTYPES, map_rows
+from ray_itl.io.parquet import ParquetSource
+from ray_itl.io.run_directory import RunDirectory
+from ray_itl.pools import open_pool
+from ray_itl.problem import Problem, open_problem
+from ray_itl.progress import Reporter
+from ray_itl.report import write_report
+from ray_itl.reporting import build_report
+from ray_itl.results import (
+    build_selection,
+    check_columns,
+    read_selection,
+    run_metrics,
+    write_posterior,
+    write_selection,
+)
+from ray_itl.selection import Selection
+from ray_itl.settings import CurationSettings
+
+
+def curate(
+    settings: CurationSettings,
+    config_text: str,
+    pool: Any = None,
+    target: Any = None,
+    known: Any = None,
+    reporter: Reporter | None = None,
+) -> Selection:
+    """Run one selection; where `settings.run.dir` is set, leave a run directory (or finish the one there).
+
+    Args:
+        settings: All options.
+        config_text: The same as YAML, kept as config.yaml.
+        pool: Rows in memory, in place of settings.pool.path (see `io.open_source`).
+        target: Likewise for the targets.
+        known: Likewise for the known rows.
+        reporter: Where progress goes.
+
+    Raises:
+        InputError, ConfigError: inputs or options that cannot be used; nothing is left behind.
+        RunDirectoryError: the run directory cannot be written or belongs to another run.
+        ShardError: a part of the cluster failed for good; the same call resumes.
+    """
+    reporter = reporter or Reporter(settings.run.quiet)
+    check_columns(settings.pool.columns)
+    with reporter.stage("open"):
+        problem = open_problem(
+            settings,
+            settings.pool.path if pool is None else pool,
+            settings.target.path if target is None else target,
+            settings.known.path if known is None else known,
+        )
+    if settings.run.dir is None:
+        return _Run(problem, settings, reporter, None).carry_out()
+    with reporter.stage("open"):
+        identity = run_identity(problem, settings)
+        run = RunDirectory(settings.run.dir)
+        state = run.begin(identity, _details(problem))
+        if state == "new":
+            write_atomic(run.path / "config.yaml", config_text.encode())
+    if state == "finished":
+        reporter.say(f"this run is finished already: its results are in {run.path}")
+        return read_selection(run)
+    if state == "unfinished":
+        reporter.say(f"continuing the run in {run.path}")
+    return _Run(problem, settings, reporter, run).carry_out()
+
+
+class _Run:
+    """One try at a run."""
+
+    def __init__(
+        self, problem: Problem, settings: CurationSettings, reporter: Reporter, run: RunDirectory | None
+    ) -> None:
+        self._problem = problem
+        self._settings = settings
+        self._reporter = reporter
+        self._run = run
+        self._ledger = None if run is None else Ledger(run.path, allow_repeats=settings.selection.replacement)
+
+    def carry_out(self) -> Selection:
+        """Load, pick, compare, write; returns the selection."""
+        problem, settings, reporter = self._problem, self._settings, self._reporter
+        comparison: list[dict] = []
+        self._status("running")
+        try:
+            with open_pool(problem, settings.cluster, settings.pool.dtype, reporter) as pool:
+                reporter.say(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
+                with reporter.stage("select"):
+                    result = problem.solve(pool, self._earlier(), self._on_progress)
+                with reporter.stage("compare"):
+                    if settings.evaluation.class_column:
+                        rule = settings.acquisition.name
+                        comparison = count_on_task(problem, pool, result, rule, settings.evaluation)
+                    sample = self._sample(pool)
+        except BaseException as error:
+            self._status("failed", error=f"{type(error).__name__}: {error}")
+            raise
+        with reporter.stage("write"):
+            selection = self._finish(result, comparison)
+        if self._run is not None:
+            self._report(selection, result, sample, comparison)
+            self._status("finished", num_picked=len(selection))
+        return selection
+
+    def _earlier(self) -> list[tuple[Pick, Tensor]]:
+        """Return the picks that an earlier try put into the ledger, with their features."""
+        entries = [] if self._ledger is None else self._ledger.read()
+        if not entries or self._problem.baseline is not None:
+            return []
+        positions = np.array([entry.position for entry in entries])
+        rows = map_rows(self._problem.feature_map, self._problem.source.embeddings(positions))
+        # As the shards hold them: rounded to the storage dtype.
+        rows = rows.to(STORAGE_DTYPES[self._settings.pool.dtype]).to(torch.float64)
+        self._reporter.say(f"  {len(entries):,} picks are in the ledger already")
+        return [(Pick(e.position, e.id, e.gain), row) for e, row in zip(entries, rows, strict=True)]
+
+    def _on_progress(self, progress: Progress) -> None:
+        first = progress.num_picked - len(progress.new)
+        if self._ledger is not None:
+            self._ledger.append(
+                [LedgerEntry(first + i, p.position, p.row_id, p.gain) for i, p in enumerate(progress.new)]
+            )
+        self._status("running", num_picked=progress.num_picked)
+        self._reporter.picks(progress)
+
+    def _sample(self, pool: Pool) -> Tensor:
+        """Return features of a random sample of the pool, for the map."""
+        if self._run is None or not self._settings.run.report:
+            return torch.empty(0, pool.dim)
+        query = RankQuery("random", torch.zeros(1, pool.dim, dtype=torch.float64), self._settings.run.map_sample)
+        return pool.rank(query).rows.features
+
+    def _finish(self, result: GreedyResult, comparison: Sequence[dict]) -> Selection:
+        selection = build_selection(self._problem, result, self._settings.pool.columns)
+        itemsize = STORAGE_DTYPES[self._settings.pool.dtype].itemsize
+        metrics = run_metrics(self._problem, selection, self._reporter.seconds, self._problem.dim * itemsize)
+        metrics["comparison"] = list(comparison)
+        path = None if self._run is None else self._run.path
+        selection = Selection(
+            selection.table, selection.unit, selection.remaining_uncertainty, selection.stats, metrics, path
+        )
+        if self._run is not None:
+            write_posterior(self._run, self._problem, result)
+            write_selection(self._run, selection)
+        return selection
+
+    def _report(self, selection: Selection, result: GreedyResult, sample: Tensor, comparison: Sequence[dict]) -> None:
+        if self._run is None or not self._settings.run.report:
+            return
+        warnings = _warnings(selection)
+        data = build_report(self._problem, self._settings, selection, result, sample, comparison, warnings)
+        try:
+            write_report(data, self._run.path / "report.html")
+        except ImportError as error:
+            self._reporter.say(f"no report.html: {error}")
+
+    def _status(self, state: str, **facts: Any) -> None:
+        if self._run is not None:
+            self._run.set_status(state, num_asked=self._settings.selection.n, time=time.time(), **facts)
+
+
+def _details(problem: Problem) -> dict[str, Any]:
+    """Return what manifest.json says besides the identity."""
+    source = problem.source
+    manifest = source.manifest.to_json() if isinstance(source, ParquetSource) else None
+    return {
+        "pool_manifest": manifest,
+        "versions": {name: _version(name) for name in ("ray_itl", "torch", "ray", "pyarrow", "numpy")},
+        "python": platform.python_version(),
+        "submission_id": submission_id(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _warnings(selection: Selection) -> list[str]:
+    warnings = []
+    gains = selection.gains
+    if len(gains) > 1 and gains[-1] < 1e-3 * gains[0]:
+        small = int(np.argmax(gains < 1e-3 * gains[0])) + 1
+        warnings.append(
+            f"From pick {small:,} on, a pick is worth less than a thousandth of the first: fewer rows would do, or a "
+            "smaller noise variance would tell them apart."
+        )
+    if selection.remaining_uncertainty[-1] > 0.99:
+        warnings.append(
+            "The picks remove less than 1% of the targets' uncertainty: the pool may not cover the task, or the noise "
+            "variance is large beside the squared norm of the rows."
+        )
+    return warnings

@@ -1,0 +1,59 @@
+"""Counting how many picks belong to the target task, beside what the simple rules would have picked."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ray_itl.core.baselines import BaselineRule, select_baseline
+from ray_itl.core.greedy import GreedyResult
+from ray_itl.core.pool import Pool
+from ray_itl.core.uncertainty import remaining_uncertainty
+from ray_itl.errors import InputError
+from ray_itl.problem import Problem
+from ray_itl.settings import EvaluationSettings
+
+_RIVALS: tuple[BaselineRule, ...] = ("nearest", "random")
+
+
+@dataclass(frozen=True)
+class OnTask:
+    """How many picks of one rule belong to the task, and how many classes of the task they cover."""
+
+    rule: str
+    count: int
+    share: float
+    classes_found: int
+    remaining_uncertainty: float
+    """Share of the targets' variance left after the rule's picks: counting alone cannot tell near-copies apart."""
+
+
+def count_on_task(
+    problem: Problem, pool: Pool, result: GreedyResult, rule: str, settings: EvaluationSettings
+) -> list[dict]:
+    """Return one record for the rule that ran and one for each rival, as plain dicts (see OnTask)."""
+    results = {rule: result}
+    for rival in _RIVALS:
+        if rival != rule and len(result.picks) <= pool.num_rows:
+            state = problem.acquisition.start(problem.posterior, problem.targets)
+            seed, n = problem.selection.seed, len(result.picks)
+            other = select_baseline(pool, rival, problem.targets, n, problem.acquisition, state, seed)
+            results[rival] = other
+    return [asdict(_count(problem, name, other, settings)) for name, other in results.items()]
+
+
+def _count(problem: Problem, rule: str, result: GreedyResult, settings: EvaluationSettings) -> OnTask:
+    column = settings.class_column or ""
+    positions = np.array([pick.position for pick in result.picks], dtype=np.int64)
+    values = problem.source.take(positions, [column]).column(column).to_pylist()
+    kinds = {type(value) for value in values if value is not None}
+    if kinds and not any(isinstance(c, tuple(kinds)) for c in settings.classes):
+        raise InputError(
+            f"evaluation.classes={settings.classes} can never match column {column!r}, which holds "
+            f"{', '.join(sorted(kind.__name__ for kind in kinds))} values"
+        )
+    found = [value for value in values if value in settings.classes]
+    noise = problem.acquisition.noise_variance
+    left = float(remaining_uncertainty(problem.posterior, problem.targets, result.features, noise)[-1])
+    return OnTask(rule, len(found), len(found) / len(values), len(set(found)), left)

@@ -1,0 +1,54 @@
+"""What decides the result of a run, as digests: a run directory may only be continued when none of it changed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from hashlib import sha256
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ray_itl.io.parquet import ParquetSource
+from ray_itl.io.source import PoolSource
+from ray_itl.problem import Problem
+from ray_itl.settings import CurationSettings
+
+_DECISIVE = {
+    "pool": ("id_column", "features", "fourier_features", "lengthscale", "prior_covariance", "dtype", "columns"),
+    "acquisition": ("name", "noise_variance", "target_noise_variance"),
+    "selection": ("n", "replacement", "seed"),
+}
+
+
+def run_identity(problem: Problem, settings: CurationSettings) -> dict[str, str]:
+    """Return name -> digest or value of everything that decides the picks. Where rows are computed does not."""
+    options = asdict(settings)
+    values = {f"{group}.{name}": repr(options[group][name]) for group, names in _DECISIVE.items() for name in names}
+    none = torch.empty(0)
+    return {
+        "pool": pool_fingerprint(problem.source),
+        "targets": _digest(problem.targets.rows, problem.targets.weights),
+        "known rows": _digest(none if problem.known is None else problem.known),
+        **values,
+    }
+
+
+def pool_fingerprint(source: PoolSource) -> str:
+    """Return the manifest's fingerprint of a Parquet pool, or a digest of all rows of one in memory."""
+    if isinstance(source, ParquetSource):
+        return source.manifest.fingerprint
+    digest = sha256()
+    for ids, rows in source.batches(0, source.num_rows):
+        id_bytes = ids.tobytes() if ids.dtype == np.int64 else "\0".join(ids).encode()
+        digest.update(id_bytes)
+        digest.update(np.ascontiguousarray(rows).tobytes())
+    return digest.hexdigest()
+
+
+def _digest(*tensors: Tensor) -> str:
+    digest = sha256()
+    for tensor in tensors:
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

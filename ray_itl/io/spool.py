@@ -1,0 +1,38 @@
+"""Writing an in-memory pool to Parquet, so that shards in other processes can read their own rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_itl.io.ids import ids_to_arrow
+from ray_itl.io.parquet import ParquetSource
+from ray_itl.io.source import PoolSource, open_source
+
+_ROWS_PER_GROUP = 65536
+
+
+def spool(source: PoolSource, folder: str | Path) -> ParquetSource:
+    """Write ids and embeddings of a source as one Parquet file and open it; positions stay the same.
+
+    Args:
+        source: Any source.
+        folder: An existing directory that every shard can read.
+    """
+    path = Path(folder) / "pool.parquet"
+    writer: pq.ParquetWriter | None = None
+    try:
+        for ids, rows in source.batches(0, source.num_rows):
+            values = pa.array(rows.reshape(-1))
+            embedding = pa.FixedSizeListArray.from_arrays(values, source.dim)
+            batch = pa.table({"id": ids_to_arrow(ids), "embedding": embedding})
+            writer = writer or pq.ParquetWriter(path, batch.schema, compression="none")
+            writer.write_table(batch, row_group_size=_ROWS_PER_GROUP)
+    finally:
+        if writer is not None:
+            writer.close()
+    opened = open_source(path, id_column="id", embedding_column="embedding")
+    assert isinstance(opened, ParquetSource)
+    return opened

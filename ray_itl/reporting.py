@@ -1,0 +1,87 @@
+"""Gathering what report.html shows about a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+from torch import Tensor
+
+from ray_itl.core.greedy import GreedyResult
+from ray_itl.problem import Problem
+from ray_itl.report.data import ComparisonRow, GainUnit, ReportData
+from ray_itl.report.projection import nearest_targets, project
+from ray_itl.selection import RESERVED_COLUMNS, Selection
+from ray_itl.settings import CurationSettings
+
+_MAP_TARGETS = 2000
+
+
+def build_report(
+    problem: Problem,
+    settings: CurationSettings,
+    selection: Selection,
+    result: GreedyResult,
+    pool_sample: Tensor,
+    comparison: Sequence[dict],
+    warnings: Sequence[str],
+) -> ReportData:
+    """Return the report's data.
+
+    Args:
+        problem: The problem that was solved.
+        settings: Its options.
+        selection: The picks as a table.
+        result: The picks with their features.
+        pool_sample: p x D features of some pool rows, for the map.
+        comparison: Records of `evaluation.count_on_task`, or nothing.
+        warnings: Sentences to show first.
+    """
+    table = selection.table
+    step = -(-len(problem.targets.rows) // _MAP_TARGETS)
+    placed = project(pool_sample.double(), problem.targets.rows[::step], result.features)
+    nearest, cosines = nearest_targets(result.features, problem.targets.rows)
+    names = np.arange(len(problem.targets.rows)) if problem.target_ids is None else problem.target_ids
+    seconds = selection.metrics["seconds"]
+    return ReportData(
+        title="ray_itl selection",
+        acquisition=settings.acquisition.name,
+        num_pool=problem.source.num_rows,
+        num_targets=len(problem.targets.rows),
+        num_asked=settings.selection.n,
+        seconds=sum(seconds.values()),
+        num_passes=selection.stats.passes,
+        gains=selection.gains,
+        gain_unit=cast(GainUnit, selection.unit),
+        remaining_uncertainty=selection.remaining_uncertainty,
+        map_pool=placed.pool,
+        map_targets=placed.targets,
+        map_picks=placed.picks,
+        map_explained=placed.explained,
+        ids=selection.ids,
+        files=table.column("file").to_pylist(),
+        rows=table.column("row").to_pylist(),
+        nearest_ids=names[nearest].tolist(),
+        nearest_cosines=cosines,
+        columns={c: table.column(c).to_pylist() for c in table.column_names if c not in RESERVED_COLUMNS},
+        facts=_facts(problem, settings, selection),
+        warnings=list(warnings),
+        stage_seconds=seconds,
+        comparison=[ComparisonRow(row["rule"], row["count"], row["share"]) for row in comparison],
+        comparison_caption=f"Picks whose {settings.evaluation.class_column} is one of {settings.evaluation.classes}."
+        if comparison
+        else "",
+    )
+
+
+def _facts(problem: Problem, settings: CurationSettings, selection: Selection) -> dict[str, str]:
+    noise = settings.acquisition.target_noise_variance
+    return {
+        "noise variance": f"{settings.acquisition.noise_variance:g}",
+        "target noise variance": "as above" if noise is None else f"{noise:g}",
+        "features": f"{settings.pool.features}, {problem.dim} dimensions, {settings.pool.dtype}",
+        "known rows": "0" if problem.known is None else f"{len(problem.known):,}",
+        "screening": selection.stats.precision,
+        "run directory": str(selection.run_dir),
+    }
