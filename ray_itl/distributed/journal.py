@@ -1,0 +1,92 @@
+"""The record from which a lost shard is brought to exactly the state of the surviving ones. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ray_itl.core.messages import Block, Contest, Start
+from ray_itl.core.shard import PoolShard
+from ray_itl.errors import StaleShardError
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """All that a freshly loaded shard needs to answer the next call as if it had been there all along."""
+
+    start: Start
+    columns: Tensor
+    """Columns of the picks accepted so far, D x num_tracks x k float64."""
+    sequence: int
+    """Number of the first block or contest not contained in `columns`."""
+    held: np.ndarray
+    """Positions held by the driver."""
+    last: Block | Contest | None
+    """The block or contest that was answered, but of which the next call has yet to say how much stands."""
+
+    def apply(self, shard: PoolShard) -> None:
+        """Bring a shard, whatever its state, to the present. One pass, one per 128 columns, and one for `last`."""
+        shard.start(self.start)
+        shard.replay(self.columns, self.sequence)
+        shard.hold(self.held)
+        if isinstance(self.last, Block):
+            shard.verify(self.last)
+        elif self.last is not None:
+            shard.contest(self.last)
+
+
+class Journal:
+    """What all shards of a pool have been told since the last restore, as far as it matters.
+
+    The columns take as much memory as the driver's own: 8 D num_tracks bytes a pick.
+    """
+
+    def __init__(self) -> None:
+        self._start: Start | None = None
+        self._columns: list[Tensor] = []
+        self._sequence = 0
+        self._held = np.empty(0, dtype=np.int64)
+        self._last: Block | Contest | None = None
+
+    def restored(self, start: Start, columns: Tensor, sequence: int, held: np.ndarray) -> None:
+        """Record a restore, which makes everything before it irrelevant."""
+        self._start, self._columns, self._sequence = start, [columns], sequence
+        self._held, self._last = np.unique(held), None
+
+    def settle(self, sequence: int, accepted: int) -> None:
+        """Record, before a block or contest is sent, how much of the previous block stands.
+
+        Raises:
+            StaleShardError: no restore was recorded, or this is not the next block.
+        """
+        expected = self._sequence + (self._last is not None)
+        if self._start is None or sequence != expected:
+            raise StaleShardError(f"the pool expects block {expected}, got block {sequence}: restore it first")
+        if isinstance(self._last, Block):
+            self._columns.append(self._last.columns[:, :, :accepted].clone())
+        self._sequence, self._last = sequence, None
+
+    def verified(self, block: Block, taken: np.ndarray) -> None:
+        """Record a block that every shard answered, and the positions of the rows that came back."""
+        self._held = np.union1d(np.setdiff1d(self._held, block.released), taken)
+        # Repeated, it must hand out no row: no threshold can be beaten and nothing is asked for or released.
+        never = torch.full_like(block.thresholds, float("inf"))
+        self._last = replace(block, thresholds=never, released=self._held[:0], num_proposals=0)
+
+    def contested(self, contest: Contest) -> None:
+        """Record a contest that every shard answered."""
+        self._last = contest
+
+    def took(self, positions: np.ndarray) -> None:
+        """Record rows that the pool handed out in reply to propose or champions."""
+        self._held = np.union1d(self._held, positions)
+
+    def recovery(self) -> Recovery | None:
+        """Return how to rebuild a shard for the call that was announced last; None before the first restore."""
+        if self._start is None:
+            return None
+        self._columns = [torch.cat(self._columns, dim=2)]
+        return Recovery(self._start, self._columns[0], self._sequence, self._held, self._last)

@@ -1,0 +1,177 @@
+"""RayPool: the Pool protocol over shards in processes of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ray_itl.core.features import FeatureMap
+from ray_itl.core.messages import Block, BlockReport, Contest, Peak, RowBatch, Start, merge_batches
+from ray_itl.core.pool import block_per_shard, merge_reports, per_shard
+from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
+from ray_itl.core.uniqueness import IdSpan, spans_overlap
+from ray_itl.distributed.codec import unpack
+from ray_itl.distributed.crew import LoadProgress, Member, ShardCrew, ship
+from ray_itl.distributed.journal import Journal, Recovery
+from ray_itl.distributed.placement import ShardPlan
+from ray_itl.distributed.policy import RecoveryPolicy
+from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardSpec
+from ray_itl.errors import ShardError
+from ray_itl.io.manifest import plan_shards
+from ray_itl.io.source import PoolSource
+
+
+class RayPool:
+    """A pool over Ray actors, each with a contiguous part of the rows; picks are those of any other Pool.
+
+    Needs a connection to Ray. Every method makes one call to each shard, and rebuilds shards that were lost before
+    it returns. An error ends the pool: its processes, and only those, are killed. Use it as a context manager.
+    """
+
+    def __init__(
+        self,
+        source: PoolSource,
+        feature_map: FeatureMap,
+        plan: ShardPlan,
+        policy: RecoveryPolicy | None = None,
+        *,
+        on_load: Callable[[LoadProgress], None] | None = None,
+        on_pass: Callable[[list[PassTime]], None] | None = None,
+        actor_class: type[ShardActor] = ShardActor,
+    ) -> None:
+        """Start the shards and load all rows.
+
+        Args:
+            source: Where the rows are; every shard opens its own part.
+            feature_map: Applied to every row.
+            plan: How many shards, and what each uses; a pool of fewer rows has one shard for each row.
+            policy: When to give up on lost shards.
+            on_load: Told about once a second how many rows are loaded.
+            on_pass: Told, after each call, the rows and seconds of every shard's pass.
+            actor_class: What runs in the processes.
+
+        Raises:
+            InputError: unreadable or bad rows, by file and row.
+            ShardError: no place on the cluster within the deadline, or processes that keep dying.
+        """
+        self._source = source
+        self._dim = feature_map.dim(source.dim)
+        self._journal = Journal()
+        self._on_pass = on_pass
+        ranges = plan_shards(source.num_rows, plan.num_shards)
+        members = [
+            Member(
+                f"shard {r.shard} (rows {r.start} to {r.stop - 1})",
+                ShardSpec(r.start, r.stop, feature_map, plan.dtype, plan.device, plan.num_threads),
+                {
+                    "num_cpus": plan.num_cpus,
+                    "num_gpus": plan.num_gpus,
+                    "memory": plan.memory(r.stop - r.start, self._dim),
+                },
+            )
+            for r in ranges
+        ]
+        self._num_shards = len(members)
+        self._policy = policy or RecoveryPolicy()
+        self._crew = ShardCrew(source, members, self._policy, self._journal.recovery, actor_class)
+        self._largest_norm = max(facts.largest_norm for facts in self._crew.start(on_load))
+
+    @property
+    def num_rows(self) -> int:
+        """N."""
+        return self._source.num_rows
+
+    @property
+    def dim(self) -> int:
+        """D, number of features."""
+        return self._dim
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shards."""
+        return self._num_shards
+
+    @property
+    def rebuilds(self) -> int:
+        """How many times a shard was rebuilt so far."""
+        return self._crew.rebuilds
+
+    def largest_norm(self) -> float:
+        """Return the largest |x|^2 of the pool."""
+        return self._largest_norm
+
+    def repeated_id(self) -> tuple[int | str, np.ndarray] | None:
+        """See `Pool.repeated_id`. Only if the shards' ranges of ids overlap are all ids exchanged, by hash."""
+        spans: list[IdSpan] = self._call("id_span")
+        found = self._exchange_ids() if spans_overlap(spans) else [span.repeated for span in spans]
+        repeated = min((i for i in found if i is not None), default=None)
+        if repeated is None:
+            return None
+        return repeated, np.concatenate(self._call("positions_of", repeated))
+
+    def restore(self, start: Start, columns: Tensor, sequence: int, held: np.ndarray) -> None:
+        """See `Pool.restore`."""
+        self._journal.restored(start, columns, sequence, held)
+        self._crew.call("restore", ship(Recovery(start, columns, sequence, held, last=None)))
+
+    def propose(self, count: int) -> RowBatch:
+        """See `Pool.propose`."""
+        batch = merge_batches(self._call("propose", per_shard(count, self._num_shards)))
+        self._journal.took(batch.positions)
+        return batch
+
+    def verify(self, block: Block) -> BlockReport:
+        """See `Pool.verify`."""
+        self._journal.settle(block.sequence, block.accepted)
+        report = merge_reports(self._call("verify", ship(block_per_shard(block, self._num_shards))))
+        taken = np.concatenate([report.challengers.positions, report.proposals.positions])
+        self._journal.verified(block, taken)
+        return report
+
+    def contest(self, contest: Contest) -> Peak:
+        """See `Pool.contest`."""
+        self._journal.settle(contest.sequence, contest.accepted)
+        peak = max(self._call("contest", ship(contest)))
+        self._journal.contested(contest)
+        return peak
+
+    def champions(self, floor: float) -> RowBatch:
+        """See `Pool.champions`."""
+        batch = merge_batches(self._call("champions", floor))
+        self._journal.took(batch.positions)
+        return batch
+
+    def rank(self, query: RankQuery) -> RankedRows:
+        """See `Pool.rank`."""
+        return merge_ranked(self._call("rank", ship(query)), query)
+
+    def close(self) -> None:
+        """End the shards' processes. May be called again."""
+        self._crew.close()
+
+    def __enter__(self) -> RayPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _call(self, method: str, *arguments: Any) -> list[Any]:
+        return self._results(self._crew.call(method, *arguments))
+
+    def _results(self, replies: list[Reply]) -> list[Any]:
+        if self._on_pass is not None:
+            self._on_pass([reply.time for reply in replies])
+        return [unpack(reply.result) for reply in replies]
+
+    def _exchange_ids(self) -> list[int | str | None]:
+        """Let ids of equal hash meet in one shard; return a repeated id of every part, or None."""
+        for _ in range(self._policy.max_rebuilds + 1):
+            parts = self._crew.submit("id_parts", self._num_shards, self._num_shards)
+            arguments = [([part[index] for part in parts],) for index in range(self._num_shards)]
+            found = self._results(self._crew.call_each("repeated_in", arguments))
+            if all(part.complete for part in found):
+                return [part.repeated for part in found]
+        raise ShardError("shards kept dying while row ids were compared: see the logs of their processes")

@@ -1,0 +1,175 @@
+"""The process around a shard: it loads its own rows and answers as PoolShard does."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import ray
+import torch
+from ray import ObjectRef
+from ray.exceptions import RayError
+
+from ray_itl.core.features import FeatureMap
+from ray_itl.core.shard import PoolShard
+from ray_itl.core.uniqueness import id_span
+from ray_itl.distributed.codec import Packed, pack, unpack
+from ray_itl.distributed.journal import Recovery
+from ray_itl.distributed.repeats import split_by_hash
+from ray_itl.errors import StaleShardError
+from ray_itl.io.loading import STORAGE_DTYPES, load_shard
+from ray_itl.io.source import PoolSource
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ShardSpec:
+    """Which rows a shard holds, and how."""
+
+    start: int
+    stop: int
+    feature_map: FeatureMap
+    dtype: str
+    """A key of STORAGE_DTYPES."""
+    device: str
+    num_threads: int
+
+
+@dataclass(frozen=True)
+class ShardFacts:
+    """What a shard knows once its rows are loaded."""
+
+    num_rows: int
+    dim: int
+    largest_norm: float
+
+
+@dataclass(frozen=True)
+class PassTime:
+    """Rows and seconds of one pass, as the shard saw it."""
+
+    num_rows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A packed result and how long it took."""
+
+    result: Packed
+    time: PassTime
+
+
+@dataclass(frozen=True)
+class PartCheck:
+    """The smallest id that occurs twice in one part of all ids, if any."""
+
+    repeated: int | str | None
+    complete: bool
+    """False where a shard was lost before it handed over its ids."""
+
+
+class ShardActor:
+    """One shard in a process of its own.
+
+    The process starts empty, also after a restart, and until `load` and `restore` or `recover` it answers
+    StaleShardError. Calls run one after another; `loaded_rows` and `pid` answer at once, also during another call.
+    Arguments and results are packed messages (see `codec`).
+    """
+
+    def __init__(self) -> None:
+        self._shard: PoolShard | None = None
+        self._loaded = 0
+
+    @ray.method(concurrency_group="health")
+    def pid(self) -> int:
+        """Return the number of the process."""
+        return os.getpid()
+
+    @ray.method(concurrency_group="health")
+    def loaded_rows(self) -> int:
+        """Return how many rows are loaded so far."""
+        return self._loaded
+
+    def load(self, source: PoolSource, spec: Packed) -> ShardFacts:
+        """Load the rows of a ShardSpec from a source, unless they are there already.
+
+        Raises:
+            InputError: unreadable or bad rows.
+        """
+        if self._shard is None:
+            what: ShardSpec = unpack(spec)
+            torch.set_num_threads(what.num_threads)
+            dtype = STORAGE_DTYPES[what.dtype]
+            self._shard = load_shard(
+                source, what.start, what.stop, what.feature_map, dtype, what.device, self._count_rows
+            )
+        return ShardFacts(self._shard.num_rows, self._shard.dim, self._shard.largest_norm)
+
+    def restore(self, recovery: Packed) -> None:
+        """Bring the rows to the state that a Recovery describes."""
+        state: Recovery = unpack(recovery)
+        state.apply(self._rows)
+
+    def propose(self, count: int) -> Reply:
+        """See `PoolShard.propose`."""
+        return self._timed(lambda shard: shard.propose(count))
+
+    def verify(self, block: Packed) -> Reply:
+        """See `PoolShard.verify`."""
+        return self._timed(lambda shard: shard.verify(unpack(block)))
+
+    def contest(self, contest: Packed) -> Reply:
+        """See `PoolShard.contest`."""
+        return self._timed(lambda shard: shard.contest(unpack(contest)))
+
+    def champions(self, floor: float) -> Reply:
+        """See `PoolShard.champions`."""
+        return self._timed(lambda shard: shard.champions(floor))
+
+    def rank(self, query: Packed) -> Reply:
+        """See `PoolShard.rank`."""
+        return self._timed(lambda shard: shard.rank(unpack(query)))
+
+    def id_span(self) -> Reply:
+        """See `uniqueness.id_span`."""
+        return self._timed(lambda shard: id_span(shard.ids))
+
+    def id_parts(self, num_parts: int) -> list[np.ndarray]:
+        """Return the ids in parts by their hash: equal ids of any shard are in the same part."""
+        return split_by_hash(self._rows.ids, num_parts)
+
+    def repeated_in(self, parts: list[ObjectRef]) -> Reply:
+        """Return a PartCheck of parts made by `id_parts` of all shards."""
+        return self._timed(lambda _: _check_parts(parts))
+
+    def positions_of(self, row_id: int | str) -> Reply:
+        """See `PoolShard.positions_of`."""
+        return self._timed(lambda shard: shard.positions_of(row_id))
+
+    @property
+    def _rows(self) -> PoolShard:
+        if self._shard is None:
+            raise StaleShardError("the shard's process has no rows: it was restarted")
+        return self._shard
+
+    def _count_rows(self, loaded: int) -> None:
+        self._loaded = loaded
+
+    def _timed(self, call: Callable[[PoolShard], T]) -> Reply:
+        shard, begin = self._rows, time.perf_counter()
+        result = call(shard)
+        return Reply(pack(result), PassTime(shard.num_rows, time.perf_counter() - begin))
+
+
+def _check_parts(parts: list[ObjectRef]) -> PartCheck:
+    try:
+        ids = np.concatenate(ray.get(parts))
+    except RayError:
+        return PartCheck(None, complete=False)
+    return PartCheck(id_span(ids).repeated if len(ids) else None, complete=True)
