@@ -43,10 +43,9 @@ class CandidateSet:
         self.scores = Scores(self.scores.num[mask], self.scores.den[mask])
         return dropped
 
-    def keep_best(self, limit: int) -> np.ndarray:
-        """Keep the `limit` rows of largest ratio num / den; returns the positions dropped."""
-        if len(self) <= limit:
-            return self.positions[:0]
+    def keep_best(self, limit: int, always: int) -> np.ndarray:
+        """Keep the `limit` rows of largest ratio num / den, and row `always`; returns the positions dropped."""
         mask = torch.zeros(len(self), dtype=torch.bool)
-        mask[torch.topk(self.scores.num / self.scores.den, limit).indices] = True
+        mask[torch.topk(self.scores.num / self.scores.den, min(limit, len(self))).indices] = True
+        mask[always] = True
         return self.keep(mask)

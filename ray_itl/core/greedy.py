@@ -183,8 +183,14 @@ class GreedySelector:
         self._schedule = self._schedule.adapt(accepted, len(plan.picks))
         if accepted == 0 and not self._decided:
             self._resolve_crowd(plan)
-        self._released = trajectory.candidates.keep_best(self._schedule.candidates)
+        self._release()
         return new
+
+    def _release(self) -> None:
+        """Let go of all but the best candidates, but never of the next pick: among many copies it may rank anywhere."""
+        candidates, limit = self._trajectory.candidates, self._schedule.candidates
+        if len(candidates) > limit:
+            self._released = candidates.keep_best(limit, always=self._trajectory.best(self._judge).place)
 
     def _block(self, plan: Plan) -> Block:
         thresholds = plan.thresholds.clone()
@@ -241,7 +247,7 @@ class GreedySelector:
         self.stats.contests += 1
         self.stats.passes += 1
         contest = Contest(self._sequence, self._accepted, trajectory.state, plan.thresholds[:1])
-        best = max(self._pool.contest(contest).gain, plan.gains[0])
+        best = max(self._pool.contest(contest).gain, trajectory.best(self._judge).gain)
         floor = best - acquisition.tie_width(best, trajectory.state.gain_scale)
         trajectory.hold(self._pool.champions(floor))
         self._sequence, self._accepted, self._decided = self._sequence + 1, 0, True

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ray_itl.core.acquisition import Acquisition, AcquisitionState, Scores
 from ray_itl.core.candidates import CandidateSet
+from ray_itl.core.decision import Best, Judge
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.speculation import Arrivals, Plan
@@ -53,6 +54,11 @@ class Trajectory:
             self._commit(pick, features, self.state.columns(features))
         if not self._replacement:
             self._taken = np.array([pick.position for pick, _ in earlier], dtype=np.int64)
+
+    def best(self, judge: Judge) -> Best:
+        """Return the first candidate (at least one) in the total order. O(k), and O(D^2) for each close rival."""
+        held = self.candidates
+        return judge.best(self.state, held.features, held.ids, held.scores, held.norms)
 
     def accept(self, plan: Plan, count: int) -> list[Pick]:
         """Commit the first `count` picks of a plan made from the current candidates. O(count D^2 + k count)."""

@@ -1,0 +1,161 @@
+"""The contract: the engine's picks are the dense float64 reference's, for every rule, storage type and split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from ray_itl.core.posterior import Targets
+from ray_itl.core.reference import one_pass_per_pick
+from ray_itl.core.schedule import Schedule
+from tests.core.helpers import (
+    ITL,
+    RULES,
+    SMALL,
+    TINY,
+    Problem,
+    Rule,
+    as_text,
+    clustered,
+    normal,
+    picked,
+    power_law,
+    random,
+    shuffled_ids,
+    with_copies,
+    with_zeros,
+)
+
+_N, _DIM, _PICKS = 200, 12, 24
+_DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
+_SHARDS = [1, 2, 3, 7]
+_NOISES = [1e-3, 0.03, 1.0, 30.0]
+_POOLS = ["power", "clustered", "copies"]
+
+
+@dataclass(frozen=True)
+class _Situation:
+    known: bool = False
+    weighted: bool = False
+    replacement: bool = False
+
+
+_SITUATIONS = {
+    "plain": _Situation(),
+    "known": _Situation(known=True),
+    "weighted": _Situation(weighted=True),
+    "replacement": _Situation(replacement=True),
+    "everything": _Situation(known=True, weighted=True, replacement=True),
+}
+
+
+def _pool(kind: str) -> Tensor:
+    if kind == "power":
+        return power_law(_N, _DIM, seed=1)
+    if kind == "clustered":
+        return clustered(_N, _DIM, seed=2)
+    return with_zeros(with_copies(clustered(_N, _DIM, seed=3), 0.3, seed=4), 0.05, seed=5)
+
+
+@cache
+def _problem(rule: Rule, dtype: torch.dtype, situation: _Situation, noise: float, kind: str) -> Problem:
+    weights = torch.linspace(0.0, 2.0, 9, dtype=torch.float64) if situation.weighted else torch.ones(9).double()
+    return Problem(
+        rule,
+        _pool(kind).to(dtype),
+        shuffled_ids(_N, seed=6),
+        Targets(power_law(9, _DIM, seed=7, exponent=0.5), weights),
+        noise,
+        known=normal(5, _DIM, seed=8) if situation.known else None,
+        replacement=situation.replacement,
+    )
+
+
+@cache
+def _expected(rule: Rule, dtype: torch.dtype, situation: _Situation, noise: float, kind: str) -> list[int]:
+    return _problem(rule, dtype, situation, noise, kind).dense_ids(_PICKS)
+
+
+_CELLS = [
+    *product(RULES, _DTYPES, _SHARDS, _SITUATIONS, [SMALL, None]),
+    *product(RULES, _DTYPES, [3], _SITUATIONS, [TINY]),
+]
+_SPREAD = [(noise, kind) for noise in _NOISES for kind in _POOLS]
+
+
+@pytest.mark.parametrize(
+    ("index", "cell"),
+    list(enumerate(_CELLS)),
+    ids=lambda value: "-".join(str(getattr(v, "name", v)) for v in value[:4]) if isinstance(value, tuple) else None,
+)
+def test_picks_equal_the_dense_reference(index: int, cell: tuple[Rule, torch.dtype, int, str, Schedule | None]) -> None:
+    """Noise, pool, row order and id type go round with the case number: 7 is prime to their periods."""
+    rule, dtype, num_shards, situation, schedule = cell
+    noise, kind = _SPREAD[7 * index % len(_SPREAD) if index % 5 else index // 5 % len(_SPREAD)]
+    key = (rule, dtype, _SITUATIONS[situation], noise, kind)
+    problem = _problem(*key)
+    if index % 2:
+        problem = problem.shuffle(seed=index)
+    if index % 3:
+        problem = replace(problem, ids=as_text(problem.ids))
+    assert picked(problem.select(_PICKS, num_shards, schedule)) == _expected(*key)
+
+
+def test_the_small_schedules_do_make_many_passes() -> None:
+    """The matrix above would prove little if everything were settled in one pass."""
+    problem = _problem(ITL, torch.float32, _SITUATIONS["plain"], 0.03, "clustered")
+    small, tiny = problem.select(_PICKS, 3, SMALL).stats, problem.select(_PICKS, 3, TINY).stats
+    assert small.passes >= 4
+    assert any(accepted < size for size, accepted in small.blocks)
+    assert tiny.passes >= 15
+    assert any(accepted == 0 for _, accepted in tiny.blocks)
+
+
+@pytest.mark.parametrize("schedule", [TINY, SMALL], ids=["tiny", "small"])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_copies_beyond_every_limit(rule: Rule, schedule: Schedule) -> None:
+    """More exact copies of each best row than candidates: the copy of smallest id must survive every release."""
+    rows = clustered(3, 6, seed=1, num_clusters=3)
+    pool = torch.cat([rows.repeat(150, 1), -rows.repeat(50, 1)]).to(torch.float32)
+    problem = Problem(rule, pool, shuffled_ids(len(pool), 2), Targets.uniform(normal(4, 6, 3)), 0.5)
+    assert picked(problem.select(12, 2, schedule)) == problem.dense_ids(12)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("spread", [5e-10, 3e-9, 2e-8], ids=str)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_rows_that_tie_without_being_equal(rule: Rule, spread: float) -> None:
+    """Near-copies that tie in chains (a ~ b, b ~ c, not a ~ c), in an order of gain that is not the order of ids."""
+    for seed in range(12):
+        steps = torch.randperm(60, generator=random(seed)) / 60
+        pool = torch.tensor([[1.0, 0.5]], dtype=torch.float64) * (1 - spread * steps)[:, None]
+        problem = Problem(rule, pool, shuffled_ids(60, seed), Targets.uniform(pool[:1]), 0.5)
+        assert picked(problem.select(3, 2, TINY)) == problem.dense_ids(3)
+
+
+def test_a_larger_pool() -> None:
+    pool = with_copies(clustered(5000, 24, seed=1, num_clusters=40), 0.05, seed=2).to(torch.float16)
+    problem = Problem(ITL, pool, shuffled_ids(5000, 3), Targets.uniform(clustered(30, 24, 4)), 0.05)
+    assert picked(problem.select(8, 3, SMALL)) == problem.dense_ids(8)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("kind", ["clustered", "power"])
+def test_a_pool_too_large_for_the_dense_reference(kind: str) -> None:
+    num_rows, dim, n = 200_000, 256, 60
+    pool = (
+        clustered(num_rows, dim, 1, num_clusters=200, spread=0.7) if kind == "clustered" else power_law(num_rows, dim, 1)
+    ).to(torch.float32)
+    targets = Targets.uniform(pool[:: num_rows // 100].to(torch.float64) + 0.05 * dim**-0.5 * normal(100, dim, 2))
+    ids = shuffled_ids(num_rows, 3)
+    noise = 0.1 * float(pool.square().sum(dim=1).mean())
+    expected = one_pass_per_pick(pool.to(torch.float64), targets, n, noise)
+    result = Problem(ITL, pool, ids, targets, noise).select(n, 3)
+    assert [pick.position for pick in result.picks] == expected
+    assert result.stats.passes < n / 2
