@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 import ray
 
 from ray_itl.errors import ConfigError
+
+_REACH_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,20 @@ def _start_embedded(num_cpus: int | None, object_store_bytes: int | None, namesp
 
 def _connect(address: str, namespace: str | None) -> None:
     try:
+        _check_reachable(address)
         ray.init(address=address, namespace=namespace, log_to_driver=False)
-    except (ConnectionError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:
         raise ConfigError(
             f"no Ray cluster answers at cluster.address={address} ({str(error).splitlines()[0]}): start one with "
             "`ray start --head`, correct the address (or RAY_ADDRESS), or use cluster.address=local"
         ) from error
+
+
+def _check_reachable(address: str) -> None:
+    """OSError if nothing listens at a "host:port"; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
 
 
 def _ensure_token() -> None:

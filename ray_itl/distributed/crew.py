@@ -27,7 +27,7 @@ _POLL_S = 1.0
 
 @dataclass(frozen=True)
 class LoadProgress:
-    """How far the shards are with loading their rows, and how many times a shard was rebuilt so far."""
+    """How far the shards are with loading their rows."""
 
     loaded_rows: int
     num_rows: int
@@ -226,7 +226,8 @@ class ShardCrew:
         decision = self._policy.after_call(self._members[index].name, failure, rebuilds)
         if isinstance(decision, GiveUp):
             raise ShardError(decision.message)
-        self.rebuilds += 1
+        with self._lock:
+            self.rebuilds += 1
         if decision.replace:
             self._replace(index)
 

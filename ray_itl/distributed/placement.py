@@ -87,10 +87,10 @@ def plan_for(
     Raises:
         ConfigError: an option out of range.
     """
-    cpus = [int(node.get("CPU", 0)) for node in nodes]
+    cpus = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1] or [1]
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
     on_gpu = device != "cpu"
-    threads = num_threads or (1 if on_gpu else max(1, min(_MAX_THREADS, *cpus, max(cpus))))
+    threads = num_threads or (1 if on_gpu else min([_MAX_THREADS, *cpus]))
     if num_shards is None:
         places = gpus if on_gpu else sum(cpus) // threads
         wanted = -(-source.num_rows * row_bytes(feature_map.dim(source.dim), dtype) // _MIN_SHARD_BYTES)

@@ -50,7 +50,7 @@ class RayPool:
             plan: How many shards, and what each uses; a pool of fewer rows has one shard for each row.
             policy: When to give up on lost shards.
             on_load: Told about once a second how many rows are loaded.
-            on_pass: Told, after each call, the rows and seconds of every shard's pass.
+            on_pass: Told, after each pass over the rows, the rows and seconds of every shard.
             actor_class: What runs in the processes.
 
         Raises:
@@ -126,7 +126,7 @@ class RayPool:
     def verify(self, block: Block) -> BlockReport:
         """See `Pool.verify`."""
         self._journal.settle(block.sequence, block.accepted)
-        report = merge_reports(self._call("verify", ship(block_per_shard(block, self._num_shards))))
+        report = merge_reports(self._pass("verify", block_per_shard(block, self._num_shards)))
         taken = np.concatenate([report.challengers.positions, report.proposals.positions])
         self._journal.verified(block, taken)
         return report
@@ -134,7 +134,7 @@ class RayPool:
     def contest(self, contest: Contest) -> Peak:
         """See `Pool.contest`."""
         self._journal.settle(contest.sequence, contest.accepted)
-        peak = max(self._call("contest", ship(contest)))
+        peak = max(self._pass("contest", contest))
         self._journal.contested(contest)
         return peak
 
@@ -146,7 +146,7 @@ class RayPool:
 
     def rank(self, query: RankQuery) -> RankedRows:
         """See `Pool.rank`."""
-        return merge_ranked(self._call("rank", ship(query)), query)
+        return merge_ranked(self._pass("rank", query), query)
 
     def close(self) -> None:
         """End the shards' processes. May be called again."""
@@ -159,9 +159,11 @@ class RayPool:
         self.close()
 
     def _call(self, method: str, *arguments: Any) -> list[Any]:
-        return self._results(self._crew.call(method, *arguments))
+        return [unpack(reply.result) for reply in self._crew.call(method, *arguments)]
 
-    def _results(self, replies: list[Reply]) -> list[Any]:
+    def _pass(self, method: str, message: Any) -> list[Any]:
+        """Call a method that reads all rows."""
+        replies: list[Reply] = self._crew.call(method, ship(message))
         if self._on_pass is not None:
             self._on_pass([reply.time for reply in replies])
         return [unpack(reply.result) for reply in replies]
@@ -171,7 +173,7 @@ class RayPool:
         for _ in range(self._policy.max_rebuilds + 1):
             parts = self._crew.submit("id_parts", self._num_shards, self._num_shards)
             arguments = [([part[index] for part in parts],) for index in range(self._num_shards)]
-            found = self._results(self._crew.call_each("repeated_in", arguments))
+            found = [unpack(reply.result) for reply in self._crew.call_each("repeated_in", arguments)]
             if all(part.complete for part in found):
                 return [part.repeated for part in found]
         raise ShardError("shards kept dying while row ids were compared: see the logs of their processes")
