@@ -27,6 +27,7 @@ from ray_itl.errors import ConfigError, NumericalError
 _FLOAT32_LIMIT = 5e-3
 """Screen in float32 only while the error band of a row is below this share of the noise variance."""
 _NONE = np.empty(0, dtype=np.int64)
+_MAX_CLOSE_CALLS = 2000
 
 
 @dataclass
@@ -54,6 +55,8 @@ class GreedyResult:
     features: Tensor
     state: AcquisitionState
     stats: GreedyStats
+    close_calls: np.ndarray = field(default_factory=_NONE.copy)
+    """Positions of the last challengers (at most 2,000, ascending): rows that came close to beating a pick."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class GreedySelector:
         self._accepted = 0
         self._decided = False
         self._released = _NONE
+        self._close_calls = _NONE
         self.stats = GreedyStats()
 
     def select(self, n: int, earlier: Sequence[tuple[Pick, Tensor]] = ()) -> GreedyResult:
@@ -128,7 +132,8 @@ class GreedySelector:
             new = self._accept_all(plan) if self._holds_all() else self._verify(plan)
             if new and self._on_progress is not None:
                 self._on_progress(Progress(new, len(trajectory.picks), n, self.stats))
-        return GreedyResult(trajectory.picks, torch.stack(trajectory.features), trajectory.state, self.stats)
+        features, close_calls = torch.stack(trajectory.features), np.unique(self._close_calls)
+        return GreedyResult(trajectory.picks, features, trajectory.state, self.stats, close_calls)
 
     def _begin(self, earlier: Sequence[tuple[Pick, Tensor]]) -> None:
         band = self._start.band * self._pool.largest_norm()
@@ -165,6 +170,8 @@ class GreedySelector:
         report = self._pool.verify(self._block(plan))
         self.stats.passes += 1
         self.stats.challengers += len(report.challengers)
+        close_calls = np.concatenate([self._close_calls, report.challengers.positions])
+        self._close_calls = close_calls[-_MAX_CLOSE_CALLS:]
         batch = merge_batches([report.challengers, report.proposals])
         arrivals = Arrivals.score(self._judge, trajectory.state, batch, plan)
         if not self._band_holds(arrivals, len(report.challengers)):
