@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,9 +18,9 @@ from ray_itl.core.greedy import GreedyResult, Progress
 from ray_itl.core.pool import Pool
 from ray_itl.core.ranking import RankQuery
 from ray_itl.core.trajectory import Pick
+from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.evaluation import count_on_task
 from ray_itl.identity import run_identity
-from ray_itl.io.atomic import write_atomic
 from ray_itl.io.ledger import Ledger, LedgerEntry
 from ray_itl.io.loading import STORAGE_DTYPES, map_rows
 from ray_itl.io.parquet import ParquetSource
@@ -34,6 +35,7 @@ from ray_itl.results import (
     check_columns,
     read_selection,
     run_metrics,
+    write_challengers,
     write_posterior,
     write_selection,
 )
@@ -60,7 +62,8 @@ def curate(
         reporter: Where progress goes.
 
     Raises:
-        InputError, ConfigError: inputs or options that cannot be used; nothing is left behind.
+        InputError, ConfigError: inputs or options that cannot be used; nothing is left behind, except picks already
+            made, which the same call with mended options keeps.
         RunDirectoryError: the run directory cannot be written or belongs to another run.
         ShardError: a part of the cluster failed for good; the same call resumes.
     """
@@ -78,15 +81,18 @@ def curate(
     with reporter.stage("open"):
         identity = run_identity(problem, settings)
         run = RunDirectory(settings.run.dir)
-        state = run.begin(identity, _details(problem))
-        if state == "new":
-            write_atomic(run.path / "config.yaml", config_text.encode())
+        state = run.begin(identity, _details(problem), config_text)
     if state == "finished":
         reporter.say(f"this run is finished already: its results are in {run.path}")
         return read_selection(run)
     if state == "unfinished":
         reporter.say(f"continuing the run in {run.path}")
-    return _Run(problem, settings, reporter, run).carry_out()
+    try:
+        return _Run(problem, settings, reporter, run).carry_out()
+    except (InputError, ConfigError):
+        if state == "new":
+            run.abandon()
+        raise
 
 
 class _Run:
@@ -116,14 +122,14 @@ class _Run:
                         rule = settings.acquisition.name
                         comparison = count_on_task(problem, pool, result, rule, settings.evaluation)
                     sample = self._sample(pool)
-        except BaseException as error:
-            self._status("failed", error=f"{type(error).__name__}: {error}")
-            raise
-        with reporter.stage("write"):
-            selection = self._finish(result, comparison)
-        if self._run is not None:
+            with reporter.stage("write"):
+                selection = self._finish(result, comparison)
             self._report(selection, result, sample, comparison)
             self._status("finished", num_picked=len(selection))
+        except BaseException as error:
+            with suppress(RunDirectoryError):  # what went wrong first is what matters
+                self._status("failed", error=f"{type(error).__name__}: {error}")
+            raise
         return selection
 
     def _earlier(self) -> list[tuple[Pick, Tensor]]:
@@ -165,6 +171,8 @@ class _Run:
         )
         if self._run is not None:
             write_posterior(self._run, self._problem, result)
+            id_column = self._settings.pool.id_column
+            write_challengers(self._run, self._problem.source, result.close_calls, id_column)
             write_selection(self._run, selection)
         return selection
 

@@ -15,9 +15,10 @@ from safetensors.torch import save
 from ray_itl.core.greedy import GreedyResult, GreedyStats
 from ray_itl.core.trajectory import Pick
 from ray_itl.core.uncertainty import remaining_uncertainty
-from ray_itl.errors import ConfigError
+from ray_itl.errors import ConfigError, RunDirectoryError
 from ray_itl.io.atomic import write_atomic, write_json, write_parquet_table
 from ray_itl.io.ids import ids_to_arrow
+from ray_itl.io.memory import ArraySource
 from ray_itl.io.run_directory import RunDirectory
 from ray_itl.io.source import PoolSource
 from ray_itl.problem import Problem
@@ -119,6 +120,19 @@ def write_selection(run: RunDirectory, selection: Selection) -> None:
     write_json(run.path / "metrics.json", selection.metrics)
 
 
+def write_challengers(run: RunDirectory, source: PoolSource, close_calls: np.ndarray, id_column: str) -> None:
+    """Write challengers.parquet: position and id of rows that came close to beating a pick, for `verification`.
+
+    A resumed run has only those since it was resumed; a baseline, and a run that held the whole pool, none.
+    """
+    if isinstance(source, ArraySource):
+        ids = pa.chunked_array([close_calls])
+    else:
+        ids = source.take(close_calls, [id_column]).column(0)
+    table = pa.table({"position": pa.array(close_calls, pa.int64()), "id": ids})
+    write_parquet_table(run.path / "challengers.parquet", table)
+
+
 def read_selection(run: RunDirectory) -> Selection:
     """Return the selection of a finished run from its files."""
     metrics = run.read_metrics()
@@ -130,6 +144,10 @@ def read_selection(run: RunDirectory) -> Selection:
         escalations=metrics["escalations"],
         precision=metrics["precision"],
     )
-    table = pq.read_table(run.path / "selection.parquet")
+    path = run.path / "selection.parquet"
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise RunDirectoryError(f"{path} cannot be read ({error}): restore it, or use another run.dir") from error
     curve = np.array(metrics["remaining_uncertainty"])
     return Selection(table, metrics["unit"], curve, stats, metrics, run.path)

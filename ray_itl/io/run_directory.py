@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from ray_itl.errors import RunDirectoryError
-from ray_itl.io.atomic import write_json
+from ray_itl.errors import ConfigError, RunDirectoryError
+from ray_itl.io.atomic import TEMPORARY_SUFFIX, write_atomic, write_json
+from ray_itl.io.ledger import FOLDER as LEDGER_FOLDER
 
 _MANIFEST = "manifest.json"
 _STATUS = "status.json"
+_CONFIG = "config.yaml"
 RunState = Literal["new", "unfinished", "finished"]
+
+
+class UnusableRunDirectoryError(RunDirectoryError, ConfigError):
+    """The option run.dir names a directory that this run cannot use: trying again will not help."""
 
 
 class RunDirectory:
@@ -23,17 +30,9 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Create the directory where it does not exist; raises RunDirectoryError where that is impossible."""
+        """Name the directory; nothing is created, read or written yet."""
         self.path = Path(path).absolute()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise RunDirectoryError(
-                f"run.dir={self.path} cannot be written ({error.strerror}): choose another directory or free this one"
-            ) from error
+        self._created: list[Path] = []
 
     @property
     def state(self) -> RunState:
@@ -42,45 +41,78 @@ class RunDirectory:
             return "new"
         return "finished" if self._read(_STATUS).get("state") == "finished" else "unfinished"
 
-    def begin(self, identity: Mapping[str, str], details: Mapping[str, Any]) -> RunState:
-        """Claim the directory for a run, or join the run that is here.
+    def begin(self, identity: Mapping[str, str], details: Mapping[str, Any], config_text: str) -> RunState:
+        """Create and claim the directory for a run, or join the run that is here.
 
         Args:
             identity: Name of each thing that decides the result, with its digest or value.
             details: Further contents of manifest.json, kept for people.
+            config_text: Contents of config.yaml.
 
         Returns:
             The state found.
 
         Raises:
-            RunDirectoryError: another run is here (names what differs), or files are here that are no run.
+            UnusableRunDirectoryError: the directory cannot be written, another run is here (names what differs), or
+                files are here that are no run.
         """
+        self._create()
         state = self.state
         if state == "new":
-            strangers = sorted(p.name for p in self.path.iterdir())
+            strangers = sorted(p.name for p in self.path.iterdir() if p.suffix != TEMPORARY_SUFFIX)
             if strangers:
-                raise RunDirectoryError(
+                raise UnusableRunDirectoryError(
                     f"run.dir={self.path} holds files that no run left there ({', '.join(strangers[:3])}): choose an "
                     "empty or new directory"
                 )
             write_json(self.path / _MANIFEST, {"identity": dict(identity), **details})
-            return state
-        before = self._read(_MANIFEST).get("identity", {})
-        changed = sorted(k for k in {*before, *identity} if before.get(k) != identity.get(k))
-        if changed:
-            raise RunDirectoryError(
-                f"run.dir={self.path} belongs to a run with other inputs (changed: {', '.join(changed)}): choose another "
-                "directory, or restore what changed to continue this one"
+        elif changed := self.changes(identity):
+            raise UnusableRunDirectoryError(
+                f"run.dir={self.path} belongs to a run with other inputs (changed: {', '.join(changed)}): choose "
+                "another directory, or restore what changed to continue this one"
             )
+        if not (self.path / _CONFIG).exists():
+            write_atomic(self.path / _CONFIG, config_text.encode())
         return state
+
+    def changes(self, identity: Mapping[str, str]) -> list[str]:
+        """Return the names of what differs between an identity and that of the run here."""
+        before = self._read(_MANIFEST).get("identity", {})
+        return sorted(k for k in {*before, *identity} if before.get(k) != identity.get(k))
+
+    def abandon(self) -> None:
+        """Take back what `begin` made of a new directory, unless picks have been recorded since."""
+        if (self.path / LEDGER_FOLDER).exists():
+            return
+        for name in (_STATUS, _MANIFEST, _CONFIG):
+            (self.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that holds something by now stays
+            for folder in self._created:
+                folder.rmdir()
 
     def set_status(self, state: str, **facts: Any) -> None:
         """Write status.json."""
         write_json(self.path / _STATUS, {"state": state, **facts})
 
     def read_metrics(self) -> dict[str, Any]:
-        """Return metrics.json of a finished run."""
-        return self._read("metrics.json")
+        """Return metrics.json of a finished run; RunDirectoryError where it is missing or damaged."""
+        metrics = self._read("metrics.json")
+        if not metrics:
+            raise RunDirectoryError(f"{self.path / 'metrics.json'} is missing: restore it, or use another run.dir")
+        return metrics
+
+    def _create(self) -> None:
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._created = missing
+            probe = self.path / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UnusableRunDirectoryError(
+                f"run.dir={self.path} cannot be written ({error.strerror}): choose another directory or free this one"
+            ) from error
 
     def _read(self, name: str) -> dict[str, Any]:
         path = self.path / name
