@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from ray_itl.errors import ConfigError
 from ray_itl.settings import CurationSettings, VerifySettings
@@ -35,6 +36,17 @@ def to_settings(config: DictConfig, schema: type[SettingsT]) -> SettingsT:
         if isinstance(cause, ConfigError):
             raise cause from None
         raise ConfigError(f"{getattr(error, 'full_key', None) or 'options'}: {error}") from error
+
+
+def from_yaml(text: str, schema: type[SettingsT]) -> SettingsT:
+    """Return checked settings from what `to_yaml` wrote; ConfigError where the text is something else."""
+    try:
+        config = OmegaConf.create(text)
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"the options cannot be read: {error}") from error
+    if not isinstance(config, DictConfig):
+        raise ConfigError("the options cannot be read: they are a list")
+    return to_settings(config, schema)
 
 
 def to_yaml(settings: Any) -> str:

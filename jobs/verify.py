@@ -1,0 +1,27 @@
+"""Check a finished selection against the dense definition (see --help)."""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from ray_itl.command import guarded
+from ray_itl.config import register_schemas, to_settings
+from ray_itl.settings import VerifySettings
+from ray_itl.verification import verify
+
+register_schemas()
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="verify")
+@guarded
+def main(config: DictConfig) -> None:
+    """Compose, check, say what was found."""
+    verification = verify(to_settings(config, VerifySettings))
+    sys.stdout.write(verification.summary() + "\n")
+    if not verification.right:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
