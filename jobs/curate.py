@@ -6,7 +6,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from ray_itl.command import guarded, with_run_dir
+from ray_itl.command import guarded, with_absolute_paths
 from ray_itl.config import register_schemas, to_settings, to_yaml
 from ray_itl.curation import curate
 from ray_itl.demo import digits_settings
@@ -20,7 +20,7 @@ register_schemas()
 @guarded
 def main(config: DictConfig) -> None:
     """Compose, run, summarise."""
-    settings = with_run_dir(to_settings(config, CurationSettings))
+    settings = with_absolute_paths(to_settings(config, CurationSettings))
     if settings.pool.path is None:
         settings = digits_settings(settings, Path(str(settings.run.dir)).parent / "digits-data")
     sys.stdout.write(summarise(curate(settings, to_yaml(settings))) + "\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+from ray_itl.command import absolute_path
 from ray_itl.config import to_yaml
 from ray_itl.curation import curate
 from ray_itl.errors import ConfigError, InputError
@@ -73,7 +74,7 @@ def select(
         seed: Fixes random features and the random baseline.
         dtype: Storage of features. Exactness is stated for the rows as stored.
         num_shards: 0 selects in this process, without Ray; a number or "auto" uses that many Ray actors.
-        address: Ray cluster to connect to; None uses the caller's `ray.init`, the current job's cluster, or a local one.
+        address: Ray cluster; None uses the caller's `ray.init`, else the current job's cluster, else a local one.
         run_dir: Where to leave a run directory; the same call resumes an unfinished one.
         quiet: No progress lines.
 
@@ -109,11 +110,14 @@ def select(
         return curate(settings, to_yaml(settings), rows, targets, learnt, Reporter(quiet))
 
 
-def _path_text(rows: Any) -> str | None:
-    """Return what config.yaml says of rows: their path, or their kind where they are in memory."""
+def _path_text(rows: Any) -> str | list[str] | None:
+    """Return what config.yaml says of rows: their absolute path or paths, or their kind where they are in memory."""
     if rows is None:
         return None
-    return os.fspath(rows) if isinstance(rows, str | os.PathLike) else f"<{type(rows).__name__} in memory>"
+    paths = rows if isinstance(rows, list | tuple) else [rows]
+    if paths and all(isinstance(path, str | os.PathLike) for path in paths):
+        return absolute_path(rows)
+    return f"<{type(rows).__name__} in memory>"
 
 
 @contextmanager

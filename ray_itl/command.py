@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from ray_itl.errors import ConfigError, InputError, RayItlError
 from ray_itl.settings import CurationSettings
@@ -44,8 +44,10 @@ def submission_id() -> str | None:
         return None
 
 
-def with_run_dir(settings: CurationSettings) -> CurationSettings:
-    """Return the settings with an absolute run.dir; runs/<time> where none is set.
+def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
+    """Return the settings with absolute paths, so that config.yaml replays the run from any working directory.
+
+    run.dir becomes runs/<time> where none is set.
 
     Raises:
         ConfigError: under `ray job submit`, whose working directory is a copy that vanishes with the job, unless
@@ -58,4 +60,20 @@ def with_run_dir(settings: CurationSettings) -> CurationSettings:
             "vanishes with the job. Give one that the head node and the people who want the results can read"
         )
     path = path or f"runs/{time.strftime('%Y%m%d-%H%M%S')}"
-    return replace(settings, run=replace(settings.run, dir=str(Path(path).absolute())))
+    pool, target, known = settings.pool, settings.target, settings.known
+    return replace(
+        settings,
+        pool=replace(pool, path=absolute_path(pool.path), prior_covariance=absolute_path(pool.prior_covariance)),
+        target=replace(target, path=absolute_path(target.path)),
+        known=replace(known, path=absolute_path(known.path)),
+        run=replace(settings.run, dir=absolute_path(path)),
+    )
+
+
+def absolute_path(path: Any) -> Any:
+    """Return a local path (or a list of them) made absolute, as text; a URI, None or anything else stays as it is."""
+    if path is None or (isinstance(path, str) and "://" in path):
+        return path
+    if isinstance(path, list | tuple):
+        return [absolute_path(part) for part in path]
+    return str(Path(path).absolute()) if isinstance(path, str | os.PathLike) else path
