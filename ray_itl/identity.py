@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ def run_identity(problem: Problem, settings: CurationSettings) -> dict[str, str]
         "pool": pool_fingerprint(problem.source),
         "targets": _digest(problem.targets.rows, problem.targets.weights),
         "known rows": _digest(none if problem.known is None else problem.known),
+        "contents of pool.prior_covariance": _file_digest(settings.pool.prior_covariance),
         **values,
     }
 
@@ -44,6 +46,10 @@ def pool_fingerprint(source: PoolSource) -> str:
         digest.update(id_bytes)
         digest.update(np.ascontiguousarray(rows).tobytes())
     return digest.hexdigest()
+
+
+def _file_digest(path: str | None) -> str:
+    return "" if path is None else sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _digest(*tensors: Tensor) -> str:
