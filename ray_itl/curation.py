@@ -19,7 +19,7 @@ from ray_itl.core.pool import Pool
 from ray_itl.core.ranking import RankQuery
 from ray_itl.core.trajectory import Pick
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
-from ray_itl.evaluation import count_on_task
+from ray_itl.evaluation import check_classes, count_on_task
 from ray_itl.identity import run_identity
 from ray_itl.io.ledger import Ledger, LedgerEntry
 from ray_itl.io.loading import STORAGE_DTYPES, map_rows
@@ -63,7 +63,7 @@ def curate(
 
     Raises:
         InputError, ConfigError: inputs or options that cannot be used; nothing is left behind, except picks already
-            made, which the same call with mended options keeps.
+            made, which the same call resumes once the cause is mended.
         RunDirectoryError: the run directory cannot be written or belongs to another run.
         ShardError: a part of the cluster failed for good; the same call resumes.
     """
@@ -76,6 +76,7 @@ def curate(
             settings.target.path if target is None else target,
             settings.known.path if known is None else known,
         )
+        check_classes(problem, settings.evaluation)
     if settings.run.dir is None:
         return _Run(problem, settings, reporter, None).carry_out()
     with reporter.stage("open"):

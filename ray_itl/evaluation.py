@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from ray_itl.core.baselines import BaselineRule, select_baseline
 from ray_itl.core.greedy import GreedyResult
@@ -29,6 +30,21 @@ class OnTask:
     """Share of the targets' variance left after the rule's picks: counting alone cannot tell near-copies apart."""
 
 
+def check_classes(problem: Problem, settings: EvaluationSettings) -> None:
+    """Raise InputError where the classes can never equal a value of the class column; reads one row."""
+    if settings.class_column is None:
+        return
+    kind = problem.source.take(np.zeros(1, dtype=np.int64), [settings.class_column]).schema.field(0).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    try:
+        pa.array(settings.classes, kind)
+    except (pa.ArrowException, TypeError) as error:
+        raise InputError(
+            f"evaluation.classes={settings.classes} can never match column {settings.class_column!r}, which holds "
+            f"{kind} values: give classes of that type"
+        ) from error
+
+
 def count_on_task(
     problem: Problem, pool: Pool, result: GreedyResult, rule: str, settings: EvaluationSettings
 ) -> list[dict]:
@@ -47,12 +63,6 @@ def _count(problem: Problem, rule: str, result: GreedyResult, settings: Evaluati
     column = settings.class_column or ""
     positions = np.array([pick.position for pick in result.picks], dtype=np.int64)
     values = problem.source.take(positions, [column]).column(column).to_pylist()
-    kinds = {type(value) for value in values if value is not None}
-    if kinds and not any(isinstance(c, tuple(kinds)) for c in settings.classes):
-        raise InputError(
-            f"evaluation.classes={settings.classes} can never match column {column!r}, which holds "
-            f"{', '.join(sorted(kind.__name__ for kind in kinds))} values"
-        )
     found = [value for value in values if value in settings.classes]
     noise = problem.acquisition.noise_variance
     left = float(remaining_uncertainty(problem.posterior, problem.targets, result.features, noise)[-1])

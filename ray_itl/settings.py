@@ -154,6 +154,12 @@ class EvaluationSettings:
     classes: list[Any] = field(default_factory=list)
     """Values of class_column that belong to the task; picks are counted beside nearest's and random's."""
 
+    def __post_init__(self) -> None:
+        """Raise ConfigError where only one of the two is set."""
+        if (self.class_column is None) != (not self.classes):
+            missing = "evaluation.class_column" if self.class_column is None else "evaluation.classes"
+            raise ConfigError(f"{missing} is not set: give both class_column and classes, or neither")
+
 
 @dataclass
 class RunSettings:
