@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
 import torch
 from torch import Tensor
 
@@ -24,6 +27,8 @@ from ray_itl.io.loading import map_rows
 from ray_itl.io.source import PoolSource, open_source
 from ray_itl.io.targets import read_targets
 from ray_itl.settings import AcquisitionSettings, CurationSettings, PoolSettings, SelectionSettings
+
+_KINDS = (str, os.PathLike, list, tuple, pa.Table, pads.Dataset, np.ndarray, Tensor)
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,12 @@ def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any 
         InputError: data that cannot be used (names file, row or column).
         ConfigError: options that do not fit the data.
     """
+    for what, rows in (("pool", pool), ("target", target), ("known", known)):
+        if not isinstance(rows, _KINDS) and not (what == "known" and rows is None):
+            raise InputError(
+                f"{what} is of type {type(rows).__name__}; hand over paths of Parquet files, a pyarrow.Table or dataset, "
+                "a numpy array or a torch tensor (of a pandas frame: pyarrow.Table.from_pandas)"
+            )
     evaluated = [settings.evaluation.class_column] if settings.evaluation.class_column else []
     columns = list(dict.fromkeys([*settings.pool.columns, *evaluated]))
     is_array = isinstance(pool, np.ndarray | Tensor)
