@@ -145,7 +145,7 @@ class Replay:
         return np.round(cosines / _COSINE_GRID) * _COSINE_GRID
 
     def _gain_scale(self) -> float:
-        return float(self.problem.targets.weighted.square().sum()) if self.options.name == "vtl" else 1.0
+        return (float(self.problem.targets.weighted.square().sum()) or 1.0) if self.options.name == "vtl" else 1.0
 
     def _rounding(self, last_step: int) -> float:
         """Return by how much rounding may put a dense gain off: kernels are as exact as their largest entry."""
