@@ -91,12 +91,7 @@ def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any 
         InputError: data that cannot be used (names file, row or column).
         ConfigError: options that do not fit the data.
     """
-    for what, rows in (("pool", pool), ("target", target), ("known", known)):
-        if not isinstance(rows, _KINDS) and not (what == "known" and rows is None):
-            raise InputError(
-                f"{what} is of type {type(rows).__name__}; hand over paths of Parquet files, a pyarrow.Table or dataset, "
-                "a numpy array or a torch tensor (of a pandas frame: pyarrow.Table.from_pandas)"
-            )
+    _check_kinds(pool=pool, target=target, known=[] if known is None else known)
     evaluated = [settings.evaluation.class_column] if settings.evaluation.class_column else []
     columns = list(dict.fromkeys([*settings.pool.columns, *evaluated]))
     is_array = isinstance(pool, np.ndarray | Tensor)
@@ -107,6 +102,7 @@ def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any 
         columns=columns,
     )
     feature_map = build_feature_map(settings.pool, settings.selection.seed)
+    feature_map.dim(source.dim)  # raises where a prior covariance is for other embeddings
     n = settings.selection.n
     if n > source.num_rows and not settings.selection.replacement:
         raise ConfigError(f"selection.n={n}, but the pool has {source.num_rows} rows: ask for 1 to that many")
@@ -120,14 +116,28 @@ def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any 
     targets = Targets.uniform(_to_features(feature_map, read.embeddings, source.dim, "target"))
     if read.weights is not None:
         targets = Targets(targets.rows, torch.from_numpy(read.weights))
-    rows = None
-    if known is not None:
-        embeddings = read_targets(known, embedding_column=settings.known.embedding_column).embeddings
-        rows = _to_features(feature_map, embeddings, source.dim, "known")
+    rows = None if known is None else _read_known(known, settings.known.embedding_column, feature_map, source.dim)
     name = settings.acquisition.name
     baseline = cast(BaselineRule, name) if name in ("nearest", "cosine", "random") else None
     acquisition = build_acquisition(settings.acquisition)
     return Problem(source, feature_map, targets, read.ids, rows, acquisition, settings.selection, baseline)
+
+
+def _check_kinds(**inputs: Any) -> None:
+    for what, rows in inputs.items():
+        if not isinstance(rows, _KINDS):
+            raise InputError(
+                f"{what} is of type {type(rows).__name__}; hand over paths of Parquet files, a pyarrow.Table or "
+                "dataset, a numpy array or a torch tensor (of a pandas frame: pyarrow.Table.from_pandas)"
+            )
+
+
+def _read_known(known: Any, embedding_column: str, feature_map: FeatureMap, dim: int) -> Tensor:
+    try:
+        embeddings = read_targets(known, embedding_column=embedding_column).embeddings
+    except InputError as error:
+        raise InputError(f"known rows: {str(error).removeprefix('targets: ')}") from error
+    return _to_features(feature_map, embeddings, dim, "known")
 
 
 def build_acquisition(settings: AcquisitionSettings) -> Acquisition:
