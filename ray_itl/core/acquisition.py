@@ -109,9 +109,9 @@ class Acquisition(ABC):
         """Return the difference of gains below which two rows count as equal (then the smaller id wins)."""
         return 1e-9 * abs(gain) + 1e-12 * gain_scale
 
-    def gain_error(self, scores: Scores, num_error: float, den_error: float) -> float:
-        """Return by how much the gain may be off when num and den are off by absolute amounts (one row)."""
-        return 0.5 * (num_error / float(scores.num) + den_error / float(scores.den))
+    def gain_error(self, scores: Scores, num_error: Tensor, den_error: Tensor) -> Tensor:
+        """Return by how much every row's gain may be off when num and den are off by absolute amounts."""
+        return 0.5 * (num_error / scores.num + den_error / scores.den)
 
     def split(self, decrements: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return (dnum, dden), N x B each, from N x num_tracks x B decrements."""

@@ -97,9 +97,9 @@ class VarianceReduction(Acquisition):
         """Return the gain: it is the ratio."""
         return gain
 
-    def gain_error(self, scores: Scores, num_error: float, den_error: float) -> float:
+    def gain_error(self, scores: Scores, num_error: Tensor, den_error: Tensor) -> Tensor:
         """Return the first-order error of num / den."""
-        return (num_error + float(scores.num / scores.den) * den_error) / float(scores.den)
+        return (num_error + scores.num / scores.den * den_error) / scores.den
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class _VarianceReductionState(AcquisitionState):
 
     @property
     def gain_scale(self) -> float:
-        return float(self.moment_root.square().sum())
+        return float(self.moment_root.square().sum()) or 1.0
 
     def _target_root(self) -> Tensor:
         return self.moment_root @ self.given_picks.root

@@ -44,13 +44,12 @@ class Judge:
             scores: k incremental scores, off by at most rounding.
             norms: k squared norms, which rounding is proportional to.
         """
-        gains = self.gains(scores)
-        top = int(gains.argmax())
-        width = self.width(float(gains[top]), Scores(scores.num[top], scores.den[top]), norms, state)
-        near = torch.nonzero(gains >= gains[top] - width).flatten()
+        gains, errors = self.gains(scores), self.errors(scores, norms)
+        certain = float((gains - errors).max())
+        near = torch.nonzero(gains + errors >= self.floor(certain, state)).flatten()
         exact = self.gains(state.scores(features[near]))
         best = float(exact.max())
-        tied = near[exact >= best - self.acquisition.tie_width(best, state.gain_scale)]
+        tied = near[exact >= self.floor(best, state)]
         winner = int(tied[int(np.argsort(ids[tied.numpy()], kind="stable")[0])])
         return Best(winner, float(exact[near == winner][0]))
 
@@ -68,8 +67,13 @@ class Judge:
         gains = self.acquisition.gain(Scores(scores.num.clamp_min(0), scores.den))
         return gains.masked_fill(torch.isneginf(scores.num), float("-inf"))
 
-    def width(self, gain: float, scores: Scores, norms: Tensor, state: AcquisitionState) -> float:
-        """Return the difference of incremental gains below which rows must be rescored."""
-        error = _ROUNDING * float(norms.max())
-        rounding = self.acquisition.gain_error(scores, error * self.num_magnitude, error * self.den_magnitude)
-        return 2 * self.acquisition.tie_width(gain, state.gain_scale) + 2 * rounding
+    def errors(self, scores: Scores, norms: Tensor) -> Tensor:
+        """Return by how much each incremental gain may be off: a row of small scores is off by more than the best."""
+        rounding = _ROUNDING * norms
+        held = Scores(scores.num.clamp_min(0), scores.den)
+        errors = self.acquisition.gain_error(held, rounding * self.num_magnitude, rounding * self.den_magnitude)
+        return errors.masked_fill(torch.isneginf(scores.num), 0.0)
+
+    def floor(self, best: float, state: AcquisitionState) -> float:
+        """Return the gain from which a row ties with the best."""
+        return best - self.acquisition.tie_width(best, state.gain_scale)

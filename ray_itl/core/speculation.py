@@ -109,13 +109,11 @@ def count_true_picks(
     scores = Scores(
         *(b[:, None] - (d.cumsum(dim=1) - d) for b, d in zip(arrivals.before, arrivals.decrements, strict=True))
     )
-    gains = judge.gains(scores)
+    reach = (judge.gains(scores) + judge.errors(scores, arrivals.norms[:, None])).amax(dim=0)
     for step, gain in enumerate(plan.gains):
-        rivals = Scores(scores.num[:, step], scores.den[:, step])
-        top = int(gains[:, step].argmax())
-        width = judge.width(gain, Scores(rivals.num[top], rivals.den[top]), arrivals.norms, state)
-        if float(gains[top, step]) < gain - width:
+        if float(reach[step]) < judge.floor(gain, state):
             continue
+        rivals = Scores(scores.num[:, step], scores.den[:, step])
         before = state
         for index in plan.picks[:step]:
             before = before.condition(candidates.features[index])
