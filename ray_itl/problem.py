@@ -115,7 +115,7 @@ def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any 
     )
     targets = Targets.uniform(_to_features(feature_map, read.embeddings, source.dim, "target"))
     if read.weights is not None:
-        targets = Targets(targets.rows, torch.from_numpy(read.weights))
+        targets = Targets(targets.rows, torch.tensor(read.weights))
     rows = None if known is None else _read_known(known, settings.known.embedding_column, feature_map, source.dim)
     name = settings.acquisition.name
     baseline = cast(BaselineRule, name) if name in ("nearest", "cosine", "random") else None
