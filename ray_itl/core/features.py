@@ -5,13 +5,14 @@ A kernel k(x, x') = phi(x)'phi(x') is chosen by choosing phi; the engine only ev
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ray_itl.errors import InputError
+from ray_itl.errors import ConfigError, InputError
 
 
 class FeatureMap(ABC):
@@ -103,6 +104,15 @@ class RandomFourier(FeatureMap):
     num_features: int
     lengthscale: float
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError when R or l cannot be."""
+        if self.num_features < 2 or self.num_features % 2:
+            raise ConfigError(
+                f"num_features={self.num_features}: random Fourier features come in pairs; ask for 2, 4, ..."
+            )
+        if not 0 < self.lengthscale < math.inf:
+            raise ConfigError(f"lengthscale={self.lengthscale}: must be finite and greater than 0")
 
     def dim(self, input_dim: int) -> int:
         """Return R, the number of features."""

@@ -80,7 +80,6 @@ def test_one_row_repeated_thousands_of_times_is_decided_by_contests(rule: Rule) 
     pool = torch.cat([best.repeat(2000, 1), 0.1 * clustered(40, 4, 1)]).to(torch.float32)
     problem = _problem(rule, pool, best, noise=0.5)
     result = problem.select(6, 2, Schedule(block=4, candidates=32, max_challengers=64))
-    # The reference, one row of each kind at a time: copies share their gain, so the smallest id of a kind stands for it.
     assert picked(result) == _greedy_over_kinds(problem, 2000, 6)
     assert result.stats.contests >= 1
     assert result.stats.precision == "float64"
@@ -162,9 +161,7 @@ def test_rows_of_very_different_norms(rule: Rule, noise: float) -> None:
 @every_rule
 @pytest.mark.parametrize("relative_noise", [1e-8, 1e-6, 1e-3, 1.0, 1e3], ids=str)
 @pytest.mark.parametrize("kind", ["power", "clustered", "copies"])
-def test_noise_from_1e_minus_8_to_1e3_times_the_mean_squared_norm(
-    rule: Rule, relative_noise: float, kind: str
-) -> None:
+def test_noise_from_1e_minus_8_to_1e3_times_the_mean_squared_norm(rule: Rule, relative_noise: float, kind: str) -> None:
     pool = {
         "power": power_law(120, 8, 1, exponent=2.0),
         "clustered": clustered(120, 8, 1, spread=0.05),
@@ -235,11 +232,8 @@ def test_the_long_double_oracle_can_tell_a_wrong_pick() -> None:
 
 @every_rule
 def test_a_band_that_is_far_too_narrow_trips_the_audit(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
-    true_band = Start.band
-    assert isinstance(true_band, property)
-    narrow = property(lambda s: 1e-12 if s.precision == "float32" else Start_band(s))
-    Start_band = true_band.fget  # noqa: N806
-    assert Start_band is not None
+    true_band = Start.__dict__["band"].fget
+    narrow = property(lambda start: 1e-12 if start.precision == "float32" else true_band(start))
     monkeypatch.setattr(Start, "band", narrow)
     problem = _problem(rule, clustered(250, 16, 1).to(torch.float32), normal(5, 16, 2))
     result = problem.select(20, 3, SMALL)

@@ -149,9 +149,8 @@ def test_a_larger_pool() -> None:
 @pytest.mark.parametrize("kind", ["clustered", "power"])
 def test_a_pool_too_large_for_the_dense_reference(kind: str) -> None:
     num_rows, dim, n = 200_000, 256, 60
-    pool = (
-        clustered(num_rows, dim, 1, num_clusters=200, spread=0.7) if kind == "clustered" else power_law(num_rows, dim, 1)
-    ).to(torch.float32)
+    rows = clustered(num_rows, dim, 1, 200, spread=0.7) if kind == "clustered" else power_law(num_rows, dim, 1)
+    pool = rows.to(torch.float32)
     targets = Targets.uniform(pool[:: num_rows // 100].to(torch.float64) + 0.05 * dim**-0.5 * normal(100, dim, 2))
     ids = shuffled_ids(num_rows, 3)
     noise = 0.1 * float(pool.square().sum(dim=1).mean())

@@ -1,0 +1,39 @@
+"""A selection resumed after any pick makes the picks it would have made."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ray_itl.core.posterior import Targets
+from tests.core.helpers import RULES, SMALL, Problem, Rule, clustered, normal, shuffled_ids, with_copies
+
+_N = 18
+
+
+@pytest.mark.parametrize("replacement", [False, True], ids=["once", "replacement"])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_resuming_after_any_pick_gives_the_same_picks(rule: Rule, replacement: bool) -> None:
+    pool = with_copies(clustered(160, 8, 1), 0.2, 2).to(torch.float32)
+    problem = Problem(
+        rule, pool, shuffled_ids(160, 3), Targets.uniform(normal(4, 8, 4)), 0.2, normal(2, 8, 5), replacement
+    )
+    whole = problem.select(_N, 3, SMALL)
+    for k in range(_N + 1):
+        earlier = list(zip(whole.picks[:k], whole.features[:k], strict=True))
+        resumed = problem.select(_N, 1 + k % 4, SMALL, earlier)
+        assert [(p.position, p.row_id) for p in resumed.picks] == [(p.position, p.row_id) for p in whole.picks]
+        gains = [pick.gain for pick in whole.picks]
+        assert [pick.gain for pick in resumed.picks] == pytest.approx(gains, rel=1e-9)
+        torch.testing.assert_close(resumed.features, whole.features, rtol=0, atol=0)
+        torch.testing.assert_close(resumed.state.posterior.root, whole.state.posterior.root)
+
+
+def test_the_result_carries_the_picks_features_and_the_state_after_them() -> None:
+    pool = clustered(60, 5, 1)
+    problem = Problem(RULES[0], pool, shuffled_ids(60, 2), Targets.uniform(normal(3, 5, 3)), 0.1)
+    result = problem.select(6, 2, SMALL)
+    torch.testing.assert_close(result.features, pool[[pick.position for pick in result.picks]], rtol=0, atol=0)
+    expected = problem.posterior().condition_on_rows(result.features, 0.1).root
+    actual = result.state.posterior.root
+    torch.testing.assert_close(actual @ actual.mT, expected @ expected.mT)

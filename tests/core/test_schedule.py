@@ -1,0 +1,38 @@
+"""Sizes stay within their bounds, whatever happened to the blocks before."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ray_itl.core.schedule import Schedule
+from tests.core.helpers import deterministic
+
+
+@deterministic
+@given(outcomes=st.lists(st.tuples(st.integers(1, 64), st.integers(0, 64)), max_size=30))
+def test_adapted_sizes_stay_within_their_bounds(outcomes: list[tuple[int, int]]) -> None:
+    schedule = Schedule()
+    for size, accepted in outcomes:
+        schedule = schedule.adapt(min(accepted, size), size)
+        assert 8 <= schedule.block <= schedule.max_block
+        assert Schedule().candidates <= schedule.candidates <= schedule.max_candidates
+        assert schedule.proposals >= 1
+
+
+def test_blocks_grow_while_all_picks_stand_and_shrink_when_not() -> None:
+    schedule = Schedule(block=16, candidates=100, max_block=64, max_candidates=300)
+    assert schedule.adapt(16, 16).block == 32
+    assert schedule.adapt(16, 16).candidates == 100
+    assert schedule.adapt(5, 16).block == 10
+    assert schedule.adapt(5, 16).candidates == 200
+    assert schedule.adapt(5, 16).adapt(0, 10).candidates == 300
+    # The last block of a run is short; that it stood says nothing against long ones.
+    assert schedule.adapt(1, 1).block == 16
+
+
+def test_wide_rows_mean_fewer_candidates() -> None:
+    fitted = Schedule().fit(dim=4096, max_bytes=2**25)
+    assert fitted.candidates == fitted.max_candidates == fitted.max_challengers == 1024
+    assert Schedule().fit(dim=8) == Schedule()
+    assert Schedule().fit(dim=10**7).candidates == 256
