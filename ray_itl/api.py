@@ -88,9 +88,10 @@ def select(
         RunDirectoryError: run_dir cannot be written, or belongs to a run with other inputs.
         ShardError: a shard failed and could not be rebuilt.
     """
+    carried: Any = columns if isinstance(columns, str) else list(columns)  # a single name is refused by the settings
     settings = CurationSettings(
         pool=PoolSettings(
-            path="", id_column=id_column, embedding_column=embedding_column, columns=list(columns), features=features,
+            path="", id_column=id_column, embedding_column=embedding_column, columns=carried, features=features,
             dtype=dtype,
         ),
         target=TargetSettings(path="", embedding_column=embedding_column, weight_column=weight_column),

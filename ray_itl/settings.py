@@ -47,8 +47,11 @@ class PoolSettings:
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
-        _require(bool(self.id_column), "pool.id_column", self.id_column, "name the column of unique row ids")
-        _require(bool(self.embedding_column), "pool.embedding_column", self.embedding_column, "name a column")
+        for option in ("id_column", "embedding_column"):
+            value = getattr(self, option)
+            _require(isinstance(value, str) and value != "", f"pool.{option}", value, "name a column")
+        named = isinstance(self.columns, list | tuple) and all(isinstance(name, str) for name in self.columns)
+        _require(named, "pool.columns", self.columns, "give a list of column names")
         _require(self.features in FEATURE_MAPS, "pool.features", self.features, f"use one of {', '.join(FEATURE_MAPS)}")
         _require(self.dtype in DTYPES, "pool.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
         even = isinstance(self.fourier_features, int) and self.fourier_features > 0 and self.fourier_features % 2 == 0
@@ -113,6 +116,7 @@ class SelectionSettings:
         """Raise ConfigError naming the option."""
         whole = isinstance(self.n, int) and not isinstance(self.n, bool) and self.n > 0
         _require(whole, "selection.n", self.n, "give a whole number of at least 1")
+        _require(isinstance(self.replacement, bool), "selection.replacement", self.replacement, "give true or false")
         seed = isinstance(self.seed, int) and 0 <= self.seed < 2**63
         _require(seed, "selection.seed", self.seed, "give a whole number from 0 to 2^63 - 1")
 
@@ -174,6 +178,11 @@ class RunSettings:
     quiet: bool = False
     """No progress lines."""
 
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        drawn = isinstance(self.map_sample, int) and self.map_sample > 0
+        _require(drawn, "run.map_sample", self.map_sample, "give a whole number of at least 1")
+
 
 @dataclass
 class CurationSettings:
@@ -220,3 +229,4 @@ class VerifySettings:
         for option in ("sample", "max_steps"):
             value = getattr(self, option)
             _require(isinstance(value, int) and value > 0, option, value, "give a whole number of at least 1")
+        _require(isinstance(self.seed, int) and self.seed >= 0, "seed", self.seed, "give a whole number >= 0")

@@ -40,7 +40,7 @@ def finished(tmp_path: Path) -> Files:
     return files
 
 
-RUNS: dict[str, dict[str, dict[str, Any]]] = {
+RUNS: dict[str, dict[str, Any]] = {
     "itl": {},
     "vtl": {"acquisition": {"name": "vtl"}, "target": {"weight_column": "weight"}},
     "uncertainty": {"acquisition": {"name": "uncertainty"}},
