@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from tests.core.helpers import (
     RULES,
     SMALL,
     TINY,
+    UNCERTAINTY,
     Problem,
     Rule,
     as_text,
@@ -136,6 +138,20 @@ def test_rows_that_tie_without_being_equal(rule: Rule, spread: float) -> None:
         pool = torch.tensor([[1.0, 0.5]], dtype=torch.float64) * (1 - spread * steps)[:, None]
         problem = Problem(rule, pool, shuffled_ids(60, seed), Targets.uniform(pool[:1]), 0.5)
         assert picked(problem.select(3, 2, TINY)) == problem.dense_ids(3)
+
+
+def test_rows_that_tie_only_after_an_earlier_pick_of_the_block() -> None:
+    """Close calls are judged under the picks before them: a and b tie once y is known, before it a was far ahead."""
+    noise = 0.1
+    left = noise / (4 + noise)
+    y, a, b = (2.0, 0.0), (1.0, 1.0), (0.5, (1 + 0.75 * left) ** 0.5)
+    fillers = [(1.25 + 0.001 * k, 0.0) for k in range(6)]
+    pool = torch.tensor([y, a, b, *fillers], dtype=torch.float64)
+    ids = np.array([5, 6, 1, 10, 11, 12, 13, 14, 15])
+    problem = Problem(UNCERTAINTY, pool, ids, Targets.uniform(pool[:1]), noise)
+    result = problem.select(2, 1, TINY)
+    assert picked(result) == [5, 1] == problem.dense_ids(2)
+    assert result.stats.blocks[0] == (2, 1)
 
 
 def test_a_larger_pool() -> None:
