@@ -8,7 +8,6 @@ import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import ray
@@ -18,16 +17,6 @@ from ray_itl.errors import ConfigError
 _REACH_S = 10.0
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """A cluster that this process is connected to."""
-
-    nodes: tuple[dict[str, float], ...]
-    """Resources of every living node that can hold shards, by Ray's names ("CPU", "GPU", "memory" in bytes)."""
-    embedded: bool
-    """Whether the cluster was started here, and ends with the connection."""
-
-
 @contextmanager
 def connect(
     address: str | None = None,
@@ -35,7 +24,7 @@ def connect(
     num_cpus: int | None = None,
     object_store_bytes: int | None = None,
     namespace: str | None = None,
-) -> Iterator[Cluster]:
+) -> Iterator[None]:
     """Connect to Ray for the length of a `with` block; on leaving, end only what was begun here.
 
     A connection that the caller already has is used and left alone. Otherwise an address (or RAY_ADDRESS, which
@@ -52,18 +41,18 @@ def connect(
         ConfigError: nothing answers at the address, or an option does not apply.
     """
     if ray.is_initialized():
-        yield Cluster(_nodes(), embedded=False)
+        yield
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     embedded = address == "local"
     if not embedded and (num_cpus is not None or object_store_bytes is not None):
-        raise ConfigError(f"cluster.num_cpus and object_store_bytes apply only to cluster.address=local, not {address}")
+        raise ConfigError(f"num_cpus and object_store_bytes are not for cluster.address={address}")
     try:
         if embedded:
             _start_embedded(num_cpus, object_store_bytes, namespace)
         else:
             _connect(address, namespace)
-        yield Cluster(_nodes(), embedded)
+        yield
     finally:
         ray.shutdown()
 
@@ -111,6 +100,6 @@ def _ensure_token() -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
-def _nodes() -> tuple[dict[str, float], ...]:
-    """Return the resources of living nodes."""
-    return tuple(dict(node["Resources"]) for node in ray.nodes() if node["Alive"])
+def living_nodes() -> list[dict[str, float]]:
+    """Return the resources of every living node of the cluster by Ray's names ("CPU", "GPU", "memory" in bytes)."""
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]

@@ -26,15 +26,6 @@ _POLL_S = 1.0
 
 
 @dataclass(frozen=True)
-class LoadProgress:
-    """How far the shards are with loading their rows."""
-
-    loaded_rows: int
-    num_rows: int
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Member:
     """What one shard loads, and what its process asks of the cluster (options of a Ray actor)."""
 
@@ -62,6 +53,7 @@ class ShardCrew:
         members: Sequence[Member],
         policy: RecoveryPolicy,
         recovery: Callable[[], Any],
+        say: Callable[[str], None],
         actor_class: type[ShardActor] = ShardActor,
     ) -> None:
         """Prepare; nothing runs before `start`.
@@ -71,11 +63,13 @@ class ShardCrew:
             members: The shards in order of position.
             policy: When to rebuild and when to give up.
             recovery: Returns the Recovery for the call in progress, or None when shards need only their rows.
+            say: Told, in a line, about every lost shard.
             actor_class: What runs in the processes.
         """
         self._members = list(members)
         self._policy = policy
         self._recovery = recovery
+        self._say = say
         groups: dict[str, Any] = {"concurrency_groups": {"health": 2}}
         self._actor_class = ray.remote(**groups)(actor_class)
         self._source = ray.put(source)
@@ -85,11 +79,11 @@ class ShardCrew:
         self._closed = False
         self.rebuilds = 0
 
-    def start(self, on_progress: Callable[[LoadProgress], None] | None = None) -> list[ShardFacts]:
+    def start(self, on_rows: Callable[[int], None] | None = None) -> list[ShardFacts]:
         """Create the processes, in batches, and load all rows.
 
         Args:
-            on_progress: Told about once a second how many rows are loaded.
+            on_rows: Told about once a second how many rows are loaded so far, over all shards.
 
         Raises:
             InputError: unreadable or bad rows.
@@ -101,8 +95,8 @@ class ShardCrew:
                 self._actors += [self._create(index) for index in batch]
                 self._in_parallel(self._await_process, batch)
             refs = [self._load(index) for index in range(len(self._members))]
-            if on_progress is not None:
-                self._watch(refs, on_progress)
+            if on_rows is not None:
+                self._watch(refs, on_rows)
             return self._collect(refs, self._load)
         except BaseException:
             self.close()
@@ -159,19 +153,17 @@ class ShardCrew:
     def _load(self, index: int) -> ObjectRef:
         return self._actors[index].load.remote(self._source, self._specs[index])
 
-    def _watch(self, refs: list[ObjectRef], on_progress: Callable[[LoadProgress], None]) -> None:
+    def _watch(self, refs: list[ObjectRef], on_rows: Callable[[int], None]) -> None:
         """Report progress until every load has ended, well or not."""
-        begin, total = time.monotonic(), self._members[-1].spec.stop
         pending = refs
         while pending:
             _, pending = ray.wait(pending, num_returns=len(pending), timeout=_POLL_S, fetch_local=False)
             counts = [actor.loaded_rows.remote() for actor in self._actors]
             ready, _ = ray.wait(counts, num_returns=len(counts), timeout=_POLL_S)
             try:
-                loaded = sum(ray.get(ready))
+                on_rows(sum(ray.get(ready)))
             except RayError:
-                continue
-            on_progress(LoadProgress(loaded, total, time.monotonic() - begin))
+                continue  # a shard died; its load is repeated when the results are collected
 
     def _collect(self, refs: list[ObjectRef], send: Callable[[int], ObjectRef]) -> list[Any]:
         """Return all results, in order; a failed call is sent again once its shard was rebuilt."""
@@ -228,6 +220,7 @@ class ShardCrew:
             raise ShardError(decision.message)
         with self._lock:
             self.rebuilds += 1
+            self._say(f"{self._members[index].name} was lost ({failure.reason}): rebuilding it")
         if decision.replace:
             self._replace(index)
 

@@ -4,18 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from ray_itl.core.features import FeatureMap
 from ray_itl.errors import ConfigError
 from ray_itl.io.loading import STORAGE_DTYPES
-from ray_itl.io.source import PoolSource
 
 _MIN_SHARD_BYTES = 128 * 2**20
 _SPARE_BYTES = 64 * 2**20
 _STATE_BYTES = 29
 _MAX_THREADS = 4
 _MAX_SHARDS = 256
+
+
+class ClusterOptions(Protocol):
+    """What a user may say about shards (the settings of a run)."""
+
+    @property
+    def num_shards(self) -> Any:
+        """A number, or "auto"."""
+        ...
+
+    @property
+    def cpus_per_shard(self) -> float | None:
+        """CPUs a shard reserves; None leaves it to the plan."""
+        ...
+
+    @property
+    def gpus_per_shard(self) -> float:
+        """GPUs a shard reserves; above 0 its features live on the GPU."""
+        ...
+
+    @property
+    def restart_deadline_s(self) -> float:
+        """Seconds a lost shard may take to come back."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,77 +54,46 @@ class ShardPlan:
     num_gpus: float = 0.0
     dtype: str = "float32"
     """Storage dtype, a key of `STORAGE_DTYPES`."""
-    device: str = "cpu"
 
-    def __post_init__(self) -> None:
-        """Raise ConfigError for values out of range."""
-        if self.num_shards < 1:
-            raise ConfigError(f"cluster.num_shards={self.num_shards}: must be 1 or more")
-        if self.num_threads < 1:
-            raise ConfigError(f"cluster.num_threads={self.num_threads}: must be 1 or more")
-        if self.num_cpus < 0 or self.num_gpus < 0:
-            raise ConfigError("cluster.num_cpus and cluster.num_gpus must be 0 or more")
-        if self.dtype not in STORAGE_DTYPES:
-            raise ConfigError(f"pool.dtype={self.dtype!r}: must be one of {', '.join(STORAGE_DTYPES)}")
+    @property
+    def device(self) -> str:
+        """Where features live."""
+        return "cuda" if self.num_gpus > 0 else "cpu"
 
     def memory(self, num_rows: int, dim: int) -> int:
         """Return the bytes of main memory that a shard of so many rows is said to need."""
-        return int(1.2 * num_rows * row_bytes(dim, self.dtype, self.device)) + _SPARE_BYTES
+        features = 0 if self.num_gpus > 0 else dim * STORAGE_DTYPES[self.dtype].itemsize
+        return int(1.2 * num_rows * (features + _STATE_BYTES)) + _SPARE_BYTES
 
 
-def row_bytes(dim: int, dtype: str, device: str = "cpu") -> int:
-    """Return bytes of main memory a row takes in a shard; on a GPU the features are not in main memory."""
-    features = dim * STORAGE_DTYPES[dtype].itemsize if device == "cpu" else 0
-    return features + _STATE_BYTES
-
-
-def plan_for(
-    source: PoolSource,
-    feature_map: FeatureMap,
-    nodes: Sequence[Mapping[str, float]],
-    *,
-    num_shards: int | None = None,
-    num_threads: int | None = None,
-    num_cpus: float | None = None,
-    num_gpus: float | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
+def plan_shards_for(
+    num_rows: int, dim: int, dtype: str, nodes: Sequence[Mapping[str, float]], options: ClusterOptions
 ) -> ShardPlan:
-    """Fill in what was left open (None) from the cluster's nodes and the size of the pool.
+    """Fill in what the options leave open from the cluster's nodes and the size of the pool.
 
-    A small pool is one shard. Otherwise shards have up to 4 threads (one GPU each on `device="cuda"`), at least
-    128 MiB of rows, and together as many threads as the cluster has CPUs.
+    A small pool is one shard. Otherwise there is a shard for every 4 CPUs (or, with gpus_per_shard, as many as the
+    GPUs hold), as long as each has at least 128 MiB of rows. Threads share out the CPUs, 4 to a shard at most.
 
     Args:
-        source: The pool.
-        feature_map: Gives the dimension.
-        nodes: Resources of every node by Ray's names ("CPU", "GPU", "memory"), at least one node.
-        num_shards: Number of shards.
-        num_threads: Threads of a shard.
-        num_cpus: CPUs a shard reserves; may be a fraction.
-        num_gpus: GPUs a shard reserves; may be a fraction.
+        num_rows: N.
+        dim: D, of the features.
         dtype: Storage dtype.
-        device: "cpu" or "cuda".
-
-    Raises:
-        ConfigError: an option out of range.
+        nodes: Resources of every node by Ray's names ("CPU", "GPU", "memory"), at least one node.
+        options: What the user asks for.
     """
-    cpus = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1] or [1]
-    gpus = int(sum(node.get("GPU", 0) for node in nodes))
-    on_gpu = device != "cpu"
-    threads = num_threads or (1 if on_gpu else min([_MAX_THREADS, *cpus]))
-    if num_shards is None:
-        places = gpus if on_gpu else sum(cpus) // threads
-        wanted = -(-source.num_rows * row_bytes(feature_map.dim(source.dim), dtype) // _MIN_SHARD_BYTES)
+    cpus = [node["CPU"] for node in nodes if node.get("CPU", 0) >= 1] or [1]
+    gpus, total_cpus = options.gpus_per_shard, int(sum(cpus))
+    num_shards = options.num_shards
+    if num_shards == "auto":
+        step = options.cpus_per_shard or min(_MAX_THREADS, *cpus)
+        places = sum(_places(node, {"GPU": gpus} if gpus else {"CPU": step}) for node in nodes)
+        wanted = -(-num_rows * dim * STORAGE_DTYPES[dtype].itemsize // _MIN_SHARD_BYTES)
         num_shards = max(1, min(places, wanted, _MAX_SHARDS))
-    return ShardPlan(
-        num_shards=num_shards,
-        num_threads=threads,
-        num_cpus=threads / 2 if num_cpus is None else num_cpus,
-        num_gpus=float(on_gpu) if num_gpus is None else num_gpus,
-        dtype=dtype,
-        device=device,
-    )
+    threads = max(1, min(_MAX_THREADS, int(min(cpus)), total_cpus // num_shards))
+    if options.cpus_per_shard is not None:
+        threads = max(threads, int(options.cpus_per_shard))
+    num_cpus = threads / 2 if options.cpus_per_shard is None else options.cpus_per_shard
+    return ShardPlan(num_shards, threads, num_cpus, gpus, dtype)
 
 
 def check_fits(plan: ShardPlan, num_rows: int, dim: int, nodes: Sequence[Mapping[str, float]]) -> None:
@@ -112,26 +103,27 @@ def check_fits(plan: ShardPlan, num_rows: int, dim: int, nodes: Sequence[Mapping
         plan: The shards.
         num_rows: N.
         dim: D, of the features.
-        nodes: Resources of every node, as in `plan_for`.
+        nodes: Resources of every node, as in `plan_shards_for`.
 
     Raises:
         ConfigError: names the option that asks for too much.
     """
     needs: dict[str, tuple[float, str]] = {
-        "CPU": (plan.num_cpus, "cluster.num_cpus"),
-        "GPU": (plan.num_gpus, "cluster.num_gpus"),
+        "CPU": (plan.num_cpus, "cluster.cpus_per_shard"),
+        "GPU": (plan.num_gpus, "cluster.gpus_per_shard"),
         "memory": (plan.memory(-(-num_rows // plan.num_shards), dim), "cluster.num_shards"),
     }
     for name, (need, option) in needs.items():
         most = max(node.get(name, 0) for node in nodes)
         if need > most:
             raise ConfigError(_too_much(name, need, most, option, plan))
-    places = sum(_places(node, {name: need for name, (need, _) in needs.items()}) for node in nodes)
+    amounts = {name: need for name, (need, _) in needs.items()}
+    places = sum(_places(node, amounts) for node in nodes)
     if places < plan.num_shards:
         raise ConfigError(
             f"cluster.num_shards={plan.num_shards}, but the cluster has room for {places} shards of {plan.num_cpus:g} "
             f"CPUs, {plan.num_gpus:g} GPUs and {_gib(needs['memory'][0])} of memory: add nodes, or lower "
-            "cluster.num_shards, cluster.num_cpus or cluster.num_gpus"
+            "cluster.num_shards, cluster.cpus_per_shard or cluster.gpus_per_shard"
         )
 
 
@@ -148,5 +140,5 @@ def _too_much(name: str, need: float, most: float, option: str, plan: ShardPlan)
     return f"{option}={need:g} for each shard, but the largest node has {most:g}: lower it or add larger nodes"
 
 
-def _gib(num_bytes: Any) -> str:
+def _gib(num_bytes: float) -> str:
     return f"{num_bytes / 2**30:.2f} GiB"

@@ -62,14 +62,12 @@ class RecoveryPolicy:
     restart_deadline_s: float = 600.0
     """Seconds within which a lost shard's process must be back (and a new one must find a place)."""
     max_rebuilds: int = 5
-    """How often a shard may be rebuilt in vain before a call succeeds."""
+    """How often a shard is rebuilt for one call before giving up."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError for values out of range."""
         if not self.restart_deadline_s > 0:
             raise ConfigError(f"cluster.restart_deadline_s={self.restart_deadline_s}: must be above 0")
-        if self.max_rebuilds < 0:
-            raise ConfigError(f"cluster.max_rebuilds={self.max_rebuilds}: must be 0 or more")
 
     def after_call(self, shard: str, failure: Failure, rebuilds: int) -> Restore | GiveUp:
         """Decide about a call that failed (not fatally) after so many rebuilds of this shard in vain."""
@@ -79,7 +77,7 @@ class RecoveryPolicy:
             "the node ran out of memory: use more and smaller shards (cluster.num_shards), a smaller pool.dtype, or "
             "nodes with more memory"
             if failure.out_of_memory
-            else "see the log of the shard's process; cluster.max_rebuilds sets how often to try"
+            else "see the logs of the shard's process on the cluster, then run the same command again to resume"
         )
         return GiveUp(f"{shard} was rebuilt {rebuilds} times and failed again ({failure.reason}); {remedy}")
 
@@ -88,7 +86,8 @@ class RecoveryPolicy:
         if waited_s >= self.restart_deadline_s:
             reason = f" ({failure.reason})" if failure else ""
             return GiveUp(
-                f"{shard} found no place on the cluster within cluster.restart_deadline_s="
-                f"{self.restart_deadline_s:g} seconds{reason}: add nodes, ask for fewer or smaller shards, or raise it"
+                f"{shard} did not come up within cluster.restart_deadline_s="
+                f"{self.restart_deadline_s:g} seconds{reason}: add nodes, lower "
+                "cluster.num_shards, cluster.cpus_per_shard or cluster.gpus_per_shard, or raise it"
             )
         return Retry(pause_s=min(1.0, self.restart_deadline_s - waited_s))

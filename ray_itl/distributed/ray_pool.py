@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,48 @@ from ray_itl.core.messages import Block, BlockReport, Contest, Peak, RowBatch, S
 from ray_itl.core.pool import block_per_shard, merge_reports, per_shard
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
 from ray_itl.core.uniqueness import IdSpan, spans_overlap
+from ray_itl.distributed.cluster import living_nodes
 from ray_itl.distributed.codec import unpack
-from ray_itl.distributed.crew import LoadProgress, Member, ShardCrew, ship
+from ray_itl.distributed.crew import Member, ShardCrew, ship
 from ray_itl.distributed.journal import Journal, Recovery
-from ray_itl.distributed.placement import ShardPlan
+from ray_itl.distributed.placement import ClusterOptions, ShardPlan, check_fits, plan_shards_for
 from ray_itl.distributed.policy import RecoveryPolicy
 from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardSpec
 from ray_itl.errors import ShardError
 from ray_itl.io.manifest import plan_shards
 from ray_itl.io.source import PoolSource
+
+
+@contextmanager
+def open_ray_pool(
+    source: PoolSource,
+    feature_map: FeatureMap,
+    dtype: str,
+    options: ClusterOptions,
+    say: Callable[[str], None] | None = None,
+    on_pass: Callable[[list[PassTime]], None] | None = None,
+) -> Iterator[RayPool]:
+    """Plan shards for the cluster this process is connected to and yield their pool, on which to call `load` first.
+
+    Args:
+        source: Where the rows are; must be readable on every node.
+        feature_map: Applied to every row.
+        dtype: Storage dtype, a key of `STORAGE_DTYPES`.
+        options: What the user asks for.
+        say: Told, in a line, about the shards and about every one that was lost.
+        on_pass: See `RayPool`.
+
+    Raises:
+        ConfigError: the shards ask for more than the cluster's nodes have.
+    """
+    nodes, dim = living_nodes(), feature_map.dim(source.dim)
+    plan = plan_shards_for(source.num_rows, dim, dtype, nodes, options)
+    check_fits(plan, source.num_rows, dim, nodes)
+    policy = RecoveryPolicy(restart_deadline_s=options.restart_deadline_s)
+    with RayPool(source, feature_map, plan, policy, say=say, on_pass=on_pass) as pool:
+        if say is not None:
+            say(f"{pool.num_shards} shards of {plan.num_threads} threads on {plan.device}")
+        yield pool
 
 
 class RayPool:
@@ -38,24 +72,20 @@ class RayPool:
         plan: ShardPlan,
         policy: RecoveryPolicy | None = None,
         *,
-        on_load: Callable[[LoadProgress], None] | None = None,
+        say: Callable[[str], None] | None = None,
         on_pass: Callable[[list[PassTime]], None] | None = None,
         actor_class: type[ShardActor] = ShardActor,
     ) -> None:
-        """Start the shards and load all rows.
+        """Prepare the shards; `load` starts them.
 
         Args:
             source: Where the rows are; every shard opens its own part.
             feature_map: Applied to every row.
             plan: How many shards, and what each uses; a pool of fewer rows has one shard for each row.
             policy: When to give up on lost shards.
-            on_load: Told about once a second how many rows are loaded.
+            say: Told, in a line, about every shard that was lost.
             on_pass: Told, after each pass over the rows, the rows and seconds of every shard.
             actor_class: What runs in the processes.
-
-        Raises:
-            InputError: unreadable or bad rows, by file and row.
-            ShardError: no place on the cluster within the deadline, or processes that keep dying.
         """
         self._source = source
         self._dim = feature_map.dim(source.dim)
@@ -76,8 +106,22 @@ class RayPool:
         ]
         self._num_shards = len(members)
         self._policy = policy or RecoveryPolicy()
-        self._crew = ShardCrew(source, members, self._policy, self._journal.recovery, actor_class)
-        self._largest_norm = max(facts.largest_norm for facts in self._crew.start(on_load))
+        self._crew = ShardCrew(
+            source, members, self._policy, self._journal.recovery, say or (lambda _: None), actor_class
+        )
+        self._largest_norm = 0.0
+
+    def load(self, on_rows: Callable[[int], None] | None = None) -> None:
+        """Start the shards and load all rows; to be called once, before anything else.
+
+        Args:
+            on_rows: Told about once a second how many rows are loaded so far.
+
+        Raises:
+            InputError: unreadable or bad rows, by file and row.
+            ShardError: no place on the cluster within the deadline, or processes that keep dying.
+        """
+        self._largest_norm = max(facts.largest_norm for facts in self._crew.start(on_rows))
 
     @property
     def num_rows(self) -> int:

@@ -1,0 +1,89 @@
+"""RayPool gives the picks of LocalPool, whatever the number of shards."""
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+from ray_itl.core.acquisitions import InformationGain, Uncertainty, VarianceReduction
+from ray_itl.core.ranking import RankQuery
+from ray_itl.errors import InputError, ShardError
+from tests.distributed.helpers import (
+    assert_no_process_left,
+    local_pool,
+    make_rows,
+    make_targets,
+    picked,
+    ray_pool,
+    select,
+    write_rows,
+)
+
+pytestmark = pytest.mark.usefixtures("cluster")
+RULES = [InformationGain(0.1), VarianceReduction(0.1), Uncertainty(0.1)]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("pool"), make_rows(1500))
+
+
+@pytest.fixture(scope="module", params=[1, 2, 3])
+def opened(request, cluster, source):
+    """Yield a pool of some shards, its reports while loading, and its reports of passes."""
+    del cluster
+    loading, times = [], []
+    with ray_pool(source, request.param, on_pass=times.append) as pool:
+        pool.load(loading.append)
+        assert pool.num_shards == request.param
+        yield pool, loading, times
+
+
+def test_loading_reports_progress(opened):
+    _, seen, _ = opened
+    assert seen[-1] == 1500
+    assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_picks_are_those_of_a_local_pool(opened, source, rule):
+    pool, _, times = opened
+    times.clear()
+    result, expected = select(pool, rule), select(local_pool(source), rule)
+    assert picked(result) == picked(expected)
+    assert [p.gain for p in result.picks] == pytest.approx([p.gain for p in expected.picks], rel=1e-9)
+    assert len(times) >= len(result.stats.blocks) > 3
+    assert sum(part.num_rows for part in times[0]) == 1500
+
+
+def test_facts_and_rankings_are_those_of_a_local_pool(opened, source):
+    pool, _, _ = opened
+    local = local_pool(source)
+    assert (pool.num_rows, pool.dim, pool.largest_norm()) == (1500, local.dim, local.largest_norm())
+    assert pool.repeated_id() is None
+    directions = torch.nn.functional.normalize(make_targets().rows, dim=1)
+    for query in (RankQuery("cosine", directions, 5), RankQuery("random", directions[:1], 20, seed=3)):
+        found, expected = pool.rank(query), local.rank(query)
+        for a, b in zip(found.lists, expected.lists, strict=True):
+            assert np.array_equal(found.rows.ids[a], expected.rows.ids[b])
+
+
+def test_bad_rows_surface_as_input_error_and_leave_nothing_behind(tmp_path):
+    rows = make_rows(300)
+    rows[250, 3] = np.nan
+    source = write_rows(tmp_path, rows)
+    with pytest.raises(InputError, match=r"pool\.parquet") as caught:
+        ray_pool(source, 2, num_cpus=1).load()
+    assert type(caught.value) is InputError
+    assert "Traceback" not in str(caught.value)
+    assert_no_process_left()
+
+
+def test_a_closed_pool_says_so(source):
+    pool = ray_pool(source, 1)
+    pool.load()
+    pool.close()
+    pool.close()
+    with pytest.raises(ShardError, match="closed"):
+        pool.propose(1)
+    assert ray.is_initialized()
