@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from ray_itl.core.acquisitions import InformationGain, VarianceReduction
 from ray_itl.core.messages import Contest, Start
 from ray_itl.core.posterior import Posterior
 from ray_itl.distributed.policy import RecoveryPolicy
+from ray_itl.distributed.shard_actor import ShardActor
 from ray_itl.errors import InputError, ShardError
 from tests.distributed.helpers import (
     DIM,
@@ -137,3 +140,20 @@ def test_rows_that_vanished_surface_as_input_error_on_rebuilding(tmp_path):
     (tmp_path / "pool" / "pool.parquet").unlink()
     with pytest.raises(InputError, match=r"pool\.parquet"):
         select(pool, ITL)
+
+
+def test_a_process_that_cannot_be_made_says_why(source):
+    with pytest.raises(ShardError, match="no such library"):
+        ray_pool(source, 1, policy=RecoveryPolicy(max_rebuilds=0), actor_class=UnmakeableActor).load()
+
+
+@pytest.mark.slow
+def test_picks_survive_the_loss_of_a_node(tmp_path):
+    command = [sys.executable, "-m", "tests.distributed.node_loss", str(tmp_path / "pool")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
+    assert ran.returncode == 0, ran.stderr
+
+
+class UnmakeableActor(ShardActor):
+    def __init__(self) -> None:
+        raise ImportError("no such library")
