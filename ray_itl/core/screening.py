@@ -57,9 +57,8 @@ class BlockKernel:
         return row_decrements(self.start.acquisition, rows, self.weights)
 
     def base(self, num: Tensor, den: Tensor, norms: Tensor) -> Tensor:
-        """Return G (n x B) without the decrements, from float64 scores and squared norms of n rows."""
-        one = torch.ones_like(num)
-        state = torch.stack([num - self.start.num.offset, den - self.start.den.offset, norms.to(num.dtype), one], dim=1)
+        """Return G (n x B) without the decrements, from num - c_num, den - c_den (float64) and squared norms."""
+        state = torch.stack([num, den, norms.to(num.dtype), torch.ones_like(num)], dim=1)
         return state.to(self.head.dtype) @ self.head
 
     def margins(self, num: Tensor, den: Tensor, norms: Tensor, decrements: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ class PoolShard:
 
     The one mutable object of the engine: num and den change in place, once per block, because at 10^8 rows a
     copy is not affordable. Everything else about a run lives with the driver, so a lost shard can be rebuilt from
-    its rows by `start`, `replay` and `hold`.
+    its rows by `start`, `replay` and `hold`. num and den are kept without their constant terms (the noise variance),
+    next to which thousands of small decrements would be lost to rounding.
 
     Memory: features, plus 29 bytes a row (two float64 scores, a float32 norm, an id of 8 bytes, a flag).
     """
@@ -82,7 +83,7 @@ class PoolShard:
         """Return the `count` best rows not yet held, which the driver holds from now on. O(n) without the features."""
         chosen = self._best(count)
         self.held[chosen] = True
-        return self._batch(chosen, Scores(self.num[chosen], self.den[chosen]))
+        return self._batch(chosen, self.num[chosen], self.den[chosen])
 
     def verify(self, block: Block) -> BlockReport:
         """Settle the previous block, test every row against this one, and propose for the next. One pass."""
@@ -101,7 +102,7 @@ class PoolShard:
         self._previous, self._sequence = block.columns, block.sequence + 1
         indices, scores = found.result()
         self.held[indices] = True
-        challengers = self._batch(indices, scores)
+        challengers = self._batch(indices, scores.num, scores.den)
         return BlockReport(challengers, found.verified_steps, self.propose(block.num_proposals))
 
     def contest(self, contest: Contest) -> Peak:
@@ -135,14 +136,14 @@ class PoolShard:
                 chosen = tied[int(np.argsort(self.ids[tied.numpy()], kind="stable")[0])][None]
         self._tied = None
         self.held[chosen] = True
-        return self._batch(chosen, Scores(self.num[chosen], self.den[chosen]))
+        return self._batch(chosen, self.num[chosen], self.den[chosen])
 
     def rank(self, query: RankQuery) -> RankedRows:
         """Return this shard's best rows of a one-shot ranking; touches no state. One pass."""
         best = rank_features(self.features, self.ids, query, self._chunk_rows)
         distinct, inverse = np.unique(np.concatenate([indices for indices, _ in best]), return_inverse=True)
         none = torch.zeros(len(distinct), dtype=torch.float64)
-        rows = self._batch(torch.as_tensor(distinct), Scores(none, none))
+        rows = self._rows_at(torch.as_tensor(distinct), Scores(none, none))
         ends = np.cumsum([len(indices) for indices, _ in best])[:-1]
         return RankedRows(np.split(inverse, ends), [scores for _, scores in best], rows)
 
@@ -180,11 +181,11 @@ class PoolShard:
             self.den[rows].add_(dden, alpha=sign)
 
     def _quadratic(self, form: Quadratic) -> Tensor:
-        """Evaluate scale |x|^2 + sign |x F|^2 + offset on every row, in float64 but for the product."""
-        out = torch.empty(self.num_rows, dtype=torch.float64, device=self.features.device)
+        """Evaluate scale |x|^2 + sign |x F|^2 on every row, in float64 but for the product."""
+        out = torch.zeros(self.num_rows, dtype=torch.float64, device=self.features.device)
         factor = form.factor.to(self.features.device, self._started.dtype)
         for rows in self._chunks():
-            value = out[rows].fill_(form.offset)
+            value = out[rows]
             if form.scale:
                 value.add_(squared_norms(self.features[rows]), alpha=form.scale)
             if factor.shape[1]:
@@ -193,11 +194,13 @@ class PoolShard:
 
     def _best(self, count: int) -> Tensor:
         """Return indices of the best rows not held, copies thinned out, in descending order of the ratio."""
+        start = self._started
         ratios, indices = torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64)
         ratios, indices = ratios.to(self.num.device), indices.to(self.num.device)
         for first in range(0, self.num_rows if count > 0 else 0, _SCAN_ROWS):
             rows = slice(first, min(first + _SCAN_ROWS, self.num_rows))
-            ratio = (self.num[rows] / self.den[rows]).masked_fill_(self.held[rows], float("-inf"))
+            ratio = (self.num[rows] + start.num.offset).div_(self.den[rows] + start.den.offset)
+            ratio.masked_fill_(self.held[rows], float("-inf"))
             top = torch.topk(ratio, min(2 * count, len(ratio)))
             ratios, indices = torch.cat([ratios, top.values]), torch.cat([indices, top.indices + first])
             top = torch.topk(ratios, min(2 * count, len(ratios)))
@@ -214,7 +217,12 @@ class PoolShard:
         new[2:] = (key[:, order[2:]] != key[:, order[:-2]]).any(axis=0)
         return indices[torch.as_tensor(np.sort(order[new]), device=indices.device)]
 
-    def _batch(self, indices: Tensor, scores: Scores) -> RowBatch:
+    def _batch(self, indices: Tensor, num: Tensor, den: Tensor) -> RowBatch:
+        """Hand over rows with their scores, num and den completed by the constant terms."""
+        start = self._started
+        return self._rows_at(indices, Scores(num + start.num.offset, den + start.den.offset))
+
+    def _rows_at(self, indices: Tensor, scores: Scores) -> RowBatch:
         local = indices.cpu()
         return RowBatch(
             positions=local.numpy() + self.first_position,

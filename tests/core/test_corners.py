@@ -297,3 +297,21 @@ def test_an_escalation_in_the_middle(rule: Rule, start: int, monkeypatch: pytest
     assert picked(result) == problem.dense_ids(30)
     assert result.stats.escalations == 1
     assert progress[0] == 0
+
+
+def test_a_long_run_beside_a_large_noise_does_not_drown_in_its_rounding() -> None:
+    """Every pass rounds a shard's scores once: next to a noise of 1000 |x|^2 that would add up beyond the band."""
+    pool = power_law(200, 6, 1)
+    pool /= pool.square().sum(dim=1).mean().sqrt()
+    problem = replace(_problem(UNCERTAINTY, pool, pool[:2], noise=1050.0), replacement=True)
+    start = problem.selector()._start
+    shard = PoolShard(pool, problem.ids, 0)
+    shard.start(replace(start, precision="float64"))
+    state = problem.selector()._trajectory.state
+    for index in [0, 1, 2] * 700:
+        shard.replay(state.columns(pool[index])[:, :, None], 0)
+        state = state.condition(pool[index])
+    batch = shard.propose(200)
+    exact = state.scores(batch.features)
+    error = (batch.num - exact.num).abs()
+    assert bool((error <= 2.0**-51 * exact.num).all())
