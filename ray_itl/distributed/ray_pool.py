@@ -54,7 +54,7 @@ def open_ray_pool(
     policy = RecoveryPolicy(restart_deadline_s=options.restart_deadline_s)
     with RayPool(source, feature_map, plan, policy, say=say, on_pass=on_pass) as pool:
         if say is not None:
-            say(f"{pool.num_shards} shards of {plan.num_threads} threads on {plan.device}")
+            say(f"shards: {pool.num_shards} (threads each: {plan.num_threads}, on {plan.device})")
         yield pool
 
 

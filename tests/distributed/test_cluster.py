@@ -42,7 +42,7 @@ def test_a_planned_pool_with_metrics(tmp_path):
         result = select(pool, InformationGain(0.1), n=20, on_progress=metrics.on_progress)
     assert picked(result) == picked(select(local_pool(source), InformationGain(0.1), n=20))
     assert pool.num_shards == 1
-    assert said == ["1 shards of 4 threads on cpu"]
+    assert said == ["shards: 1 (threads each: 4, on cpu)"]
 
 
 @pytest.mark.usefixtures("cluster")
