@@ -51,7 +51,8 @@ class PoolSettings:
             value = getattr(self, option)
             _require(isinstance(value, str) and value != "", f"pool.{option}", value, "name a column")
         named = isinstance(self.columns, list | tuple) and all(isinstance(name, str) for name in self.columns)
-        _require(named, "pool.columns", self.columns, "give a list of column names")
+        distinct = named and len(set(self.columns)) == len(self.columns)
+        _require(distinct, "pool.columns", self.columns, "give a list of column names, each once")
         _require(self.features in FEATURE_MAPS, "pool.features", self.features, f"use one of {', '.join(FEATURE_MAPS)}")
         _require(self.dtype in DTYPES, "pool.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
         even = isinstance(self.fourier_features, int) and self.fourier_features > 0 and self.fourier_features % 2 == 0

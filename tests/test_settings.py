@@ -1,0 +1,58 @@
+"""Options check themselves and are named when they cannot work."""
+
+import pickle
+from typing import Any
+
+import pytest
+
+from ray_itl.errors import ConfigError
+from ray_itl.settings import (
+    AcquisitionSettings,
+    ClusterSettings,
+    CurationSettings,
+    EvaluationSettings,
+    PoolSettings,
+    RunSettings,
+    SelectionSettings,
+    TargetSettings,
+    VerifySettings,
+)
+
+BAD: list[tuple[type, dict[str, Any], str]] = [
+    (PoolSettings, {"id_column": ""}, r"pool\.id_column=''"),
+    (PoolSettings, {"embedding_column": None}, r"pool\.embedding_column=None"),
+    (PoolSettings, {"columns": [1]}, r"pool\.columns=\[1\]"),
+    (PoolSettings, {"columns": ["a", "a"]}, r"pool\.columns=\['a', 'a'\] .* each once"),
+    (PoolSettings, {"fourier_features": 7}, r"pool\.fourier_features=7 .* even"),
+    (PoolSettings, {"fourier_features": 0}, r"pool\.fourier_features=0"),
+    (PoolSettings, {"lengthscale": 0.0}, r"pool\.lengthscale=0\.0"),
+    (PoolSettings, {"lengthscale": float("inf")}, r"pool\.lengthscale=inf"),
+    (AcquisitionSettings, {"noise_variance": 0.0}, r"acquisition\.noise_variance=0\.0"),
+    (AcquisitionSettings, {"noise_variance": True}, r"acquisition\.noise_variance=True"),
+    (SelectionSettings, {"seed": 2**63}, r"selection\.seed=9223372036854775808"),
+    (ClusterSettings, {"num_shards": -1}, r"cluster\.num_shards=-1"),
+    (ClusterSettings, {"num_shards": True}, r"cluster\.num_shards=True"),
+    (ClusterSettings, {"cpus_per_shard": -1.0}, r"cluster\.cpus_per_shard=-1\.0"),
+    (ClusterSettings, {"gpus_per_shard": None}, r"cluster\.gpus_per_shard=None"),
+    (ClusterSettings, {"restart_deadline_s": float("inf")}, r"cluster\.restart_deadline_s=inf"),
+    (EvaluationSettings, {"class_column": "digit"}, r"evaluation\.classes is not set"),
+    (EvaluationSettings, {"classes": [1]}, r"evaluation\.class_column is not set"),
+    (RunSettings, {"map_sample": 0}, r"run\.map_sample=0"),
+    (VerifySettings, {"sample": 0}, "sample=0"),
+    (VerifySettings, {"max_steps": -1}, "max_steps=-1"),
+    (VerifySettings, {"seed": -1}, "seed=-1"),
+    (CurationSettings, {"pool": PoolSettings(path="p")}, r"target\.path is not set"),
+    (CurationSettings, {"target": TargetSettings(path="t")}, r"pool\.path is not set"),
+]
+
+
+@pytest.mark.parametrize(("kind", "options", "message"), BAD, ids=[message for _, _, message in BAD])
+def test_an_option_that_cannot_work_is_named(kind: type, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        kind(**options)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+@pytest.mark.parametrize(("given", "kept"), [("auto", "auto"), (0, 0), (4, 4), ("4", 4)])
+def test_shards_are_a_number_or_auto(given: Any, kept: Any) -> None:
+    assert ClusterSettings(num_shards=given).num_shards == kept
