@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.jobs.helpers import run_job
+from tests.jobs.helpers import compose_job, load_job, run_job
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,9 @@ def test_the_demo_leaves_its_results_and_nothing_else(folder: Path, demo: str) -
     assert len(set(table.column("id").to_pylist())) == 40
 
 
-def test_verify_finds_the_demo_right_and_a_swap_wrong(folder: Path, demo: str) -> None:
+def test_verify_finds_the_demo_right_and_a_swap_wrong(
+    folder: Path, demo: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert demo
     done = run_job("verify", "run.dir=demo", "sample=3000", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
@@ -50,23 +52,24 @@ def test_verify_finds_the_demo_right_and_a_swap_wrong(folder: Path, demo: str) -
     table = pq.read_table(path)
     swapped = table.take([1, 0, *range(2, 40)]).set_column(0, "rank", table.column("rank"))
     pq.write_table(swapped, path)
-    done = run_job("verify", "run.dir=demo", cwd=folder)
-    assert done.returncode == 1
-    assert "WRONG" in done.stdout
+    with pytest.raises(SystemExit) as caught:
+        load_job("verify").main(compose_job("verify", f"run.dir={folder / 'demo'}"))
     pq.write_table(table, path)
+    assert caught.value.code == 1
+    assert "WRONG" in capsys.readouterr().out
 
 
-def test_the_same_command_again_says_that_it_is_finished(folder: Path, demo: str) -> None:
-    done = run_job("curate", "run.dir=demo", "cluster.num_shards=0", "selection.n=40", cwd=folder)
-    assert done.returncode == 0
-    assert "finished already" in done.stderr
-    assert done.stdout == demo
+def test_the_same_options_again_say_that_the_run_is_finished(
+    folder: Path, demo: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [f"run.dir={folder / 'demo'}", "cluster.num_shards=0", "selection.n=40"]
+    load_job("curate").main(compose_job("curate", *options))
+    shown = capsys.readouterr()
+    assert "finished already" in shown.err
+    assert shown.out == demo
 
 
-def test_help_and_a_bad_option(tmp_path: Path) -> None:
-    shown = run_job("curate", "--help", cwd=tmp_path)
-    assert shown.returncode == 0
-    assert shown.stdout.startswith("Pick the rows of a pool")
+def test_a_bad_option(tmp_path: Path) -> None:
     refused = run_job("curate", "selection.n=0", "run.dir=x", cwd=tmp_path)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "error: selection.n=0 cannot be used: give a whole number of at least 1\n"
