@@ -38,7 +38,8 @@ def digits_settings(settings: CurationSettings, folder: Path) -> CurationSetting
     sample = np.sort(rng.choice(wanted, _NUM_TARGETS, replace=False))
     rest = np.setdiff1d(np.arange(len(labels)), sample)
     folder.mkdir(parents=True, exist_ok=True)
-    pool, target = folder / "digits-pool.parquet", folder / "digits-target.parquet"
+    # Named by the seed: another sample must not change the files of an earlier run.
+    pool, target = (folder / f"{name}-{settings.selection.seed}.parquet" for name in ("pool", "target"))
     write_parquet_table(pool, _table(images, labels, rest))
     write_parquet_table(target, _table(images, labels, sample).drop_columns(["digit"]))
     return replace(

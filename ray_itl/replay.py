@@ -176,7 +176,8 @@ def _at_most(rows: Tensor) -> Tensor:
 
 
 def _factor(observed: Tensor, noise_variance: float) -> Tensor:
-    gram = observed @ observed.mT + noise_variance * torch.eye(len(observed), dtype=torch.float64)
+    gram = observed @ observed.mT
+    gram.diagonal().add_(noise_variance)
     factor, failed = torch.linalg.cholesky_ex(gram)
     if failed.item():
         raise ConfigError(

@@ -5,6 +5,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from ray_itl.demo import digits_settings
+from ray_itl.settings import CurationSettings, SelectionSettings
 from tests.jobs.helpers import compose_job, load_job, run_job
 
 
@@ -67,6 +69,14 @@ def test_the_same_options_again_say_that_the_run_is_finished(
     shown = capsys.readouterr()
     assert "finished already" in shown.err
     assert shown.out == demo
+
+
+def test_demo_data_of_another_seed_leaves_that_of_earlier_runs_alone(tmp_path: Path) -> None:
+    first = digits_settings(CurationSettings(), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    second = digits_settings(CurationSettings(selection=SelectionSettings(seed=1)), tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
+    assert pq.read_table(first.target.path) != pq.read_table(second.target.path)
 
 
 def test_a_bad_option(tmp_path: Path) -> None:
