@@ -80,7 +80,7 @@ def select(
 
     Returns:
         The selection. Time O(passes N D B + n C D), a pass per 10 to 50 picks; memory N D of the storage dtype plus
-        29 N bytes.
+        33 N bytes.
 
     Raises:
         InputError: data that cannot be used: names file, row or column and the remedy.

@@ -25,7 +25,7 @@ from ray_itl.io.ledger import Ledger, LedgerEntry
 from ray_itl.io.loading import STORAGE_DTYPES, map_rows
 from ray_itl.io.parquet import ParquetSource
 from ray_itl.io.run_directory import RunDirectory
-from ray_itl.pools import open_pool
+from ray_itl.pools import OpenPool, open_pool
 from ray_itl.problem import Problem, open_problem
 from ray_itl.progress import Reporter
 from ray_itl.report import write_report
@@ -114,10 +114,12 @@ class _Run:
         comparison: list[dict] = []
         self._status("running")
         try:
-            with open_pool(problem, settings.cluster, settings.pool.dtype, reporter) as pool:
+            name = "" if self._run is None else self._run.path.name
+            with open_pool(problem, settings.cluster, settings.pool.dtype, reporter, name) as opened:
+                pool = opened.pool
                 reporter.say(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
                 with reporter.stage("select"):
-                    result = problem.solve(pool, self._earlier(), self._on_progress)
+                    result = problem.solve(pool, self._earlier(), lambda p: self._on_progress(p, opened))
                 with reporter.stage("compare"):
                     if settings.evaluation.class_column:
                         rule = settings.acquisition.name
@@ -145,7 +147,7 @@ class _Run:
         self._reporter.say(f"  {len(entries):,} picks are in the ledger already")
         return [(Pick(e.position, e.id, e.gain), row) for e, row in zip(entries, rows, strict=True)]
 
-    def _on_progress(self, progress: Progress) -> None:
+    def _on_progress(self, progress: Progress, opened: OpenPool) -> None:
         first = progress.num_picked - len(progress.new)
         if self._ledger is not None:
             self._ledger.append(
@@ -153,6 +155,7 @@ class _Run:
             )
         self._status("running", num_picked=progress.num_picked)
         self._reporter.picks(progress)
+        opened.on_progress(progress)
 
     def _sample(self, pool: Pool) -> Tensor:
         """Return features of a random sample of the pool, for the map."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 
+from ray_itl.core.greedy import Progress
 from ray_itl.core.pool import LocalPool, Pool
 from ray_itl.io.loading import STORAGE_DTYPES, load_shard, repeated_id_error
 from ray_itl.io.parquet import ParquetSource
@@ -16,8 +18,19 @@ from ray_itl.progress import Reporter
 from ray_itl.settings import ClusterSettings
 
 
+@dataclass(frozen=True)
+class OpenPool:
+    """A loaded pool, and who wants to know what is picked from it."""
+
+    pool: Pool
+    on_progress: Callable[[Progress], None] = lambda _: None
+    """Counts picks and passes on Ray's metrics page, where there is one."""
+
+
 @contextmanager
-def open_pool(problem: Problem, cluster: ClusterSettings, dtype: str, reporter: Reporter) -> Iterator[Pool]:
+def open_pool(
+    problem: Problem, cluster: ClusterSettings, dtype: str, reporter: Reporter, run_name: str = ""
+) -> Iterator[OpenPool]:
     """Load every row and yield the pool; frees it afterwards.
 
     Args:
@@ -25,6 +38,7 @@ def open_pool(problem: Problem, cluster: ClusterSettings, dtype: str, reporter: 
         cluster: Where shards run; `num_shards` 0 means in this process, without Ray.
         dtype: Storage dtype of features.
         reporter: Told about loading.
+        run_name: Tags Ray's metrics.
 
     Raises:
         InputError: bad rows, or a row id that occurs twice.
@@ -34,10 +48,13 @@ def open_pool(problem: Problem, cluster: ClusterSettings, dtype: str, reporter: 
     if cluster.num_shards == 0:
         with reporter.stage("load", f"loading {problem.source.num_rows:,} rows x {problem.dim} in this process"):
             pool = _load_local(problem, dtype, reporter)
-        yield pool
+        yield OpenPool(pool)
         return
-    with _readable_by_actors(problem.source) as source, _ray_pool(problem, source, cluster, dtype, reporter) as pool:
-        yield pool
+    with (
+        _readable_by_actors(problem.source) as source,
+        _ray_pool(problem, source, cluster, dtype, reporter, run_name) as opened,
+    ):
+        yield opened
 
 
 def _load_local(problem: Problem, dtype: str, reporter: Reporter) -> LocalPool:
@@ -51,19 +68,21 @@ def _load_local(problem: Problem, dtype: str, reporter: Reporter) -> LocalPool:
 
 @contextmanager
 def _ray_pool(
-    problem: Problem, source: PoolSource, cluster: ClusterSettings, dtype: str, reporter: Reporter
-) -> Iterator[Pool]:
+    problem: Problem, source: PoolSource, cluster: ClusterSettings, dtype: str, reporter: Reporter, run_name: str
+) -> Iterator[OpenPool]:
     # Imported here so that selections in this process never load Ray.
     from ray_itl.distributed.cluster import connect
+    from ray_itl.distributed.metrics import SelectionMetrics
     from ray_itl.distributed.ray_pool import open_ray_pool
 
     with connect(cluster.address):
         announce = f"loading {source.num_rows:,} rows x {problem.dim} on Ray"
-        with open_ray_pool(source, problem.feature_map, dtype, cluster, reporter.say) as pool:
+        metrics = SelectionMetrics(run_name)
+        with open_ray_pool(source, problem.feature_map, dtype, cluster, reporter.say, metrics.on_pass) as pool:
             with reporter.stage("load", announce):
                 pool.load(reporter.rows("loaded", source.num_rows))
                 _check_ids(pool, problem.source)
-            yield pool
+            yield OpenPool(pool, metrics.on_progress)
 
 
 @contextmanager

@@ -149,6 +149,7 @@ class ClusterSettings:
             unset = value is None and option == "cpus_per_shard"
             usable = unset or (isinstance(value, int | float) and 0 <= value < math.inf)
             _require(usable, f"cluster.{option}", value, "give a number >= 0")
+        _require(self.restart_deadline_s > 0, "cluster.restart_deadline_s", self.restart_deadline_s, "give seconds > 0")
 
 
 @dataclass

@@ -13,9 +13,9 @@ class Schedule:
     make that rarer and cost driver time and memory (8 D bytes each).
     """
 
-    block: int = 32
+    block: int = 16
     """B, picks speculated per pass."""
-    candidates: int = 8192
+    candidates: int = 16384
     """C, rows held by the driver."""
     max_block: int = 64
     max_candidates: int = 32768
@@ -25,7 +25,7 @@ class Schedule:
     @property
     def proposals(self) -> int:
         """New rows to ask for with every pass."""
-        return max(1, self.candidates // 4)
+        return max(1, self.candidates // 2)
 
     def fit(self, dim: int, max_bytes: int = 2**29) -> Schedule:
         """Return the schedule with candidate sets that fit in `max_bytes` of float64 features."""

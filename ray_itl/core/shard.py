@@ -29,7 +29,7 @@ class PoolShard:
     its rows by `start`, `replay` and `hold`. num and den are kept without their constant terms (the noise variance),
     next to which thousands of small decrements would be lost to rounding.
 
-    Memory: features, plus 29 bytes a row (two float64 scores, a float32 norm, an id of 8 bytes, a flag).
+    Memory: features, plus 33 bytes a row (two float64 scores, a float64 norm, an id of 8 bytes, a flag).
     """
 
     def __init__(self, features: Tensor, ids: np.ndarray, first_position: int) -> None:
@@ -40,9 +40,9 @@ class PoolShard:
         n, self.dim = features.shape
         self._chunk_rows = max(512, _CHUNK_BYTES // (4 * self.dim))
         self.held = torch.zeros(n, dtype=torch.bool, device=features.device)
-        self.norms = torch.empty(n, dtype=torch.float32, device=features.device)
+        self.norms = torch.empty(n, dtype=torch.float64, device=features.device)
         for rows in self._chunks():
-            self.norms[rows] = squared_norms(features[rows]).to(torch.float32)
+            self.norms[rows] = squared_norms(features[rows])
         self.num = self.den = torch.empty(0)
         self._start: Start | None = None
         self._sequence = -1
@@ -182,14 +182,10 @@ class PoolShard:
 
     def _quadratic(self, form: Quadratic) -> Tensor:
         """Evaluate scale |x|^2 + sign |x F|^2 on every row, in float64 but for the product."""
-        out = torch.zeros(self.num_rows, dtype=torch.float64, device=self.features.device)
+        out = self.norms * form.scale
         factor = form.factor.to(self.features.device, self._started.dtype)
-        for rows in self._chunks():
-            value = out[rows]
-            if form.scale:
-                value.add_(squared_norms(self.features[rows]), alpha=form.scale)
-            if factor.shape[1]:
-                value.add_((self._rows(rows) @ factor).square_().sum(dim=1, dtype=torch.float64), alpha=form.sign)
+        for rows in self._chunks() if factor.shape[1] else ():
+            out[rows] += form.sign * (self._rows(rows) @ factor).square_().sum(dim=1, dtype=torch.float64)
         return out
 
     def _best(self, count: int) -> Tensor:
@@ -210,8 +206,7 @@ class PoolShard:
 
     def _thin_copies(self, indices: Tensor) -> Tensor:
         """Keep at most two (of the smallest ids) of rows with the same scores: copies waste a proposal."""
-        scores = torch.stack([self.num[indices], self.den[indices]]).to(torch.float32)
-        key = torch.cat([scores, self.norms[indices][None]]).cpu().numpy()
+        key = torch.stack([self.num[indices], self.den[indices], self.norms[indices]]).to(torch.float32).cpu().numpy()
         order = np.lexsort((np.argsort(np.argsort(self.ids[indices.cpu().numpy()])), *key))
         new = np.ones(len(order), dtype=bool)
         new[2:] = (key[:, order[2:]] != key[:, order[:-2]]).any(axis=0)

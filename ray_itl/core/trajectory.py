@@ -66,7 +66,7 @@ class Trajectory:
         for step, index in enumerate(plan.picks[:count]):
             row_id = self.candidates.ids[index : index + 1].tolist()[0]
             new.append(Pick(int(self.candidates.positions[index]), row_id, plan.gains[step]))
-            self._commit(new[-1], self.candidates.features[index], plan.columns[:, :, step])
+            self._commit(new[-1], self.candidates.features[index].clone(), plan.columns[:, :, step])
         self.candidates.advance(Scores(plan.decrements.num[:, :count], plan.decrements.den[:, :count]))
         if not self._replacement:
             stays = torch.ones(len(self.candidates), dtype=torch.bool)

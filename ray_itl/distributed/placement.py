@@ -11,7 +11,7 @@ from ray_itl.io.loading import STORAGE_DTYPES
 
 _MIN_SHARD_BYTES = 128 * 2**20
 _SPARE_BYTES = 64 * 2**20
-_STATE_BYTES = 29
+_STATE_BYTES = 33
 _MAX_THREADS = 4
 _MAX_SHARDS = 256
 

@@ -1,1 +1,1 @@
-
+"""Models, embedders and the fine-tuning loop; Ray Train and Ray Data are used here and nowhere above."""

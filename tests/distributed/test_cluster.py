@@ -65,4 +65,4 @@ def test_an_address_where_nothing_answers_is_named(monkeypatch):
 
 
 def test_storage_of_a_plan_is_stated():
-    assert ShardPlan(1).memory(1000, 100) == int(1.2 * 1000 * 429) + 64 * 2**20
+    assert ShardPlan(1).memory(1000, 100) == int(1.2 * 1000 * 433) + 64 * 2**20
