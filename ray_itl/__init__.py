@@ -3,16 +3,22 @@
 Importing this package never imports Ray; selecting with `num_shards=0` never does either.
 """
 
-from ray_itl.api import select
-from ray_itl.errors import (
-    ConfigError,
-    InputError,
-    NumericalError,
-    RayItlError,
-    RunDirectoryError,
-    ShardError,
-)
-from ray_itl.selection import Selection
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray_itl.api import select
+    from ray_itl.errors import (
+        ConfigError,
+        InputError,
+        NumericalError,
+        RayItlError,
+        RunDirectoryError,
+        ShardError,
+    )
+    from ray_itl.selection import Selection
 
 __all__ = [
     "ConfigError",
@@ -24,3 +30,18 @@ __all__ = [
     "ShardError",
     "select",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name on first use: the process of a shard needs neither the API nor the options."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = {"select": "ray_itl.api", "Selection": "ray_itl.selection"}.get(name, "ray_itl.errors")
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List what is loaded and what can be, for completion in notebooks."""
+    return sorted({*globals(), *__all__})

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import ray_itl
+
 ROOT = Path(__file__).parents[1]
 
 LAYERS = [
@@ -152,19 +154,27 @@ def test_circles_can_be_found() -> None:
     assert _cycle({"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": []}) is None
 
 
-def _loads_ray(code: str) -> bool:
-    """Run code in a fresh interpreter and tell whether Ray got loaded."""
-    check = f"{code}\nimport sys\nprint('ray' in sys.modules)"
+def _loaded(code: str) -> set[str]:
+    """Run code in a fresh interpreter and return the libraries that got loaded."""
+    check = f"{code}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
     ran = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, cwd=ROOT, check=False)
     assert ran.returncode == 0, ran.stderr
-    return ran.stdout.split()[-1] == "True"
+    return set(ran.stdout.split())
 
 
-def test_importing_the_package_and_all_of_the_engine_loads_no_ray() -> None:
+def test_importing_the_package_and_all_of_the_engine_loads_the_engine_only() -> None:
     core = [name for name in MODULES if name.startswith("ray_itl.core")]
     assert len(core) > 15
-    assert not _loads_ray("import ray_itl, " + ", ".join(core))
+    assert not _loaded("import ray_itl, " + ", ".join(core)) & {"ray", "pyarrow", "hydra"}
 
 
-def test_the_check_for_ray_can_fail() -> None:
-    assert _loads_ray("import ray_itl, ray")
+def test_the_api_loads_no_ray_and_the_check_for_it_can_fail() -> None:
+    assert "ray" not in _loaded("import ray_itl\nray_itl.select")
+    assert "ray" in _loaded("import ray")
+
+
+def test_all_that_the_package_offers_is_there() -> None:
+    assert set(ray_itl.__all__) <= set(dir(ray_itl))
+    assert all(getattr(ray_itl, name).__name__ == name for name in ray_itl.__all__)
+    with pytest.raises(AttributeError, match="'ray_itl' has no attribute 'selct'"):
+        _ = ray_itl.selct  # type: ignore[attr-defined]
