@@ -15,11 +15,14 @@ from ray_itl.settings import CurationSettings, VerifySettings
 SettingsT = TypeVar("SettingsT")
 
 
-def register_schemas() -> None:
-    """Make the schemas known to Hydra under the names that the YAML files in configs/ build on."""
+def register_schemas(**further: type) -> None:
+    """Make the schemas known to Hydra under the names that the YAML files in configs/ build on.
+
+    `further` are the schemas of jobs above this layer, by name.
+    """
     store = ConfigStore.instance()
-    store.store(name="curate_schema", node=CurationSettings)
-    store.store(name="verify_schema", node=VerifySettings)
+    for name, node in {"curate_schema": CurationSettings, "verify_schema": VerifySettings, **further}.items():
+        store.store(name=name, node=node)
 
 
 def to_settings(config: DictConfig, schema: type[SettingsT]) -> SettingsT:

@@ -22,7 +22,7 @@ LAYERS = [
     {"ray_itl.training"},
     {"ray_itl.report", "RUN"},
     {"ray_itl.config"},
-    {"ray_itl.api", "ray_itl.verification"},
+    {"ray_itl.api", "ray_itl.verification", "ray_itl.benchmark"},
     {"ray_itl"},
     {"jobs"},
 ]
@@ -32,7 +32,15 @@ PLACES = {
     "hydra": {"ray_itl.config", "jobs"},
     "omegaconf": {"ray_itl.config", "jobs"},
     "ray": {"ray_itl.distributed", "ray_itl.training", "jobs"},
-    "pyarrow": {"ray_itl.io", "ray_itl.distributed", "ray_itl.training", "RUN", "ray_itl.verification", "jobs"},
+    "pyarrow": {
+        "ray_itl.io",
+        "ray_itl.distributed",
+        "ray_itl.training",
+        "RUN",
+        "ray_itl.verification",
+        "ray_itl.benchmark",
+        "jobs",
+    },
     "plotly": {"ray_itl.report"},
     "jinja2": {"ray_itl.report"},
 }

@@ -92,7 +92,7 @@ class GreedySelector:
     ) -> None:
         self._pool = pool
         self._replacement = replacement
-        self._schedule = (schedule or Schedule()).fit(pool.dim)
+        self._schedule = (schedule or Schedule()).fit(pool.dim, pool.num_rows)
         self._on_progress = on_progress
         self._trajectory = Trajectory(acquisition, state, pool.dim, replacement)
         num, den = state.quadratics()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 
+_FEW_CANDIDATES = 2048
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Sizes for the next block. They change how long a selection takes, never what it picks.
@@ -27,14 +30,19 @@ class Schedule:
         """New rows to ask for with every pass."""
         return max(1, self.candidates // 2)
 
-    def fit(self, dim: int, max_bytes: int = 2**29) -> Schedule:
-        """Return the schedule with candidate sets that fit in `max_bytes` of float64 features."""
-        limit = max(256, max_bytes // (8 * dim))
+    def fit(self, dim: int, num_rows: int, max_bytes: int = 2**29) -> Schedule:
+        """Return the schedule with candidate sets that suit the pool.
+
+        They fit in `max_bytes` of float64 features, and are a small part of a small pool: a step over C candidates
+        costs the driver as much as its share of a pass costs the shards when C is about N / 32.
+        """
+        bytes_limit = max(256, max_bytes // (8 * dim))
+        start = max(_FEW_CANDIDATES, num_rows // 32)
         return replace(
             self,
-            candidates=min(self.candidates, limit),
-            max_candidates=min(self.max_candidates, limit),
-            max_challengers=min(self.max_challengers, limit),
+            candidates=min(self.candidates, bytes_limit, start),
+            max_candidates=min(self.max_candidates, bytes_limit, 4 * start),
+            max_challengers=min(self.max_challengers, bytes_limit),
         )
 
     def adapt(self, accepted: int, size: int) -> Schedule:

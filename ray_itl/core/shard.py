@@ -38,7 +38,7 @@ class PoolShard:
         self.ids = ids
         self.first_position = first_position
         n, self.dim = features.shape
-        self._chunk_rows = max(512, _CHUNK_BYTES // (4 * self.dim))
+        self.chunk_rows = max(512, _CHUNK_BYTES // (4 * self.dim))
         self.held = torch.zeros(n, dtype=torch.bool, device=features.device)
         self.norms = torch.empty(n, dtype=torch.float64, device=features.device)
         for rows in self._chunks():
@@ -140,7 +140,7 @@ class PoolShard:
 
     def rank(self, query: RankQuery) -> RankedRows:
         """Return this shard's best rows of a one-shot ranking; touches no state. One pass."""
-        best = rank_features(self.features, self.ids, query, self._chunk_rows)
+        best = rank_features(self.features, self.ids, query, self.chunk_rows)
         distinct, inverse = np.unique(np.concatenate([indices for indices, _ in best]), return_inverse=True)
         none = torch.zeros(len(distinct), dtype=torch.float64)
         rows = self._rows_at(torch.as_tensor(distinct), Scores(none, none))
@@ -232,5 +232,5 @@ class PoolShard:
 
     def _chunks(self) -> Iterator[slice]:
         """Chunks that fit the last-level cache with their products."""
-        for start in range(0, self.num_rows, self._chunk_rows):
-            yield slice(start, min(start + self._chunk_rows, self.num_rows))
+        for start in range(0, self.num_rows, self.chunk_rows):
+            yield slice(start, min(start + self.chunk_rows, self.num_rows))

@@ -29,7 +29,9 @@ class SelectionMetrics:
     def on_progress(self, progress: Progress) -> None:
         """Count what was picked in the block just accepted."""
         self._picks.inc(len(progress.new), self._tags)
-        self._passes.inc(progress.stats.passes - self._counted_passes, self._tags)
+        passes = progress.stats.passes - self._counted_passes
+        if passes:  # none when the driver holds the whole pool, and Ray refuses to add 0
+            self._passes.inc(passes, self._tags)
         self._counted_passes = progress.stats.passes
 
     def on_pass(self, times: list[PassTime]) -> None:

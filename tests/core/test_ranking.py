@@ -44,7 +44,7 @@ def test_cosine_equals_brute_force(count: int, num_shards: int, text: bool) -> N
     directions = torch.nn.functional.normalize(normal(3, 5, 4), dim=1)
     shards = make_shards(rows, as_text(ids) if text else ids, num_shards)
     for shard in shards:
-        shard._chunk_rows = 16
+        shard.chunk_rows = 16
     ranked = LocalPool(shards).rank(RankQuery("cosine", directions, count))
     norms = rows.double().norm(dim=1)
     for q, direction in enumerate(directions):

@@ -32,7 +32,14 @@ def test_blocks_grow_while_all_picks_stand_and_shrink_when_not() -> None:
 
 
 def test_wide_rows_mean_fewer_candidates() -> None:
-    fitted = Schedule().fit(dim=4096, max_bytes=2**25)
+    fitted = Schedule().fit(dim=4096, num_rows=10**7, max_bytes=2**25)
     assert fitted.candidates == fitted.max_candidates == fitted.max_challengers == 1024
-    assert Schedule().fit(dim=8) == Schedule()
-    assert Schedule().fit(dim=10**7).candidates == 256
+    assert Schedule().fit(dim=8, num_rows=10**7) == Schedule()
+    assert Schedule().fit(dim=10**7, num_rows=10**7).candidates == 256
+
+
+def test_a_small_pool_means_fewer_candidates() -> None:
+    fitted = Schedule().fit(dim=8, num_rows=320_000)
+    assert (fitted.candidates, fitted.max_candidates) == (10_000, 32768)
+    assert Schedule().fit(dim=8, num_rows=100).candidates == 2048
+    assert Schedule(candidates=64).fit(dim=8, num_rows=100).candidates == 64

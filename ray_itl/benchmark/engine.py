@@ -1,0 +1,143 @@
+"""The engine on a pool in memory: passes, cost of a pass, and time beside plain greedy and beside Ray shards."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from ray_itl.benchmark.data import ClusteredRows, write_pool
+from ray_itl.benchmark.passes import TimedPool
+from ray_itl.benchmark.settings import EngineSettings
+from ray_itl.core.acquisitions import InformationGain
+from ray_itl.core.features import Identity
+from ray_itl.core.greedy import GreedyResult, GreedySelector
+from ray_itl.core.pool import LocalPool, Pool
+from ray_itl.core.posterior import Posterior, Targets
+from ray_itl.core.reference import one_pass_per_pick
+from ray_itl.core.shard import PoolShard
+from ray_itl.distributed.cluster import connect
+from ray_itl.distributed.ray_pool import open_ray_pool
+from ray_itl.io.parquet import ParquetSource
+from ray_itl.io.source import open_source
+from ray_itl.settings import ClusterSettings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class EngineResult:
+    """Figures for one noise variance; seconds are medians over the repeats."""
+
+    noise_variance: float
+    passes: int
+    seconds: float
+    plain_seconds: float
+    """One pass for every pick."""
+    ray_seconds: float
+    """With Ray shards; nan without."""
+    local_seconds: float
+    """In this process, in the repeats that alternate with Ray."""
+    verify_ratio: float
+    """Verify pass to bare matrix product, passes that had nothing to take back."""
+    verify_ratio_all: float
+    same_picks: bool
+    """Whether plain greedy in the pool's own precision and the Ray shards picked the same rows."""
+
+
+def run_engine(settings: EngineSettings, seed: int, folder: Path, say: Callable[[str], None]) -> list[EngineResult]:
+    """Measure every noise variance; the same rows throughout."""
+    rows = ClusteredRows(settings.dim, seed)
+    say(f"drawing {settings.num_rows:,} x {settings.dim} rows")
+    features, targets = rows.pool_tensor(settings.num_rows), Targets.uniform(rows.targets(settings.num_targets))
+    shard = PoolShard(features, np.arange(settings.num_rows), 0)
+    with ExitStack() as stack:
+        ray_pool = None
+        if settings.num_shards:
+            say(f"loading the same rows into {settings.num_shards} Ray shards")
+            path = write_pool(rows, settings.num_rows, folder / "data")
+            source = open_source(str(path), id_column="id", embedding_column="embedding", columns=[])
+            assert isinstance(source, ParquetSource)
+            stack.enter_context(connect())
+            cluster = ClusterSettings(num_shards=settings.num_shards)
+            ray_pool = stack.enter_context(open_ray_pool(source, Identity(), "float32", cluster))
+            ray_pool.load(lambda _: None)
+        return [_measure(settings, noise, shard, targets, ray_pool, say) for noise in settings.noise_variances]
+
+
+def _measure(
+    settings: EngineSettings,
+    noise: float,
+    shard: PoolShard,
+    targets: Targets,
+    ray_pool: Pool | None,
+    say: Callable[[str], None],
+) -> EngineResult:
+    local = LocalPool([shard])
+    plain_picks: list[int] = []
+    seconds: dict[str, list[float]] = {"local": [], "plain": [], "local beside Ray": [], "Ray": []}
+    result, ray_result = _select(settings, noise, local, targets), None
+    for repeat in range(settings.repeats):
+        say(f"noise {noise:g}: repeat {repeat + 1} of {settings.repeats}")
+        _timed(seconds["local"], lambda: _select(settings, noise, local, targets))
+        plain_picks = _timed(seconds["plain"], lambda: one_pass_per_pick(shard.features, targets, settings.n, noise))
+    for _ in range(settings.repeats if ray_pool is not None else 0):
+        assert ray_pool is not None
+        _timed(seconds["local beside Ray"], lambda: _select(settings, noise, local, targets))
+        ray_result = _timed(seconds["Ray"], lambda: _select(settings, noise, ray_pool, targets))
+    timed = TimedPool(shard)
+    for _ in range(settings.repeats):
+        _select(settings, noise, timed, targets)
+    picks = [pick.row_id for pick in result.picks]
+    ray_picks = picks if ray_result is None else [pick.row_id for pick in ray_result.picks]
+    median = {name: statistics.median(values) if values else float("nan") for name, values in seconds.items()}
+    return EngineResult(
+        noise,
+        result.stats.passes,
+        median["local"],
+        median["plain"],
+        median["Ray"],
+        median["local beside Ray"],
+        timed.ratio(with_rejected=False),
+        timed.ratio(with_rejected=True),
+        picks == plain_picks and picks == ray_picks,
+    )
+
+
+def _select(settings: EngineSettings, noise: float, pool: Pool, targets: Targets) -> GreedyResult:
+    rule = InformationGain(noise)
+    state = rule.start(Posterior.prior(settings.dim), targets)
+    return GreedySelector(pool, rule, state).select(settings.n)
+
+
+def _timed(seconds: list[float], work: Callable[[], T]) -> T:
+    began = time.perf_counter()
+    result = work()
+    seconds.append(time.perf_counter() - began)
+    return result
+
+
+def engine_table(results: list[EngineResult], settings: EngineSettings) -> str:
+    """Return the figures as a Markdown table."""
+    lines = [
+        f"Engine: {settings.num_rows:,} x {settings.dim} float32, {settings.num_targets} targets, n = {settings.n:,}, "
+        f"{torch.get_num_threads()} threads, medians of {settings.repeats}.",
+        "",
+        "| noise variance | passes | seconds | one pass a pick, seconds | speed-up | verify / bare product "
+        f"| the same with taking back | {settings.num_shards} Ray shards / in-process | same picks |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in results:
+        lines.append(
+            f"| {r.noise_variance:g} | {r.passes} | {r.seconds:.1f} | {r.plain_seconds:.1f} "
+            f"| {r.plain_seconds / r.seconds:.1f} | {r.verify_ratio:.2f} | {r.verify_ratio_all:.2f} "
+            f"| {r.ray_seconds / r.local_seconds:.2f} | {'yes' if r.same_picks else 'no'} |"
+        )
+    return "\n".join(lines)

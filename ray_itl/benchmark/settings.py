@@ -1,0 +1,57 @@
+"""Options of `jobs/benchmark.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ray_itl.errors import ConfigError
+
+SUITES = ("engine", "large", "all")
+
+
+@dataclass
+class EngineSettings:
+    """The engine on a pool in memory."""
+
+    num_rows: int = 1_000_000
+    dim: int = 384
+    num_targets: int = 64
+    n: int = 100
+    noise_variances: list[float] = field(default_factory=lambda: [1.0, 0.05])
+    repeats: int = 3
+    num_shards: int = 2
+    """Ray shards to compare with this process; 0: none."""
+
+
+@dataclass
+class LargeSettings:
+    """A whole run of jobs/curate.py from Parquet."""
+
+    num_rows: int = 10_000_000
+    dim: int = 128
+    num_targets: int = 64
+    n: int = 100
+    noise_variance: float = 1.0
+    num_shards: str = "auto"
+
+
+@dataclass
+class BenchmarkSettings:
+    """Everything that `jobs/benchmark.py` takes."""
+
+    suite: str = "all"
+    """engine, large or all."""
+    seed: int = 0
+    dir: str = "runs/benchmark"
+    """Where data and tables go; data that is there already is used again."""
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    large: LargeSettings = field(default_factory=LargeSettings)
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        if self.suite not in SUITES:
+            raise ConfigError(f"suite={self.suite!r} cannot be used: use one of {', '.join(SUITES)}")
+        for part in ("engine", "large"):
+            for option, value in vars(getattr(self, part)).items():
+                if isinstance(value, int) and value < (0 if option == "num_shards" else 1):
+                    raise ConfigError(f"{part}.{option}={value} cannot be used: give a whole number of at least 1")
