@@ -1,0 +1,55 @@
+# Everything here needs only make and Python 3.11 or newer; `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+LOCK := .venv-lock
+RUN := $(VENV)/bin/python
+PIP := -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint pytest test-slow benchmark lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/installed-demo ## install, then pick rows from a pool of handwritten digits
+	$(RUN) jobs/curate.py
+
+test: lint pytest ## install, then run the linters and the tests
+
+lint: $(VENV)/installed-dev ## install, then check style, formatting and types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pyright --pythonpath $(RUN)
+
+pytest: $(VENV)/installed-dev ## install, then run all tests but the slow ones
+	$(RUN) -m pytest
+
+test-slow: $(VENV)/installed-dev ## install, then run the slow tests
+	$(RUN) -m pytest -m slow
+
+benchmark: $(VENV)/installed-demo ## install, then measure the speed of selections
+	$(RUN) jobs/benchmark.py
+
+lock: ## resolve all dependencies anew and pin them in constraints.txt; torch stays as pinned there
+	$(PYTHON) -m venv --clear $(LOCK)
+	$(LOCK)/bin/python $(PIP) --upgrade 'pip>=25.1'
+	$(LOCK)/bin/python $(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(LOCK)/bin/python $(PIP) --editable '.[demo]' --group dev
+	{ grep '^#' constraints.txt; $(LOCK)/bin/python -m pip freeze --exclude-editable | sed 's/+.*//'; } > $(LOCK)/pins
+	mv $(LOCK)/pins constraints.txt
+	rm -r $(LOCK)
+
+# Torch first and alone: a later package that asks for any torch then finds the pinned one.
+$(VENV)/installed-demo: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=...")'
+	@echo 'Installing into $(VENV): minutes, most of them for PyTorch'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) $(PIP) --upgrade 'pip>=25.1'
+	$(RUN) $(PIP) --constraint constraints.txt torch
+	$(RUN) $(PIP) --constraint constraints.txt --editable '.[demo]'
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed-demo
+	$(RUN) $(PIP) --constraint constraints.txt --group dev
+	@touch $@
