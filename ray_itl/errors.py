@@ -30,3 +30,7 @@ class ShardError(RayItlError):
 
 class StaleShardError(RayItlError):
     """A shard lost its in-memory state (it was restarted): the pool must restore and resend."""
+
+
+class TrainingError(RayItlError):
+    """Workers of a fine-tuning failed or did not start: names the cause, the option, and how to go on."""

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 import pyarrow as pa
 from torch import Tensor, nn
 
+from ray_itl.errors import ConfigError
+
 Inputs = dict[str, Tensor]
 """What a model reads: named tensors with one row an example (images, token ids and their mask, feature vectors)."""
 
@@ -39,6 +41,14 @@ class Learner(nn.Module, ABC):
     def forward(self, inputs: Inputs) -> Tensor:
         """Return logits: n x C for a classifier, n x T x V for a causal language model."""
         return self.outputs(self.features(inputs))
+
+    def reset_head(self, seed: int) -> None:
+        """Draw the weights of the output layer anew, a function of the seed alone.
+
+        Raises:
+            ConfigError: unless overridden, because not every model has a head to draw anew.
+        """
+        raise ConfigError(f"{type(self).__name__} cannot draw its head anew (seed {seed}): start every round warm")
 
 
 def num_rows(inputs: Inputs) -> int:

@@ -1,0 +1,158 @@
+"""Raw Arrow columns as tensors and strings: numbers, pixels, PNG or JPEG images, texts."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from ray_itl.errors import ConfigError, InputError
+from ray_itl.io.schema import which_row
+
+_MODES = {1: "L", 3: "RGB"}
+
+
+def decode_numbers(column: pa.Array, dim: int) -> Tensor:
+    """Return an n x dim float32 tensor of a column of lists of numbers (of fixed size or not, of any numeric type).
+
+    Raises:
+        InputError: another type; or a row that is null, has another length, or holds a null, NaN or infinity.
+    """
+    column = _storage(column)
+    kind = column.type
+    fixed = pa.types.is_fixed_size_list(kind)
+    if not (fixed or pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not _is_number(kind.value_type):
+        raise InputError(f"the column has type {kind}, but the model reads lists of {dim} numbers: name another column")
+    _reject_nulls(column, "drop the row")
+    lengths = np.full(len(column), kind.list_size) if fixed else np.diff(column.offsets.to_numpy())
+    wrong = np.flatnonzero(lengths != dim)
+    if wrong.size:
+        raise InputError(
+            f"{which_row('', int(wrong[0]))}: {lengths[wrong[0]]} numbers where the model reads {dim}; correct the "
+            "row, or the model's options"
+        )
+    flat = column.flatten()
+    if flat.null_count:
+        raise InputError(f"{which_row('', _first_null(flat) // dim)}: one of the numbers is null; drop the row")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes an infinity, and is reported as one
+        numbers = flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(column), dim)
+    finite = np.isfinite(numbers).all(axis=1)
+    if not finite.all():
+        raise InputError(f"{which_row('', int(np.argmin(finite)))}: a number is NaN or infinite; drop the row")
+    return torch.from_numpy(numbers)
+
+
+def decode_images(
+    column: pa.Array, side: int, channels: int, mean: Sequence[float] = (0.0,), std: Sequence[float] = (1.0,)
+) -> Tensor:
+    """Return an n x channels x side x side float32 tensor, (pixel - mean) / std with pixels from 0 to 1.
+
+    Args:
+        column: PNG or JPEG bytes (or structs with a field `bytes`), resized to side x side without keeping
+            proportions; or lists of channels * side * side numbers, channel by channel and row by row, where uint8
+            is divided by 255 and floats are taken as they are.
+        side: Height and width in pixels.
+        channels: 1 for grey, 3 for RGB.
+        mean: One number, or one for each channel.
+        std: Likewise, positive.
+
+    Raises:
+        InputError: a row that cannot be decoded.
+        ConfigError: images of bytes without pillow.
+    """
+    column = _storage(column)
+    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        _reject_nulls(column, "drop the row")
+        column = column.field("bytes")
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        pixels = _decode_files(column, side, channels) / 255
+    else:
+        pixels = decode_numbers(column, channels * side * side).reshape(-1, channels, side, side)
+        pixels = pixels / 255 if pa.types.is_uint8(column.type.value_type) else pixels
+    centre, scale = (torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1) for values in (mean, std))
+    return (pixels - centre) / scale
+
+
+def decode_texts(column: pa.Array) -> list[str]:
+    """Return the strings of a text column.
+
+    Raises:
+        InputError: another type; or a row that is null or blank.
+    """
+    column = _storage(column)
+    kind = column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        raise InputError(f"the column has type {kind}, but the model reads text: name another column")
+    _reject_nulls(column, "drop the row")
+    texts = column.to_pylist()
+    for row, text in enumerate(texts):
+        if not text.strip():
+            raise InputError(f"{which_row('', row)}: the text is blank; drop the row")
+    return texts
+
+
+def _storage(column: pa.Array) -> pa.Array:
+    """Return a column without extension types and dictionaries around its values."""
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def _first_null(array: pa.Array) -> int:
+    return pc.index(array.is_null(), True).as_py()
+
+
+def _reject_nulls(column: pa.Array, remedy: str) -> None:
+    if column.null_count:
+        raise InputError(f"{which_row('', _first_null(column))}: the value is null; {remedy}")
+
+
+def _decode_files(column: pa.Array, side: int, channels: int) -> Tensor:
+    """Return pixels from 0 to 255 as float32, n x channels x side x side."""
+    image = _pillow()
+    _reject_nulls(column, "drop the row")
+    pixels = np.empty((len(column), side, side, channels), np.uint8)
+    for row, content in enumerate(column):
+        try:
+            pixels[row] = _decode_file(image, content.as_py(), side, channels)
+        except (OSError, ValueError, SyntaxError, image.DecompressionBombError, Warning) as error:
+            raise InputError(
+                f"{which_row('', row)}: cannot be read as a PNG or JPEG image ({error}); drop the row or write the "
+                "image again"
+            ) from error
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+
+
+def _decode_file(image: Any, content: bytes, side: int, channels: int) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", image.DecompressionBombWarning)
+        with image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as picture:
+            picture = picture.convert(_MODES[channels])
+            if picture.size != (side, side):
+                picture = picture.resize((side, side), image.Resampling.BILINEAR)
+            return np.asarray(picture).reshape(side, side, channels)
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ConfigError("image columns of PNG or JPEG need pillow: pip install 'ray_itl[vision]'") from error
+    return Image
+
+
+def trim_padding(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return token ids and their mask without the columns on the right in which every text is padded."""
+    longest = int(inputs["attention_mask"].sum(dim=1).max())
+    return {name: inputs[name][:, :longest] for name in ("input_ids", "attention_mask")}

@@ -1,0 +1,148 @@
+"""Training in plain torch, on one worker or many, with the same result.
+
+Every step takes a global batch, splits it over the workers, and sums their gradients; so the parameters after each
+step are the same function of the batch for any number of workers, up to the rounding of that sum, and bit for bit on
+one worker wherever it runs. This holds for models without batch normalisation (its statistics would be those of a
+worker's part) and without dropout (every worker drops its own); the models shipped here have neither.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ray_itl.errors import ConfigError, InputError, NumericalError
+from ray_itl.training.examples import Examples
+from ray_itl.training.learner import Learner
+from ray_itl.training.objectives import Objective
+from ray_itl.training.seeds import derive_seed
+from ray_itl.training.settings import TrainingSettings
+from ray_itl.training.workers import OneWorker, Workers
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened in every epoch."""
+
+    losses: list[float]
+    """Mean loss over the epoch's batches, as they were trained on."""
+    seconds: list[float]
+
+
+def train(
+    learner: Learner,
+    examples: Examples,
+    objective: Objective,
+    settings: TrainingSettings,
+    seed: int,
+    workers: Workers | None = None,
+) -> History:
+    """Train a learner in place, on the device it is on, and leave it in evaluation mode.
+
+    Every worker holds the same weights and all examples, and computes the same history. The order of the batches is
+    drawn from the seed, anew for every epoch; torch's global random state is left as it was.
+
+    Raises:
+        InputError: no examples, or some that do not fit the learner.
+        ConfigError: the learner has nothing to train.
+        NumericalError: the loss became NaN or infinite.
+    """
+    workers = workers or OneWorker()
+    parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    _check(learner, examples, objective, parameters, settings)
+    optimiser = make_optimiser(parameters, settings)
+    examples = examples.to(parameters[0].device)
+    order = torch.Generator().manual_seed(derive_seed(seed, "batches"))
+    history = History([], [])
+    learner.train()
+    with _reproducible(derive_seed(seed, "dropout", workers.rank)):
+        for epoch in range(settings.epochs):
+            began = time.perf_counter()
+            batches = torch.randperm(len(examples), generator=order).split(settings.batch_size)
+            loss, weight = 0.0, 0.0
+            for batch in batches:
+                sums = _step(learner, examples, objective, batch, optimiser, settings.max_gradient_norm, workers)
+                loss, weight = loss + sums[0], weight + sums[1]
+            if not math.isfinite(loss):
+                raise NumericalError(
+                    f"the training loss is {loss} in epoch {epoch}: lower training.learning_rate or set "
+                    "training.max_gradient_norm"
+                )
+            history.losses.append(loss / weight)
+            history.seconds.append(time.perf_counter() - began)
+            if settings.stop_at_loss is not None and history.losses[-1] <= settings.stop_at_loss:
+                break
+    learner.eval()
+    return history
+
+
+def make_optimiser(parameters: list[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
+    """Return the optimiser that the settings name."""
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, weight_decay=decay)
+    kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=rate, weight_decay=decay)
+
+
+def _step(
+    learner: Learner,
+    examples: Examples,
+    objective: Objective,
+    batch: Tensor,
+    optimiser: torch.optim.Optimizer,
+    max_norm: float | None,
+    workers: Workers,
+) -> list[float]:
+    """Take one step on the examples numbered `batch`; return loss and weight summed over all workers."""
+    own = batch.tensor_split(workers.size)[workers.rank]
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    sums = parameters[0].new_zeros(2, dtype=torch.float32)
+    optimiser.zero_grad()
+    if len(own):
+        loss, weight = objective.loss(learner, examples.take(own.to(sums.device)))
+        loss.backward()
+        sums = torch.stack([loss.detach(), weight]).float()
+    for parameter in parameters:
+        if parameter.grad is None:  # an unused one, or a worker without examples: all must sum the same tensors
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    workers.sum_([*gradients, sums])
+    for gradient in gradients:
+        gradient.div_(sums[1])
+    if max_norm is not None:
+        nn.utils.clip_grad_norm_(parameters, max_norm)
+    optimiser.step()
+    return sums.tolist()
+
+
+def _check(
+    learner: Learner,
+    examples: Examples,
+    objective: Objective,
+    parameters: list[nn.Parameter],
+    settings: TrainingSettings,
+) -> None:
+    if not parameters:
+        raise ConfigError(f"{type(learner).__name__} has no parameter that requires a gradient: nothing can be trained")
+    if settings.epochs and not len(examples):
+        raise InputError("there are no examples to train on: label at least one, or set training.epochs=0")
+    objective.check(learner, examples)
+
+
+@contextmanager
+def _reproducible(seed: int) -> Iterator[None]:
+    """Seed torch on every device and ask for the same GPU kernels every time; restore both afterwards."""
+    devices = range(torch.cuda.device_count())
+    with (
+        torch.random.fork_rng(devices=devices),
+        torch.backends.cudnn.flags(benchmark=False, deterministic=True),
+    ):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,125 @@
+"""One fine-tuning as a task in files: what goes in, what comes out, and who carries it out.
+
+A task reads files and writes a checkpoint and, beside it and last, a result in JSON. Both are durable before a trainer
+returns, and a task whose result is there already is not carried out again: that is how every trainer resumes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+from ray_itl.errors import InputError
+from ray_itl.io.atomic import write_json
+from ray_itl.training.registry import ModelSpec
+from ray_itl.training.settings import TrainingSettings
+
+_VERSION = 1
+"""Raised when the same task would give another result than an earlier release did."""
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """Everything that decides the outcome of one fine-tuning; paths must be readable by every worker."""
+
+    model: ModelSpec
+    examples: str
+    """File of `write_examples`."""
+    output: str
+    """Checkpoint to write; the result goes to the same name with ".json" added. The folder must exist."""
+    settings: TrainingSettings = field(default_factory=TrainingSettings)
+    seed: int = 0
+    """Fixes initial weights and the order of batches."""
+    start: str | None = None
+    """Checkpoint to start from. None: fresh weights."""
+    reset_head: bool = False
+    """Draw the output layer anew before training."""
+    objective: str = "classification"
+    """classification or causal_lm."""
+    trainable_only: bool = False
+    """Write only parameters that are trained (LoRA); `start` may then be such a checkpoint, too."""
+    heldout: str | None = None
+    """File of `write_examples` to score after training."""
+
+    @property
+    def result_path(self) -> Path:
+        """Where the result goes."""
+        return Path(self.output + ".json")
+
+    def absolute(self) -> TrainTask:
+        """Return the task with absolute paths, for processes that work in another folder."""
+        paths = {name: getattr(self, name) for name in ("examples", "output", "start", "heldout")}
+        return replace(self, **{name: str(Path(path).absolute()) for name, path in paths.items() if path is not None})
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a fine-tuning gave."""
+
+    checkpoint: str
+    losses: list[float]
+    """Mean loss of every epoch, over its batches as they were trained on."""
+    seconds: list[float]
+    """Of every epoch."""
+    total_seconds: float
+    """From reading the files to the checkpoint on disk; without starting workers."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """Scores on the held-out examples, as `objectives.evaluate` returns them; empty without a held-out file."""
+
+
+class Trainer(Protocol):
+    """Carries out tasks, one at a time."""
+
+    def fit(self, task: TrainTask) -> TrainResult:
+        """Carry out a task, or return its result if it is done already.
+
+        Raises:
+            InputError, ConfigError, NumericalError: the task cannot succeed (says why and the remedy).
+            TrainingError: workers failed more often than allowed, or did not start.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of every process; may be called twice."""
+        ...
+
+
+def write_result(task: TrainTask, result: TrainResult) -> None:
+    """Make a result durable, under the identity of its task."""
+    write_json(task.result_path, {"task": task_identity(task), "result": asdict(result)})
+
+
+def read_result(task: TrainTask) -> TrainResult | None:
+    """Return the result that this very task left; None if it has left none, or its output is another task's."""
+    try:
+        content = json.loads(task.result_path.read_text())
+        result = TrainResult(**{**content["result"], "checkpoint": task.output})
+        known = content["task"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return result if Path(task.output).exists() and known == task_identity(task) else None
+
+
+def task_identity(task: TrainTask) -> str:
+    """Return a digest of all that decides a task's outcome: options, and the contents of the files it reads.
+
+    Raises:
+        InputError: one of the files cannot be read.
+    """
+    options = {**asdict(task), "output": None, "version": _VERSION}
+    for name in ("examples", "start", "heldout"):
+        options[name] = _file_identity(getattr(task, name), name)
+    return sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
+
+
+def _file_identity(path: str | None, name: str) -> str | None:
+    if path is None:
+        return None
+    try:
+        with Path(path).open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{name} file {path!r} of a training task cannot be read ({error}): make it again") from error
