@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,20 +28,23 @@ def select_baseline(
     acquisition: Acquisition,
     state: AcquisitionState,
     seed: int = 0,
+    excluded: np.ndarray | None = None,
 ) -> GreedyResult:
     """Pick n rows by a baseline rule, each valued by what an acquisition says it was worth given those before it.
 
     nearest: each target of positive weight in turn takes its most cosine-similar row not yet taken. cosine: the rows of
     largest weighted mean cosine similarity to the targets. random: uniform without replacement, fixed by the seed and
-    the row ids. Ties go to the smaller id.
+    the row ids. Ties go to the smaller id. Rows at `excluded` positions (distinct) are passed over.
 
     Raises:
         ConfigError: n is not between 1 and the number of rows.
     """
-    if not 1 <= n <= pool.num_rows:
-        raise ConfigError(f"selection.n={n}, but the pool has {pool.num_rows} rows: ask for 1 to that many")
+    excluded = np.empty(0, dtype=np.int64) if excluded is None else excluded
+    free = pool.num_rows - len(excluded)
+    if not 1 <= n <= free:
+        raise ConfigError(f"selection.n={n}, but the pool has {free} rows to pick from: ask for 1 to that many")
     stats = GreedyStats(precision="float64")
-    ranked, order = _rank(pool, rule, targets, n, seed, stats)
+    ranked, order = _rank(pool, rule, targets, n, seed, stats, excluded)
     features = ranked.rows.features[order].to(torch.float64)
     picks = []
     for place, row in zip(order, features, strict=True):
@@ -52,15 +56,16 @@ def select_baseline(
 
 
 def _rank(
-    pool: Pool, rule: BaselineRule, targets: Targets, n: int, seed: int, stats: GreedyStats
+    pool: Pool, rule: BaselineRule, targets: Targets, n: int, seed: int, stats: GreedyStats, excluded: np.ndarray
 ) -> tuple[RankedRows, list[int]]:
     """Return ranked rows and the places among them of the n picks, in order."""
     directions = _directions(rule, targets)
     count = n if len(directions) == 1 else min(pool.num_rows, 2 * -(-n // len(directions)) + 8)
+    count = min(pool.num_rows, count + len(excluded))
     while True:
         ranked = pool.rank(RankQuery("random" if rule == "random" else "cosine", directions, count, seed))
         stats.passes += 1
-        dealt = round_robin(ranked, n)
+        dealt = round_robin(ranked, n, np.isin(ranked.rows.positions, excluded))
         if dealt is not None:
             return ranked, dealt[0].tolist()
         count = min(pool.num_rows, 4 * count)

@@ -112,13 +112,18 @@ def merge_ranked(parts: Sequence[RankedRows], query: RankQuery) -> RankedRows:
     return RankedRows(lists, scores, rows)
 
 
-def round_robin(ranked: RankedRows, n: int) -> tuple[np.ndarray, np.ndarray] | None:
+def round_robin(ranked: RankedRows, n: int, taken: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray] | None:
     """Deal rows out: each direction in turn takes its best row not yet taken (RDS+).
+
+    Args:
+        ranked: Rows and a list of them for each direction.
+        n: Number of picks.
+        taken: Which of ranked.rows are out of the game from the start.
 
     Returns:
         (indices into ranked.rows, scores) of n picks in order, or None when the lists are too short to tell.
     """
-    taken = np.zeros(len(ranked.rows), dtype=bool)
+    taken = np.zeros(len(ranked.rows), dtype=bool) if taken is None else taken.copy()
     cursor = [0] * len(ranked.lists)
     picks: list[int] = []
     scores: list[float] = []
