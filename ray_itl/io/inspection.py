@@ -46,7 +46,8 @@ def build_manifest(
     """Read the footers of all files that `sources` mean (see `list_files`) and describe the pool.
 
     Files are opened by a few threads; of each, the footer and at most 1 MiB of content are read. An
-    empty `id_column` makes a row's position its id. InputError names the first file, in path order,
+    empty `id_column` makes a row's position its id; an empty `embedding_column` says that the rows have
+    no embeddings yet. InputError names the first file, in path order,
     that is unreadable, lacks a column (those in `columns` included) or differs in type or dimension
     from the file before it, and says so if there are no files or no rows.
     """
@@ -115,6 +116,8 @@ def _manifest_of(listing: Listing, columns: _Columns) -> Manifest:
 
 
 def _common_dim(listing: Listing, footers: list[_Footer], column: str) -> int:
+    if not column:
+        return 0
     fixed = [footer for footer in footers if footer.dim is not None]
     for footer in fixed:
         _check_same("dim", fixed[0], footer)
@@ -149,12 +152,15 @@ def _read_footer(listing: Listing, path: str, columns: _Columns) -> _Footer:
     if columns.id:
         field = find_column(schema, columns.id, "id_column", path)
         id_kind = check_id_type(field.type, columns.id, path)
-    field = find_column(schema, columns.embedding, "embedding_column", path)
-    embedding = check_embedding_type(field.type, columns.embedding, path)
+    dtype, dim = "", None
+    if columns.embedding:
+        field = find_column(schema, columns.embedding, "embedding_column", path)
+        embedding = check_embedding_type(field.type, columns.embedding, path)
+        dtype, dim = str(embedding.dtype), embedding.dim
     for column in columns.extra:
         find_column(schema, column, "columns", path)
     entry = FileEntry(path, metadata.num_rows, size, fingerprint, row_groups)
-    return _Footer(entry, id_kind, str(embedding.dtype), embedding.dim)
+    return _Footer(entry, id_kind, dtype, dim)
 
 
 def _fingerprint(listing: Listing, path: str) -> tuple[int, str]:

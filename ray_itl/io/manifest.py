@@ -55,7 +55,8 @@ class Manifest:
 
     `root` is the folder on the filesystem that `files` are relative to, `sources` the paths and globs on
     it that were asked for, `uri` what names the filesystem ("" for the local one). An empty `id_column`
-    means that a row's id is its position. `dtype` is the numpy name of the embedding's float type.
+    means that a row's id is its position. `dtype` is the numpy name of the embedding's float type; rows
+    without embeddings have an empty `embedding_column` and `dtype`, and `dim` 0.
     """
 
     uri: str

@@ -1,4 +1,4 @@
-"""Pools that are in memory already: numpy arrays, torch tensors and Arrow tables."""
+"""Pools that are arrays in memory: numpy or torch."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,17 +9,8 @@ import torch
 from ray_itl.errors import InputError
 from ray_itl.io.ids import STRING_ID, ids_from_arrow
 from ray_itl.io.manifest import check_range
-from ray_itl.io.positions import check_positions, embedding_matrix
-from ray_itl.io.schema import (
-    IdKind,
-    check_embedding_type,
-    check_finite,
-    check_id_type,
-    embedding_rows,
-    find_column,
-    first_row_dim,
-    which_row,
-)
+from ray_itl.io.positions import check_positions
+from ray_itl.io.schema import IdKind, check_finite, check_id_type, which_row
 
 _FLOATS = (np.float16, np.float32, np.float64)
 _BATCH_BYTES = 2 << 20
@@ -55,6 +46,16 @@ class ArraySource:
             check_finite(rows, "embedding", lambda i, base=first: which_row("", base + i))
             yield np.arange(first, last) if self._given_ids is None else self._given_ids[first:last], rows
 
+    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct."""
+        positions = check_positions(positions, self.num_rows)
+        step = max(1, _BATCH_BYTES // (self.dim * self.dtype.itemsize))
+        for first in range(0, len(positions), step):
+            some = positions[first : first + step]
+            rows = self._rows[some]
+            check_finite(rows, "embedding", lambda i, some=some: which_row("", int(some[i])))
+            yield some if self._given_ids is None else self._given_ids[some], rows
+
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:  # noqa: ARG002 - part of PoolSource
         """InputError if any column is asked for: an array has none."""
         if columns:
@@ -70,64 +71,6 @@ class ArraySource:
         rows = self._rows[checked].astype(np.float64)
         check_finite(rows, "embedding", lambda i: which_row("", int(checked[i])))
         return rows
-
-    def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
-        """Return "" and the position itself for each position."""
-        checked = check_positions(positions, self.num_rows)
-        return [""] * len(checked), checked
-
-
-class TableSource:
-    """Rows of a pyarrow Table (see `PoolSource`); pickles with all its data.
-
-    An empty `id_column` means that a row's id is its position.
-    """
-
-    def __init__(self, table: pa.Table, id_column: str, embedding_column: str):
-        """InputError unless both columns are there with fitting types and the table has rows."""
-        field = find_column(table.schema, embedding_column, "embedding_column", "")
-        kind = check_embedding_type(field.type, embedding_column, "")
-        self.id_kind: IdKind = "int"
-        if id_column:
-            self.id_kind = check_id_type(find_column(table.schema, id_column, "id_column", "").type, id_column, "")
-        if table.num_rows == 0:
-            raise InputError("the table has no rows; hand over one that has some")
-        first = table.column(embedding_column).slice(0, 1).combine_chunks()
-        self.num_rows: int = table.num_rows
-        self.dim: int = kind.dim or first_row_dim(first, embedding_column, "")
-        self.dtype: np.dtype = kind.dtype
-        self._table, self._id_column, self._embedding_column = table, id_column, embedding_column
-
-    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order."""
-        check_range(start, stop, self.num_rows)
-        columns = [self._embedding_column, *([self._id_column] if self._id_column else [])]
-        step = max(1, _BATCH_BYTES // (self.dim * self.dtype.itemsize))
-        first = start
-        for batch in self._table.slice(start, stop - start).select(columns).to_batches(max_chunksize=step):
-            which = lambda i, base=first: which_row("", base + i)  # noqa: E731 - one row of this batch
-            rows = embedding_rows(batch.column(0), self.dim, self._embedding_column, which)
-            last = first + batch.num_rows
-            if self._id_column:
-                yield ids_from_arrow(batch.column(1), self._id_column, self.id_kind, which), rows
-            else:
-                yield np.arange(first, last), rows
-            first = last
-
-    def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
-        """Return `columns` of the rows at `positions`, in that order; InputError if one is not there."""
-        checked = check_positions(positions, self.num_rows)
-        for column in columns:
-            find_column(self._table.schema, column, "columns", "")
-        return self._table.select(list(columns)).take(pa.array(checked))
-
-    def embeddings(self, positions: np.ndarray) -> np.ndarray:
-        """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
-        checked = check_positions(positions, self.num_rows)
-        column = self.take(checked, [self._embedding_column]).column(0)
-        return embedding_matrix(
-            column.chunks, self.dim, self._embedding_column, lambda i: which_row("", int(checked[i]))
-        )
 
     def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Return "" and the position itself for each position."""

@@ -1,4 +1,4 @@
-"""A pool in Parquet files: any range of its rows streamed, any rows fetched, in bounded memory."""
+"""Rows in Parquet files: any range of them streamed, any rows fetched, in bounded memory."""
 
 import posixpath
 from collections.abc import Iterator, Sequence
@@ -23,8 +23,8 @@ from ray_itl.io.schema import IdKind, WhichRow, embedding_rows, find_column, whi
 _MAX_TAKE_THREADS = 8
 
 
-class ParquetSource:
-    """Rows of a manifest's files in its order (see `PoolSource`); pickles as the manifest, no open file.
+class ParquetRows:
+    """Rows of a manifest's files in its order (see `RowSource`); pickles as the manifest, no open file.
 
     InputError, naming the file, if one is gone, damaged, or has other row groups than the manifest says.
     """
@@ -33,41 +33,23 @@ class ParquetSource:
         """Without `filesystem`, use the one that the manifest's `uri` names."""
         self.manifest = manifest
         self.num_rows: int = manifest.num_rows
-        self.dim: int = manifest.dim
         self.id_kind: IdKind = manifest.id_kind
-        self.dtype: np.dtype = np.dtype(manifest.dtype)
         self._filesystem = filesystem or open_filesystem(manifest.uri)
 
-    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order.
+    def row_batches(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield `(ids, columns)` for positions `start <= position < stop`, in order, of about 2 MiB each."""
+        for ids, batch, _ in self._stream(start, stop, columns, None):
+            yield ids, batch
 
-        A range that begins inside a row group costs decoding that row group from its start. Peak extra
-        memory is under 48 MiB for a row group of any size whose pages are of ordinary size (1 MiB);
-        measured 34 to 38 MiB over 400 MiB of rows in one row group, 20 MiB of it library code.
+    def row_batches_at(
+        self, positions: np.ndarray, columns: Sequence[str]
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield `(ids, columns)` of the rows at `positions`, which ascend and are distinct.
+
+        Reads of each row group that holds such a row what stands before its last one.
         """
-        columns = [self.manifest.embedding_column]
-        if self.manifest.id_column:
-            columns.append(self.manifest.id_column)
-        position = start
-        for _, group in groupby(self.manifest.segments(start, stop), key=lambda segment: segment.file.path):
-            for row, batch in self._stream(list(group), columns):
-                which = partial(_which, *row)
-                rows = embedding_rows(batch.column(0), self.dim, columns[0], which)
-                yield self._ids(batch, position, which), rows
-                position += batch.num_rows
-
-    def _stream(
-        self, segments: list[Segment], columns: Sequence[str]
-    ) -> Iterator[tuple[tuple[str, int], pa.RecordBatch]]:
-        """Yield `((file, row in file), batch)` over adjacent segments of one file."""
-        file = segments[0].file
-        groups = [segment.row_group for segment in segments]
-        before = sum(file.row_groups[: groups[0]])
-        first = segments[0].first_row
-        stop = first + sum(segment.stop_row - segment.first_row for segment in segments)
-        with self._open(file) as opened:
-            for offset, batch in stream_rows(opened, groups, first, stop, columns, self.dim * self.dtype.itemsize):
-                yield (file.path, before + offset), batch
+        for ids, batch, _ in self._gather(positions, columns):
+            yield ids, batch
 
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """Return `columns` of the rows at `positions` (int64, any order, repeats allowed), in that order.
@@ -87,6 +69,135 @@ class ParquetSource:
             ) from error
         return table.take(pa.array(inverse))
 
+    def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return the file's path relative to the root, and the row within that file, of each position."""
+        positions = check_positions(positions, self.num_rows)
+        files = np.searchsorted(self.manifest.file_starts, positions, side="right") - 1
+        names = [self.manifest.files[index].path for index in files]
+        return names, positions - self.manifest.file_starts[files]
+
+    def _stream(
+        self, start: int, stop: int, columns: Sequence[str], row_bytes: int | None
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch, WhichRow]]:
+        """Yield ids, columns and the words for each row; without `row_bytes` a row has the size that footers tell."""
+        names = self._with_id(columns)
+        position = start
+        for _, group in groupby(self.manifest.segments(start, stop), key=lambda segment: segment.file.path):
+            for (file, row), batch in self._stream_file(list(group), names, row_bytes):
+                which = partial(_which, file, row)
+                yield self._ids(batch, position, which), batch.select(list(columns)), which
+                position += batch.num_rows
+
+    def _stream_file(
+        self, segments: list[Segment], columns: Sequence[str], row_bytes: int | None
+    ) -> Iterator[tuple[tuple[str, int], pa.RecordBatch]]:
+        """Yield `((file, row in file), batch)` over adjacent segments of one file."""
+        file = segments[0].file
+        groups = [segment.row_group for segment in segments]
+        before = sum(file.row_groups[: groups[0]])
+        first = segments[0].first_row
+        stop = first + sum(segment.stop_row - segment.first_row for segment in segments)
+        with self._open(file, columns) as opened:
+            row_bytes = row_bytes or estimate_row_bytes(opened.metadata, groups[0])
+            for offset, batch in stream_rows(opened, groups, first, stop, columns, row_bytes):
+                yield (file.path, before + offset), batch
+
+    def _gather(
+        self, positions: np.ndarray, columns: Sequence[str]
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch, WhichRow]]:
+        """As `_stream`, of the rows at ascending positions."""
+        positions = check_positions(positions, self.num_rows)
+        names = self._with_id(columns)
+        for index, piece in self._by_file(positions):
+            file, base = self.manifest.files[index], self.manifest.file_starts[index]
+            with self._open(file, names) as opened:
+                for rows, batch in _pick_rows(opened, file, piece - base, names):
+                    which = partial(_which_of, file.path, rows)
+                    ids = self._ids(batch, base + rows, which)
+                    yield ids, batch.select(list(columns)), which
+
+    def _with_id(self, columns: Sequence[str]) -> list[str]:
+        own = [self.manifest.id_column] if self.manifest.id_column else []
+        return list(dict.fromkeys([*columns, *own]))
+
+    def _by_file(self, positions: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """Return the number of each file that holds one of the ascending positions, with those it holds."""
+        owner = np.searchsorted(self.manifest.file_starts, positions, side="right") - 1
+        files, begins = np.unique(owner, return_index=True)
+        return list(zip(files.tolist(), np.split(positions, begins[1:]), strict=True)) if positions.size else []
+
+    def _ids(self, batch: pa.RecordBatch, positions: int | np.ndarray, which: WhichRow) -> np.ndarray:
+        """Return a batch's ids; `positions` are those of its rows, or of the first where they are adjacent."""
+        if self.manifest.id_column:
+            return ids_from_arrow(batch.column(self.manifest.id_column), self.manifest.id_column, self.id_kind, which)
+        if isinstance(positions, int):
+            return np.arange(positions, positions + batch.num_rows)
+        return positions
+
+    def _take_tables(
+        self, positions: np.ndarray, columns: Sequence[str]
+    ) -> tuple[list[pa.Table], np.ndarray, np.ndarray]:
+        """Return a table for each file that holds a position; the sorted distinct positions; the way back.
+
+        The tables hold the distinct positions in order, and `distinct[way_back]` is `positions`.
+        """
+        unique, inverse = np.unique(check_positions(positions, self.num_rows), return_inverse=True)
+        # With nothing asked for, the first file still tells the types of the empty table.
+        parts = self._by_file(unique) or [(0, unique)]
+        with ThreadPoolExecutor(_MAX_TAKE_THREADS) as threads:
+            tables = list(threads.map(lambda part: self._take_rows(part[0], part[1], columns), parts))
+        return tables, unique, inverse
+
+    def _take_rows(self, index: int, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """Return `columns` of the rows of one file at sorted distinct global `positions`."""
+        file = self.manifest.files[index]
+        rows = positions - self.manifest.file_starts[index]
+        with self._open(file, columns) as opened:
+            schema = pa.schema([opened.schema_arrow.field(column) for column in columns])
+            batches = [batch for _, batch in _pick_rows(opened, file, rows, columns)]
+        return pa.Table.from_batches(batches, schema)
+
+    @contextmanager
+    def _open(self, file: FileEntry, columns: Sequence[str]) -> Iterator[pq.ParquetFile]:
+        """Open a file and check that it is the planned one and has the columns."""
+        with open_parquet(self._filesystem, posixpath.join(self.manifest.root, file.path), file.path) as opened:
+            metadata = opened.metadata
+            groups = (metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
+            if tuple(groups) != file.row_groups:
+                raise InputError(
+                    f"file {file.path!r} was replaced after the pool was planned; restore it, or start a new run"
+                )
+            for column in columns:
+                find_column(opened.schema_arrow, column, "columns", file.path)
+            yield opened
+
+
+class ParquetSource(ParquetRows):
+    """Rows with an embedding column (see `PoolSource`)."""
+
+    def __init__(self, manifest: Manifest, filesystem: pafs.FileSystem | None = None):
+        """Without `filesystem`, use the one that the manifest's `uri` names."""
+        super().__init__(manifest, filesystem)
+        self.dim: int = manifest.dim
+        self.dtype: np.dtype = np.dtype(manifest.dtype)
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order.
+
+        A range that begins inside a row group costs decoding that row group from its start. Peak extra
+        memory is under 48 MiB for a row group of any size whose pages are of ordinary size (1 MiB);
+        measured 34 to 38 MiB over 400 MiB of rows in one row group, 20 MiB of it library code.
+        """
+        column = self.manifest.embedding_column
+        for ids, batch, which in self._stream(start, stop, [column], self.dim * self.dtype.itemsize):
+            yield ids, embedding_rows(batch.column(0), self.dim, column, which)
+
+    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct."""
+        column = self.manifest.embedding_column
+        for ids, batch, which in self._gather(positions, [column]):
+            yield ids, embedding_rows(batch.column(0), self.dim, column, which)
+
     def embeddings(self, positions: np.ndarray) -> np.ndarray:
         """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
         tables, unique, inverse = self._take_tables(positions, [self.manifest.embedding_column])
@@ -98,71 +209,34 @@ class ParquetSource:
         )
         return matrix[inverse]
 
-    def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
-        """Return the file's path relative to the root, and the row within that file, of each position."""
-        positions = check_positions(positions, self.num_rows)
-        files = np.searchsorted(self.manifest.file_starts, positions, side="right") - 1
-        names = [self.manifest.files[index].path for index in files]
-        return names, positions - self.manifest.file_starts[files]
 
-    def _ids(self, batch: pa.RecordBatch, position: int, which: WhichRow) -> np.ndarray:
-        if not self.manifest.id_column:
-            return np.arange(position, position + batch.num_rows)
-        return ids_from_arrow(batch.column(1), self.manifest.id_column, self.id_kind, which)
-
-    def _take_tables(
-        self, positions: np.ndarray, columns: Sequence[str]
-    ) -> tuple[list[pa.Table], np.ndarray, np.ndarray]:
-        """Return a table for each file that holds a position; the sorted distinct positions; the way back.
-
-        The tables hold the distinct positions in order, and `distinct[way_back]` is `positions`.
-        """
-        unique, inverse = np.unique(check_positions(positions, self.num_rows), return_inverse=True)
-        owner = np.searchsorted(self.manifest.file_starts, unique, side="right") - 1
-        # With nothing asked for, the first file still tells the types of the empty table.
-        files, begins = np.unique(owner, return_index=True) if owner.size else (np.zeros(1, np.int64), [0])
-        pieces = np.split(unique, begins[1:])
-        with ThreadPoolExecutor(_MAX_TAKE_THREADS) as threads:
-            tables = list(threads.map(lambda file, piece: self._take_rows(file, piece, columns), files, pieces))
-        return tables, unique, inverse
-
-    def _take_rows(self, index: int, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
-        """Return `columns` of the rows of one file at sorted distinct global `positions`."""
-        file = self.manifest.files[index]
-        rows = positions - self.manifest.file_starts[index]
-        with self._open(file) as opened:
-            for column in columns:
-                find_column(opened.schema_arrow, column, "columns", file.path)
-            schema = pa.schema([opened.schema_arrow.field(column) for column in columns])
-            batches = []
-            base = 0
-            for group, num_rows in enumerate(file.row_groups):
-                inside = rows[(rows >= base) & (rows < base + num_rows)] - base
-                if inside.size:
-                    batches += _pick(opened, group, inside, columns)
-                base += num_rows
-        return pa.Table.from_batches(batches, schema)
-
-    @contextmanager
-    def _open(self, file: FileEntry) -> Iterator[pq.ParquetFile]:
-        with open_parquet(self._filesystem, posixpath.join(self.manifest.root, file.path), file.path) as opened:
-            metadata = opened.metadata
-            groups = (metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
-            if tuple(groups) != file.row_groups:
-                raise InputError(
-                    f"file {file.path!r} was replaced after the pool was planned; restore it, or start a new run"
-                )
-            yield opened
+def _pick_rows(
+    opened: pq.ParquetFile, file: FileEntry, rows: np.ndarray, columns: Sequence[str]
+) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+    """Yield `(rows, batch)` covering the given sorted rows of a file, reading those row groups that hold one."""
+    base = 0
+    for group, num_rows in enumerate(file.row_groups):
+        low, high = np.searchsorted(rows, [base, base + num_rows])
+        if low < high:
+            for inside, batch in _pick(opened, group, rows[low:high] - base, columns):
+                yield base + inside, batch
+        base += num_rows
 
 
-def _pick(opened: pq.ParquetFile, group: int, rows: np.ndarray, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _pick(
+    opened: pq.ParquetFile, group: int, rows: np.ndarray, columns: Sequence[str]
+) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
     """Yield the given sorted rows of a row group, holding one small batch at a time."""
     row_bytes = estimate_row_bytes(opened.metadata, group)
     for start, batch in stream_rows(opened, [group], int(rows[0]), int(rows[-1]) + 1, columns, row_bytes):
         low, high = np.searchsorted(rows, [start, start + batch.num_rows])
         if low < high:
-            yield batch.take(pa.array(rows[low:high] - start))
+            yield rows[low:high], batch.take(pa.array(rows[low:high] - start))
 
 
 def _which(file: str, first_row: int, row: int) -> str:
     return which_row(file, first_row + row)
+
+
+def _which_of(file: str, rows: np.ndarray, row: int) -> str:
+    return which_row(file, int(rows[row]))

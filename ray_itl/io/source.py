@@ -1,8 +1,8 @@
 """What the rest of the program knows of a pool, whatever it is stored in, and how to open one."""
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -13,14 +13,44 @@ import torch
 from ray_itl.errors import InputError
 from ray_itl.io.inspection import build_manifest
 from ray_itl.io.locations import list_files, open_filesystem
-from ray_itl.io.memory import ArraySource, TableSource
-from ray_itl.io.parquet import ParquetSource
+from ray_itl.io.memory import ArraySource
+from ray_itl.io.parquet import ParquetRows, ParquetSource
 from ray_itl.io.reading import open_parquet
 from ray_itl.io.schema import IdKind, find_column
+from ray_itl.io.tables import TableRows, TableSource
 
 PathInput = str | os.PathLike[str]
 PoolInput = PathInput | Sequence[PathInput] | pa.Table | pads.Dataset | np.ndarray | torch.Tensor
 """Paths, folders, globs or URIs of Parquet files; an Arrow table or dataset; a `rows x dim` array."""
+
+
+class RowSource(Protocol):
+    """Rows with ids in a fixed global order, positions 0 to `num_rows` - 1; they need not have embeddings.
+
+    `id_kind` is the kind of ids. A source pickles. Positions out of range raise IndexError; InputError names what
+    cannot be read, the first bad row, or a column that is not there.
+    """
+
+    num_rows: int
+    id_kind: IdKind
+
+    def row_batches(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield `(ids, columns)` covering `start <= position < stop` in order, in bounded memory."""
+        ...
+
+    def row_batches_at(
+        self, positions: np.ndarray, columns: Sequence[str]
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield `(ids, columns)` of the rows at `positions` (int64, ascending, distinct), in bounded memory."""
+        ...
+
+    def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """See `PoolSource.take`."""
+        ...
+
+    def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """See `PoolSource.locate`."""
+        ...
 
 
 class PoolSource(Protocol):
@@ -42,6 +72,10 @@ class PoolSource(Protocol):
         finite, of about 2 MiB, possibly a read-only view that lives as long as the batch. InputError
         names the first bad row.
         """
+        ...
+
+    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` of the rows at `positions` (int64, ascending, distinct), as `batches` does."""
         ...
 
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
@@ -103,23 +137,62 @@ def open_rows(
     return _open_files(_path_texts(pool), id_column, embedding_column, columns, filesystem)
 
 
+def open_raw_rows(
+    pool: PathInput | Sequence[PathInput] | pa.Table | pads.Dataset,
+    *,
+    id_column: str,
+    columns: Sequence[str] = (),
+    filesystem: pafs.FileSystem | None = None,
+) -> RowSource:
+    """Open rows that are yet to be embedded, as `open_source` does; `columns` are those that will be read."""
+    if isinstance(pool, pads.Dataset):
+        return _open_raw_dataset(pool, id_column, columns)
+    if isinstance(pool, pa.Table):
+        _check_columns(pool, columns)
+        return TableRows(pool, id_column)
+    paths = _path_texts(pool)
+    manifest = build_manifest(paths, id_column=id_column, embedding_column="", columns=columns, filesystem=filesystem)
+    return ParquetRows(manifest, filesystem or open_filesystem(paths[0]))
+
+
+def _open_raw_dataset(dataset: pads.Dataset, id_column: str, columns: Sequence[str]) -> RowSource:
+    if _is_parquet(dataset):
+        rows = open_raw_rows(dataset.files, id_column=id_column, columns=columns, filesystem=dataset.filesystem)
+        if rows.num_rows == dataset.count_rows():
+            return rows
+    table = dataset.to_table(columns=_present(dataset.schema, {"id_column": [id_column], "columns": columns}))
+    return open_raw_rows(table, id_column=id_column, columns=columns)
+
+
+def _is_parquet(dataset: pads.Dataset) -> TypeGuard[pads.FileSystemDataset]:
+    """Whether a dataset is Parquet files; where a filter drops some of their rows they count more rows than it."""
+    return isinstance(dataset, pads.FileSystemDataset) and isinstance(dataset.format, pads.ParquetFileFormat)
+
+
+def _present(schema: pa.Schema, options: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the columns that options name, each once and not if unset; InputError for one that is not there."""
+    wanted = [(option, name) for option, names in options.items() for name in names if name]
+    return list(dict.fromkeys(find_column(schema, name, option, "").name for option, name in wanted))
+
+
 def _open_dataset(dataset: pads.Dataset, id_column: str, embedding_column: str, columns: Sequence[str]) -> PoolSource:
-    if isinstance(dataset, pads.FileSystemDataset) and isinstance(dataset.format, pads.ParquetFileFormat):
+    if _is_parquet(dataset):
         source = _open_files(dataset.files, id_column, embedding_column, columns, dataset.filesystem)
         if source.num_rows == dataset.count_rows():
-            return source  # otherwise a filter drops rows, so the files are not the dataset
-    options = {"id_column": [id_column] if id_column else [], "embedding_column": [embedding_column]}
-    wanted = []
-    for option, names in {**options, "columns": columns}.items():
-        wanted += [find_column(dataset.schema, name, option, "").name for name in names]
-    table = dataset.to_table(columns=list(dict.fromkeys(wanted)))
+            return source
+    options = {"id_column": [id_column], "embedding_column": [embedding_column], "columns": columns}
+    table = dataset.to_table(columns=_present(dataset.schema, options))
     return _open_table(table, id_column, embedding_column, columns)
 
 
 def _open_table(table: pa.Table, id_column: str, embedding_column: str, columns: Sequence[str]) -> TableSource:
+    _check_columns(table, columns)
+    return TableSource(table, id_column, embedding_column)
+
+
+def _check_columns(table: pa.Table, columns: Sequence[str]) -> None:
     for column in columns:
         find_column(table.schema, column, "columns", "")
-    return TableSource(table, id_column, embedding_column)
 
 
 def _open_files(

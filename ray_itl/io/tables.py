@@ -1,0 +1,136 @@
+"""Rows of an Arrow table in memory, with or without embeddings."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from ray_itl.errors import InputError
+from ray_itl.io.ids import ids_from_arrow
+from ray_itl.io.manifest import check_range
+from ray_itl.io.positions import check_positions, embedding_matrix
+from ray_itl.io.schema import (
+    IdKind,
+    WhichRow,
+    check_embedding_type,
+    check_id_type,
+    embedding_rows,
+    find_column,
+    first_row_dim,
+    which_row,
+)
+
+_BATCH_BYTES = 2 << 20
+
+
+class TableRows:
+    """Rows of a pyarrow Table (see `RowSource`); pickles with all its data.
+
+    An empty `id_column` means that a row's id is its position.
+    """
+
+    def __init__(self, table: pa.Table, id_column: str):
+        """InputError unless the id column is there with a fitting type and the table has rows."""
+        self.id_kind: IdKind = "int"
+        if id_column:
+            self.id_kind = check_id_type(find_column(table.schema, id_column, "id_column", "").type, id_column, "")
+        if table.num_rows == 0:
+            raise InputError("the table has no rows; hand over one that has some")
+        self.num_rows: int = table.num_rows
+        self.table = table
+        self._id_column = id_column
+        self._mean_step = max(1, _BATCH_BYTES * table.num_rows // max(1, table.nbytes))
+
+    def row_batches(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield `(ids, columns)` for positions `start <= position < stop`, in order."""
+        check_range(start, stop, self.num_rows)
+        yield from self._batches(
+            self.table.slice(start, stop - start), np.arange(start, stop), columns, self._mean_step
+        )
+
+    def row_batches_at(
+        self, positions: np.ndarray, columns: Sequence[str]
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield `(ids, columns)` of the rows at `positions`, which ascend and are distinct."""
+        checked = check_positions(positions, self.num_rows)
+        for first in range(0, len(checked), self._mean_step):
+            some = checked[first : first + self._mean_step]
+            yield from self._batches(self.table.take(pa.array(some)), some, columns, self._mean_step)
+
+    def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """Return `columns` of the rows at `positions`, in that order; InputError if one is not there."""
+        checked = check_positions(positions, self.num_rows)
+        self._check_columns(columns)
+        return self.table.select(list(columns)).take(pa.array(checked))
+
+    def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return "" and the position itself for each position."""
+        checked = check_positions(positions, self.num_rows)
+        return [""] * len(checked), checked
+
+    def _batches(
+        self, table: pa.Table, positions: np.ndarray, columns: Sequence[str], step: int
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        self._check_columns(columns)
+        names = dict.fromkeys([*columns, *([self._id_column] if self._id_column else [])])
+        first = 0
+        for batch in table.select(list(names)).to_batches(max_chunksize=step):
+            some = positions[first : first + batch.num_rows]
+            yield self._ids(batch, some), batch.select(list(columns))
+            first += batch.num_rows
+
+    def _check_columns(self, columns: Sequence[str]) -> None:
+        for column in columns:
+            find_column(self.table.schema, column, "columns", "")
+
+    def _ids(self, batch: pa.RecordBatch, positions: np.ndarray) -> np.ndarray:
+        if not self._id_column:
+            return positions
+        return ids_from_arrow(batch.column(self._id_column), self._id_column, self.id_kind, _words_for(positions))
+
+
+class TableSource(TableRows):
+    """Rows with an embedding column (see `PoolSource`)."""
+
+    def __init__(self, table: pa.Table, id_column: str, embedding_column: str):
+        """InputError unless both columns are there with fitting types and the table has rows."""
+        field = find_column(table.schema, embedding_column, "embedding_column", "")
+        kind = check_embedding_type(field.type, embedding_column, "")
+        super().__init__(table, id_column)
+        first = table.column(embedding_column).slice(0, 1).combine_chunks()
+        self.dim: int = kind.dim or first_row_dim(first, embedding_column, "")
+        self.dtype: np.dtype = kind.dtype
+        self._embedding_column = embedding_column
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order."""
+        check_range(start, stop, self.num_rows)
+        yield from self._embedded(self.table.slice(start, stop - start), np.arange(start, stop))
+
+    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct."""
+        checked = check_positions(positions, self.num_rows)
+        step = self._step()
+        for first in range(0, len(checked), step):
+            some = checked[first : first + step]
+            yield from self._embedded(self.table.take(pa.array(some)), some)
+
+    def embeddings(self, positions: np.ndarray) -> np.ndarray:
+        """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
+        checked = check_positions(positions, self.num_rows)
+        column = self.take(checked, [self._embedding_column]).column(0)
+        return embedding_matrix(column.chunks, self.dim, self._embedding_column, _words_for(checked))
+
+    def _embedded(self, table: pa.Table, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        first = 0
+        for ids, batch in self._batches(table, positions, [self._embedding_column], self._step()):
+            which = _words_for(positions[first : first + len(ids)])
+            yield ids, embedding_rows(batch.column(0), self.dim, self._embedding_column, which)
+            first += len(ids)
+
+    def _step(self) -> int:
+        return max(1, _BATCH_BYTES // (self.dim * self.dtype.itemsize))
+
+
+def _words_for(positions: np.ndarray) -> WhichRow:
+    return lambda row: which_row("", int(positions[row]))
