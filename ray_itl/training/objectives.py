@@ -102,7 +102,7 @@ class CausalLanguageModelling(Objective):
     """
 
     def check(self, learner: Learner, examples: Examples) -> None:
-        """Check that the inputs are token ids with mask and byte counts."""
+        """Check that the inputs are token ids with mask and byte counts, and that each row has a token to predict."""
         del learner
         missing = {"input_ids", "attention_mask", "num_bytes"} - examples.inputs.keys()
         if missing:
@@ -110,6 +110,9 @@ class CausalLanguageModelling(Objective):
                 f"examples lack {', '.join(sorted(missing))}: the objective causal_lm needs a language model "
                 "(model.name=causal_lm)"
             )
+        short = (examples.inputs["attention_mask"].sum(dim=1) < 2).nonzero()
+        if len(short):
+            raise InputError(f"example {int(short[0])} (counting from 0) has no token to predict: drop it")
 
     def loss(self, learner: Learner, batch: Examples) -> tuple[Tensor, Tensor]:
         """Return the sum of token losses and the number of tokens."""

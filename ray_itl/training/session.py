@@ -1,0 +1,201 @@
+"""One run of Ray Train whose workers carry out the tasks they find in a mailbox.
+
+Two kinds of processes besides the driver: an office, which holds the mailbox and waits in `TorchTrainer.fit()`, so that
+the driver need not and can end it; and the workers, which Ray Train starts, watches, and starts again all together
+when one is lost. They then find the unfinished task in the mailbox and begin it anew, from its files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from torch import Tensor, distributed
+
+from ray_itl.errors import RayItlError, TrainingError
+from ray_itl.training.carry_out import carry_out
+from ray_itl.training.mailbox import Letter, Mailbox, Patience
+from ray_itl.training.trainer import TrainTask
+
+_POLL_S = 2.0
+_ANSWER_S = 60.0
+_LEAVE_S = 20.0
+_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default of 2 s adds seconds to every start and end
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in model.options mean the job's folder
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """How many workers there are and what each asks of the cluster."""
+
+    num_workers: int
+    use_gpu: bool
+    cpus_per_worker: float
+    num_threads: int
+    storage_path: str
+    """Where Ray Train keeps its own notes: an absolute path or URI that every node can write."""
+
+
+class Session:
+    """Workers that wait for tasks, from construction to `close`."""
+
+    def __init__(self, plan: WorkerPlan, patience: Patience) -> None:
+        """Begin to start the workers; `run` waits for them.
+
+        Args:
+            plan: The workers.
+            patience: How much loss to put up with.
+        """
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._patience = patience
+        self._serial = 0
+        self._office: Any = ray.remote(_Office).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._ended: Any = self._office.run.remote(plan)
+
+    def run(self, task: TrainTask) -> None:
+        """Have a task carried out; when this returns its result is durable.
+
+        Raises:
+            RayItlError: the task cannot succeed, or its workers could not be kept alive. The session is then of no
+                further use.
+        """
+        try:
+            self._serial += 1
+            ray.get(self._office.post.remote(Letter(self._serial, task)), timeout=_ANSWER_S)
+            while True:
+                status: Any = ray.get(self._office.status.remote(_POLL_S), timeout=_ANSWER_S)
+                if status.finished:
+                    return
+                error = self._patience.verdict(status)
+                if error is not None:
+                    raise error
+                if ray.wait([self._ended], timeout=0)[0]:
+                    ray.get(self._ended)
+                    raise TrainingError("Ray Train ended without carrying out the task; run the same command again")
+        except RayError as error:
+            raise TrainingError(
+                f"Ray Train failed ({_summary(error)}): see its logs on the cluster, then run the same command again"
+            ) from error
+
+    def close(self) -> None:
+        """Send the workers home, and end by force what has not ended soon after."""
+        try:
+            ray.get(self._office.post.remote(Letter(self._serial + 1, None)), timeout=_ANSWER_S)
+            ray.wait([self._ended], timeout=_LEAVE_S)
+        except (RayError, GetTimeoutError):
+            pass  # it is gone already, or is about to be
+        ray.kill(self._office)
+
+
+class _Office(Mailbox):
+    """The process that holds the mailbox and waits for Ray Train."""
+
+    async def run(self, plan: WorkerPlan) -> None:
+        """Run Ray Train until the workers leave."""
+        await asyncio.to_thread(_run_workers, plan, ray.get_runtime_context().current_actor)
+
+
+def _run_workers(plan: WorkerPlan, mailbox: Any) -> None:
+    """Run Ray Train until the workers leave; it restarts lost ones without limit, since the driver counts."""
+    os.environ.update(_ENVIRONMENT)  # read while Ray Train is imported, too
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    resources = {"CPU": plan.cpus_per_worker, **({"GPU": 1} if plan.use_gpu else {})}
+    TorchTrainer(
+        _serve,
+        train_loop_config={"plan": plan, "mailbox": mailbox},
+        torch_config=TorchConfig(backend="nccl" if plan.use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=plan.num_workers, use_gpu=plan.use_gpu, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name=f"workers-{secrets.token_hex(4)}",
+            storage_path=plan.storage_path,
+            failure_config=FailureConfig(max_failures=-1),
+        ),
+    ).fit()
+
+
+class ProcessGroupWorkers:
+    """The workers of a torch process group."""
+
+    def __init__(self) -> None:
+        """Ask torch who this worker is."""
+        self.rank = distributed.get_rank()
+        self.size = distributed.get_world_size()
+
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
+        """Sum tensors over all workers, one message for each dtype."""
+        if self.size == 1:
+            return
+        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+            same = [tensor for tensor in tensors if tensor.dtype == dtype]
+            flat = torch.cat([tensor.reshape(-1) for tensor in same])
+            distributed.all_reduce(flat)
+            for tensor, total in zip(same, flat.split([tensor.numel() for tensor in same]), strict=True):
+                tensor.copy_(total.view_as(tensor))
+
+
+def _serve(config: dict[str, Any]) -> None:
+    """Be a worker: fetch tasks and carry them out until told to leave."""
+    from ray.train.torch import get_device
+
+    plan: WorkerPlan = config["plan"]
+    mailbox = config["mailbox"]
+    torch.set_num_threads(plan.num_threads)
+    workers = ProcessGroupWorkers()
+    device = get_device() if plan.use_gpu else torch.device("cpu")
+    left = threading.Event()
+    if workers.rank == 0:
+        threading.Thread(target=_beat, args=(mailbox, left), daemon=True).start()
+    serial = 0
+    try:
+        while True:
+            letter: Letter | None = ray.get(mailbox.fetch.remote(workers.rank, serial, _POLL_S))
+            if letter is None:
+                continue
+            if letter.task is None:
+                return
+            serial = letter.serial
+            _attempt(letter.task, serial, workers, device, mailbox)
+    finally:
+        left.set()
+
+
+def _attempt(task: TrainTask, serial: int, workers: ProcessGroupWorkers, device: Any, mailbox: Any) -> None:
+    """Carry out a task and report; an error that would come again is reported, any other ends this worker."""
+    try:
+        carry_out(task, workers, device)
+    except RayItlError as error:
+        ray.get(mailbox.report.remote(serial, workers.rank, error))
+    except Exception as error:
+        ray.get(mailbox.mourn.remote(f"worker {workers.rank}: {_summary(error)}"))
+        raise
+    else:
+        ray.get(mailbox.report.remote(serial, workers.rank, None))
+
+
+def _beat(mailbox: Any, left: threading.Event) -> None:
+    """Tell the mailbox now and then that this process lives, also in the midst of a task."""
+    while not left.is_set():
+        mailbox.beat.remote()
+        left.wait(_POLL_S)
+
+
+def _summary(error: BaseException) -> str:
+    """Return the first line of a message and, where Ray appends a traceback, the last."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    return ": ".join(dict.fromkeys([type(error).__name__, *lines[:1], *lines[-1:]]))
