@@ -16,6 +16,10 @@ from ray_itl.selection import RESERVED_COLUMNS, Selection
 from ray_itl.settings import CurationSettings
 
 _MAP_TARGETS = 2000
+_CAPTION = (
+    "Uncertainty left is the share of the targets' prior variance that the picks leave: lower is better. On task are "
+    "picks whose {0.class_column} is one of {0.classes}: near-copies all count, however little the next one adds."
+)
 
 
 def build_report(
@@ -68,20 +72,20 @@ def build_report(
         facts=_facts(problem, settings, selection),
         warnings=list(warnings),
         stage_seconds=seconds,
-        comparison=[ComparisonRow(row["rule"], row["count"], row["share"]) for row in comparison],
-        comparison_caption=f"Picks whose {settings.evaluation.class_column} is one of {settings.evaluation.classes}."
-        if comparison
-        else "",
+        comparison=[
+            ComparisonRow(row["rule"], row["remaining_uncertainty"], row["count"], row["share"]) for row in comparison
+        ],
+        comparison_caption=_CAPTION.format(settings.evaluation) if comparison else "",
     )
 
 
 def _facts(problem: Problem, settings: CurationSettings, selection: Selection) -> dict[str, str]:
     noise = settings.acquisition.target_noise_variance
     return {
-        "noise variance": f"{settings.acquisition.noise_variance:g}",
-        "target noise variance": "as above" if noise is None else f"{noise:g}",
-        "features": f"{settings.pool.features}, {problem.dim} dimensions, {settings.pool.dtype}",
-        "known rows": "0" if problem.known is None else f"{len(problem.known):,}",
-        "screening": selection.stats.precision,
-        "run directory": str(selection.run_dir),
+        "Noise variance": f"{settings.acquisition.noise_variance:g}",
+        "Target noise variance": "as above" if noise is None else f"{noise:g}",
+        "Features": f"{settings.pool.features}, {problem.dim} dimensions, {settings.pool.dtype}",
+        "Known rows": "0" if problem.known is None else f"{len(problem.known):,}",
+        "Screening": selection.stats.precision,
+        "Run directory": str(selection.run_dir),
     }

@@ -12,15 +12,17 @@ GainUnit = Literal["nats", "variance"]
 
 
 class ComparisonRow(NamedTuple):
-    """One way of picking, and how many of its picks were of the wanted kind.
+    """One way of picking: what its picks say about the targets, and how many were of the wanted kind.
 
     Attributes:
         name: the way of picking, such as "ITL", "random" or "nearest".
+        remaining_uncertainty: share of the targets' prior variance left after its picks.
         wanted: how many of its picks were of that kind.
         share: the same as a share of its picks, in [0, 1].
     """
 
     name: str
+    remaining_uncertainty: float
     wanted: int
     share: float
 
@@ -57,7 +59,7 @@ class ReportData:
         warnings: sentences the reader must see first.
         stage_seconds: seconds spent in each stage, in the order to be shown.
         comparison: how this selection compares with others, if measured.
-        comparison_caption: one sentence that says what `comparison` counts.
+        comparison_caption: text that says what `comparison` counts.
 
     Raises:
         InputError: lengths disagree, there are no picks, or the gain unit is unknown.

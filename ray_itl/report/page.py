@@ -34,7 +34,13 @@ def render(data: ReportData) -> str:
         tiles=tiles(data),
         charts=charts,
         comparison=[
-            (clip(plain(row.name), 60), f"{row.wanted:,}", percent(row.share), f"{row.share:.1%}")
+            {
+                "name": clip(plain(row.name), 60),
+                "left": percent(row.remaining_uncertainty),
+                "wanted": f"{row.wanted:,}",
+                "share": percent(row.share),
+                "width": f"{row.share:.1%}",
+            }
             for row in data.comparison
         ],
         facts=facts(data),

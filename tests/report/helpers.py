@@ -35,7 +35,7 @@ def make_report_data(n: int = 5, **changes: Any) -> ReportData:
         "columns": {"label": [k % 10 for k in range(n)]},
         "facts": {"Noise variance": 0.01},
         "stage_seconds": {"read": 1.0, "select": 2.0},
-        "comparison": [ComparisonRow("ITL", 4, 0.8), ComparisonRow("random", 1, 0.2)],
+        "comparison": [ComparisonRow("ITL", 0.25, 4, 0.8), ComparisonRow("random", 0.5, 1, 0.2)],
         "comparison_caption": "Picks of the targets' classes.",
     }
     return ReportData(**(fields | changes))

@@ -81,7 +81,7 @@ def hostile_page(text: str) -> Page:
         facts={text: text},
         warnings=[text],
         stage_seconds={text: 1.0},
-        comparison=[ComparisonRow(text, 1, 0.5)],
+        comparison=[ComparisonRow(text, 0.25, 1, 0.5)],
         comparison_caption=text,
     )
     return Page(render(data))
@@ -223,3 +223,8 @@ def test_missing_package_is_named(package: str, tmp_path: Path, monkeypatch: pyt
 def test_inconsistent_data_is_refused(changes: dict, named: str):
     with pytest.raises(InputError, match=named):
         make_report_data(5, **changes)
+
+
+def test_the_comparison_says_what_each_way_leaves_and_how_much_is_on_task():
+    words = " ".join(" ".join(Page(render(make_report_data())).words).split())
+    assert "Uncertainty left On task Share ITL 25% 4 80% random 50% 1 20%" in words
