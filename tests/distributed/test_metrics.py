@@ -16,11 +16,13 @@ class Recorded:
     values: dict[str, float]
 
     def __init__(self, name: str, description: str, tag_keys: tuple[str, ...]) -> None:
-        assert description and tag_keys == ("run",)
+        assert description
+        assert tag_keys == ("run",)
         self._name = name
 
     def inc(self, value: float, tags: dict[str, str]) -> None:
-        assert value > 0 and tags == {"run": "nightly"}
+        assert value > 0
+        assert tags == {"run": "nightly"}
         self.values[self._name] = self.values.get(self._name, 0.0) + value
 
     def set(self, value: float, tags: dict[str, str]) -> None:
