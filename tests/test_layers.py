@@ -18,6 +18,7 @@ LAYERS = [
     {"ray_itl.errors"},
     {"ray_itl.core"},
     {"ray_itl.io"},
+    {"ray_itl.datasets"},
     {"ray_itl.distributed"},
     {"ray_itl.training"},
     {"ray_itl.report", "RUN"},
@@ -34,6 +35,7 @@ PLACES = {
     "ray": {"ray_itl.distributed", "ray_itl.training", "jobs"},
     "pyarrow": {
         "ray_itl.io",
+        "ray_itl.datasets",
         "ray_itl.distributed",
         "ray_itl.training",
         "RUN",
@@ -41,6 +43,8 @@ PLACES = {
         "ray_itl.benchmark",
         "jobs",
     },
+    "PIL": {"ray_itl.datasets", "ray_itl.training"},
+    "transformers": {"ray_itl.datasets", "ray_itl.training"},
     "plotly": {"ray_itl.report"},
     "jinja2": {"ray_itl.report"},
 }
@@ -144,6 +148,8 @@ def test_no_module_imports_itself_in_a_circle() -> None:
         ("ray_itl.core.shard", "import scipy"),
         ("ray_itl.io.ids", "from ray_itl.distributed import ray_pool"),
         ("ray_itl.io.ids", "from ray_itl.settings import CurationSettings"),
+        ("ray_itl.datasets.tasks", "import ray"),
+        ("ray_itl.datasets.tasks", "from ray_itl.distributed import ray_pool"),
         ("ray_itl.report.page", "from ray_itl.io import ids"),
         ("ray_itl.report.page", "from ray_itl.curation import curate"),
         ("ray_itl.curation", "from ray_itl.config import to_settings"),

@@ -1,0 +1,32 @@
+"""Fetch and prepare the data and models of the experiments (see --help)."""
+
+import sys
+import time
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
+
+from ray_itl.command import guarded
+from ray_itl.config import to_settings
+from ray_itl.datasets.cache import cache_root
+from ray_itl.datasets.preparation import PREPARATIONS, PrepareSettings
+
+ConfigStore.instance().store(name="prepare_schema", node=PrepareSettings)
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="prepare")
+@guarded
+def main(config: DictConfig) -> None:
+    """Compose, prepare, say where."""
+    settings = to_settings(config, PrepareSettings)
+    cache = cache_root(settings.cache)
+    for name in settings.names():
+        began = time.perf_counter()
+        path = PREPARATIONS[name](cache, lambda line: sys.stderr.write(line + "\n"))
+        sys.stdout.write(f"{name}: {path} ({time.perf_counter() - began:.1f} s)\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Embed many rows in parts that survive an interruption."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_itl.datasets.cache import make_folder
+from ray_itl.datasets.tables import Say, as_matrix, vectors
+from ray_itl.errors import InputError
+from ray_itl.io.atomic import write_parquet_table
+
+
+def embed_in_parts(
+    table: pa.Table,
+    order: np.ndarray,
+    embed: Callable[[np.ndarray], np.ndarray],
+    output: Path,
+    rows_per_part: int,
+    say: Say,
+) -> None:
+    """Write `table` with a further column `embedding` to `output`, computing at most `rows_per_part` rows at a time.
+
+    `order` is a permutation of the N rows: those that are near in it are embedded together. `embed` takes row numbers
+    and returns their embeddings, n x D, finite. Each part is kept as a file in a folder beside `output`, so that the
+    same call after an interruption goes on where it was; they are removed once `output` is written.
+
+    Raises:
+        InputError: embeddings of the wrong count or not finite.
+    """
+    parts = make_folder(output.with_suffix(".parts"))
+    starts = range(0, len(order), rows_per_part)
+    files = [parts / f"part-{start // rows_per_part:05d}.parquet" for start in starts]
+    for start, file in zip(starts, files, strict=True):
+        rows = order[start : start + rows_per_part]
+        ids = table["id"].take(pa.array(rows)).combine_chunks()
+        if _holds(file, ids):
+            continue
+        began = time.perf_counter()
+        embeddings = embed(rows)
+        if len(embeddings) != len(rows) or not np.isfinite(embeddings).all():
+            raise InputError(f"{output}: an embedding of rows {start} to {start + len(rows)} is missing or not finite")
+        write_parquet_table(file, pa.table({"id": ids, "embedding": vectors(embeddings)}))
+        say(f"{output.name}: {start + len(rows)} of {len(order)} rows, {time.perf_counter() - began:.0f} s a part")
+    embeddings = np.concatenate([as_matrix(pq.read_table(file)["embedding"]) for file in files])
+    ordered = np.empty_like(embeddings)
+    ordered[order] = embeddings
+    write_parquet_table(output, table.append_column("embedding", vectors(ordered)))
+    for file in files:
+        file.unlink()
+    parts.rmdir()
+
+
+def _holds(file: Path, ids: pa.Array) -> bool:
+    """Tell whether a part's file is there and of these rows (else the data changed since it was written)."""
+    return file.exists() and pq.read_table(file, columns=["id"])["id"].combine_chunks().equals(ids)

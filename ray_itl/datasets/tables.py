@@ -1,0 +1,34 @@
+"""Columns and files that all data sets share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+
+Say = Callable[[str], object]
+"""Takes one line of progress."""
+
+
+def silent(line: str) -> None:
+    """Report nothing."""
+    del line
+
+
+def vectors(values: np.ndarray) -> pa.FixedSizeListArray:
+    """Return an n x D array as n fixed-size lists of D numbers of its own type."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
+
+
+def as_matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Return n fixed-size lists of D numbers as an n x D array of their own type."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    assert isinstance(array, pa.FixedSizeListArray)
+    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
+
+
+def image_table(first_id: int, images: np.ndarray, labels: np.ndarray) -> pa.Table:
+    """Return columns id (int64, counted from first_id), image (n x P bytes) and label (int64)."""
+    ids = np.arange(first_id, first_id + len(images), dtype=np.int64)
+    return pa.table({"id": ids, "image": vectors(images), "label": labels.astype(np.int64)})
