@@ -1,20 +1,13 @@
-"""The charts of the report, as plotly figures.
+"""The charts of a selection's report, as plotly figures."""
 
-Figures carry no colours: each trace names its role in `meta`, and the page's script paints roles from the
-style sheet, so that one figure serves light and dark.
-"""
-
-import html
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ray_itl.report.data import ReportData
-from ray_itl.report.optional import load
+from ray_itl.report.figures import Chart, empty_figure, label, seconds_chart
 from ray_itl.report.thinning import curve_points, early_points, even_points
-from ray_itl.report.words import amount, clip, duration, percent, plain
+from ray_itl.report.words import amount, percent
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -26,29 +19,6 @@ _MARKED_POINTS = 60
 _LOGARITHMIC_POINTS = 10
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A figure with the words around it.
-
-    Attributes:
-        name: identifier in the page, of letters and dashes.
-        heading: what the chart shows.
-        caption: one sentence on how to read it.
-        description: what a reader who cannot see it should know.
-        figure: the plotly figure.
-        wide: whether it takes the full width of the page.
-        logarithmic: the axes a button turns logarithmic: "x", "xy", or none.
-    """
-
-    name: str
-    heading: str
-    caption: str
-    description: str
-    figure: "go.Figure"
-    wide: bool = False
-    logarithmic: str = ""
-
-
 def make_charts(data: ReportData) -> list[Chart]:
     """The charts that `data` supports, in the order of the page.
 
@@ -57,7 +27,7 @@ def make_charts(data: ReportData) -> list[Chart]:
     """
     charts = [uncertainty_chart(data), gain_chart(data), map_chart(data), cumulative_chart(data)]
     if data.stage_seconds:
-        charts.append(seconds_chart(data))
+        charts.append(seconds_chart(data.stage_seconds))
     return charts
 
 
@@ -126,7 +96,7 @@ def map_chart(data: ReportData) -> Chart:
     targets = np.asarray(data.map_targets)[even_points(len(data.map_targets), MAP_TARGET_POINTS)]
     # Early picks matter most: drawn last, they lie on top.
     drawn = early_points(data.num_picks, MAP_PICK_POINTS)[::-1]
-    figure = _figure()
+    figure = empty_figure()
     figure.add_scatter(**_points(pool), name="pool sample", meta="pool", hoverinfo="skip", marker={"size": 4})
     figure.add_scatter(**_points(np.asarray(data.map_picks)[drawn]), **_pick_style(data, drawn))
     figure.add_scatter(
@@ -158,50 +128,10 @@ def map_chart(data: ReportData) -> Chart:
     )
 
 
-def seconds_chart(data: ReportData) -> Chart:
-    """Seconds of each stage, as horizontal bars."""
-    names = [_label(name, 28) for name in data.stage_seconds]
-    seconds = list(data.stage_seconds.values())
-    figure = _figure()
-    figure.add_bar(
-        x=seconds,
-        # Bars sit at positions, not at their names: plotly would merge two stages whose names clip alike.
-        y=list(range(len(seconds))),
-        orientation="h",
-        meta="bar",
-        text=[duration(value) for value in seconds],
-        textposition="auto",
-        hovertemplate="%{text}<extra></extra>",
-    )
-    figure.update_layout(
-        xaxis={"title": "seconds", "rangemode": "tozero"},
-        yaxis={
-            "autorange": "reversed",
-            "tickmode": "array",
-            "tickvals": list(range(len(seconds))),
-            "ticktext": names,
-            "automargin": True,
-            "showgrid": False,
-            "zeroline": False,
-        },
-        bargap=0.35,
-    )
-    spoken = ", ".join(f"{plain(name)} {duration(value)}" for name, value in data.stage_seconds.items())
-    caption = "Seconds spent in each stage of the run."
-    return Chart("seconds", "Where the time went", caption, f"Bars: {clip(spoken, 400)}.", figure)
-
-
-def _figure() -> "go.Figure":
-    graph_objects = load("plotly.graph_objects")
-    return graph_objects.Figure(
-        layout={"template": "none", "showlegend": False, "margin": {"l": 56, "r": 16, "t": 28, "b": 48}}
-    )
-
-
 def _curve(x: np.ndarray, y: np.ndarray, role: str, hover: str) -> "go.Figure":
     """A figure with one curve; few points are marked, so that a single one can be seen."""
     kept = curve_points(y)
-    figure = _figure()
+    figure = empty_figure()
     figure.add_scatter(
         x=x[kept],
         y=y[kept],
@@ -224,8 +154,8 @@ def _points(coordinates: np.ndarray) -> dict[str, object]:
 def _pick_style(data: ReportData, drawn: np.ndarray) -> dict[str, object]:
     """Marker and hover text of the picks `drawn`; ranks shade from the first pick to the last."""
     text = [
-        f"pick {k + 1:,}: {_label(data.ids[k], 60)}<br>gain {data.gains[k]:.4g} {data.gain_unit}"
-        f"<br>nearest target {_label(data.nearest_ids[k], 60)} (cosine {data.nearest_cosines[k]:.3f})"
+        f"pick {k + 1:,}: {label(data.ids[k], 60)}<br>gain {data.gains[k]:.4g} {data.gain_unit}"
+        f"<br>nearest target {label(data.nearest_ids[k], 60)} (cosine {data.nearest_cosines[k]:.3f})"
         for k in drawn
     ]
     last = max(data.num_picks, 2)
@@ -245,13 +175,3 @@ def _pick_style(data: ReportData, drawn: np.ndarray) -> dict[str, object]:
             "line": {"width": 0.5},
         },
     }
-
-
-def _label(value: object, most: int) -> str:
-    """Untrusted text for a chart: plotly reads markup in its labels, so it is escaped here as well."""
-    return html.escape(clip(plain(value), most), quote=False)
-
-
-def figure_texts(charts: Sequence[Chart]) -> dict[str, str]:
-    """JSON of each chart's figure, by the chart's name."""
-    return {chart.name: str(chart.figure.to_json(engine="json")) for chart in charts}

@@ -1,15 +1,10 @@
-"""The page: one self-contained file of HTML, with its style, scripts and data inside."""
+"""The page of a selection: one self-contained file of HTML, with its style, scripts and data inside."""
 
-import base64
-import hashlib
-import os
-import tempfile
-from importlib.resources import files
 from pathlib import Path
 
-from ray_itl.report.charts import figure_texts, make_charts
+from ray_itl.report.charts import make_charts
 from ray_itl.report.data import ReportData
-from ray_itl.report.embed import inert
+from ray_itl.report.document import assemble, write_page
 from ray_itl.report.optional import load
 from ray_itl.report.table import table_text
 from ray_itl.report.words import clip, facts, headline, percent, plain, tiles
@@ -23,17 +18,12 @@ def render(data: ReportData) -> str:
     Raises:
         MissingReportDependencyError: plotly or jinja2 is not installed.
     """
-    charts = make_charts(data)
-    plotly_script = _script(load("plotly.offline").get_plotlyjs())
-    page_script = _script(_resource("template.js"))
-    markup = load("markupsafe").Markup
-    return _template().render(
-        data=data,
-        headline=headline(data),
-        warnings=[plain(warning) for warning in data.warnings],
-        tiles=tiles(data),
-        charts=charts,
-        comparison=[
+    values = {
+        "title": data.title,
+        "headline": headline(data),
+        "warnings": [plain(warning) for warning in data.warnings],
+        "tiles": tiles(data),
+        "comparison": [
             {
                 "name": clip(plain(row.name), 60),
                 "left": percent(row.remaining_uncertainty),
@@ -43,13 +33,16 @@ def render(data: ReportData) -> str:
             }
             for row in data.comparison
         ],
-        facts=facts(data),
-        style=markup(_resource("template.css")),
-        policy=f"{_hash(plotly_script)} {_hash(page_script)}",
-        plotly_script=markup(plotly_script),
-        page_script=markup(page_script),
-        figures={name: markup(inert(text)) for name, text in figure_texts(charts).items()},
-        table=markup(table_text(data)),
+        "comparison_caption": data.comparison_caption,
+        "facts": facts(data),
+        "table": load("markupsafe").Markup(table_text(data)),
+    }
+    return assemble(
+        "template.html.j2",
+        make_charts(data),
+        values,
+        styles=["template.css"],
+        scripts=["template.charts.js", "template.picks.js"],
     )
 
 
@@ -60,41 +53,4 @@ def write_report(data: ReportData, path: str | Path) -> Path:
         MissingReportDependencyError: plotly or jinja2 is not installed.
         OSError: the directory of `path` does not exist or cannot be written.
     """
-    path = Path(path)
-    # Ids may hold halves of surrogate pairs, which no file can: they become question marks.
-    content = render(data).encode("utf-8", errors="replace")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes files private; a report is for sharing, as far as the directory allows it.
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
-
-
-def _template():
-    jinja2 = load("jinja2")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(_resource("template.html.j2"))
-
-
-def _resource(name: str) -> str:
-    return (files("ray_itl.report") / name).read_text(encoding="utf-8")
-
-
-def _script(source: str) -> str:
-    """A script as the browser will see it: with bare newlines, so that its hash is the browser's hash."""
-    return source.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _hash(source: str) -> str:
-    digest = hashlib.sha256(source.encode("utf-8")).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
+    return write_page(render(data), path)

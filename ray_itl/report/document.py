@@ -1,0 +1,99 @@
+"""One self-contained file of HTML: a template with its style, scripts and charts inside."""
+
+import base64
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from ray_itl.report.embed import inert
+from ray_itl.report.figures import Chart, figure_texts
+from ray_itl.report.optional import load
+
+
+def assemble(
+    template: str,
+    charts: Sequence[Chart],
+    values: Mapping[str, object],
+    *,
+    styles: Sequence[str],
+    scripts: Sequence[str],
+) -> str:
+    """The page as HTML that opens offline and loads nothing.
+
+    All text is escaped, and a content security policy lets only the page's own two scripts run.
+
+    Args:
+        template: resource of the page, which extends the base template.
+        charts: drawn by the script, each in the element of its name.
+        values: what the template shows, besides the charts.
+        styles: resources that make up the style sheet, in order.
+        scripts: resources that make up the page's script, in order; plotly runs before them.
+
+    Raises:
+        MissingReportDependencyError: plotly or jinja2 is not installed.
+    """
+    plotly_script = _script(load("plotly.offline").get_plotlyjs())
+    page_script = _script("\n".join(_resource(name) for name in scripts))
+    markup = load("markupsafe").Markup
+    return _template(template).render(
+        **values,
+        charts=charts,
+        style=markup("".join(_resource(name) for name in styles)),
+        policy=f"{_hash(plotly_script)} {_hash(page_script)}",
+        plotly_script=markup(plotly_script),
+        page_script=markup(page_script),
+        figures={name: markup(inert(text)) for name, text in figure_texts(charts).items()},
+    )
+
+
+def write_page(text: str, path: str | Path) -> Path:
+    """Write a page into the file `path`, which appears whole or not at all; returns the path.
+
+    Raises:
+        OSError: the directory of `path` does not exist or cannot be written.
+    """
+    path = Path(path)
+    # Ids may hold halves of surrogate pairs, which no file can: they become question marks.
+    content = text.encode("utf-8", errors="replace")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes files private; a report is for sharing, as far as the directory allows it.
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _template(name: str):
+    jinja2 = load("jinja2")
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_resource),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
+def _resource(name: str) -> str:
+    return (files("ray_itl.report") / name).read_text(encoding="utf-8")
+
+
+def _script(source: str) -> str:
+    """A script as the browser will see it: with bare newlines, so that its hash is the browser's hash."""
+    return source.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _hash(source: str) -> str:
+    digest = hashlib.sha256(source.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
