@@ -8,6 +8,7 @@ import pyarrow as pa
 from ray_itl.errors import InputError
 from ray_itl.io.manifest import check_range
 from ray_itl.io.positions import check_positions
+from ray_itl.io.schema import IdKind
 from ray_itl.io.source import PoolSource, RowSource
 
 
@@ -25,7 +26,7 @@ class _Subset:
         if not self.positions.size:
             raise InputError("no row is left to choose from: name at least one position, or use a larger pool")
         self.num_rows: int = len(self.positions)
-        self.id_kind = base.id_kind
+        self.id_kind: IdKind = base.id_kind
         self._rows = base
 
     def base_positions(self, positions: np.ndarray) -> np.ndarray:
