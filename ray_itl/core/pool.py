@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -81,9 +81,18 @@ class LocalPool:
 
     def __init__(self, shards: Sequence[PoolShard]) -> None:
         """Take shards in order of position; empty shards are allowed, an empty pool is not."""
-        self._shards = list(shards)
-        self._dim = shards[0].dim
-        self._num_rows = sum(shard.num_rows for shard in shards)
+        self._shards: list[PoolShard] = []
+        self.replace(lambda: shards)
+
+    def replace(self, load: Callable[[], Sequence[PoolShard]]) -> None:
+        """Let go of the shards, then hold those that `load` returns: the old and the new are not in memory at once.
+
+        If `load` fails the pool holds nothing.
+        """
+        self._shards = []
+        self._shards = list(load())
+        self._dim = self._shards[0].dim
+        self._num_rows = sum(shard.num_rows for shard in self._shards)
 
     @property
     def num_rows(self) -> int:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -59,21 +59,21 @@ class ShardCrew:
         """Prepare; nothing runs before `start`.
 
         Args:
-            source: The pool; goes to the object store once.
+            source: The rows; goes to the object store once.
             members: The shards in order of position.
             policy: When to rebuild and when to give up.
             recovery: Returns the Recovery for the call in progress, or None when shards need only their rows.
             say: Told, in a line, about every lost shard.
             actor_class: What runs in the processes.
         """
-        self._members = list(members)
         self._policy = policy
         self._recovery = recovery
         self._say = say
         groups: dict[str, Any] = {"concurrency_groups": {"health": 2}}
         self._actor_class = ray.remote(**groups)(actor_class)
         self._source = ray.put(source)
-        self._specs = [pack(member.spec) for member in members]
+        self._version = -1
+        self._announce(members)
         self._actors: list[Any] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -94,10 +94,32 @@ class ShardCrew:
                 batch = range(first, min(first + _START_BATCH, len(self._members)))
                 self._actors += [self._create(index) for index in batch]
                 self._in_parallel(self._await_process, batch)
-            refs = [self._load(index) for index in range(len(self._members))]
-            if on_rows is not None:
-                self._watch(refs, on_rows)
-            return self._collect(refs, self._load)
+            return self._load_all(on_rows)
+        except BaseException:
+            self.close()
+            raise
+
+    def reload(
+        self, source: PoolSource, members: Sequence[Member], on_rows: Callable[[int], None] | None = None
+    ) -> list[ShardFacts]:
+        """Let the living processes load other rows in place of theirs; one that dies meanwhile loads the new ones.
+
+        Args:
+            source: The rows from now on.
+            members: As many as before, and with the options of before.
+            on_rows: As for `start`.
+
+        Raises:
+            InputError: unreadable or bad rows.
+            ShardError: nothing was started, or processes that keep dying.
+        """
+        self._check_open()
+        if not self._actors:
+            raise ShardError("the pool has no processes yet: load it first")
+        try:
+            self._source = ray.put(source)
+            self._announce(members)
+            return self._load_all(on_rows)
         except BaseException:
             self.close()
             raise
@@ -136,6 +158,18 @@ class ShardCrew:
         for actor in actors:
             ray.kill(actor, no_restart=True)
 
+    def _announce(self, members: Sequence[Member]) -> None:
+        """Make what these members load what every process loads from now on, also when it is rebuilt."""
+        self._version += 1
+        self._members = list(members)
+        self._specs = [pack(replace(member.spec, version=self._version)) for member in members]
+
+    def _load_all(self, on_rows: Callable[[int], None] | None) -> list[ShardFacts]:
+        refs = [self._load(index) for index in range(len(self._members))]
+        if on_rows is not None:
+            self._watch(refs, on_rows)
+        return self._collect(refs, self._load)
+
     def _check_open(self) -> None:
         if self._closed:
             raise ShardError("the pool is closed: make a new one")
@@ -158,7 +192,7 @@ class ShardCrew:
         pending = refs
         while pending:
             _, pending = ray.wait(pending, num_returns=len(pending), timeout=_POLL_S, fetch_local=False)
-            counts = [actor.loaded_rows.remote() for actor in self._actors]
+            counts = [actor.loaded_rows.remote(self._version) for actor in self._actors]
             ready, _ = ray.wait(counts, num_returns=len(counts), timeout=_POLL_S)
             try:
                 on_rows(sum(ray.get(ready)))

@@ -21,7 +21,7 @@ from ray_itl.distributed.journal import Journal, Recovery
 from ray_itl.distributed.placement import ClusterOptions, ShardPlan, check_fits, plan_shards_for
 from ray_itl.distributed.policy import RecoveryPolicy
 from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardSpec
-from ray_itl.errors import ShardError
+from ray_itl.errors import ConfigError, ShardError
 from ray_itl.io.manifest import plan_shards
 from ray_itl.io.source import PoolSource
 
@@ -88,26 +88,17 @@ class RayPool:
             actor_class: What runs in the processes.
         """
         self._source = source
+        self._feature_map = feature_map
+        self._plan = plan
         self._dim = feature_map.dim(source.dim)
         self._journal = Journal()
         self._on_pass = on_pass
-        ranges = plan_shards(source.num_rows, plan.num_shards)
-        members = [
-            Member(
-                f"shard {r.shard} (rows {r.start} to {r.stop - 1})",
-                ShardSpec(r.start, r.stop, feature_map, plan.dtype, plan.device, plan.num_threads),
-                {
-                    "num_cpus": plan.num_cpus,
-                    "num_gpus": plan.num_gpus,
-                    "memory": plan.memory(r.stop - r.start, self._dim),
-                },
-            )
-            for r in ranges
-        ]
+        self._memory = plan.memory(-(-source.num_rows // plan.num_shards), self._dim)
+        members = self._members(source)
         self._num_shards = len(members)
         self._policy = policy or RecoveryPolicy()
         self._crew = ShardCrew(
-            source, members, self._policy, self._journal.recovery, say or (lambda _: None), actor_class
+            source, members, self._policy, lambda: self._journal.recovery(), say or (lambda _: None), actor_class
         )
         self._largest_norm = 0.0
 
@@ -122,6 +113,37 @@ class RayPool:
             ShardError: no place on the cluster within the deadline, or processes that keep dying.
         """
         self._largest_norm = max(facts.largest_norm for facts in self._crew.start(on_rows))
+
+    def reload(self, source: PoolSource, on_rows: Callable[[int], None] | None = None) -> None:
+        """Let every shard load the rows of another source in place of its own; call `restore` before anything else.
+
+        The processes live on. A shard that is lost, now or later, is rebuilt from the new source.
+
+        Args:
+            source: Where the rows are from now on, whatever their number and dimension, as long as they fit.
+            on_rows: Told about once a second how many rows are loaded so far.
+
+        Raises:
+            InputError: unreadable or bad rows, by file and row.
+            ConfigError: fewer rows than shards, or more than fit the memory that the shards reserved; the pool stays
+                as it was.
+            ShardError: the pool was not loaded before, or processes that keep dying.
+        """
+        members, dim = self._members(source), self._feature_map.dim(source.dim)
+        if len(members) != self._num_shards:
+            raise ConfigError(
+                f"{source.num_rows} rows cannot be split over the {self._num_shards} shards of this pool: lower "
+                "cluster.num_shards"
+            )
+        need = self._plan.memory(-(-source.num_rows // self._num_shards), dim)
+        if need > self._memory:
+            raise ConfigError(
+                f"{source.num_rows} rows of {dim} features need {need} bytes a shard, which reserved {self._memory}: "
+                "begin with the largest pool, or raise cluster.num_shards"
+            )
+        self._journal = Journal()
+        self._source, self._dim = source, dim
+        self._largest_norm = max(facts.largest_norm for facts in self._crew.reload(source, members, on_rows))
 
     @property
     def num_rows(self) -> int:
@@ -201,6 +223,18 @@ class RayPool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _members(self, source: PoolSource) -> list[Member]:
+        plan = self._plan
+        options = {"num_cpus": plan.num_cpus, "num_gpus": plan.num_gpus, "memory": self._memory}
+        return [
+            Member(
+                f"shard {r.shard} (rows {r.start} to {r.stop - 1})",
+                ShardSpec(r.start, r.stop, self._feature_map, plan.dtype, plan.device, plan.num_threads),
+                options,
+            )
+            for r in plan_shards(source.num_rows, plan.num_shards)
+        ]
 
     def _call(self, method: str, *arguments: Any) -> list[Any]:
         return [unpack(reply.result) for reply in self._crew.call(method, *arguments)]

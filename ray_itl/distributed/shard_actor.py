@@ -38,6 +38,8 @@ class ShardSpec:
     """A key of STORAGE_DTYPES."""
     device: str
     num_threads: int
+    version: int = 0
+    """How often the pool was loaded before; a shard that holds rows of another version loads these in their place."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class ShardActor:
 
     def __init__(self) -> None:
         self._shard: PoolShard | None = None
+        self._version = -1
         self._loaded = 0
 
     @ray.method(concurrency_group="health")
@@ -92,18 +95,20 @@ class ShardActor:
         return os.getpid()
 
     @ray.method(concurrency_group="health")
-    def loaded_rows(self) -> int:
-        """Return how many rows are loaded so far."""
-        return self._loaded
+    def loaded_rows(self, version: int) -> int:
+        """Return how many rows of a version are loaded so far."""
+        return self._loaded if version == self._version else 0
 
     def load(self, source: PoolSource, spec: Packed) -> ShardFacts:
-        """Load the rows of a ShardSpec from a source, unless they are there already.
+        """Load the rows of a ShardSpec from a source, unless they are there already, in place of any others.
 
         Raises:
             InputError: unreadable or bad rows.
         """
-        if self._shard is None:
-            what: ShardSpec = unpack(spec)
+        what: ShardSpec = unpack(spec)
+        if self._shard is None or self._version != what.version:
+            self._shard = None  # old and new rows need not fit into memory together
+            self._loaded, self._version = 0, what.version
             torch.set_num_threads(what.num_threads)
             dtype = STORAGE_DTYPES[what.dtype]
             self._shard = load_shard(

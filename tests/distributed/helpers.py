@@ -23,7 +23,7 @@ from ray_itl.core.schedule import Schedule
 from ray_itl.distributed.placement import ShardPlan
 from ray_itl.distributed.ray_pool import RayPool
 from ray_itl.distributed.shard_actor import ShardActor
-from ray_itl.io import ParquetSource, build_manifest, plan_shards
+from ray_itl.io import ParquetSource, PoolSource, build_manifest, plan_shards
 from ray_itl.io.loading import load_shard
 
 DIM = 8
@@ -63,7 +63,7 @@ def local_pool(source: ParquetSource, num_shards: int = 1) -> LocalPool:
     )
 
 
-def ray_pool(source: ParquetSource, num_shards: int, num_cpus: float = 0.1, **options) -> RayPool:
+def ray_pool(source: PoolSource, num_shards: int, num_cpus: float = 0.1, **options) -> RayPool:
     """Return a pool of shards that ask for little, not loaded yet."""
     return RayPool(source, Identity(), ShardPlan(num_shards, num_cpus=num_cpus), **options)
 
