@@ -45,10 +45,8 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike[str]) -> None:
         InputError: the file is missing, damaged, not a checkpoint, or of another model; says which and the remedy.
     """
     metadata, tensors = read_safetensors(path, what="a checkpoint")
-    header = _parse_header(metadata, path)
-    for name, source in header["aliases"].items():
-        tensors[name] = tensors[source]
-    expected = _state(model, header["trainable_only"])
+    trainable_only, tensors = _interpret(metadata, tensors, path)
+    expected = _state(model, trainable_only)
     _check_fits(expected, tensors, path)
     with torch.no_grad():
         for name, tensor in expected.items():
@@ -90,12 +88,16 @@ def _split_shared(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[
     return kept, aliases
 
 
-def _parse_header(metadata: Mapping[str, str], path: str | os.PathLike[str]) -> dict:
+def _interpret(
+    metadata: Mapping[str, str], tensors: Mapping[str, Tensor], path: str | os.PathLike[str]
+) -> tuple[bool, dict[str, Tensor]]:
+    """Return whether only trained parameters are in a checkpoint, and its tensors under each of their names."""
     try:
         header = json.loads(metadata[_HEADER])
         if header["format"] != _FORMAT:
             raise ValueError(f"its format is {header['format']!r}, not {_FORMAT!r}")
-        return header
+        aliases = {name: tensors[source] for name, source in header["aliases"].items()}
+        return bool(header["trainable_only"]), {**tensors, **aliases}
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"{str(path)!r} is not a checkpoint of ray_itl ({error}): name a file that a training round wrote"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ray_itl.errors import ConfigError, RayItlError, TrainingError
@@ -56,18 +57,16 @@ class Mailbox:
     async def post(self, letter: Letter) -> None:
         """Leave the next task; one that is not done is forgotten."""
         self._finished, self._error, self._attempts, self._last_failure = False, None, 0, ""
+        self._heard = time.monotonic()
         await self._set(letter)
 
     async def fetch(self, rank: int, after: int, wait_s: float) -> Letter | None:
-        """Return the newest letter if its serial is above `after`, waiting for one if need be; None if none came."""
-        with contextlib.suppress(TimeoutError):
-            async with self._changed:
-                await asyncio.wait_for(self._changed.wait_for(lambda: self._letter.serial > after), wait_s)
-        letter = self._letter
-        if letter.serial <= after:
+        """Return the newest letter, waiting for it if it is done with or its serial not above `after`; or None."""
+        await self._await(lambda: self._is_news(after), wait_s)
+        if not self._is_news(after):
             return None
         self._attempts += rank == 0
-        return letter
+        return self._letter
 
     async def report(self, serial: int, rank: int, error: RayItlError | None) -> None:
         """Note that a worker is done with a task, or why it cannot be done."""
@@ -87,12 +86,18 @@ class Mailbox:
 
     async def status(self, wait_s: float) -> Status:
         """Return how the task is getting on: when it is over, or after a time."""
-        with contextlib.suppress(TimeoutError):
-            async with self._changed:
-                over = self._changed.wait_for(lambda: self._finished or self._error is not None)
-                await asyncio.wait_for(over, wait_s)
+        await self._await(lambda: self._finished or self._error is not None, wait_s)
         silent_s = time.monotonic() - self._heard
         return Status(self._finished, self._error, self._attempts, silent_s, self._last_failure)
+
+    def _is_news(self, after: int) -> bool:
+        return self._letter.serial > after and not self._finished
+
+    async def _await(self, condition: Callable[[], bool], wait_s: float) -> None:
+        """Wait until a condition holds, but no longer than a time."""
+        with contextlib.suppress(TimeoutError):
+            async with self._changed:
+                await asyncio.wait_for(self._changed.wait_for(condition), wait_s)
 
     async def _set(self, letter: Letter) -> None:
         async with self._changed:

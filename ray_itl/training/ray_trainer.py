@@ -18,9 +18,9 @@ class RayTrainer:
     On one worker the result is the same bit for bit if the worker uses as many threads; on several it is the same up
     to the rounding of sums.
 
-    By default every task gets workers of its own, started for it and gone after it: nothing is held between rounds,
-    and nothing of one round can reach the next. With `long_lived`, the workers stay and wait for the next task, which
-    saves the seconds in which processes start and import torch; they hold their CPUs or GPUs until `close`.
+    By default every task gets workers of its own, which are sent away as `fit` returns: between rounds no CPU or GPU is
+    held, and nothing of one round can reach the next. With `long_lived`, the workers stay and wait for the next task,
+    which saves the seconds in which processes start and import torch; they hold their CPUs or GPUs until `close`.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class RayTrainer:
             self._session = Session(self._plan, self._patience)
         try:
             self._session.run(task)
+            if not self._long_lived:
+                self._session.dismiss()
         except BaseException:
             self.close()
             raise
-        if not self._long_lived:
-            self.close()
 
 
 def _require(condition: bool, option: str, value: object, allowed: str) -> None:

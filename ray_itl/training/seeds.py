@@ -17,7 +17,10 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 
 @contextmanager
 def drawing_from(seed: int) -> Iterator[None]:
-    """Draw from this seed on the CPU within the block; afterwards torch's global random state is as it was."""
+    """Draw from this seed on the CPU within the block; afterwards torch's global random state is as it was.
+
+    Not for several threads at once, which share that state.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # the CPU's only; torch.manual_seed would touch GPUs
         yield

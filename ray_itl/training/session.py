@@ -8,6 +8,7 @@ when one is lost. They then find the unfinished task in the mailbox and begin it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import threading
@@ -17,18 +18,17 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor, distributed
 
 from ray_itl.errors import RayItlError, TrainingError
 from ray_itl.training.carry_out import carry_out
-from ray_itl.training.mailbox import Letter, Mailbox, Patience
+from ray_itl.training.mailbox import Letter, Mailbox, Patience, Status
 from ray_itl.training.trainer import TrainTask
 
 _POLL_S = 2.0
-_ANSWER_S = 60.0
-_LEAVE_S = 20.0
+_LEAVE_S = 30.0
 _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default of 2 s adds seconds to every start and end
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in model.options mean the job's folder
@@ -49,54 +49,76 @@ class WorkerPlan:
 
 
 class Session:
-    """Workers that wait for tasks, from construction to `close`."""
+    """Workers for one task after another; they start with the first and stay until `dismiss` or `close`."""
 
     def __init__(self, plan: WorkerPlan, patience: Patience) -> None:
-        """Begin to start the workers; `run` waits for them.
+        """Start the office.
 
         Args:
             plan: The workers.
             patience: How much loss to put up with.
         """
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._patience = patience
+        self._plan, self._patience = plan, patience
         self._serial = 0
         self._office: Any = ray.remote(_Office).options(num_cpus=0, scheduling_strategy=here).remote()
-        self._ended: Any = self._office.run.remote(plan)
+        self._present: Any = None  # resolves when Ray Train, while it runs, ends
+        self._leaving: Any = None  # the same for workers that were dismissed
 
     def run(self, task: TrainTask) -> None:
         """Have a task carried out; when this returns its result is durable.
 
         Raises:
-            RayItlError: the task cannot succeed, or its workers could not be kept alive. The session is then of no
-                further use.
+            RayItlError: the task cannot succeed, or its workers could not be kept alive. All that is left to do with
+                the session is to close it.
         """
         try:
-            self._serial += 1
-            ray.get(self._office.post.remote(Letter(self._serial, task)), timeout=_ANSWER_S)
-            while True:
-                status: Any = ray.get(self._office.status.remote(_POLL_S), timeout=_ANSWER_S)
-                if status.finished:
-                    return
-                error = self._patience.verdict(status)
-                if error is not None:
-                    raise error
-                if ray.wait([self._ended], timeout=0)[0]:
-                    ray.get(self._ended)
-                    raise TrainingError("Ray Train ended without carrying out the task; run the same command again")
+            self._await_leave()
+            self._post(task)
+            if self._present is None:
+                self._present = self._office.run.remote(self._plan)
+            self._await_result(self._present)
         except RayError as error:
             raise TrainingError(
                 f"Ray Train failed ({_summary(error)}): see its logs on the cluster, then run the same command again"
             ) from error
 
+    def dismiss(self) -> None:
+        """Send the workers home, without waiting for them to leave; the next task gets new ones."""
+        if self._present is not None:
+            self._post(None)
+            self._present, self._leaving = None, self._present
+
     def close(self) -> None:
         """Send the workers home, and end by force what has not ended soon after."""
-        try:
-            ray.get(self._office.post.remote(Letter(self._serial + 1, None)), timeout=_ANSWER_S)
-            ray.wait([self._ended], timeout=_LEAVE_S)
-        except (RayError, GetTimeoutError):
-            pass  # it is gone already, or is about to be
+        with contextlib.suppress(RayError):  # raised if it is all gone already
+            self.dismiss()
+            self._await_leave()
         ray.kill(self._office)
+
+    def _post(self, task: TrainTask | None) -> None:
+        self._serial += 1
+        self._ask(self._office.post.remote(Letter(self._serial, task)))
+
+    def _await_result(self, ended: Any) -> None:
+        while True:
+            status: Status = self._ask(self._office.status.remote(_POLL_S))
+            if status.finished:
+                return
+            error = self._patience.verdict(status)
+            if error is not None:
+                raise error
+            if ray.wait([ended], timeout=0)[0]:
+                ray.get(ended)
+                raise TrainingError("Ray Train ended without carrying out the task; run the same command again")
+
+    def _await_leave(self) -> None:
+        if self._leaving is not None:
+            self._leaving, leaving = None, self._leaving
+            ray.get(leaving, timeout=_LEAVE_S)
+
+    def _ask(self, answer: Any) -> Any:
+        return ray.get(answer, timeout=self._patience.restart_deadline_s)
 
 
 class _Office(Mailbox):
@@ -151,13 +173,11 @@ class ProcessGroupWorkers:
 
 def _serve(config: dict[str, Any]) -> None:
     """Be a worker: fetch tasks and carry them out until told to leave."""
-    from ray.train.torch import get_device
-
     plan: WorkerPlan = config["plan"]
     mailbox = config["mailbox"]
     torch.set_num_threads(plan.num_threads)
+    device = torch.device("cuda", torch.cuda.current_device()) if plan.use_gpu else torch.device("cpu")
     workers = ProcessGroupWorkers()
-    device = get_device() if plan.use_gpu else torch.device("cpu")
     left = threading.Event()
     if workers.rank == 0:
         threading.Thread(target=_beat, args=(mailbox, left), daemon=True).start()

@@ -1,0 +1,90 @@
+"""Training on workers of Ray: the result of LocalTrainer, whoever dies meanwhile.
+
+Workers take several seconds to start, so these few tests do several things each.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ray_itl.distributed.cluster import connect
+from ray_itl.errors import InputError, TrainingError
+from ray_itl.training.carry_out import LocalTrainer
+from ray_itl.training.ray_trainer import RayTrainer
+from ray_itl.training.registry import ModelSpec
+from ray_itl.training.trainer import read_result
+from tests.training.test_trainers import make_task, weights
+from tests.training.worker_helpers import MLP
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    with connect(num_cpus=4, object_store_bytes=120 * 2**20):
+        yield
+
+
+def mortal(folder: Path) -> ModelSpec:
+    return ModelSpec("tests.training.worker_helpers:MortalMlp", {"folder": str(folder), **MLP.options})
+
+
+@pytest.mark.usefixtures("cluster")
+def test_one_fresh_worker_gives_the_bits_of_the_local_trainer(tmp_path):
+    expected, task = make_task(tmp_path, "local"), make_task(tmp_path, "ray")
+    local = LocalTrainer().fit(expected)
+    trainer = RayTrainer(1, str(tmp_path / "notes"))
+    result = trainer.fit(task)
+    trainer.close()
+    assert (tmp_path / "ray").read_bytes() == (tmp_path / "local").read_bytes()
+    assert result.losses == local.losses
+    assert result.metrics == local.metrics
+    assert trainer.fit(task) == result  # nothing starts for a task that is done
+    trainer.close()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_two_long_lived_workers_agree_with_the_local_trainer_also_when_killed(tmp_path):
+    model = mortal(tmp_path)
+    trainer = RayTrainer(2, str(tmp_path / "notes"), long_lived=True)
+    names = ("first", "second", "killed")
+    first, second, killed = (make_task(tmp_path, name, model=model, seed=int(name != "first")) for name in names)
+    for task in (first, second):
+        result = trainer.fit(task)
+        local = LocalTrainer().fit(replace(task, output=task.output + "-local"))
+        torch.testing.assert_close(weights(task.output), weights(local.checkpoint), rtol=1e-4, atol=1e-5)
+        assert result.losses == pytest.approx(local.losses, rel=1e-5)
+        assert result.metrics["log_loss"] == pytest.approx(local.metrics["log_loss"], rel=1e-5)
+    (tmp_path / "kill-1-a").touch()
+    trainer.fit(killed)
+    assert (tmp_path / "killed-1-a").exists()
+    assert (tmp_path / "killed").read_bytes() == (tmp_path / "second").read_bytes()
+    with pytest.raises(InputError, match=r"examples file '.*/no' does not exist"):
+        trainer.fit(replace(killed, output=str(tmp_path / "bad"), examples=str(tmp_path / "no")))
+    trainer.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_workers_that_die_too_often_end_the_task(tmp_path):
+    task = make_task(tmp_path, model=mortal(tmp_path))
+    for order in "ab":
+        (tmp_path / f"kill-0-{order}").touch()
+    trainer = RayTrainer(1, str(tmp_path / "notes"), max_failures=1)
+    with pytest.raises(TrainingError, match="lost 2 times"):
+        trainer.fit(task)
+    assert read_result(task) is None
+    trainer.fit(task)
+    LocalTrainer().fit(replace(task, output=str(tmp_path / "local")))
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "local").read_bytes()
+    trainer.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_workers_that_find_no_place_end_the_wait(tmp_path):
+    trainer = RayTrainer(1, str(tmp_path / "notes"), cpus_per_worker=100, restart_deadline_s=15)
+    with pytest.raises(TrainingError, match=r"trainer\.restart_deadline_s=15"):
+        trainer.fit(make_task(tmp_path))
+    trainer.close()

@@ -1,0 +1,182 @@
+"""Tasks in files, carried out here or on workers that may die: always the same result."""
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ray_itl.errors import ConfigError, InputError, NumericalError, TrainingError
+from ray_itl.training.carry_out import LocalTrainer
+from ray_itl.training.examples import write_examples
+from ray_itl.training.mailbox import Letter, Mailbox, Patience, Status
+from ray_itl.training.ray_trainer import RayTrainer
+from ray_itl.training.registry import ModelSpec, load
+from ray_itl.training.settings import TrainingSettings
+from ray_itl.training.trainer import TrainTask, read_result
+from tests.training.worker_helpers import MLP, digits
+
+SETTINGS = TrainingSettings(epochs=3, batch_size=32)
+
+
+def make_task(folder: Path, name: str = "out", **changes) -> TrainTask:
+    """A task on a hundred digits, whose files are in a folder."""
+    if not (folder / "examples").exists():
+        write_examples(folder / "examples", digits().take(slice(0, 100)))
+        write_examples(folder / "heldout", digits().take(slice(100, 400)))
+    paths = {"examples": str(folder / "examples"), "heldout": str(folder / "heldout"), "output": str(folder / name)}
+    return replace(TrainTask(MLP, settings=SETTINGS, **paths), **changes)
+
+
+def weights(path: str, model: ModelSpec = MLP) -> torch.Tensor:
+    return torch.cat([parameter.detach().reshape(-1) for parameter in load(model, path, 0).parameters()])
+
+
+def test_a_task_leaves_checkpoint_and_result(tmp_path):
+    task = make_task(tmp_path)
+    result = LocalTrainer().fit(task)
+    assert result.checkpoint == task.output
+    assert len(result.losses) == len(result.seconds) == 3
+    assert result.losses[-1] < result.losses[0]
+    assert result.total_seconds >= sum(result.seconds)
+    assert set(result.metrics) == {"accuracy", "balanced_accuracy", "log_loss", "class_accuracy"}
+    trained, fresh = weights(task.output), MLP.build(0).state_dict()["head.bias"]
+    assert not torch.equal(trained[-10:], fresh)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["examples", "heldout", "out", "out.json"]
+
+
+def test_a_finished_task_is_not_carried_out_again(tmp_path, monkeypatch):
+    task = make_task(tmp_path)
+    result = LocalTrainer().fit(task)
+    monkeypatch.setattr("ray_itl.training.carry_out.train", lambda *_: pytest.fail("trained again"))
+    assert LocalTrainer().fit(task) == result
+    elsewhere = tmp_path.rename(tmp_path.with_name("moved"))
+    moved = make_task(elsewhere)
+    assert LocalTrainer().fit(moved) == replace(result, checkpoint=moved.output)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"settings": replace(SETTINGS, learning_rate=0.1)},
+        {"reset_head": True},
+        {"heldout": None},
+        {"model": ModelSpec("mlp", {**MLP.options, "hidden": [16]})},
+    ],
+)
+def test_another_task_is(tmp_path, change):
+    task = make_task(tmp_path)
+    LocalTrainer().fit(task)
+    assert read_result(task) is not None
+    assert read_result(replace(task, **change)) is None
+
+
+def test_a_task_is_carried_out_again_when_its_files_changed_or_are_gone(tmp_path):
+    task = make_task(tmp_path)
+    LocalTrainer().fit(task)
+    before = (tmp_path / "out").read_bytes()
+    write_examples(tmp_path / "examples", digits().take(slice(1, 101)))
+    assert read_result(task) is None
+    LocalTrainer().fit(task)
+    assert (tmp_path / "out").read_bytes() != before
+    for damage in (
+        lambda: task.result_path.write_text("{"),
+        lambda: task.result_path.write_text(json.dumps({"task": "x", "result": {}})),
+        task.result_path.unlink,
+        (tmp_path / "out").unlink,
+    ):
+        LocalTrainer().fit(task)
+        damage()
+        assert read_result(task) is None
+
+
+def test_a_task_starts_from_a_checkpoint_warm_or_with_a_new_head(tmp_path):
+    LocalTrainer().fit(make_task(tmp_path, "first"))
+    first = str(tmp_path / "first")
+    rest = replace(SETTINGS, epochs=0)
+    warm, headless = (
+        make_task(tmp_path, n, start=first, settings=rest, reset_head=n == "new") for n in ("warm", "new")
+    )
+    LocalTrainer().fit(warm)
+    LocalTrainer().fit(headless)
+    assert torch.equal(weights(warm.output), weights(first))
+    old, new = load(MLP, first, 0), load(MLP, headless.output, 0)
+    assert torch.equal(old.body[0][0].weight, new.body[0][0].weight)
+    assert not torch.equal(old.head.weight, new.head.weight)
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    task = make_task(tmp_path)
+    with pytest.raises(InputError, match=r"a checkpoint '.*/no' does not exist"):
+        LocalTrainer().fit(replace(task, start=str(tmp_path / "no")))
+    with pytest.raises(InputError, match=r"examples file '.*/no' does not exist"):
+        LocalTrainer().fit(replace(task, examples=str(tmp_path / "no")))
+
+
+def test_workers_fetch_a_task_once_and_the_driver_hears_of_it(tmp_path):
+    async def story():
+        box, task = Mailbox(), make_task(tmp_path)
+        assert await box.fetch(0, 0, 0.01) is None
+        waiting = asyncio.create_task(box.fetch(0, 0, 5))
+        await asyncio.sleep(0.01)
+        await box.post(Letter(1, task))
+        assert await waiting == await box.fetch(1, 0, 5) == Letter(1, task)
+        assert await box.fetch(0, 1, 0.01) is None
+        assert await box.fetch(0, 0, 5) == Letter(1, task)  # a new worker after a loss
+        await box.mourn("worker 1: OSError")
+        await box.report(1, 1, None)
+        status = await box.status(0.01)
+        assert (status.finished, status.attempts, status.last_failure) == (False, 2, "worker 1: OSError")
+        await box.report(0, 0, None)  # late news of an earlier task
+        assert not (await box.status(0.01)).finished
+        await box.report(1, 0, None)
+        assert (await box.status(5)).finished
+        assert await box.fetch(0, 0, 0.01) is None  # a new worker finds nothing to do
+        await box.post(Letter(2, None))
+        status = await box.status(0.01)
+        assert (status.finished, status.attempts, status.last_failure) == (False, 0, "")
+        assert await box.fetch(1, 1, 5) == Letter(2, None)
+        await box.report(2, 1, InputError("bad row"))
+        assert str((await box.status(5)).error) == "bad row"
+
+    asyncio.run(story())
+
+
+def test_the_driver_waits_or_gives_up():
+    patience = Patience(max_failures=2, restart_deadline_s=60)
+    fine = Status(finished=False, error=None, attempts=3, silent_s=59, last_failure="")
+    assert patience.verdict(fine) is None
+    bad_row = InputError("bad row")
+    assert patience.verdict(replace(fine, error=bad_row)) is bad_row
+    lost = patience.verdict(replace(fine, attempts=4, last_failure="worker 1: OSError: x"))
+    assert isinstance(lost, TrainingError)
+    assert "lost 3 times" in str(lost)
+    assert "worker 1: OSError: x" in str(lost)
+    silent = patience.verdict(replace(fine, silent_s=61))
+    assert isinstance(silent, TrainingError)
+    assert "trainer.restart_deadline_s=60" in str(silent)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("num_workers", 0),
+        ("cpus_per_worker", 0),
+        ("num_threads", 0),
+        ("max_failures", -1),
+        ("restart_deadline_s", 0),
+    ],
+)
+def test_options_out_of_range_are_named(option, value):
+    with pytest.raises(ConfigError, match=rf"trainer\.{option}="):
+        RayTrainer(**{"num_workers": 1, "storage_path": "x", option: value})
+
+
+def test_errors_of_a_task_are_the_users_own(tmp_path):
+    task = make_task(tmp_path, settings=replace(SETTINGS, optimiser="sgd", learning_rate=1e30))
+    with pytest.raises(NumericalError, match="learning_rate"):
+        LocalTrainer().fit(task)
+    assert read_result(task) is None
