@@ -47,7 +47,7 @@ $(VENV)/installed-demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) $(PIP) --upgrade 'pip>=25.1'
 	$(RUN) $(PIP) --constraint constraints.txt torch
-	$(RUN) $(PIP) --constraint constraints.txt --editable '.[demo]'
+	$(RUN) $(PIP) --quiet --constraint constraints.txt --editable '.[demo]'
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed-demo
