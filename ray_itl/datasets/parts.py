@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_itl.datasets.cache import make_folder
-from ray_itl.datasets.tables import Say, as_matrix, vectors
+from ray_itl.datasets.tables import Say, as_matrix, vectors, write_rows
 from ray_itl.errors import InputError
-from ray_itl.io.atomic import write_parquet_table
 
 
 def embed_in_parts(
@@ -45,12 +44,12 @@ def embed_in_parts(
         embeddings = embed(rows)
         if len(embeddings) != len(rows) or not np.isfinite(embeddings).all():
             raise InputError(f"{output}: an embedding of rows {start} to {start + len(rows)} is missing or not finite")
-        write_parquet_table(file, pa.table({"id": ids, "embedding": vectors(embeddings)}))
+        write_rows(file, pa.table({"id": ids, "embedding": vectors(embeddings)}))
         say(f"{output.name}: {start + len(rows)} of {len(order)} rows, {time.perf_counter() - began:.0f} s a part")
     embeddings = np.concatenate([as_matrix(pq.read_table(file)["embedding"]) for file in files])
     ordered = np.empty_like(embeddings)
     ordered[order] = embeddings
-    write_parquet_table(output, table.append_column("embedding", vectors(ordered)))
+    write_rows(output, table.append_column("embedding", vectors(ordered)))
     for file in files:
         file.unlink()
     parts.rmdir()

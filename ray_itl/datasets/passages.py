@@ -10,10 +10,9 @@ import pyarrow.parquet as pq
 from ray_itl.datasets.cache import data_folder
 from ray_itl.datasets.corpora import bbc_passages, brown_passages, mail_passages
 from ray_itl.datasets.minilm import embed_texts
-from ray_itl.datasets.tables import Say, silent
+from ray_itl.datasets.tables import Say, silent, write_rows
 from ray_itl.datasets.texts import Passage, without_repeats
 from ray_itl.datasets.wordnet import CLASSES, Synset, read_synsets
-from ray_itl.io.atomic import write_parquet_table
 
 VERSION = 1
 
@@ -35,7 +34,7 @@ def prepare(cache: Path, say: Say = silent) -> Path:
     if not output.exists():
         texts = folder / "texts.parquet"
         if not texts.exists():
-            write_parquet_table(texts, _table(collect(cache)))
+            write_rows(texts, _table(collect(cache)))
             say(f"{texts}: {pq.read_metadata(texts).num_rows} rows")
         embed_texts(cache, pq.read_table(texts), output, say)
         texts.unlink()

