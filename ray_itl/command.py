@@ -53,21 +53,30 @@ def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
         ConfigError: under `ray job submit`, whose working directory is a copy that vanishes with the job, unless
             run.dir is absolute.
     """
-    path = settings.run.dir
-    if submission_id() is not None and (path is None or not Path(path).is_absolute()):
-        raise ConfigError(
-            f"run.dir={path} must be an absolute path under ray job submit: the job's working directory is a copy that "
-            "vanishes with the job. Give one that the head node and the people who want the results can read"
-        )
-    path = path or f"runs/{time.strftime('%Y%m%d-%H%M%S')}"
+    path = run_directory(settings.run.dir)
     pool, target, known = settings.pool, settings.target, settings.known
     return replace(
         settings,
         pool=replace(pool, path=absolute_path(pool.path), prior_covariance=absolute_path(pool.prior_covariance)),
         target=replace(target, path=absolute_path(target.path)),
         known=replace(known, path=absolute_path(known.path)),
-        run=replace(settings.run, dir=absolute_path(path)),
+        run=replace(settings.run, dir=path),
     )
+
+
+def run_directory(path: str | None) -> str:
+    """Return the absolute run directory for the option run.dir; runs/<time> where it is not set.
+
+    Raises:
+        ConfigError: under `ray job submit`, whose working directory is a copy that vanishes with the job, unless
+            the option is absolute.
+    """
+    if submission_id() is not None and (path is None or not Path(path).is_absolute()):
+        raise ConfigError(
+            f"run.dir={path} must be an absolute path under ray job submit: the job's working directory is a copy that "
+            "vanishes with the job. Give one that the head node and the people who want the results can read"
+        )
+    return str(Path(path or f"runs/{time.strftime('%Y%m%d-%H%M%S')}").absolute())
 
 
 def absolute_path(path: Any) -> Any:

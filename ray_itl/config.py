@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
 from hydra.core.config_store import ConfigStore
@@ -39,6 +40,22 @@ def to_settings(config: DictConfig, schema: type[SettingsT]) -> SettingsT:
         if isinstance(cause, ConfigError):
             raise cause from None
         raise ConfigError(f"{getattr(error, 'full_key', None) or 'options'}: {error}") from error
+
+
+def with_overrides(settings: SettingsT, overrides: Mapping[str, Any]) -> SettingsT:
+    """Return a copy of settings with some options, named like "acquisition.name", replaced and checked.
+
+    Raises:
+        ConfigError: an option that there is not, or a value of the wrong type or out of range.
+    """
+    schema = type(settings)
+    config = OmegaConf.structured(settings)
+    try:
+        for option, value in overrides.items():
+            OmegaConf.update(config, option, value)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {error.msg}") from error
+    return to_settings(config, schema)
 
 
 def from_yaml(text: str, schema: type[SettingsT]) -> SettingsT:

@@ -23,7 +23,7 @@ LAYERS = [
     {"ray_itl.training"},
     {"ray_itl.report", "RUN"},
     {"ray_itl.config"},
-    {"ray_itl.api", "ray_itl.verification", "ray_itl.benchmark"},
+    {"ray_itl.api", "ray_itl.verification", "ray_itl.benchmark", "ray_itl.experiments"},
     {"ray_itl"},
     {"jobs"},
 ]

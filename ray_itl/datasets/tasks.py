@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from ray_itl.datasets import cifar10, mnist, passages, wordnet
+from ray_itl.datasets import cifar10, digits, mnist, passages, wordnet
 from ray_itl.datasets.cache import make_folder
 from ray_itl.datasets.splits import Split, split_classes, split_documents, split_one_class, split_rare_class
-from ray_itl.datasets.tables import Say, silent
+from ray_itl.datasets.tables import Say, silent, write_rows
 from ray_itl.errors import ConfigError
-from ray_itl.io.atomic import write_json, write_parquet_table
+from ray_itl.io.atomic import write_json
 
 VERSION = 1
 """Of the splits: code that cuts otherwise takes another number, and so another folder."""
@@ -123,7 +123,17 @@ def passages_task(cache: Path, seed: int, say: Say = silent, topic: str = "bbc/t
     return _task(name, seed, folder, "text", "embedding", "topic", (topic,))
 
 
+def digits_task(cache: Path, seed: int, say: Say = silent) -> Task:
+    """Return the digits 3, 6 and 9 of scikit-learn's: 30 targets, a pool of 1,317, and their test images held out."""
+    classes = (3, 6, 9)
+    folder = _write_once(
+        cache, f"digits-{digits.VERSION}", seed, lambda: split_classes(*digits.tables(), classes, 30, seed), say
+    )
+    return _task("digits", seed, folder, "image", None, "label", classes)
+
+
 TASKS: dict[str, Callable[..., Task]] = {
+    "digits": digits_task,
     "mnist": mnist_task,
     "cifar10": cifar10_task,
     "wordnet": wordnet_task,
@@ -139,7 +149,7 @@ def _write_once(cache: Path, name: str, seed: int, split: Callable[[], Split], s
         parts = split()
         parts.check_disjoint()
         for part, table in parts._asdict().items():
-            write_parquet_table(folder / f"{part}.parquet", table.combine_chunks())
+            write_rows(folder / f"{part}.parquet", table.combine_chunks())
         write_json(folder / _DONE, {part: len(table) for part, table in parts._asdict().items()})  # last: all is there
         say(f"{folder}: " + ", ".join(f"{part} {len(table)}" for part, table in parts._asdict().items()))
     return folder

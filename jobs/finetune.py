@@ -1,0 +1,24 @@
+"""Fine-tune a model in rounds on the rows that teach it most about a task (see --help)."""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from ray_itl.command import guarded
+from ray_itl.config import register_schemas, to_settings
+from ray_itl.experiments import carry_out
+from ray_itl.rounds.task_settings import FineTuneJobSettings
+
+register_schemas(finetune_schema=FineTuneJobSettings)
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="finetune")
+@guarded
+def main(config: DictConfig) -> None:
+    """Compose, run, summarise."""
+    sys.stdout.write(carry_out(to_settings(config, FineTuneJobSettings)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

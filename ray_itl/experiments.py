@@ -1,0 +1,119 @@
+"""What jobs/finetune.py does: one active fine-tuning, or a sweep of variants and seeds, on given or prepared rows."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from ray_itl.command import absolute_path, run_directory
+from ray_itl.config import to_yaml, with_overrides
+from ray_itl.datasets.cache import cache_root
+from ray_itl.datasets.tasks import TASKS, Task
+from ray_itl.errors import ConfigError
+from ray_itl.io.atomic import write_atomic
+from ray_itl.progress import Reporter
+from ray_itl.rounds.result import FineTuning
+from ray_itl.rounds.settings import FineTuneSettings
+from ray_itl.rounds.sweep import Member, mean_curves, run_sweep, standings, standings_table
+from ray_itl.rounds.task_settings import FineTuneJobSettings, TaskSettings
+from ray_itl.rounds.tuner import ActiveFineTuner
+
+SCORES = {"classification": ("accuracy", True), "causal_lm": ("bits_per_byte", False)}
+"""Objective -> the score that curves show, and whether more of it is better."""
+
+
+def carry_out(settings: FineTuneJobSettings) -> str:
+    """Run what the settings ask for and return a summary to print.
+
+    Raises:
+        RayItlError: as `ActiveFineTuner.run`; the same call resumes.
+    """
+    settings = _with_absolute_paths(settings)
+    reporter = Reporter(settings.run.quiet)
+    if not settings.sweep.variants:
+        one = _fine_tuning(settings, settings.rounds.seed, reporter)
+        return _summary_of_one(ActiveFineTuner(one, to_yaml(one), reporter).run())
+    return _sweep(settings, reporter)
+
+
+def _with_absolute_paths(settings: FineTuneJobSettings) -> FineTuneJobSettings:
+    """Return the settings with absolute paths, so that config.yaml replays the run from any working directory."""
+    data, model = settings.data, settings.model
+    paths = {name: absolute_path(getattr(data, name)) for name in ("pool", "target", "heldout")}
+    return replace(
+        settings,
+        data=replace(data, **paths),
+        model=replace(model, checkpoint=absolute_path(model.checkpoint)),
+        run=replace(settings.run, dir=run_directory(settings.run.dir)),
+    )
+
+
+def sweep_members(settings: FineTuneJobSettings, reporter: Reporter) -> dict[Member, FineTuneSettings]:
+    """Return the settings of every variant and seed, each with a run directory of its own below run.dir."""
+    members = {}
+    for seed in range(settings.sweep.seeds):
+        base = _fine_tuning(settings, seed, reporter)
+        for name, overrides in settings.sweep.variants.items():
+            if settings.sweep.only and name not in settings.sweep.only:
+                continue
+            chosen = with_overrides(base, overrides or {})
+            folder = Path(str(settings.run.dir)) / name / f"seed-{seed}"
+            members[name, seed] = replace(chosen, run=replace(chosen.run, dir=str(folder), quiet=True, report=False))
+    return members
+
+
+def _sweep(settings: FineTuneJobSettings, reporter: Reporter) -> str:
+    folder = Path(str(settings.run.dir))
+    members = sweep_members(settings, reporter)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = run_sweep(members, folder, settings.sweep.num_processes, reporter.say)
+    score, higher_is_better = SCORES[settings.model.objective]
+    curves = mean_curves(table, f"heldout.{score}")
+    found = standings(curves, settings.sweep.reference, higher_is_better)
+    budget = settings.rounds.count * settings.rounds.batch
+    text = standings_table(found, score, settings.sweep.reference, settings.sweep.seeds, budget)
+    write_atomic(folder / "table.md", text.encode() + b"\n")
+    return f"{text}\n\nresults: {folder} (table.md, learning_curves.parquet)"
+
+
+def _fine_tuning(settings: FineTuneJobSettings, seed: int, reporter: Reporter) -> FineTuneSettings:
+    """Return the settings of one fine-tuning, with the task's rows and the seed filled in."""
+    values: dict[str, Any] = {f.name: getattr(settings, f.name) for f in fields(FineTuneSettings)}
+    if settings.task.name is not None:
+        task = prepared_task(settings.task, seed, reporter)
+        values["data"] = replace(
+            settings.data,
+            pool=str(task.pool),
+            target=str(task.target),
+            heldout=str(task.heldout),
+            id_column=task.id_column,
+            raw_column=task.input_column,
+            label_column=task.label_column,
+            classes=list(task.classes),
+        )
+    values["rounds"] = replace(settings.rounds, seed=seed)
+    return FineTuneSettings(**values)
+
+
+def prepared_task(settings: TaskSettings, seed: int, reporter: Reporter) -> Task:
+    """Fetch and prepare a task's data on first use; InputError where it cannot be had."""
+    if settings.name not in TASKS:
+        raise ConfigError(f"task.name={settings.name!r} is not known: use one of {', '.join(TASKS)}")
+    return TASKS[settings.name](cache_root(settings.cache), seed, reporter.say, **settings.options)
+
+
+def _summary_of_one(result: FineTuning) -> str:
+    if result.waiting_for is not None:
+        rows = result.waiting_for.with_name("to_label.parquet")
+        return (
+            f"awaiting labels: label the rows of {rows} in {result.waiting_for} (columns id and label), "
+            "then run the same command again"
+        )
+    last = result.curves.slice(len(result.curves) - 1).to_pylist()[0]
+    scores = {name.removeprefix("heldout."): value for name, value in last.items() if name.startswith("heldout.")}
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if "class_" not in name)
+    return (
+        f"{last['round']} rounds, {last['num_labelled']:,} rows labelled, {last['num_on_task']:,} on task; held-out "
+        f"rows: {shown}\nresults: {result.path}\nweights: {result.checkpoint}"
+    )

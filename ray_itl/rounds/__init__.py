@@ -1,0 +1,1 @@
+"""Active fine-tuning: embed, select, label, train, evaluate, and go round again."""

@@ -1,0 +1,104 @@
+"""One round's picks: the rule, applied to the candidates, given everything picked before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ray_itl.core.acquisition import Acquisition
+from ray_itl.core.baselines import BaselineRule, select_baseline
+from ray_itl.core.features import Identity
+from ray_itl.core.greedy import GreedySelector
+from ray_itl.core.messages import Start
+from ray_itl.core.pool import LocalPool, Pool
+from ray_itl.core.posterior import Posterior, Targets
+from ray_itl.core.trajectory import Pick
+from ray_itl.io.loading import STORAGE_DTYPES, load_shard
+from ray_itl.io.source import PoolSource
+from ray_itl.problem import build_acquisition
+from ray_itl.rounds.badge import kmeans_plus_plus
+from ray_itl.rounds.settings import RuleSettings
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a rule knows when a round begins; all features are of the current embedding."""
+
+    rule: RuleSettings
+    targets: Tensor
+    """M x D float64."""
+    earlier: Sequence[Pick]
+    earlier_features: Tensor
+    """As stored in the shards, one row an earlier pick, float64."""
+    seed: int
+    """Of this round."""
+    dtype: str
+    """Storage of features."""
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """The sequential rule; for a baseline ITL, by which its picks are valued."""
+        return build_acquisition(self.rule)
+
+    @property
+    def posterior(self) -> Posterior:
+        """The weight posterior given everything picked before."""
+        prior = Posterior.prior(self.targets.shape[1])
+        return prior.condition_on_rows(self.earlier_features, self.rule.noise_variance)
+
+    @property
+    def taken(self) -> np.ndarray:
+        """Positions of earlier picks."""
+        return np.array([pick.position for pick in self.earlier], dtype=np.int64)
+
+
+def pick_from_pool(pool: Pool, situation: Situation, count: int) -> list[Pick]:
+    """Pick `count` rows of a whole pool by any rule but badge.
+
+    Sequential rules pick exactly (see `GreedySelector`), conditioned on the earlier picks, which are not picked again.
+
+    Raises:
+        ConfigError: fewer rows are left than asked for.
+    """
+    acquisition, targets = situation.acquisition, Targets.uniform(situation.targets)
+    name = situation.rule.name
+    if name in ("nearest", "cosine", "random"):
+        state = acquisition.start(situation.posterior, targets)
+        rule = cast(BaselineRule, name)
+        return select_baseline(pool, rule, targets, count, acquisition, state, situation.seed, situation.taken).picks
+    prior = acquisition.start(Posterior.prior(pool.dim), targets)
+    earlier = list(zip(situation.earlier, situation.earlier_features, strict=True))
+    result = GreedySelector(pool, acquisition, prior).select(len(earlier) + count, earlier)
+    return result.picks[len(earlier) :]
+
+
+def pick_from_candidates(candidates: PoolSource, situation: Situation, count: int) -> list[Pick]:
+    """Pick `count` of some rows, none of them picked earlier, that are read into this process; any rule.
+
+    Positions of the picks are those among the candidates; a gain that the rule does not give is nan.
+    """
+    shard = load_shard(candidates, 0, candidates.num_rows, Identity(), STORAGE_DTYPES[situation.dtype])
+    if situation.rule.name == "badge":
+        places = kmeans_plus_plus(shard.features, shard.ids, count, situation.seed)
+        return [Pick(place, shard.ids[place : place + 1].tolist()[0], float("nan")) for place in places]
+    # Earlier picks are not among the candidates: the posterior alone carries what they taught.
+    pool, acquisition, targets = LocalPool([shard]), situation.acquisition, Targets.uniform(situation.targets)
+    state = acquisition.start(situation.posterior, targets)
+    if situation.rule.name in ("nearest", "cosine", "random"):
+        rule = cast(BaselineRule, situation.rule.name)
+        return select_baseline(pool, rule, targets, count, acquisition, state, situation.seed).picks
+    return GreedySelector(pool, acquisition, state).select(count).picks
+
+
+def best_candidates(pool: Pool, situation: Situation, count: int) -> np.ndarray:
+    """Return positions of about `count` rows of the largest gain given the earlier picks, ascending. One pass."""
+    acquisition = situation.acquisition
+    state = acquisition.start(situation.posterior, Targets.uniform(situation.targets))
+    none = torch.empty(pool.dim, acquisition.num_tracks, 0, dtype=torch.float64)
+    pool.restore(Start(acquisition, *state.quadratics(), "float32"), none, 0, situation.taken)
+    return np.sort(pool.propose(count).positions)

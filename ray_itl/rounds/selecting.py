@@ -1,0 +1,188 @@
+"""Selecting in rounds: which embedding, which targets, which candidates, and then the rule."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from ray_itl.core.pool import Pool
+from ray_itl.core.trajectory import Pick
+from ray_itl.core.uniqueness import id_span
+from ray_itl.errors import ConfigError, InputError
+from ray_itl.io.loading import STORAGE_DTYPES
+from ray_itl.rounds.embedding import Embedding
+from ray_itl.rounds.picking import Situation, best_candidates, pick_from_candidates, pick_from_pool
+from ray_itl.rounds.pool_keeper import PoolKeeper
+from ray_itl.rounds.round_folder import RoundFolder
+from ray_itl.rounds.tuning_data import TuningData, smallest_by_hash
+from ray_itl.training.drift import measure_drift
+from ray_itl.training.seeds import derive_seed
+
+_DRIFT_ROWS = 512
+
+
+def first_weights_seed(seed: int) -> int:
+    """Return the seed of the weights that a run begins with, where no checkpoint gives them."""
+    return derive_seed(seed, "weights", 0)
+
+
+CheckpointAfter = Callable[[int], str | None]
+"""The checkpoint that a round left (0: the one the run begins with)."""
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A round's picks and what selecting them took."""
+
+    picks: list[Pick]
+    seconds: dict[str, float]
+    drift: dict[str, float] | None
+    """How far a sample of the pool moved since the embedding before; None where there was none, or none new."""
+
+
+class RoundSelector:
+    """Selects round after round; what it keeps between rounds only saves time."""
+
+    def __init__(self, data: TuningData, keeper: PoolKeeper) -> None:
+        """Take opened data and a keeper of the pool, which the caller closes."""
+        self._data = data
+        self._settings = data.settings
+        self._keeper = keeper
+        self._ids: np.ndarray | None = None
+
+    def select(self, folder: RoundFolder, earlier: Sequence[Pick], checkpoint_after: CheckpointAfter) -> Selected:
+        """Pick one round's rows given all earlier picks.
+
+        Raises:
+            InputError: rows that cannot be embedded, or an id that occurs twice.
+            ConfigError: fewer rows are left than asked for.
+            ShardError: a shard failed and could not be rebuilt.
+        """
+        settings, number, began = self._settings, folder.number, time.perf_counter()
+        if settings.acquisition.name == "random":
+            picks = self._draw(number, earlier)
+            return Selected(picks, {"embed": 0.0, "select": time.perf_counter() - began}, None)
+        embedded_after = self._embedded_after(number)
+        embedding = self._embedding(checkpoint_after(embedded_after))
+        situation = self._situation(number, earlier, embedding)
+        pool = self._pool(embedding, f"{embedded_after}") if self._needs_whole_pool(folder) else None
+        embedding_done = time.perf_counter()
+        picks = self._pick(folder, embedding, pool, situation)
+        selecting_done = time.perf_counter()
+        drift = self._drift(number, embedding, checkpoint_after)
+        seconds = {
+            "embed": embedding_done - began,
+            "select": selecting_done - embedding_done,
+            "drift": time.perf_counter() - selecting_done,
+        }
+        return Selected(picks, seconds, drift)
+
+    def _pick(self, folder: RoundFolder, embedding: Embedding, pool: Pool | None, situation: Situation) -> list[Pick]:
+        settings, count = self._settings.candidates, self._settings.rounds.batch
+        if settings.which == "all" and pool is not None:
+            return pick_from_pool(pool, situation, count)
+        if settings.which == "best" and pool is not None:
+            folder.create()
+            folder.write_candidates(best_candidates(pool, situation, settings.count))
+        positions = self._candidate_positions(folder, situation)
+        if len(positions) < count:
+            raise ConfigError(
+                f"round {folder.number} has {len(positions)} candidates left for rounds.batch={count}: raise "
+                "candidates.count, lower candidates.refresh, or ask for fewer rounds"
+            )
+        source, positions = embedding.candidates(positions)
+        picks = pick_from_candidates(source, situation, count)
+        return [Pick(int(positions[pick.position]), pick.row_id, pick.gain) for pick in picks]
+
+    def _candidate_positions(self, folder: RoundFolder, situation: Situation) -> np.ndarray:
+        settings = self._settings.candidates
+        free = np.ones(self._data.pool.num_rows, dtype=bool)
+        free[situation.taken] = False
+        if settings.which == "best":
+            kept = self._scored_in(folder).read_candidates()
+            assert kept is not None, "a round that scores writes its candidates first"
+            return kept[free[kept]]
+        if settings.which == "random":
+            seed = derive_seed(self._settings.rounds.seed, "candidates", folder.number)
+            return smallest_by_hash(self._pool_ids(), free, settings.count, seed)
+        return np.flatnonzero(free)
+
+    def _needs_whole_pool(self, folder: RoundFolder) -> bool:
+        which = self._settings.candidates.which
+        if which == "best":
+            return self._scored_in(folder).number == folder.number and folder.read_candidates() is None
+        return which == "all" and self._settings.acquisition.name != "badge"
+
+    def _scored_in(self, folder: RoundFolder) -> RoundFolder:
+        """Return the round in which the whole pool was last scored for its best candidates."""
+        refresh = self._settings.candidates.refresh
+        number = (folder.number - 1) // refresh * refresh + 1
+        return RoundFolder(folder.path.parents[1], number)
+
+    def _embedded_after(self, number: int) -> int:
+        """Return the round whose checkpoint embeds rows in round `number`; 0 is the model that the run begins with."""
+        if self._settings.embedding.kind == "column":
+            return 0
+        return (number - 1) // self._settings.embedding.every * self._settings.embedding.every
+
+    def _embedding(self, checkpoint: str | None) -> Embedding:
+        return Embedding(self._data, checkpoint, first_weights_seed(self._settings.rounds.seed))
+
+    def _situation(self, number: int, earlier: Sequence[Pick], embedding: Embedding) -> Situation:
+        settings, num_targets = self._settings, self._data.targets.num_rows
+        chosen = np.arange(num_targets)
+        if settings.rounds.targets_per_round is not None:
+            rng = np.random.default_rng(derive_seed(settings.rounds.seed, "targets", number))
+            chosen = np.sort(rng.choice(num_targets, settings.rounds.targets_per_round, replace=False))
+        features = embedding.rows(np.array([pick.position for pick in earlier], dtype=np.int64))
+        return Situation(
+            settings.acquisition,
+            embedding.targets(chosen),
+            earlier,
+            features.to(STORAGE_DTYPES[settings.embedding.dtype]).to(torch.float64),  # as the shards hold them
+            derive_seed(settings.rounds.seed, "rule", number),
+            settings.embedding.dtype,
+        )
+
+    def _draw(self, number: int, earlier: Sequence[Pick]) -> list[Pick]:
+        """Draw uniformly, without a look at any row."""
+        ids = self._pool_ids()
+        free = np.ones(len(ids), dtype=bool)
+        free[[pick.position for pick in earlier]] = False
+        seed = derive_seed(self._settings.rounds.seed, "rule", number)
+        positions = smallest_by_hash(ids, free, self._settings.rounds.batch, seed)
+        return [Pick(int(p), ids[p : p + 1].tolist()[0], float("nan")) for p in positions]
+
+    def _drift(self, number: int, embedding: Embedding, checkpoint_after: CheckpointAfter) -> dict[str, float] | None:
+        now = self._embedded_after(number)
+        before = self._embedded_after(number - 1) if number > 1 else now
+        if now == before:
+            return None
+        sample = np.unique(np.linspace(0, self._data.pool.num_rows - 1, _DRIFT_ROWS).astype(np.int64))
+        old = self._embedding(checkpoint_after(before)).rows(sample)
+        return asdict(measure_drift(old, embedding.rows(sample)))
+
+    def _pool(self, embedding: Embedding, key: str) -> Pool:
+        pool = self._keeper.load(embedding.pool(), key)
+        if self._ids is None and (found := pool.repeated_id()) is not None:
+            raise _repeated(found[0])
+        return pool
+
+    def _pool_ids(self) -> np.ndarray:
+        if self._ids is None:
+            self._ids = self._data.pool_ids()
+            repeated = id_span(self._ids).repeated
+            if repeated is not None:
+                raise _repeated(repeated)
+        return self._ids
+
+
+def _repeated(row_id: int | str) -> InputError:
+    return InputError(
+        f"row id {row_id!r} occurs more than once in data.pool: remove the duplicate rows or choose another "
+        "data.id_column"
+    )

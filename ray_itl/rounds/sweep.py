@@ -1,0 +1,162 @@
+"""The same fine-tuning by several rules and seeds, and what comparing them says."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from ray_itl.io.atomic import write_parquet_table
+from ray_itl.rounds.settings import FineTuneSettings
+from ray_itl.rounds.tuner import ActiveFineTuner
+
+Member = tuple[str, int]
+"""A variant's name and a seed."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A variant's learning curve over seeds; errors are standard errors of the mean (nan with one seed)."""
+
+    variant: str
+    num_seeds: int
+    num_labelled: np.ndarray
+    score: np.ndarray
+    score_error: np.ndarray
+    on_task: np.ndarray
+    on_task_error: np.ndarray
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a variant ended, beside a reference variant."""
+
+    variant: str
+    score: float
+    score_error: float
+    on_task: float
+    on_task_error: float
+    labels_needed: int | None
+    """Fewest labels at which the mean score is as good as the reference's mean at its end; None: never."""
+    ratio: float | None
+    """The reference's budget over labels_needed."""
+
+
+def run_sweep(
+    members: Mapping[Member, FineTuneSettings],
+    folder: Path,
+    num_processes: int,
+    say: Callable[[str], None],
+) -> pa.Table:
+    """Carry out every member in a run directory of its own and gather the learning curves.
+
+    Members that are finished are not run again. Each member computes on one thread, in one of `num_processes`
+    processes, so results do not depend on how many there are.
+
+    Args:
+        members: Settings of every variant and seed, with distinct run directories.
+        folder: Where learning_curves.parquet goes.
+        num_processes: Members at a time.
+        say: Told about every member that is done.
+
+    Returns:
+        The curves of all members: columns variant, seed, and those of a run's learning_curves.parquet.
+    """
+    context = multiprocessing.get_context("spawn")
+    tables = []
+    with ProcessPoolExecutor(num_processes, mp_context=context) as processes:
+        running = {member: processes.submit(_carry_out, settings) for member, settings in members.items()}
+        for done, ((variant, seed), future) in enumerate(running.items(), start=1):
+            curves = future.result()
+            say(f"{done} of {len(members)}: {variant}, seed {seed}")
+            size = len(curves)
+            tables.append(
+                curves.add_column(0, "seed", pa.array([seed] * size)).add_column(
+                    0, "variant", pa.array([variant] * size)
+                )
+            )
+    table = pa.concat_tables(tables, promote_options="permissive")
+    write_parquet_table(folder / "learning_curves.parquet", table)
+    return table
+
+
+def mean_curves(table: pa.Table, score: str) -> list[Curve]:
+    """Average a sweep's curves over seeds, variants in order of appearance.
+
+    Args:
+        table: As `run_sweep` returns it; every seed of a variant has the same rounds.
+        score: Column to average, such as "heldout.accuracy".
+    """
+    columns = {name: table.column(name).to_numpy() for name in ("seed", "round", "num_labelled", "num_on_task", score)}
+    variants = table.column("variant").to_pylist()
+    curves = []
+    for variant in dict.fromkeys(variants):
+        rows = np.flatnonzero(np.array(variants, dtype=object) == variant)
+        rounds = np.unique(columns["round"][rows])
+        by_round = [rows[columns["round"][rows] == number] for number in rounds]
+        score_mean, score_error = _mean_and_error([columns[score][r] for r in by_round])
+        found, found_error = _mean_and_error([columns["num_on_task"][r] for r in by_round])
+        labelled = np.array([columns["num_labelled"][r[0]] for r in by_round])
+        seeds = len(np.unique(columns["seed"][rows]))
+        curves.append(Curve(variant, seeds, labelled, score_mean, score_error, found, found_error))
+    return curves
+
+
+def standings(curves: Sequence[Curve], reference: str, higher_is_better: bool) -> list[Standing]:
+    """Return how every variant ended, beside the reference variant's end (where there is one of that name)."""
+    against = next((curve for curve in curves if curve.variant == reference), None)
+    found = []
+    for curve in curves:
+        needed = None
+        if against is not None:
+            sign = 1 if higher_is_better else -1
+            reached = np.flatnonzero(sign * curve.score >= sign * against.score[-1])
+            needed = int(curve.num_labelled[reached[0]]) if len(reached) else None
+        ratio = float(against.num_labelled[-1] / needed) if against is not None and needed else None
+        found.append(
+            Standing(
+                curve.variant,
+                float(curve.score[-1]),
+                float(curve.score_error[-1]),
+                float(curve.on_task[-1]),
+                float(curve.on_task_error[-1]),
+                needed,
+                ratio,
+            )
+        )
+    return found
+
+
+def standings_table(found: Sequence[Standing], score: str, reference: str, num_seeds: int, budget: int) -> str:
+    """Return the standings as a Markdown table."""
+    lines = [
+        f"After {budget:,} labels, {num_seeds} seeds, mean ± standard error:",
+        "",
+        f"| rule | {score} | picks on task | labels to reach the end of {reference} | ratio |",
+        "|---|---|---|---|---|",
+    ]
+    for s in found:
+        needed = "never" if s.labels_needed is None else f"{s.labels_needed:,}"
+        ratio = "" if s.ratio is None else f"{s.ratio:.1f}"
+        lines.append(
+            f"| {s.variant} | {s.score:.4f} ± {s.score_error:.4f} | {s.on_task:.1f} ± {s.on_task_error:.1f} "
+            f"| {needed} | {ratio} |"
+        )
+    return "\n".join(lines)
+
+
+def _carry_out(settings: FineTuneSettings) -> pa.Table:
+    torch.set_num_threads(1)
+    return ActiveFineTuner(settings).run().curves
+
+
+def _mean_and_error(groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    means = np.array([group.mean() for group in groups])
+    errors = [group.std(ddof=1) / len(group) ** 0.5 if len(group) > 1 else float("nan") for group in groups]
+    return means, np.array(errors)

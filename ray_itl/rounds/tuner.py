@@ -1,0 +1,263 @@
+"""ActiveFineTuner: rounds of embed, select, label, train and evaluate, each step durable before the next."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from ray_itl.core.trajectory import Pick
+from ray_itl.errors import RayItlError, RunDirectoryError
+from ray_itl.io.atomic import write_parquet_table
+from ray_itl.io.run_directory import RunDirectory
+from ray_itl.progress import Reporter
+from ray_itl.rounds.identity import tuning_identity
+from ray_itl.rounds.labelling import obtain_labels
+from ray_itl.rounds.pool_keeper import PoolKeeper
+from ray_itl.rounds.result import FineTuning, curves_table
+from ray_itl.rounds.round_folder import RoundFolder
+from ray_itl.rounds.selecting import RoundSelector, first_weights_seed
+from ray_itl.rounds.settings import FineTuneSettings
+from ray_itl.rounds.trainers import make_trainer
+from ray_itl.rounds.tuning_data import TuningData, open_tuning_data
+from ray_itl.training.examples import Examples, read_examples, write_examples
+from ray_itl.training.objectives import evaluate, training_objective
+from ray_itl.training.registry import ModelSpec, load
+from ray_itl.training.seeds import derive_seed
+from ray_itl.training.trainer import Trainer, TrainTask
+
+
+class ActiveFineTuner:
+    """Fine-tunes a model on the rows that teach it most about a task, chosen anew with every round's model.
+
+    Each round picks b rows given everything picked before, labels them, trains, and scores the held-out rows. Every
+    step is a file in the run directory before the next begins; the same settings on the same directory go on at the
+    first step that is missing, and picks and scores equal those of a run that was never interrupted (on CPUs).
+    """
+
+    def __init__(self, settings: FineTuneSettings, config_text: str = "", reporter: Reporter | None = None) -> None:
+        """Take all options; nothing is opened yet.
+
+        Args:
+            settings: All options; settings.run.dir must be set.
+            config_text: The same as YAML, kept as config.yaml.
+            reporter: Where progress goes.
+        """
+        self._settings = settings
+        self._config_text = config_text
+        self._reporter = reporter or Reporter(settings.run.quiet)
+        self._spec = ModelSpec(settings.model.name, settings.model.options)
+        self._run = RunDirectory(settings.run.dir or "")
+
+    def run(self) -> FineTuning:
+        """Carry out all rounds, or those that are missing.
+
+        Returns:
+            The learning curve, with state "awaiting_labels" where people have yet to label the round's picks.
+
+        Raises:
+            InputError, ConfigError: rows or options that cannot be used.
+            RunDirectoryError: the directory cannot be written or belongs to another run.
+            ShardError, TrainingError: a part of the cluster failed for good; the same call resumes.
+        """
+        data = open_tuning_data(self._settings)
+        state = self._run.begin(tuning_identity(data, self._settings), {}, self._config_text)
+        if state != "new":
+            self._reporter.say(f"continuing the run in {self._run.path}")
+        try:
+            with self._resources() as (keeper, trainer):
+                return self._rounds(data, RoundSelector(data, keeper), trainer)
+        except BaseException as error:
+            with suppress(RunDirectoryError):  # what went wrong first is what matters
+                self._run.set_status("failed", error=f"{type(error).__name__}: {error}", time=time.time())
+            if state == "new" and isinstance(error, RayItlError) and not (self._run.path / "rounds").exists():
+                self._run.abandon()
+            raise
+
+    @contextmanager
+    def _resources(self) -> Iterator[tuple[PoolKeeper, Trainer]]:
+        settings = self._settings
+        with ExitStack() as stack:
+            if settings.cluster.num_shards != 0 or settings.trainer.kind != "local":
+                # Imported here so that runs in this process never load Ray.
+                from ray_itl.distributed.cluster import connect
+
+                stack.enter_context(connect(settings.cluster.address))
+            keeper = stack.enter_context(PoolKeeper(settings.cluster, settings.embedding.dtype, self._reporter))
+            trainer = make_trainer(settings.trainer, self._run.path)
+            stack.callback(trainer.close)
+            yield keeper, trainer
+
+    def _rounds(self, data: TuningData, selector: RoundSelector, trainer: Trainer) -> FineTuning:
+        heldout = self._run.path / "heldout.safetensors"
+        records = [self._before_training(data, heldout)]
+        earlier: list[Pick] = []
+        for number in range(1, self._settings.rounds.count + 1):
+            folder = RoundFolder(self._run.path, number)
+            record = folder.read_record()
+            if record is None:
+                self._run.set_status("running", round=number, rounds=self._settings.rounds.count, time=time.time())
+                record = self._round(data, selector, trainer, folder, earlier, heldout)
+            if record is None:
+                return self._wait(records, folder)
+            earlier.extend(folder.read_picks() or [])
+            records.append(record)
+            self._reporter.say(self._line(record))
+        self._run.set_status("finished", rounds=self._settings.rounds.count, time=time.time())
+        last = self._checkpoint_path(self._settings.rounds.count)
+        return FineTuning("finished", self._write_curves(records), self._run.path, last)
+
+    def _round(
+        self,
+        data: TuningData,
+        selector: RoundSelector,
+        trainer: Trainer,
+        folder: RoundFolder,
+        earlier: Sequence[Pick],
+        heldout: Path,
+    ) -> dict[str, Any] | None:
+        """Carry out one round from its first missing step; None where labels are still to come."""
+        folder.create()
+        settings, seconds, drift = self._settings, {}, None
+        picks = folder.read_picks()
+        if picks is None:
+            selected = selector.select(folder, earlier, self._last_checkpoint)
+            picks, seconds, drift = selected.picks, selected.seconds, selected.drift
+            where = data.pool.locate(np.array([pick.position for pick in picks], dtype=np.int64))
+            folder.write_picks(picks, pa.int64() if data.pool.id_kind == "int" else pa.string(), where)
+        # A language model learns from the rows themselves: labels, where given, only say which are on task.
+        if settings.data.classes and obtain_labels(folder, data.pool, picks, settings.data, settings.labels) is None:
+            return None
+        began = time.perf_counter()
+        counts = self._write_examples(data, folder, [*earlier, *picks])
+        seconds["prepare"] = time.perf_counter() - began
+        began = time.perf_counter()
+        metrics = self._train(trainer, folder, heldout, counts["num_trained"])
+        seconds["train"] = time.perf_counter() - began
+        record = {
+            "round": folder.number,
+            **counts,
+            "heldout": metrics,
+            "seconds": seconds,
+            "drift": _finite(drift or {}),
+        }
+        folder.write_record(record)
+        return record
+
+    def _before_training(self, data: TuningData, heldout: Path) -> dict[str, Any]:
+        """Return the record of round 0: the model as it comes, scored on the held-out rows."""
+        settings = self._settings
+        folder = RoundFolder(self._run.path, 0)
+        record = folder.read_record()
+        if record is None:
+            learner = load(self._spec, settings.model.checkpoint, self._first_seed)
+            if not heldout.exists():
+                write_examples(heldout, data.heldout_examples(learner))
+            examples = read_examples(heldout)
+            objective = training_objective(settings.model.objective, examples, settings.training.reweight_classes)
+            scores = evaluate(learner, examples, objective, settings.training.evaluation_batch_size)
+            folder.create()
+            record = {"round": 0, "num_labelled": 0, "num_on_task": 0, "num_trained": 0, "heldout": scores}
+            folder.write_record(record)
+        return record
+
+    def _write_examples(self, data: TuningData, folder: RoundFolder, picks: Sequence[Pick]) -> dict[str, int]:
+        """Encode every labelled row of the task so far for training; return counts."""
+        positions = np.array([pick.position for pick in picks], dtype=np.int64)
+        on_task, classes, task = np.ones(len(picks), dtype=bool), None, self._settings.data.classes
+        labels = [v for number in range(1, folder.number + 1) for v in self._labels_of(number)] if task else []
+        if task:
+            on_task = np.array([label in task for label in labels])
+        if self._settings.model.objective == "classification":
+            numbers = data.class_numbers(labels)
+            positions = positions[[number is not None for number in numbers]]
+            classes = torch.tensor([number for number in numbers if number is not None], dtype=torch.int64)
+        if len(positions) and not folder.examples.exists():
+            learner = self._spec.build(self._first_seed)
+            write_examples(folder.examples, Examples(data.encode(learner, data.pool, positions), classes))
+        return {
+            "num_labelled": len(picks),
+            "num_on_task": int(on_task.sum()),
+            "num_new_on_task": int(on_task[-self._settings.rounds.batch :].sum()),
+            "num_trained": len(positions),
+        }
+
+    def _labels_of(self, number: int) -> list[Any]:
+        folder = RoundFolder(self._run.path, number)
+        picks, labels = folder.read_picks(), folder.read_labels()
+        if picks is None or labels is None:
+            raise RunDirectoryError(f"{folder.path} lacks selection.parquet or labels.parquet: restore them")
+        by_id = dict(zip(labels.column("id").to_pylist(), labels.column("label").to_pylist(), strict=True))
+        return [by_id[pick.row_id] for pick in picks]
+
+    def _train(self, trainer: Trainer, folder: RoundFolder, heldout: Path, num_examples: int) -> dict[str, Any]:
+        """Train on all labelled rows of the task; with none yet, the model stays and keeps its scores."""
+        if num_examples == 0:
+            previous = RoundFolder(self._run.path, folder.number - 1).read_record()
+            assert previous is not None, "rounds are finished in order"
+            return previous["heldout"]
+        model = self._settings.model
+        fresh, seed = model.start == "fresh", self._settings.rounds.seed
+        last = self._last_checkpoint(folder.number - 1)
+        task = TrainTask(
+            model=self._spec,
+            examples=str(folder.examples),
+            output=str(folder.checkpoint),
+            settings=self._settings.training,
+            # The first training goes on from the very weights that embedded the pool.
+            seed=self._first_seed if last is None and not fresh else derive_seed(seed, "round", folder.number),
+            start=model.checkpoint if fresh else last,
+            reset_head=model.start == "head",
+            objective=model.objective,
+            trainable_only=model.trainable_only,
+            heldout=str(heldout),
+        )
+        return trainer.fit(task).metrics
+
+    def _last_checkpoint(self, number: int) -> str | None:
+        """Return the newest checkpoint after round `number`: its own, else one before, else the one to begin with."""
+        for earlier in range(number, 0, -1):
+            path = RoundFolder(self._run.path, earlier).checkpoint
+            if path.exists():
+                return str(path)
+        return self._settings.model.checkpoint
+
+    @property
+    def _first_seed(self) -> int:
+        return first_weights_seed(self._settings.rounds.seed)
+
+    def _wait(self, records: Sequence[dict[str, Any]], folder: RoundFolder) -> FineTuning:
+        self._run.set_status("awaiting_labels", round=folder.number, labels=str(folder.labels), time=time.time())
+        curves = self._write_curves(records)
+        return FineTuning(
+            "awaiting_labels", curves, self._run.path, self._checkpoint_path(folder.number - 1), folder.labels
+        )
+
+    def _write_curves(self, records: Sequence[dict[str, Any]]) -> pa.Table:
+        curves = curves_table(records)
+        write_parquet_table(self._run.path / "learning_curves.parquet", curves)
+        return curves
+
+    def _checkpoint_path(self, number: int) -> Path | None:
+        checkpoint = self._last_checkpoint(number)
+        return None if checkpoint is None else Path(checkpoint)
+
+    def _line(self, record: dict[str, Any]) -> str:
+        heldout = record["heldout"]
+        score = next((f"{name} {heldout[name]:.4f}" for name in ("accuracy", "bits_per_byte") if name in heldout), "")
+        return (
+            f"round {record['round']} of {self._settings.rounds.count}: {record['num_labelled']:,} labelled, "
+            f"{record['num_on_task']:,} on task, {score}"
+        )
+
+
+def _finite(figures: dict[str, float]) -> dict[str, float | None]:
+    """Return figures with null for what is not a number, which JSON has no word for."""
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}

@@ -1,0 +1,241 @@
+"""Rounds on real digits: what they leave, that picks are the reference's, and that resuming changes nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from ray_itl.core.posterior import Targets
+from ray_itl.core.reference import dense_greedy
+from ray_itl.errors import ConfigError, InputError, RunDirectoryError
+from ray_itl.rounds.embedding import Embedding
+from ray_itl.rounds.result import FineTuning
+from ray_itl.rounds.selecting import first_weights_seed
+from ray_itl.rounds.settings import (
+    CandidateSettings,
+    DataSettings,
+    FineTuneSettings,
+    LabelSettings,
+    ModelSettings,
+    RoundSettings,
+)
+from ray_itl.rounds.tuner import ActiveFineTuner
+from ray_itl.rounds.tuning_data import open_tuning_data
+from ray_itl.training.seeds import derive_seed
+from tests.rounds.helpers import CLASSES, digits_settings, write_digits
+
+RULES = ("itl", "vtl", "uncertainty", "nearest", "cosine", "random", "badge")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSettings:
+    return write_digits(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def tune(settings: FineTuneSettings) -> FineTuning:
+    return ActiveFineTuner(settings).run()
+
+
+def picks_of(run: Path, number: int) -> list[int]:
+    return pq.read_table(run / "rounds" / f"{number:04d}" / "selection.parquet").column("id").to_pylist()
+
+
+def figures(run: FineTuning) -> dict[str, list]:
+    """Everything of the curves but seconds."""
+    kept = [name for name in run.curves.column_names if not name.startswith(("seconds", "drift"))]
+    return run.curves.select(kept).to_pydict()
+
+
+@pytest.fixture(scope="module")
+def whole(data: DataSettings, tmp_path_factory: pytest.TempPathFactory) -> FineTuning:
+    torch.set_num_threads(1)
+    return tune(digits_settings(data, tmp_path_factory.mktemp("whole") / "run"))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_goes_its_rounds(rule: str, data: DataSettings, tmp_path: Path) -> None:
+    result = tune(digits_settings(data, tmp_path / "run", rule))
+    assert result.state == "finished"
+    picked = [row_id for number in (1, 2, 3) for row_id in picks_of(result.path, number)]
+    assert len(set(picked)) == len(picked) == 24
+    labels = dict(zip(*(pq.read_table(str(data.pool)).column(c).to_pylist() for c in ("id", "label")), strict=True))
+    expected = [sum(labels[row_id] in CLASSES for row_id in picked[: 8 * r]) for r in range(4)]
+    assert result.curves.column("num_on_task").to_pylist() == expected
+    assert result.curves.column("num_labelled").to_pylist() == [0, 8, 16, 24]
+    assert json.loads((result.path / "status.json").read_text())["state"] == "finished"
+
+
+def test_itl_learns_the_task(whole: FineTuning) -> None:
+    accuracy = whole.curves.column("heldout.accuracy").to_pylist()
+    assert accuracy[0] < 0.6 < 0.75 < max(accuracy)
+    assert whole.checkpoint is not None
+    assert whole.checkpoint.exists()
+    assert whole.curves.column("drift.mean_cosine").to_pylist()[2] is not None
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_picks_are_those_of_the_dense_reference(number: int, whole: FineTuning, data: DataSettings) -> None:
+    settings = digits_settings(data, whole.path)
+    opened = open_tuning_data(settings)
+    before = whole.path / "rounds" / f"{number - 1:04d}" / "checkpoint.safetensors"
+    embedding = Embedding(opened, str(before) if number > 1 else None, first_weights_seed(settings.rounds.seed))
+    earlier = [row_id for r in range(1, number) for row_id in picks_of(whole.path, r)]
+    ids = opened.pool_ids()
+    pool = torch.from_numpy(embedding.pool().embeddings(np.arange(len(ids))))
+    known = np.flatnonzero(np.isin(ids, earlier))
+    rest = np.setdiff1d(np.arange(len(ids)), known)
+    # The round's targets: a sample of ten, drawn again here as the run did.
+    rng = np.random.default_rng(derive_seed(settings.rounds.seed, "targets", number))
+    targets = embedding.targets(np.sort(rng.choice(opened.targets.num_rows, 10, replace=False)))
+    expected = dense_greedy("itl", pool[rest], ids[rest], Targets.uniform(targets), 8, 0.1, known=pool[known])
+    assert [int(ids[rest][pick.index]) for pick in expected] == picks_of(whole.path, number)
+
+
+STEPS = [
+    "round.json",
+    "checkpoint.safetensors.json",
+    "checkpoint.safetensors",
+    "examples.safetensors",
+    "labels.parquet",
+]
+
+
+@pytest.mark.parametrize("missing", [*range(1, len(STEPS) + 1), None])
+def test_resuming_at_any_step_changes_nothing(
+    missing: int | None, whole: FineTuning, data: DataSettings, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole.path, run)
+    shutil.rmtree(run / "rounds" / "0003")
+    (run / "status.json").unlink()
+    if missing is None:
+        (run / "rounds" / "0002" / "selection.parquet").unlink()
+    for step in STEPS[:missing]:
+        (run / "rounds" / "0002" / step).unlink()
+    resumed = tune(digits_settings(data, run))
+    assert figures(resumed) == figures(whole)
+    assert [picks_of(run, r) for r in (1, 2, 3)] == [picks_of(whole.path, r) for r in (1, 2, 3)]
+    assert resumed.checkpoint is not None
+    assert whole.checkpoint is not None
+    assert resumed.checkpoint.read_bytes() == whole.checkpoint.read_bytes()
+
+
+def test_more_rounds_continue_a_finished_run(whole: FineTuning, data: DataSettings, tmp_path: Path) -> None:
+    shorter = tune(digits_settings(data, tmp_path / "run", rounds=RoundSettings(2, 8, 10, 5)))
+    assert len(shorter.curves) == 3
+    assert figures(tune(digits_settings(data, tmp_path / "run"))) == figures(whole)
+
+
+def test_other_options_or_rows_are_refused(whole: FineTuning, data: DataSettings, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.path.rglob("*") if path.is_file()}
+    with pytest.raises(RunDirectoryError, match=r"changed: acquisition\.name"):
+        tune(digits_settings(data, whole.path, "vtl"))
+    other = tmp_path / "heldout.parquet"
+    pq.write_table(pq.read_table(str(data.heldout)).slice(1), other)
+    changed = DataSettings(data.pool, data.target, str(other), raw_column="image", classes=CLASSES)
+    with pytest.raises(RunDirectoryError, match="changed: heldout"):
+        tune(digits_settings(changed, whole.path))
+    assert {path: path.stat().st_mtime_ns for path in whole.path.rglob("*") if path.is_file()} == before
+
+
+def test_row_order_and_files_change_no_first_pick(whole: FineTuning, data: DataSettings, tmp_path: Path) -> None:
+    table = pq.read_table(str(data.pool))
+    order = np.random.default_rng(3).permutation(len(table))
+    (tmp_path / "pool").mkdir()
+    for number, rows in enumerate(np.array_split(order, 3)):
+        pq.write_table(table.take(pa.array(rows)), tmp_path / "pool" / f"{number}.parquet")
+    shuffled = DataSettings(str(tmp_path / "pool"), data.target, data.heldout, raw_column="image", classes=CLASSES)
+    result = tune(digits_settings(shuffled, tmp_path / "run", rounds=RoundSettings(1, 8, 10, 5)))
+    assert picks_of(result.path, 1) == picks_of(whole.path, 1)
+
+
+@pytest.mark.parametrize("which", ["random", "best"])
+def test_fewer_candidates(which: str, data: DataSettings, tmp_path: Path) -> None:
+    settings = digits_settings(data, tmp_path / "run", candidates=CandidateSettings(which, 60, 2))
+    result = tune(settings)
+    picked = [row_id for number in (1, 2, 3) for row_id in picks_of(result.path, number)]
+    assert len(set(picked)) == 24
+    again = tune(digits_settings(data, tmp_path / "again", candidates=CandidateSettings(which, 60, 2)))
+    assert figures(again) == figures(result)
+
+
+def test_all_rows_as_best_candidates_equal_the_whole_pool(
+    whole: FineTuning, data: DataSettings, tmp_path: Path
+) -> None:
+    everything = CandidateSettings("best", 900, 1)
+    result = tune(digits_settings(data, tmp_path / "run", candidates=everything))
+    assert [picks_of(result.path, r) for r in (1, 2, 3)] == [picks_of(whole.path, r) for r in (1, 2, 3)]
+
+
+def test_people_label_round_by_round(whole: FineTuning, data: DataSettings, tmp_path: Path) -> None:
+    unlabelled = tmp_path / "pool.parquet"
+    table = pq.read_table(str(data.pool))
+    pq.write_table(table.drop_columns(["label"]), unlabelled, row_group_size=250)
+    truth = dict(zip(table.column("id").to_pylist(), table.column("label").to_pylist(), strict=True))
+    rows = DataSettings(str(unlabelled), data.target, data.heldout, raw_column="image", classes=CLASSES)
+    settings = digits_settings(rows, tmp_path / "run", labels=LabelSettings("people"))
+    for number in (1, 2, 3):
+        waiting = tune(settings)
+        assert waiting.state == "awaiting_labels"
+        status = json.loads((waiting.path / "status.json").read_text())
+        assert (status["state"], status["round"]) == ("awaiting_labels", number)
+        assert waiting.waiting_for is not None
+        ids = pq.read_table(waiting.waiting_for.with_name("to_label.parquet")).column("id").to_pylist()
+        if number == 2:
+            pq.write_table(pa.table({"id": ids[1:], "label": [truth[i] for i in ids[1:]]}), waiting.waiting_for)
+            with pytest.raises(InputError, match="lacks ids"):
+                tune(settings)
+        pq.write_table(pa.table({"id": ids[::-1], "label": [truth[i] for i in ids[::-1]]}), waiting.waiting_for)
+    assert figures(tune(settings)) == figures(whole)
+
+
+@pytest.mark.parametrize("start", ["warm", "head"])
+def test_training_can_go_on_from_the_last_round(start: str, data: DataSettings, tmp_path: Path) -> None:
+    model = ModelSettings("mlp", {"input_dim": 64, "hidden": [32], "classes": 3}, start=start)
+    first = tune(digits_settings(data, tmp_path / "first", model=model))
+    again = tune(digits_settings(data, tmp_path / "again", model=model))
+    assert figures(first) == figures(again)
+
+
+def _without(name: str) -> Callable[[DataSettings], DataSettings]:
+    return lambda data: DataSettings(**{**vars(data), name: None})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_without("pool"), "data.pool is not set"),
+        (_without("heldout"), "data.heldout is not set"),
+        (lambda data: DataSettings(**{**vars(data), "classes": []}), "data.classes is empty"),
+        (lambda data: DataSettings(**{**vars(data), "classes": [3, 6]}), "has the label 9"),
+        (lambda data: DataSettings(**{**vars(data), "raw_column": "picture"}), "picture"),
+        (lambda data: DataSettings(**{**vars(data), "id_column": "label"}), "occurs more than once"),
+    ],
+)
+def test_bad_rows_are_named_and_nothing_is_left(
+    change: Callable[[DataSettings], DataSettings], message: str, data: DataSettings, tmp_path: Path
+) -> None:
+    with pytest.raises((InputError, ConfigError), match=message):
+        tune(digits_settings(change(data), tmp_path / "run"))
+    assert not (tmp_path / "run" / "rounds" / "0001" / "selection.parquet").exists()
+
+
+def test_more_rows_than_the_pool_has_are_refused(data: DataSettings, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the pool has 900 rows"):
+        tune(digits_settings(data, tmp_path / "run", rounds=RoundSettings(101, 9)))
+    with pytest.raises(ConfigError, match="targets_per_round=21"):
+        tune(digits_settings(data, tmp_path / "run", rounds=RoundSettings(2, 8, 21)))
+    assert not (tmp_path / "run").exists()
