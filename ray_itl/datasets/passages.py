@@ -18,7 +18,7 @@ VERSION = 1
 
 
 def prepare(cache: Path, say: Say = silent) -> Path:
-    """Return the folder with passages.parquet (161,000 rows), written if missing: one or two hours of a core.
+    """Return the folder with passages.parquet (161,590 rows), written if missing: about an hour of a core.
 
     Columns: id (text), text (100 to 600 characters; a dictionary entry 10 to 600), source (wordnet, brown, bbc or
     mail), topic (such as bbc/tech, brown/news, mail/spam, wordnet/noun.act), document (split by this one: no text is

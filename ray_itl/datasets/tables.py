@@ -41,5 +41,4 @@ def image_table(first_id: int, images: np.ndarray, labels: np.ndarray) -> pa.Tab
 def write_rows(path: Path, table: pa.Table) -> None:
     """Write a table as one Parquet file, atomically; raises RunDirectoryError where that fails."""
     # Dictionaries do not make vectors smaller, and reading them takes four times as long.
-    dictionaries = [field.name for field in table.schema if not pa.types.is_fixed_size_list(field.type)]
-    write_atomic(path, lambda file: pq.write_table(table, file, use_dictionary=dictionaries))
+    write_atomic(path, lambda file: pq.write_table(table, file, use_dictionary=False))

@@ -90,7 +90,7 @@ class Synset:
 
 
 def prepare(cache: Path, say: Say = silent) -> Path:
-    """Return the folder with pool.parquet of WordNet (117,659 rows), written if missing: about half an hour of a core.
+    """Return the folder with pool.parquet of WordNet (117,659 rows), written if missing: about 20 minutes of a core.
 
     Columns: id (text), text (the gloss: definition, then quoted examples), label (int64, 0 to 44), class_name (of
     CLASSES), embedding (384 x float16: all-MiniLM-L6-v2, unit norm). There is no test set; tasks split the pool.
