@@ -1,27 +1,12 @@
 """A browser opens the page and draws every chart."""
 
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from ray_itl.report import write_report
+from tests.report.browser import BROWSER, drawn_chart, drawn_page
 from tests.report.helpers import make_report_data
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--virtual-time-budget=10000",
-    "--dump-dom",
-]
 
 
 @pytest.mark.slow
@@ -31,10 +16,7 @@ def test_charts_and_table_are_drawn(n: int, tmp_path: Path):
     hostile = "</script><img src=x onerror=document.title='hacked'>"
     data = make_report_data(n, ids=[hostile] * n, columns={hostile: [hostile] * n})
     page = write_report(data, tmp_path / "report.html")
-    command = [str(BROWSER), *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-
-    drawn = re.sub(r"<script.*?</script>", "", dom, flags=re.DOTALL)
+    drawn = drawn_page(page, tmp_path / "profile")
     for name, marks in {
         "uncertainty": "js-line",
         "gain": "js-line" if n > 1 else "point",
@@ -42,7 +24,7 @@ def test_charts_and_table_are_drawn(n: int, tmp_path: Path):
         "map": "point",
         "seconds": "bars",
     }.items():
-        chart = drawn[drawn.index(f'id="{name}"') :].partition("</figure>")[0]
+        chart = drawn_chart(drawn, name)
         assert 'class="main-svg"' in chart
         assert f'class="{marks}' in chart or f'class="trace {marks}' in chart, f"{name} drew no {marks}"
     assert drawn.count('<th scope="row" class="number">') + drawn.count('<th class="number" scope="row">') == min(

@@ -2,9 +2,7 @@
 
 import base64
 import hashlib
-import json
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -13,59 +11,7 @@ import pytest
 from ray_itl.errors import InputError
 from ray_itl.report import ComparisonRow, MissingReportDependencyError, render, write_report
 from tests.report.helpers import make_report_data
-
-HOSTILE = [
-    "</script><script>alert(1)</script>",
-    "<!--<script>",
-    '"><img src=x onerror=alert(1)>',
-    "'; alert(1) //",
-    "{{ 7 * 7 }}{% raw %}",
-    "<a href='javascript:alert(1)'>x</a>",
-    "]]>&lt;b&gt;\u2028\u2029\x00",
-]
-
-
-class Page(HTMLParser):
-    """The elements, attributes and script texts of a page."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[tuple[dict[str, str | None], str]] = []
-        self.words: list[str] = []
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag == "script":
-            self.scripts.append((dict(attrs), ""))
-        self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        while self._open and self._open.pop() != tag:
-            pass
-
-    def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] == "script":
-            attributes, text = self.scripts[-1]
-            self.scripts[-1] = (attributes, text + data)
-        elif "style" not in self._open:
-            self.words.append(data)
-
-    @property
-    def running(self) -> list[str]:
-        """The scripts that a browser would run."""
-        return [text for attributes, text in self.scripts if attributes.get("type") != "application/json"]
-
-    @property
-    def table(self) -> dict:
-        return next(json.loads(text) for attributes, text in self.scripts if attributes.get("id") == "table")
-
-    def cells(self, name: str) -> list[str]:
-        column = next(column for column in self.table["columns"] if column["name"] == name)
-        return [column["values"][k] for k in column["index"]] if "index" in column else column["values"]
+from tests.report.pages import HOSTILE, Page
 
 
 def hostile_page(text: str) -> Page:
@@ -90,28 +36,20 @@ def hostile_page(text: str) -> Page:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_changes_no_element(text: str):
     hostile, harmless = hostile_page(text), hostile_page("harmless")
-
-    def shape(page: Page) -> list[tuple[str, list[str]]]:
-        return [(tag, sorted(attributes)) for tag, attributes in page.elements]
-
-    assert shape(hostile) == shape(harmless)
+    assert hostile.shape == harmless.shape
     assert hostile.running == harmless.running
     assert hostile.cells("Id") == [text] * 3
 
 
 def test_hover_text_is_escaped_for_plotly_too():
     page = hostile_page("<b>bold</b>")
-    figure = next(json.loads(text) for attributes, text in page.scripts if attributes.get("data-chart") == "map")
-    (picks,) = [trace for trace in figure["data"] if trace["meta"] == "pick"]
+    (picks,) = [trace for trace in page.figure("map")["data"] if trace["meta"] == "pick"]
     assert "&lt;b&gt;bold&lt;/b&gt;" in picks["text"][0]
     assert "<b>" not in picks["text"][0]
 
 
 def test_loads_nothing():
-    page = Page(render(make_report_data()))
-    loading = {"src", "href", "srcset", "data", "action", "poster", "background"}
-    assert [element for element in page.elements if loading & element[1].keys()] == []
-    assert {tag for tag, _ in page.elements}.isdisjoint({"link", "iframe", "img", "object", "embed", "base"})
+    assert Page(render(make_report_data())).loading == []
     style = render(make_report_data()).partition("<style>")[2].partition("</style>")[0]
     assert "url(" not in style
     assert "@import" not in style
@@ -119,15 +57,10 @@ def test_loads_nothing():
 
 def test_policy_names_exactly_the_scripts_of_the_page():
     page = Page(render(make_report_data()))
-    (policy,) = [
-        str(attributes["content"])
-        for tag, attributes in page.elements
-        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
-    ]
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in page.running]
     assert len(digests) == 2
-    assert f"script-src 'sha256-{digests[0]}' 'sha256-{digests[1]}';" in policy
-    assert policy.startswith("default-src 'none';")
+    assert f"script-src 'sha256-{digests[0]}' 'sha256-{digests[1]}';" in page.policy
+    assert page.policy.startswith("default-src 'none';")
 
 
 @pytest.mark.parametrize("n", [1, 10_000])
