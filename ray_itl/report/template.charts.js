@@ -1,7 +1,7 @@
 "use strict";
 
 // Charts: figures arrive without colours and are painted from the style sheet, again whenever the theme changes.
-(() => {
+const charts = (() => {
   const coarse = matchMedia("(pointer: coarse)");
   const figures = new Map();
   for (const element of document.querySelectorAll("script.figure")) {
@@ -14,6 +14,12 @@
 
   function paintTrace(trace) {
     const role = trace.meta;
+    // Variants and their bands share a colour; eight digits of hexadecimal make it see-through.
+    if (role.startsWith("band-")) return { ...trace, fillcolor: `${color(role.replace("band", "variant"))}24` };
+    if (role.startsWith("variant-")) {
+      return { ...trace, line: { ...trace.line, color: color(role) }, marker: { ...trace.marker, color: color(role) } };
+    }
+    if (role === "guide") return { ...trace, line: { ...trace.line, color: color("soft") } };
     if (lines.has(role)) return { ...trace, line: { ...trace.line, color: color("accent") } };
     if (role === "floor") return { ...trace, line: { ...trace.line, color: color("floor") } };
     if (role === "bar") return { ...trace, marker: { color: color("accent") } };
@@ -72,4 +78,14 @@
       draw(button.dataset.for);
     });
   }
+
+  return {
+    /** Shows or hides the traces of a group on every chart. */
+    show(group, on) {
+      for (const { data } of figures.values()) {
+        for (const trace of data) if (trace.legendgroup === group) trace.visible = on;
+      }
+      drawAll();
+    },
+  };
 })();

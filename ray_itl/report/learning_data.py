@@ -1,0 +1,151 @@
+"""Everything the report of an active fine-tuning shows, as plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from ray_itl.errors import InputError
+
+
+class Trail(NamedTuple):
+    """A quantity followed over rounds or over labels: (s,) places, and its (s,) values there."""
+
+    places: np.ndarray
+    values: np.ndarray
+
+
+class LearningRow(NamedTuple):
+    """How one variant ended.
+
+    Attributes:
+        name: the variant, as its curve is called.
+        score: mean score after its last round.
+        score_error: standard error of that mean; None or nan with one seed.
+        on_task: mean number of its picks that were of the task.
+        on_task_error: standard error of that mean; None or nan with one seed.
+        labels_needed: fewest labels at which its mean score is as good as the reference's at its end; None: never.
+        ratio: the reference's budget over `labels_needed`; None: never.
+    """
+
+    name: str
+    score: float
+    score_error: float | None
+    on_task: float
+    on_task_error: float | None
+    labels_needed: int | None = None
+    ratio: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LearningCurve:
+    """One variant (a rule, or a setting) over r >= 1 points, round 0 included where it was scored.
+
+    Errors are standard errors of the mean over seeds; None, or nan at a point, where there is none.
+
+    Attributes:
+        name: the variant.
+        num_labelled: (r,) labels bought so far, ascending.
+        score: (r,) mean score.
+        score_error: (r,) its error.
+        on_task: (r,) mean number of picks so far that were of the task.
+        on_task_error: (r,) its error.
+        num_seeds: runs that the means are over.
+
+    Raises:
+        InputError: no points, lengths that disagree, or labels that do not ascend.
+    """
+
+    name: str
+    num_labelled: np.ndarray
+    score: np.ndarray
+    on_task: np.ndarray
+    score_error: np.ndarray | None = None
+    on_task_error: np.ndarray | None = None
+    num_seeds: int = 1
+
+    def __post_init__(self) -> None:
+        r = len(self.num_labelled)
+        if r < 1:
+            raise InputError(f"The curve of {self.name!r} has no points.")
+        for name in ("score", "on_task", "score_error", "on_task_error"):
+            values = getattr(self, name)
+            if values is not None and len(values) != r:
+                raise InputError(f"{name} of {self.name!r} has {len(values)} values, but there are {r} points.")
+        if (np.diff(self.num_labelled) < 0).any():
+            raise InputError(f"num_labelled of {self.name!r} must ascend.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LearningReport:
+    """What rounds of selecting, labelling, training and scoring did, for one variant or several.
+
+    Text may come from anywhere: the page escapes all of it.
+
+    Attributes:
+        title: heading of the page.
+        score_name: what is scored, as in a sentence: "accuracy", "bits per byte".
+        higher_is_better: whether a larger score is the better one.
+        curves: the variants, in the order to be shown; at least one, with distinct names.
+        rows: how the variants ended, in the order to be shown; at least one.
+        reference: the variant that the others are measured against, if any.
+        facts: facts of the run, label to value.
+        warnings: sentences the reader must see first.
+        stage_seconds: seconds spent in each stage, in the order to be shown.
+        drift: by variant, mean cosine between the embeddings of the same rows before and after a round, over rounds.
+        variance: by variant, share of the targets' prior variance left, over labels.
+
+    Raises:
+        InputError: no curves or rows, a name used twice, a name that no curve has, or a trail of unequal lengths.
+    """
+
+    title: str
+    score_name: str
+    higher_is_better: bool
+    curves: Sequence[LearningCurve]
+    rows: Sequence[LearningRow]
+    reference: str | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    drift: Mapping[str, Trail] = field(default_factory=dict)
+    variance: Mapping[str, Trail] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [curve.name for curve in self.curves]
+        if not names or not self.rows:
+            raise InputError("A learning report needs at least one curve and one row.")
+        if len(set(names)) < len(names):
+            raise InputError(f"Every curve needs a name of its own, but they are called {', '.join(names)}.")
+        used = {"rows": [row.name for row in self.rows], "drift": list(self.drift), "variance": list(self.variance)}
+        used["reference"] = [] if self.reference is None else [self.reference]
+        for place, wanted in used.items():
+            for name in wanted:
+                if name not in names:
+                    raise InputError(f"{place} names {name!r}, but there is no curve of that name.")
+        for place, trails in (("drift", self.drift), ("variance", self.variance)):
+            for name, trail in trails.items():
+                if not len(trail.values) == len(trail.places) > 0:
+                    counts = f"{len(trail.values)} values at {len(trail.places)} places"
+                    raise InputError(f"{place} of {name!r} has {counts}; it needs as many, and at least one.")
+
+    @property
+    def reference_row(self) -> LearningRow | None:
+        """How the reference ended; None where nothing is measured against it."""
+        row = next((row for row in self.rows if row.name == self.reference), None)
+        return row if len(self.rows) > 1 else None
+
+    @property
+    def best_row(self) -> LearningRow:
+        """The row with the best score; of equals, the first."""
+        sign = 1 if self.higher_is_better else -1
+        return max(self.rows, key=lambda row: sign * row.score)
+
+    def curve(self, name: str) -> LearningCurve:
+        """The curve of that name; there must be one."""
+        return next(curve for curve in self.curves if curve.name == name)
+
+    def budget(self, name: str) -> int:
+        """Labels that the curve of that name ends with."""
+        return int(self.curve(name).num_labelled[-1])

@@ -1,0 +1,82 @@
+"""The page of an active fine-tuning: learning curves and how the variants ended, in one self-contained file of HTML."""
+
+from pathlib import Path
+
+from ray_itl.report.document import assemble, write_page
+from ray_itl.report.learning_charts import make_learning_charts
+from ray_itl.report.learning_data import LearningReport, LearningRow
+from ray_itl.report.learning_style import variant_styles
+from ray_itl.report.learning_words import headline, on_task_digits, score_digits, seeds, short, tiles, times, with_error
+from ray_itl.report.words import plain
+
+
+def render_learning(report: LearningReport) -> str:
+    """The report as HTML that opens offline and loads nothing.
+
+    All text is escaped, and a content security policy lets only the page's own two scripts run.
+
+    Raises:
+        MissingReportDependencyError: plotly or jinja2 is not installed.
+    """
+    styles = variant_styles([curve.name for curve in report.curves], report.reference)
+    values = {
+        "title": report.title,
+        "headline": headline(report),
+        "warnings": [plain(warning) for warning in report.warnings],
+        "tiles": tiles(report),
+        "key": [(short(name), style) for name, style in styles.items()] if len(styles) > 1 else [],
+        "score_name": plain(report.score_name),
+        "measured": report.reference_row is not None,
+        "rows": _cells(report),
+        "styles": styles,
+        "table_caption": _table_caption(report),
+        "facts": {plain(label): plain(value) for label, value in report.facts.items()},
+    }
+    return assemble(
+        "template.learning.html.j2",
+        make_learning_charts(report),
+        values,
+        styles=["template.css", "template.learning.css"],
+        scripts=["template.charts.js", "template.learning.js"],
+    )
+
+
+def write_learning_report(report: LearningReport, path: str | Path) -> Path:
+    """Render `report` into the file `path`, which appears whole or not at all; returns the path.
+
+    Raises:
+        MissingReportDependencyError: plotly or jinja2 is not installed.
+        OSError: the directory of `path` does not exist or cannot be written.
+    """
+    return write_page(render_learning(report), path)
+
+
+def _cells(report: LearningReport) -> list[dict[str, object]]:
+    """The text of every row of the table."""
+    digits = score_digits(report)
+    return [
+        {
+            "variant": row.name,
+            "name": short(row.name),
+            "score": with_error(row.score, row.score_error, digits),
+            "on_task": with_error(row.on_task, row.on_task_error, on_task_digits(report)),
+            "needed": "never" if row.labels_needed is None else f"{row.labels_needed:,}",
+            "ratio": _ratio(row),
+        }
+        for row in report.rows
+    ]
+
+
+def _ratio(row: LearningRow) -> str:
+    return "" if row.ratio is None else f"{times(row.ratio)}×"
+
+
+def _table_caption(report: LearningReport) -> str:
+    reference = report.reference_row
+    if reference is None:
+        return seeds(report)
+    name = short(reference.name)
+    return (
+        f"{seeds(report)} Labels needed are the fewest at which the mean is as good as {name}'s after all its "
+        f"{report.budget(reference.name):,}; the ratio says how many times fewer that is."
+    )
