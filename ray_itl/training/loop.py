@@ -64,17 +64,10 @@ def train(
     with _reproducible(derive_seed(seed, "dropout", workers.rank)):
         for epoch in range(settings.epochs):
             began = time.perf_counter()
-            batches = torch.randperm(len(examples), generator=order).split(settings.batch_size)
-            loss, weight = 0.0, 0.0
-            for batch in batches:
-                sums = _step(learner, examples, objective, batch, optimiser, settings.max_gradient_norm, workers)
-                loss, weight = loss + sums[0], weight + sums[1]
-            if not math.isfinite(loss):
-                raise NumericalError(
-                    f"the training loss is {loss} in epoch {epoch}: lower training.learning_rate or set "
-                    "training.max_gradient_norm"
-                )
-            history.losses.append(loss / weight)
+            sums = torch.zeros(2, dtype=torch.float64)
+            for batch in torch.randperm(len(examples), generator=order).split(settings.batch_size):
+                sums += _step(learner, examples, objective, batch, optimiser, settings.max_gradient_norm, workers)
+            history.losses.append(_mean_loss(sums, epoch))
             history.seconds.append(time.perf_counter() - began)
             if settings.stop_at_loss is not None and history.losses[-1] <= settings.stop_at_loss:
                 break
@@ -99,7 +92,7 @@ def _step(
     optimiser: torch.optim.Optimizer,
     max_norm: float | None,
     workers: Workers,
-) -> list[float]:
+) -> Tensor:
     """Take one step on the examples numbered `batch`; return loss and weight summed over all workers."""
     own = batch.tensor_split(workers.size)[workers.rank]
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
@@ -119,7 +112,17 @@ def _step(
     if max_norm is not None:
         nn.utils.clip_grad_norm_(parameters, max_norm)
     optimiser.step()
-    return sums.tolist()
+    return sums.cpu()
+
+
+def _mean_loss(sums: Tensor, epoch: int) -> float:
+    loss, weight = sums.tolist()
+    if not math.isfinite(loss):
+        raise NumericalError(
+            f"the training loss is {loss} in epoch {epoch}: lower training.learning_rate or set "
+            "training.max_gradient_norm"
+        )
+    return loss / weight
 
 
 def _check(

@@ -96,7 +96,8 @@ class RayTrainer:
             if not self._long_lived:
                 self._session.dismiss()
         except BaseException:
-            self.close()
+            self._session.kill()
+            self._session = None
             raise
 
 

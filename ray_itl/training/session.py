@@ -70,7 +70,7 @@ class Session:
 
         Raises:
             RayItlError: the task cannot succeed, or its workers could not be kept alive. All that is left to do with
-                the session is to close it.
+                the session is to `kill` it.
         """
         try:
             self._await_leave()
@@ -94,7 +94,11 @@ class Session:
         with contextlib.suppress(RayError):  # raised if it is all gone already
             self.dismiss()
             self._await_leave()
-        ray.kill(self._office)
+        self.kill()
+
+    def kill(self) -> None:
+        """End every process at once; a worker in the midst of a task leaves no trace of it."""
+        ray.kill(self._office)  # Ray ends the workers, whom it owns
 
     def _post(self, task: TrainTask | None) -> None:
         self._serial += 1

@@ -122,7 +122,11 @@ class Headless(Learner):
     def encode(self, column):
         raise NotImplementedError
 
-    features = outputs = encode
+    def features(self, inputs):
+        raise NotImplementedError
+
+    def outputs(self, features):
+        raise NotImplementedError
 
 
 def test_a_model_without_a_head_says_so():

@@ -3,11 +3,13 @@
 Workers take several seconds to start, so these few tests do several things each.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 
 from ray_itl.distributed.cluster import connect
@@ -30,6 +32,14 @@ def mortal(folder: Path) -> ModelSpec:
     return ModelSpec("tests.training.worker_helpers:MortalMlp", {"folder": str(folder), **MLP.options})
 
 
+def assert_idle() -> None:
+    """Wait a little, then expect that workers hold no CPU."""
+    deadline = time.monotonic() + 30
+    while ray.available_resources()["CPU"] < ray.cluster_resources()["CPU"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ray.available_resources()["CPU"] == ray.cluster_resources()["CPU"]
+
+
 @pytest.mark.usefixtures("cluster")
 def test_one_fresh_worker_gives_the_bits_of_the_local_trainer(tmp_path):
     expected, task = make_task(tmp_path, "local"), make_task(tmp_path, "ray")
@@ -40,8 +50,8 @@ def test_one_fresh_worker_gives_the_bits_of_the_local_trainer(tmp_path):
     assert (tmp_path / "ray").read_bytes() == (tmp_path / "local").read_bytes()
     assert result.losses == local.losses
     assert result.metrics == local.metrics
+    assert_idle()
     assert trainer.fit(task) == result  # nothing starts for a task that is done
-    trainer.close()
 
 
 @pytest.mark.usefixtures("cluster")
@@ -62,19 +72,20 @@ def test_two_long_lived_workers_agree_with_the_local_trainer_also_when_killed(tm
     assert (tmp_path / "killed").read_bytes() == (tmp_path / "second").read_bytes()
     with pytest.raises(InputError, match=r"examples file '.*/no' does not exist"):
         trainer.fit(replace(killed, output=str(tmp_path / "bad"), examples=str(tmp_path / "no")))
-    trainer.close()
+    assert_idle()
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_workers_that_die_too_often_end_the_task(tmp_path):
     task = make_task(tmp_path, model=mortal(tmp_path))
-    for order in "ab":
+    for order in "abc":  # one for each life, and one for the life in which the driver gives up
         (tmp_path / f"kill-0-{order}").touch()
     trainer = RayTrainer(1, str(tmp_path / "notes"), max_failures=1)
     with pytest.raises(TrainingError, match="lost 2 times"):
         trainer.fit(task)
     assert read_result(task) is None
+    assert_idle()
     trainer.fit(task)
     LocalTrainer().fit(replace(task, output=str(tmp_path / "local")))
     assert (tmp_path / "out").read_bytes() == (tmp_path / "local").read_bytes()
@@ -87,4 +98,3 @@ def test_workers_that_find_no_place_end_the_wait(tmp_path):
     trainer = RayTrainer(1, str(tmp_path / "notes"), cpus_per_worker=100, restart_deadline_s=15)
     with pytest.raises(TrainingError, match=r"trainer\.restart_deadline_s=15"):
         trainer.fit(make_task(tmp_path))
-    trainer.close()

@@ -33,7 +33,7 @@ def vectors(rows: np.ndarray) -> pa.FixedSizeListArray:
 @cache
 def digits(spec_name: str = "mlp") -> Examples:
     """All 1797 digits, encoded for MLP or CNN, in a fixed random order."""
-    images, labels = load_digits(return_X_y=True)
+    images, labels = map(np.asarray, load_digits(return_X_y=True))
     order = np.random.default_rng(0).permutation(len(labels))
     spec = {"mlp": MLP, "mnist_cnn": CNN}[spec_name]
     inputs = spec.build(0).encode(vectors((images[order] / 16).astype(np.float32)))
@@ -51,7 +51,7 @@ class ThreadWorkers:
         self._table[self.rank] = [tensor.clone() for tensor in tensors]
         self._barrier.wait()
         for k, tensor in enumerate(tensors):
-            tensor.copy_(sum(part[k] for part in self._table))
+            tensor.copy_(torch.stack([part[k] for part in self._table]).sum(dim=0))
         self._barrier.wait()
 
 
