@@ -6,6 +6,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from ray_itl.command import absolute_path, run_directory
 from ray_itl.config import to_yaml, with_overrides
 from ray_itl.datasets.cache import cache_root
@@ -15,12 +17,10 @@ from ray_itl.io.atomic import write_atomic
 from ray_itl.progress import Reporter
 from ray_itl.rounds.result import FineTuning
 from ray_itl.rounds.settings import FineTuneSettings
-from ray_itl.rounds.sweep import Member, mean_curves, run_sweep, standings, standings_table
+from ray_itl.rounds.sweep import Member, run_sweep, standings_table, with_member
 from ray_itl.rounds.task_settings import FineTuneJobSettings, TaskSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
-
-SCORES = {"classification": ("accuracy", True), "causal_lm": ("bits_per_byte", False)}
-"""Objective -> the score that curves show, and whether more of it is better."""
+from ray_itl.rounds.tuning_report import SCORES, build_learning_report, sweep_standings, write_tuning_report
 
 
 def carry_out(settings: FineTuneJobSettings) -> str:
@@ -33,7 +33,10 @@ def carry_out(settings: FineTuneJobSettings) -> str:
     reporter = Reporter(settings.run.quiet)
     if not settings.sweep.variants:
         one = _fine_tuning(settings, settings.rounds.seed, reporter)
-        return _summary_of_one(ActiveFineTuner(one, to_yaml(one), reporter).run())
+        result = ActiveFineTuner(one, to_yaml(one), reporter).run()
+        curves = with_member(result.curves, (one.acquisition.name, one.rounds.seed))
+        _report(curves, one, result.path, None, reporter)
+        return _summary_of_one(result)
     return _sweep(settings, reporter)
 
 
@@ -68,13 +71,22 @@ def _sweep(settings: FineTuneJobSettings, reporter: Reporter) -> str:
     members = sweep_members(settings, reporter)
     folder.mkdir(parents=True, exist_ok=True)
     table = run_sweep(members, folder, settings.sweep.num_processes, reporter.say)
-    score, higher_is_better = SCORES[settings.model.objective]
-    curves = mean_curves(table, f"heldout.{score}")
-    found = standings(curves, settings.sweep.reference, higher_is_better)
+    one, reference = next(iter(members.values())), settings.sweep.reference
+    found = sweep_standings(table, one, reference)
     budget = settings.rounds.count * settings.rounds.batch
-    text = standings_table(found, score, settings.sweep.reference, settings.sweep.seeds, budget)
+    score = SCORES[settings.model.objective][0].replace("_", " ")
+    text = standings_table(found, score, reference, settings.sweep.seeds, budget)
     write_atomic(folder / "table.md", text.encode() + b"\n")
-    return f"{text}\n\nresults: {folder} (table.md, learning_curves.parquet)"
+    _report(table, one, folder, reference, reporter)
+    return f"{text}\n\nresults: {folder} (table.md, learning_curves.parquet, report.html)"
+
+
+def _report(
+    table: pa.Table, settings: FineTuneSettings, folder: Path, reference: str | None, reporter: Reporter
+) -> None:
+    report = build_learning_report(table, settings, f"Active fine-tuning: {folder.name}", reference)
+    if problem := write_tuning_report(report, folder):
+        reporter.say(problem)
 
 
 def _fine_tuning(settings: FineTuneJobSettings, seed: int, reporter: Reporter) -> FineTuneSettings:

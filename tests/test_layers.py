@@ -41,6 +41,7 @@ PLACES = {
         "RUN",
         "ray_itl.verification",
         "ray_itl.benchmark",
+        "ray_itl.experiments",
         "jobs",
     },
     "PIL": {"ray_itl.datasets", "ray_itl.training"},

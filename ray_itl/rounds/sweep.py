@@ -73,17 +73,18 @@ def run_sweep(
     with ProcessPoolExecutor(num_processes, mp_context=context) as processes:
         running = {member: processes.submit(_carry_out, settings) for member, settings in members.items()}
         for done, ((variant, seed), future) in enumerate(running.items(), start=1):
-            curves = future.result()
+            tables.append(with_member(future.result(), (variant, seed)))
             say(f"{done} of {len(members)}: {variant}, seed {seed}")
-            size = len(curves)
-            tables.append(
-                curves.add_column(0, "seed", pa.array([seed] * size)).add_column(
-                    0, "variant", pa.array([variant] * size)
-                )
-            )
     table = pa.concat_tables(tables, promote_options="permissive")
     write_parquet_table(folder / "learning_curves.parquet", table)
     return table
+
+
+def with_member(curves: pa.Table, member: Member) -> pa.Table:
+    """Return a run's curves with the columns variant and seed in front."""
+    for name, value in zip(("seed", "variant"), reversed(member), strict=True):
+        curves = curves.add_column(0, name, pa.array([value] * len(curves)))
+    return curves
 
 
 def mean_curves(table: pa.Table, score: str) -> list[Curve]:
