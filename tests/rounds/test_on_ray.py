@@ -1,0 +1,65 @@
+"""Rounds with shards and trainers on Ray: the same picks and the same figures as in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from ray_itl.distributed.cluster import connect
+from ray_itl.rounds.result import FineTuning
+from ray_itl.rounds.settings import DataSettings, RoundSettings, TrainerSettings
+from ray_itl.rounds.tuner import ActiveFineTuner
+from ray_itl.settings import ClusterSettings
+from tests.rounds.helpers import digits_settings, write_digits
+
+ROUNDS = RoundSettings(2, 8, 10, 5)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSettings:
+    return write_digits(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    with connect("local", num_cpus=4, object_store_bytes=100 * 2**20):
+        yield
+
+
+@pytest.fixture(scope="module")
+def expected(data: DataSettings, tmp_path_factory: pytest.TempPathFactory) -> FineTuning:
+    torch.set_num_threads(1)
+    settings = digits_settings(data, tmp_path_factory.mktemp("local") / "run", rounds=ROUNDS)
+    return ActiveFineTuner(settings).run()
+
+
+def picks_of(run: Path) -> list[int]:
+    files = sorted((run / "rounds").glob("*/selection.parquet"))
+    return [row_id for file in files for row_id in pq.read_table(file).column("id").to_pylist()]
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(
+    "kind", ["ray_long_lived", pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+)
+def test_shards_and_workers_change_nothing(
+    kind: str, expected: FineTuning, data: DataSettings, tmp_path: Path
+) -> None:
+    settings = digits_settings(
+        data,
+        tmp_path / "run",
+        rounds=ROUNDS,
+        cluster=ClusterSettings(num_shards=2, cpus_per_shard=0.5),
+        trainer=TrainerSettings(kind, cpus_per_worker=0.5),
+    )
+    result = ActiveFineTuner(settings).run()
+    assert picks_of(result.path) == picks_of(expected.path)
+    for name in ("heldout.accuracy", "heldout.log_loss", "num_on_task"):
+        assert result.curves.column(name).to_pylist() == expected.curves.column(name).to_pylist()
+    assert result.checkpoint is not None
+    assert expected.checkpoint is not None
+    assert result.checkpoint.read_bytes() == expected.checkpoint.read_bytes()
