@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ray_itl.errors import ConfigError, RayItlError, TrainingError
 from ray_itl.training.trainer import TrainTask
@@ -40,6 +41,8 @@ class Status:
     """Seconds without a sign of life from worker 0, counted from when workers could first be expected."""
     last_failure: str
     """The last exception that ended a worker, "" if none was seen (a killed process leaves none)."""
+    place: Any
+    """What worker 0 said it lives in, to be released if all have to be ended by force; None before it arrives."""
 
 
 class Mailbox:
@@ -53,6 +56,7 @@ class Mailbox:
         self._attempts = 0
         self._heard = time.monotonic()
         self._last_failure = ""
+        self._place: Any = None
 
     async def post(self, letter: Letter) -> None:
         """Leave the next task; one that is not done is forgotten."""
@@ -76,6 +80,10 @@ class Mailbox:
         self._error = self._error or error
         await self._set(self._letter)
 
+    async def arrive(self, place: Any) -> None:
+        """Note that worker 0 has come up, and in what."""
+        self._place = place
+
     async def mourn(self, failure: str) -> None:
         """Note what is about to end a worker."""
         self._last_failure = failure
@@ -88,7 +96,7 @@ class Mailbox:
         """Return how the task is getting on: when it is over, or after a time."""
         await self._await(lambda: self._finished or self._error is not None, wait_s)
         silent_s = time.monotonic() - self._heard
-        return Status(self._finished, self._error, self._attempts, silent_s, self._last_failure)
+        return Status(self._finished, self._error, self._attempts, silent_s, self._last_failure, self._place)
 
     def _is_news(self, after: int) -> bool:
         return self._letter.serial > after and not self._finished
@@ -112,7 +120,8 @@ class Patience:
     max_failures: int = 3
     """How often the workers may be lost during one task before giving up."""
     restart_deadline_s: float = 300.0
-    """Seconds within which workers must start, or come back once lost."""
+    """Seconds within which workers must find places, when they start and once lost; they then have as long again to
+    come up."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError for values out of range."""
@@ -132,10 +141,9 @@ class Patience:
                 "logs; if memory ran out lower training.batch_size or use larger nodes; raise trainer.max_failures "
                 "where nodes come and go; then run the same command again"
             )
-        if status.silent_s > self.restart_deadline_s:
+        if status.silent_s > 2 * self.restart_deadline_s:
             return TrainingError(
-                f"no training worker answered for trainer.restart_deadline_s={self.restart_deadline_s:g} seconds"
-                f"{seen}: free or add nodes, lower trainer.num_workers or trainer.cpus_per_worker, or raise the "
-                "deadline; then run the same command again"
+                f"no training worker answered within twice trainer.restart_deadline_s={self.restart_deadline_s:g} "
+                f"seconds{seen}: see Ray's worker logs, or raise it; then run the same command again"
             )
         return None

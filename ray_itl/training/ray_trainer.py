@@ -46,7 +46,7 @@ class RayTrainer:
             num_threads: Threads a worker computes with. None: cpus_per_worker rounded down, at least 1.
             long_lived: Keep the workers between tasks.
             max_failures: How often workers may be lost during one task.
-            restart_deadline_s: Seconds within which workers must start, or come back once lost.
+            restart_deadline_s: Seconds within which workers must find places, when they start and once lost.
 
         Raises:
             ConfigError: an option is out of range.

@@ -19,6 +19,7 @@ from typing import Any
 import ray
 import torch
 from ray.exceptions import RayError
+from ray.util import get_current_placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor, distributed
 
@@ -29,6 +30,7 @@ from ray_itl.training.trainer import TrainTask
 
 _POLL_S = 2.0
 _LEAVE_S = 30.0
+_PLACING_TRIES = 4
 _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default of 2 s adds seconds to every start and end
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in model.options mean the job's folder
@@ -64,6 +66,7 @@ class Session:
         self._office: Any = ray.remote(_Office).options(num_cpus=0, scheduling_strategy=here).remote()
         self._present: Any = None  # resolves when Ray Train, while it runs, ends
         self._leaving: Any = None  # the same for workers that were dismissed
+        self._place: Any = None  # the placement group of the workers, once known
 
     def run(self, task: TrainTask) -> None:
         """Have a task carried out; when this returns its result is durable.
@@ -76,11 +79,13 @@ class Session:
             self._await_leave()
             self._post(task)
             if self._present is None:
-                self._present = self._office.run.remote(self._plan)
+                self._present = self._office.run.remote(self._plan, self._patience.restart_deadline_s)
             self._await_result(self._present)
         except RayError as error:
             raise TrainingError(
-                f"Ray Train failed ({_summary(error)}): see its logs on the cluster, then run the same command again"
+                f"Ray Train failed ({_summary(error)}): if workers found no place within trainer.restart_deadline_s="
+                f"{self._patience.restart_deadline_s:g} seconds, free or add nodes, lower trainer.num_workers or "
+                "trainer.cpus_per_worker, or raise it; else see Ray's logs; then run the same command again"
             ) from error
 
     def dismiss(self) -> None:
@@ -98,7 +103,9 @@ class Session:
 
     def kill(self) -> None:
         """End every process at once; a worker in the midst of a task leaves no trace of it."""
-        ray.kill(self._office)  # Ray ends the workers, whom it owns
+        ray.kill(self._office)  # with it end Ray Train and the workers; but what they reserved would stay reserved
+        if self._place is not None:
+            remove_placement_group(self._place)
 
     def _post(self, task: TrainTask | None) -> None:
         self._serial += 1
@@ -107,6 +114,7 @@ class Session:
     def _await_result(self, ended: Any) -> None:
         while True:
             status: Status = self._ask(self._office.status.remote(_POLL_S))
+            self._place = status.place
             if status.finished:
                 return
             error = self._patience.verdict(status)
@@ -120,6 +128,7 @@ class Session:
         if self._leaving is not None:
             self._leaving, leaving = None, self._leaving
             ray.get(leaving, timeout=_LEAVE_S)
+            self._place = None
 
     def _ask(self, answer: Any) -> Any:
         return ray.get(answer, timeout=self._patience.restart_deadline_s)
@@ -128,14 +137,15 @@ class Session:
 class _Office(Mailbox):
     """The process that holds the mailbox and waits for Ray Train."""
 
-    async def run(self, plan: WorkerPlan) -> None:
-        """Run Ray Train until the workers leave."""
-        await asyncio.to_thread(_run_workers, plan, ray.get_runtime_context().current_actor)
+    async def run(self, plan: WorkerPlan, placing_s: float) -> None:
+        """Run Ray Train until the workers leave; raise if they find no place within so many seconds."""
+        await asyncio.to_thread(_run_workers, plan, placing_s, ray.get_runtime_context().current_actor)
 
 
-def _run_workers(plan: WorkerPlan, mailbox: Any) -> None:
+def _run_workers(plan: WorkerPlan, placing_s: float, mailbox: Any) -> None:
     """Run Ray Train until the workers leave; it restarts lost ones without limit, since the driver counts."""
     os.environ.update(_ENVIRONMENT)  # read while Ray Train is imported, too
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(placing_s / _PLACING_TRIES)
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -150,7 +160,7 @@ def _run_workers(plan: WorkerPlan, mailbox: Any) -> None:
         run_config=RunConfig(
             name=f"workers-{secrets.token_hex(4)}",
             storage_path=plan.storage_path,
-            failure_config=FailureConfig(max_failures=-1),
+            failure_config=FailureConfig(max_failures=-1, controller_failure_limit=_PLACING_TRIES - 1),
         ),
     ).fit()
 
@@ -184,6 +194,7 @@ def _serve(config: dict[str, Any]) -> None:
     workers = ProcessGroupWorkers()
     left = threading.Event()
     if workers.rank == 0:
+        ray.get(mailbox.arrive.remote(get_current_placement_group()))
         threading.Thread(target=_beat, args=(mailbox, left), daemon=True).start()
     serial = 0
     try:

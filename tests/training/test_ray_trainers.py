@@ -95,6 +95,8 @@ def test_workers_that_die_too_often_end_the_task(tmp_path):
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_workers_that_find_no_place_end_the_wait(tmp_path):
-    trainer = RayTrainer(1, str(tmp_path / "notes"), cpus_per_worker=100, restart_deadline_s=15)
-    with pytest.raises(TrainingError, match=r"trainer\.restart_deadline_s=15"):
+    trainer = RayTrainer(1, str(tmp_path / "notes"), cpus_per_worker=100, restart_deadline_s=8)
+    with pytest.raises(TrainingError, match=r"trainer\.restart_deadline_s=8 "):
         trainer.fit(make_task(tmp_path))
+    states = [group["state"] for group in ray.util.placement_group_table().values()]
+    assert set(states) <= {"REMOVED"}

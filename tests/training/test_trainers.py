@@ -129,6 +129,7 @@ def test_workers_fetch_a_task_once_and_the_driver_hears_of_it(tmp_path):
         await box.report(1, 1, None)
         status = await box.status(0.01)
         assert (status.finished, status.attempts, status.last_failure) == (False, 2, "worker 1: OSError")
+        assert status.silent_s < 5
         await box.report(0, 0, None)  # late news of an earlier task
         assert not (await box.status(0.01)).finished
         await box.report(1, 0, None)
@@ -146,7 +147,7 @@ def test_workers_fetch_a_task_once_and_the_driver_hears_of_it(tmp_path):
 
 def test_the_driver_waits_or_gives_up():
     patience = Patience(max_failures=2, restart_deadline_s=60)
-    fine = Status(finished=False, error=None, attempts=3, silent_s=59, last_failure="")
+    fine = Status(finished=False, error=None, attempts=3, silent_s=119, last_failure="", place=None)
     assert patience.verdict(fine) is None
     bad_row = InputError("bad row")
     assert patience.verdict(replace(fine, error=bad_row)) is bad_row
@@ -154,7 +155,7 @@ def test_the_driver_waits_or_gives_up():
     assert isinstance(lost, TrainingError)
     assert "lost 3 times" in str(lost)
     assert "worker 1: OSError: x" in str(lost)
-    silent = patience.verdict(replace(fine, silent_s=61))
+    silent = patience.verdict(replace(fine, silent_s=121))
     assert isinstance(silent, TrainingError)
     assert "trainer.restart_deadline_s=60" in str(silent)
 
