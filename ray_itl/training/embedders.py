@@ -44,7 +44,7 @@ class Embedder:
             checkpoint: Its weights, a file that every process can read; None for those it is built with.
             seed: Of the weights that no checkpoint gives.
             settings: What of the model is the embedding.
-            device: Where the model runs, "cpu" or "cuda"; not on which machine.
+            device: Where the model runs on the machine that embeds, "cpu" or "cuda"; not needed before it does.
 
         Raises:
             ConfigError: a model that cannot be built, or has no such embedding.
@@ -57,7 +57,8 @@ class Embedder:
         self.feature_dim = learner.feature_dim
         self.num_classes = 0 if self.settings.kind == "features" else _num_classes(learner, spec)
         self.dim = self._check_dim()
-        self._ready = self._prepare(learner)
+        self._learner: Learner | None = learner
+        self._ready: tuple[Learner, KroneckerProjection | None] | None = None
 
     def identity(self) -> dict[str, str]:
         """Return name -> value of everything that decides an embedding, but where it is computed."""
@@ -96,8 +97,8 @@ class Embedder:
 
     def _loaded(self) -> tuple[Learner, KroneckerProjection | None]:
         if self._ready is None:
-            learner = load(self.spec, self.checkpoint, self.seed)
-            if weights_digest(learner) != self.weights_digest:
+            learner = self._learner or load(self.spec, self.checkpoint, self.seed)
+            if self._learner is None and weights_digest(learner) != self.weights_digest:
                 raise InputError(
                     f"model {self.spec.name!r} (checkpoint {self.checkpoint!r}) has other weights here than where "
                     "this work began: keep checkpoints unchanged and readable on every machine, then try again"
@@ -128,7 +129,7 @@ class Embedder:
         return dim
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_ready": None}
+        return {**self.__dict__, "_learner": None, "_ready": None}
 
 
 def hallucinated_residuals(logits: Tensor) -> Tensor:

@@ -1,0 +1,234 @@
+"""One embedding run from start to finish: open, embed part by part, check. Continues where an earlier try stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ray_itl.command import absolute_path, run_directory, submission_id
+from ray_itl.core.uniqueness import id_span
+from ray_itl.embedding.settings import EmbedSettings
+from ray_itl.errors import ConfigError, InputError
+from ray_itl.io.atomic import write_json
+from ray_itl.io.loading import repeated_id_error
+from ray_itl.io.manifest import Manifest
+from ray_itl.io.parquet import ParquetRows
+from ray_itl.io.run_directory import RunDirectory
+from ray_itl.io.source import open_raw_rows
+from ray_itl.progress import Reporter
+from ray_itl.training.embedded_source import EmbeddedSource
+from ray_itl.training.embedders import Embedder
+from ray_itl.training.embedding_parts import EmbeddingParts
+from ray_itl.training.registry import ModelSpec
+
+FOLDER = "embeddings"
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a run left behind."""
+
+    path: Path
+    """A folder of Parquet files with columns id, embedding and the carried ones: a pool for `curate`."""
+    num_rows: int
+    dim: int
+    dtype: str
+    rows_found: int
+    """Rows that earlier tries had embedded."""
+    seconds: float
+    """Of this try, spent on embedding."""
+
+    def summary(self) -> str:
+        """Return what to tell people, in a few lines."""
+        done = self.num_rows - self.rows_found
+        rate = f" in {self.seconds:.1f} s ({done / max(self.seconds, 1e-9):,.0f} rows/s)" if done else ""
+        found = f"; {self.rows_found:,} were there already" if self.rows_found else ""
+        return (
+            f"embedded {done:,} of {self.num_rows:,} rows as {self.dim:,} x {self.dtype}{rate}{found}\n"
+            f"embeddings: {self.path}\n"
+            f"select from them: python jobs/curate.py pool.path={self.path} target.path=..."
+        )
+
+
+def embed_pool(settings: EmbedSettings, config_text: str, reporter: Reporter | None = None) -> Embedded:
+    """Embed every row of a pool into `settings.run.dir`, or finish the run that is there.
+
+    Args:
+        settings: All options; paths absolute (see `with_absolute_paths`).
+        config_text: The same as YAML, kept as config.yaml.
+        reporter: Where progress goes.
+
+    Raises:
+        InputError, ConfigError: inputs or options that cannot be used; of a new run nothing is left behind, except
+            parts that were finished already.
+        RunDirectoryError: the directory cannot be written or belongs to another run, or a part in it is damaged.
+        ShardError: the workers failed for good; the same call continues.
+    """
+    reporter = reporter or Reporter(settings.run.quiet)
+    if settings.run.dir is None:
+        raise ConfigError("run.dir is not set: name a directory for the embeddings")
+    run = RunDirectory(settings.run.dir)
+    parts = _open(settings, run.path / FOLDER)
+    state = run.begin(_identity(settings, parts), _details(parts), config_text)
+    if state == "finished":
+        reporter.say(f"this run is finished already: its results are in {run.path}")
+        return _embedded(parts, parts.source.num_rows, 0.0)
+    try:
+        _check_ids(parts, reporter)
+        return _carry_out(settings, run, parts, reporter)
+    except (InputError, ConfigError) as error:
+        if not _abandon(run, parts):
+            run.set_status("failed", error=str(error), time=time.time())
+        raise
+
+
+def with_absolute_paths(settings: EmbedSettings) -> EmbedSettings:
+    """Return the settings with absolute paths; run.dir becomes runs/<time> where none is set.
+
+    Raises:
+        ConfigError: under `ray job submit`, unless run.dir is absolute.
+    """
+    return replace(
+        settings,
+        pool=replace(settings.pool, path=absolute_path(settings.pool.path)),
+        model=replace(settings.model, checkpoint=absolute_path(settings.model.checkpoint)),
+        run=replace(settings.run, dir=run_directory(settings.run.dir)),
+    )
+
+
+def _open(settings: EmbedSettings, folder: Path) -> EmbeddingParts:
+    pool, model = settings.pool, settings.model
+    if pool.path is None:
+        raise ConfigError("pool.path is not set: name the Parquet file, folder, glob or URI of the rows to embed")
+    columns = [pool.raw_column, *pool.columns]
+    base = open_raw_rows(pool.path, id_column=pool.id_column, columns=columns)
+    device = "cuda" if settings.cluster.gpus_per_worker > 0 else "cpu"
+    embedder = Embedder(ModelSpec(model.name, model.options), model.checkpoint, model.seed, settings.embedding, device)
+    source = EmbeddedSource(base, pool.raw_column, embedder)
+    output, batch = settings.output, settings.embedding.batch_size
+    part_rows = -(-output.part_rows // batch) * batch  # whole batches: no row is embedded for two parts
+    return EmbeddingParts(source, tuple(pool.columns), output.dtype, part_rows, str(folder))
+
+
+def _identity(settings: EmbedSettings, parts: EmbeddingParts) -> dict[str, str]:
+    """Return name -> value of everything that decides the files."""
+    return {
+        "pool": _manifest(parts).fingerprint,
+        "pool.raw_column": settings.pool.raw_column,
+        "pool.columns": repr(list(settings.pool.columns)),
+        **parts.source.embedder.identity(),
+        "output.dtype": settings.output.dtype,
+        "output.part_rows": repr(settings.output.part_rows),
+    }
+
+
+def _details(parts: EmbeddingParts) -> dict[str, Any]:
+    """Return what manifest.json says besides the identity."""
+    return {
+        "rows": parts.source.num_rows,
+        "dim": parts.source.dim,
+        "checkpoint": parts.source.embedder.checkpoint,
+        "pool_manifest": _manifest(parts).to_json(),
+        "versions": {name: _version(name) for name in ("ray_itl", "torch", "ray", "pyarrow", "numpy", "transformers")},
+        "python": platform.python_version(),
+        "submission_id": submission_id(),
+    }
+
+
+def _carry_out(settings: EmbedSettings, run: RunDirectory, parts: EmbeddingParts, reporter: Reporter) -> Embedded:
+    Path(parts.folder).mkdir(exist_ok=True)
+    missing = parts.missing()
+    total = parts.source.num_rows
+    before = total - sum(stop - start for _, start, stop in map(parts.rows, missing))
+    if before:
+        reporter.say(f"continuing the run in {run.path}: {before:,} of {total:,} rows are embedded already")
+    run.set_status("running", rows=before, time=time.time())
+    with _embedding(settings, parts, missing, reporter) as finished:
+        began, done = time.perf_counter(), before
+        on_rows = reporter.rows("embedded", total - before)
+        for _, rows in finished:
+            done += rows
+            on_rows(done - before)
+            run.set_status("running", rows=done, time=time.time())
+    seconds = time.perf_counter() - began
+    with reporter.stage("check", "comparing ids with the pool's"):
+        parts.check()
+        parts.tidy()
+    result = _embedded(parts, before, seconds)
+    rate = (total - before) / max(seconds, 1e-9)
+    facts = {"rows": total, "dim": result.dim, "rows_found": before, "seconds": seconds, "rows_per_second": rate}
+    write_json(run.path / "metrics.json", facts)
+    run.set_status("finished", rows=total, time=time.time())
+    return result
+
+
+@contextmanager
+def _embedding(
+    settings: EmbedSettings, parts: EmbeddingParts, missing: list[int], reporter: Reporter
+) -> Iterator[Iterator[tuple[int, int]]]:
+    """Yield (part, rows) of every missing part as it is written, here or on Ray."""
+    cluster = settings.cluster
+    if cluster.num_workers == 0 or not missing:
+        reporter.say(f"embedding {len(missing):,} parts in this process")
+        yield ((part, parts.write(part)) for part in missing)
+        return
+    # Imported here so that embedding in this process never loads Ray.
+    from ray_itl.distributed.cluster import connect
+    from ray_itl.training.ray_embedding import embed_on_ray, plan_workers
+
+    with connect(cluster.address):
+        wanted = None if cluster.num_workers == "auto" else cluster.num_workers
+        options = plan_workers(
+            wanted, cluster.cpus_per_worker, cluster.gpus_per_worker, len(missing), cluster.start_deadline_s
+        )
+        reporter.say(f"embedding {len(missing):,} parts on Ray with {options.num_workers} workers")
+        with contextlib.closing(embed_on_ray(parts, missing, options)) as finished:
+            yield finished
+
+
+def _check_ids(parts: EmbeddingParts, reporter: Reporter) -> None:
+    """Raise InputError for an id that occurs twice, before any work is spent. All ids in memory, sorted."""
+    source = parts.source
+    with reporter.stage("ids", "checking that ids are unique"):
+        ids = np.concatenate([ids for ids, _ in source.base.row_batches(0, source.num_rows, [])])
+        repeated = id_span(ids).repeated
+        if repeated is not None:
+            raise repeated_id_error(source, repeated, np.flatnonzero(ids == repeated))
+
+
+def _abandon(run: RunDirectory, parts: EmbeddingParts) -> bool:
+    """Take back what a run without a finished part left; False if there is one."""
+    folder = Path(parts.folder)
+    if len(parts.missing()) < parts.num_parts:
+        return False
+    with contextlib.suppress(FileNotFoundError):
+        folder.rmdir()
+    run.abandon()
+    return True
+
+
+def _embedded(parts: EmbeddingParts, rows_found: int, seconds: float) -> Embedded:
+    source = parts.source
+    return Embedded(Path(parts.folder), source.num_rows, source.dim, parts.dtype, rows_found, seconds)
+
+
+def _manifest(parts: EmbeddingParts) -> Manifest:
+    base = parts.source.base
+    assert isinstance(base, ParquetRows)
+    return base.manifest
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,128 @@
+"""Every option of jobs/embed.py, as plain typed dataclasses that check themselves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray_itl.errors import ConfigError
+from ray_itl.training.embedding_parts import DTYPES, EMBEDDING, ID
+from ray_itl.training.embedding_settings import EmbeddingSettings
+
+
+def _require(condition: bool, option: str, value: object, allowed: str) -> None:
+    if not condition:
+        raise ConfigError(f"{option}={value!r} cannot be used: {allowed}")
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+@dataclass
+class RawPoolSettings:
+    """Where the rows are and what of them is embedded."""
+
+    path: Any = None
+    """File, folder, glob or URI of Parquet (or a list of them)."""
+    id_column: str = "id"
+    raw_column: str = "text"
+    """What the model reads: texts, PNG or JPEG bytes, or lists of numbers."""
+    columns: list[str] = field(default_factory=list)
+    """Further columns to carry along."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        for option in ("id_column", "raw_column"):
+            value = getattr(self, option)
+            _require(isinstance(value, str) and value != "", f"pool.{option}", value, "name a column")
+        named = isinstance(self.columns, list | tuple) and all(isinstance(name, str) for name in self.columns)
+        distinct = named and len({*self.columns, ID, EMBEDDING}) == len(self.columns) + 2
+        allowed = f"give a list of column names, each once, other than {ID} and {EMBEDDING}, which the result has"
+        _require(distinct, "pool.columns", self.columns, allowed)
+
+
+@dataclass
+class EmbeddingModelSettings:
+    """The model that embeds."""
+
+    name: str = "sentence_encoder"
+    """A registered model, or module:factory."""
+    options: Any = None
+    """Keyword arguments of the model as a mapping. null: none."""
+    checkpoint: str | None = None
+    """Its weights as safetensors, readable on every node. null: those it is built with."""
+    seed: int = 0
+    """Of the weights that no checkpoint gives."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        _require(isinstance(self.name, str) and self.name != "", "model.name", self.name, "name a model")
+        self.options = {} if self.options is None else self.options
+        named = isinstance(self.options, dict) and all(isinstance(name, str) for name in self.options)
+        _require(named, "model.options", self.options, "give a mapping of names to values, as {classes: 10}")
+        _require(_is_whole(self.seed, 0), "model.seed", self.seed, "give a whole number >= 0")
+
+
+@dataclass
+class OutputSettings:
+    """How embeddings are stored."""
+
+    dtype: str = "float32"
+    """float32, float16."""
+    part_rows: int = 8192
+    """Rows of a file, rounded up to whole batches, and what an interrupted run may embed again for each worker."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        _require(self.dtype in DTYPES, "output.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
+        _require(_is_whole(self.part_rows, 1), "output.part_rows", self.part_rows, "give a whole number >= 1")
+
+
+@dataclass
+class WorkerSettings:
+    """Where the model runs."""
+
+    num_workers: Any = "auto"
+    """Ray actors, each with a model; auto: as many as the cluster has room for; 0: in this process, without Ray."""
+    address: str | None = None
+    """A Ray cluster to connect to. null: the one this job runs on, else a Ray of its own on this machine."""
+    cpus_per_worker: float = 1.0
+    gpus_per_worker: float = 0.0
+    """Above 0, the model runs on the GPU."""
+    start_deadline_s: float = 300.0
+    """How long workers may wait for a place on the cluster."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        if isinstance(self.num_workers, str) and self.num_workers.isdigit():
+            self.num_workers = int(self.num_workers)
+        count = self.num_workers == "auto" or _is_whole(self.num_workers, 0)
+        _require(count, "cluster.num_workers", self.num_workers, "give auto or a whole number >= 0")
+        for option in ("cpus_per_worker", "gpus_per_worker", "start_deadline_s"):
+            value = getattr(self, option)
+            least = value >= 0 if option == "gpus_per_worker" else value > 0
+            _require(least and math.isfinite(value), f"cluster.{option}", value, "give a positive number")
+
+
+@dataclass
+class EmbedRunSettings:
+    """Where results go."""
+
+    dir: str | None = None
+    """Run directory. The same command on the same directory continues an unfinished run. null: runs/<time>."""
+    quiet: bool = False
+    """No progress lines."""
+
+
+@dataclass
+class EmbedSettings:
+    """Everything that `jobs/embed.py` takes."""
+
+    pool: RawPoolSettings = field(default_factory=RawPoolSettings)
+    model: EmbeddingModelSettings = field(default_factory=EmbeddingModelSettings)
+    embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
+    cluster: WorkerSettings = field(default_factory=WorkerSettings)
+    run: EmbedRunSettings = field(default_factory=EmbedRunSettings)

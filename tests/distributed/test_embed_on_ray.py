@@ -1,0 +1,118 @@
+"""Embedding by Ray Data: the files that one process would write, although workers die."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from ray_itl.errors import ConfigError, InputError, ShardError
+from ray_itl.training.embedded_source import EmbeddedSource
+from ray_itl.training.embedding_parts import EmbeddingParts
+from ray_itl.training.models import MnistCnn
+from ray_itl.training.ray_embedding import WorkerOptions, embed_on_ray, plan_workers
+from ray_itl.training.registry import ModelSpec
+from tests.distributed.helpers import assert_no_process_left
+from tests.training.embedding_helpers import CNN, embedder, write_raw
+
+pytestmark = [
+    pytest.mark.usefixtures("cluster"),
+    pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\."),  # Ray Data warns of its own defaults
+]
+NUM_ROWS = 133
+
+
+class Mortal(MnistCnn):
+    """A model that ends its process when it meets a certain image, a number of times; notes lie in a folder."""
+
+    def __init__(self, folder: str, deadly: int, times: int) -> None:
+        super().__init__(**CNN.options)
+        self.folder, self.deadly, self.times = Path(folder), deadly, times
+
+    def encode(self, column):
+        first = round(float(column[0].values[0].as_py()) * 1e6)
+        if first == self.deadly and len(list(self.folder.glob("death-*"))) < self.times:
+            (self.folder / f"death-{time.time_ns()}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().encode(column)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_raw(tmp_path_factory.mktemp("raw"))
+
+
+def parts_of(base, folder: Path, spec: ModelSpec = CNN) -> EmbeddingParts:
+    folder.mkdir()
+    return EmbeddingParts(EmbeddedSource(base, "image", embedder(spec)), ("label",), "float32", 32, str(folder))
+
+
+def mortal(base, folder: Path, times: int) -> EmbeddingParts:
+    """Parts whose third kills its writer."""
+    value = base.take(np.array([64]), ["image"]).column(0)[0].values[0].as_py()
+    options = {"folder": str(folder), "deadly": round(value * 1e6), "times": times}
+    return parts_of(base, folder / "parts", ModelSpec(f"{__name__}:Mortal", options))
+
+
+def contents(parts: EmbeddingParts) -> list[bytes]:
+    return [parts.path(part).read_bytes() for part in range(parts.num_parts)]
+
+
+def test_parts_are_those_of_one_process_although_a_worker_dies(base, tmp_path):
+    local = parts_of(base, tmp_path / "local")
+    for part in local.missing():
+        local.write(part)
+    parts = mortal(base, tmp_path, times=1)
+    found = dict(embed_on_ray(parts, parts.missing(), plan_workers(2, 0.5, 0, parts.num_parts, 60)))
+    assert len(list(tmp_path.glob("death-*"))) == 1
+    assert found == {0: 32, 1: 32, 2: 32, 3: 32, 4: 5}
+    assert contents(parts) == contents(local)
+    parts.check()
+
+
+def test_a_part_that_kills_every_worker_ends_in_an_error_and_the_rest_goes_on_later(base, tmp_path):
+    parts = mortal(base, tmp_path, times=3)
+    with pytest.raises(ShardError, match=r"embedding\.batch_size.*same command goes on"):
+        list(embed_on_ray(parts, parts.missing(), WorkerOptions(1, 0.5, 0, 60)))
+    assert len(list(tmp_path.glob("death-*"))) == 3
+    assert 2 in parts.missing()
+    dict(embed_on_ray(parts, parts.missing(), WorkerOptions(1, 0.5, 0, 60)))
+    parts.check()
+    parts.tidy()
+    assert len(list(Path(parts.folder).iterdir())) == parts.num_parts
+
+
+def test_what_a_worker_raises_arrives_in_its_own_class(base, tmp_path):
+    parts = parts_of(base, tmp_path / "parts")
+    bad = EmbeddingParts(parts.source, ("nosuch",), "float32", 32, parts.folder)
+    with pytest.raises(InputError, match="no column 'nosuch'") as caught:
+        list(embed_on_ray(bad, bad.missing(), WorkerOptions(1, 0.5, 0, 60)))
+    assert "Traceback" not in str(caught.value)
+
+
+def test_workers_without_a_place_name_the_options(base, tmp_path):
+    parts = parts_of(base, tmp_path / "parts")
+    with pytest.raises(ConfigError, match=r"cluster\.num_workers=3.*room for 2 such"):
+        plan_workers(3, 2.0, 0, 5, 60)
+    with pytest.raises(ConfigError, match=r"cluster\.gpus_per_worker=1"):
+        plan_workers(None, 1.0, 1.0, 5, 60)
+    assert plan_workers(None, 1.0, 0, 3, 60).num_workers == 3
+    assert plan_workers(None, 1.0, 0, 30, 60).num_workers == 4
+
+    @ray.remote(num_cpus=4)
+    class Hog:
+        def ready(self):
+            return True
+
+    hog: Any = Hog.remote()
+    ray.get(hog.ready.remote())
+    try:
+        with pytest.raises(ShardError, match=r"cluster\.start_deadline_s=2"):
+            list(embed_on_ray(parts, parts.missing(), WorkerOptions(2, 1.0, 0, 2.0)))
+    finally:
+        ray.kill(hog)
+    assert_no_process_left()
