@@ -74,7 +74,7 @@ def embed_on_ray(
         InputError, ConfigError, RunDirectoryError: what a worker raised.
         ShardError: workers that find no place in time, or keep dying.
     """
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is raised
     parts.tidy()
     with _context(options.start_deadline_s):
         # One block a part, so that every part is a task. Items are put into blocks here, which takes no CPU of the

@@ -1,5 +1,6 @@
 """Embedding by Ray Data: the files that one process would write, although workers die."""
 
+import gc
 import os
 import signal
 import time
@@ -115,4 +116,5 @@ def test_workers_without_a_place_name_the_options(base, tmp_path):
             list(embed_on_ray(parts, parts.missing(), WorkerOptions(2, 1.0, 0, 2.0)))
     finally:
         ray.kill(hog)
+    gc.collect()  # the workers end with the last reference to what started them
     assert_no_process_left()
