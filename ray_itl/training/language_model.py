@@ -137,9 +137,19 @@ def convert_gguf(path: str | Path, folder: str | Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
         made = Path(temporary) / "model"
-        model.save_pretrained(made)
+        _as_unquantised(model).save_pretrained(made)
         tokenizer.save_pretrained(made)
         made.rename(target)
+
+
+def _as_unquantised(model: Any) -> Any:
+    """Return a model of the same weights that transformers agrees to save: it refuses one that it dequantised."""
+    config = type(model.config).from_dict(model.config.to_dict())
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    plain = type(model)(config)
+    plain.load_state_dict(model.state_dict())
+    return plain
 
 
 def _read(path: str, revision: str | None, dtype: torch.dtype) -> tuple[Any, Any]:
