@@ -161,11 +161,13 @@ def test_an_interrupted_run_goes_on_without_embedding_finished_rows_again(
     assert {path.name: path.stat().st_ino for path in done.path.iterdir()} == inodes
 
 
-def test_a_killed_run_leaves_whole_parts_and_goes_on(pool: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.")  # Ray Data warns of its own defaults
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
+def test_a_killed_run_leaves_whole_parts_and_goes_on(pool: Path, tmp_path: Path, workers: str) -> None:
     """SIGKILL the job, as a user's node would be; the same command finishes and the files are those of one go."""
     slow = [
         *(f"model.name={__name__}:SlowMlp", f"run.dir={tmp_path / 'run'}", "output.part_rows=128"),
-        *(f"pool.path={pool}", "pool.id_column=name", "pool.raw_column=pixels", "cluster.num_workers=0"),
+        *(f"pool.path={pool}", "pool.id_column=name", "pool.raw_column=pixels", f"cluster.num_workers={workers}"),
     ]
     command = [sys.executable, str(ROOT / "jobs" / "embed.py"), *slow]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
