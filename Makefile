@@ -51,5 +51,5 @@ $(VENV)/installed-demo: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed-demo
-	$(RUN) $(PIP) --constraint constraints.txt --group dev
+	$(RUN) $(PIP) --quiet --constraint constraints.txt --editable '.[demo,text,vision]' --group dev
 	@touch $@
