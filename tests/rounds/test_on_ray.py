@@ -46,9 +46,7 @@ def picks_of(run: Path) -> list[int]:
 @pytest.mark.parametrize(
     "kind", ["ray_long_lived", pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
 )
-def test_shards_and_workers_change_nothing(
-    kind: str, expected: FineTuning, data: DataSettings, tmp_path: Path
-) -> None:
+def test_shards_and_workers_change_nothing(kind: str, expected: FineTuning, data: DataSettings, tmp_path: Path) -> None:
     settings = digits_settings(
         data,
         tmp_path / "run",
