@@ -70,7 +70,9 @@ class PoolShard:
     def replay(self, columns: Tensor, sequence: int) -> None:
         """Apply accepted picks' columns (D x num_tracks x k) after `start`, then expect block `sequence`."""
         for first in range(0, columns.shape[2], _REPLAY_COLUMNS):
-            self._advance(columns[:, :, first : first + _REPLAY_COLUMNS], sign=-1.0)
+            weights = self._weights(columns[:, :, first : first + _REPLAY_COLUMNS])
+            for rows in self._chunks():
+                self._subtract(rows, row_decrements(self._started.acquisition, self._rows(rows), weights), -1.0)
         self._sequence = sequence
 
     def hold(self, positions: np.ndarray, held: bool = True) -> None:
@@ -87,13 +89,14 @@ class PoolShard:
 
     def verify(self, block: Block) -> BlockReport:
         """Settle the previous block, test every row against this one, and propose for the next. One pass."""
-        self._settle(block.sequence, block.accepted)
+        rejected = self._settle(block.sequence, block.accepted)
         self.hold(block.released, held=False)
         kernel = BlockKernel.prepare(self._started, block.columns, block.thresholds, self.features.device)
         found = ChallengerList(block.size, block.max_challengers)
         for rows in self._chunks():
-            num, den = self.num[rows], self.den[rows]
-            decrements = kernel.decrements(self._rows(rows))
+            features, num, den = self._rows(rows), self.num[rows], self.den[rows]
+            self._take_back(rows, features, rejected)
+            decrements = kernel.decrements(features)
             margins = kernel.margins(num, den, self.norms[rows], decrements)
             candidates = torch.nonzero((margins.amax(dim=1) > 0) & ~self.held[rows]).flatten()
             if len(candidates):
@@ -107,12 +110,14 @@ class PoolShard:
 
     def contest(self, contest: Contest) -> Peak:
         """Settle, then score in float64 every row that may win; keep the tied best for `champions`."""
-        self._settle(contest.sequence, contest.accepted)
+        rejected = self._settle(contest.sequence, contest.accepted)
         acquisition = self._started.acquisition
         none = torch.zeros(self.dim, acquisition.num_tracks, 1, dtype=torch.float64)
         kernel = BlockKernel.prepare(self._started, none, contest.threshold, self.features.device)
         gains, indices, best = [], [], float("-inf")
         for rows in self._chunks():
+            if rejected is not None:
+                self._take_back(rows, self._rows(rows), rejected)
             margins = kernel.base(self.num[rows], self.den[rows], self.norms[rows])
             local = torch.nonzero((margins[:, 0] > 0) & ~self.held[rows]).flatten() + rows.start
             if not len(local):
@@ -157,22 +162,27 @@ class PoolShard:
             raise StaleShardError(f"the shard at row {self.first_position} has not been started")
         return self._start
 
-    def _settle(self, sequence: int, accepted: int) -> None:
-        """Take back the rejected picks of the previous block, which were subtracted in advance."""
+    def _settle(self, sequence: int, accepted: int) -> Tensor | None:
+        """Return the columns of the previous block's rejected picks, which were subtracted in advance, or None.
+
+        The pass that follows takes them back chunk by chunk, so that settling costs no pass of its own.
+        """
         if sequence != self._sequence:
             raise StaleShardError(
                 f"the shard at row {self.first_position} expects block {self._sequence}, got block {sequence}"
             )
-        if self._previous is not None and accepted < self._previous.shape[2]:
-            self._advance(self._previous[:, :, accepted:], sign=1.0)
-        self._previous = None
+        previous, self._previous = self._previous, None
+        if previous is None or accepted >= previous.shape[2]:
+            return None
+        return self._weights(previous[:, :, accepted:])
 
-    def _advance(self, columns: Tensor, sign: float) -> None:
-        """Add sign times the decrements of columns (D x num_tracks x k) to the scores. One pass."""
-        start = self._started
-        weights = columns.flatten(1).to(self.features.device, start.dtype)
-        for rows in self._chunks():
-            self._subtract(rows, row_decrements(start.acquisition, self._rows(rows), weights), sign)
+    def _take_back(self, rows: slice, features: Tensor, rejected: Tensor | None) -> None:
+        if rejected is not None:
+            self._subtract(rows, row_decrements(self._started.acquisition, features, rejected), 1.0)
+
+    def _weights(self, columns: Tensor) -> Tensor:
+        """Return columns (D x num_tracks x k) as the right-hand side of a product with rows."""
+        return columns.flatten(1).to(self.features.device, self._started.dtype)
 
     def _subtract(self, rows: slice, decrements: Tensor, sign: float) -> None:
         dnum, dden = self._started.acquisition.split(decrements.sum(dim=2))
@@ -190,17 +200,19 @@ class PoolShard:
 
     def _best(self, count: int) -> Tensor:
         """Return indices of the best rows not held, copies thinned out, in descending order of the ratio."""
-        start = self._started
-        ratios, indices = torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64)
-        ratios, indices = ratios.to(self.num.device), indices.to(self.num.device)
+        start, wanted, floor = self._started, 2 * count, float("-inf")
+        ratios = torch.empty(0, dtype=torch.float64, device=self.num.device)
+        indices = torch.empty(0, dtype=torch.int64, device=self.num.device)
         for first in range(0, self.num_rows if count > 0 else 0, _SCAN_ROWS):
             rows = slice(first, min(first + _SCAN_ROWS, self.num_rows))
             ratio = (self.num[rows] + start.num.offset).div_(self.den[rows] + start.den.offset)
             ratio.masked_fill_(self.held[rows], float("-inf"))
-            top = torch.topk(ratio, min(2 * count, len(ratio)))
-            ratios, indices = torch.cat([ratios, top.values]), torch.cat([indices, top.indices + first])
-            top = torch.topk(ratios, min(2 * count, len(ratios)))
+            near = torch.nonzero(ratio > floor).flatten()
+            ratios, indices = torch.cat([ratios, ratio[near]]), torch.cat([indices, near + first])
+            top = torch.topk(ratios, min(wanted, len(ratios)))
             ratios, indices = top.values, indices[top.indices]
+            # Once the list is full, most rows of a chunk fall below its last and need no sorting.
+            floor = float(ratios[-1]) if len(ratios) == wanted else floor
         indices = indices[torch.isfinite(ratios)]
         return self._thin_copies(indices)[:count] if count < self.num_rows else indices
 
