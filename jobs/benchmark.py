@@ -1,4 +1,4 @@
-"""Measure the engine and a large run on this machine, and write a table (see --help)."""
+"""Measure the engine, a large run, rounds and convergence on this machine, and write a table (see --help)."""
 
 import sys
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from ray_itl.benchmark.convergence import convergence_table, run_convergence
 from ray_itl.benchmark.engine import engine_table, run_engine
 from ray_itl.benchmark.large import large_table, run_large
 from ray_itl.benchmark.machine import describe
+from ray_itl.benchmark.rounds import rounds_table, run_rounds
 from ray_itl.benchmark.settings import BenchmarkSettings
 from ray_itl.command import guarded
 from ray_itl.config import register_schemas, to_settings
@@ -34,6 +36,11 @@ def main(config: DictConfig) -> None:
         tables.append(engine_table(run_engine(settings.engine, settings.seed, folder, _say), settings.engine))
     if settings.suite in ("large", "all"):
         tables.append(large_table(run_large(settings.large, settings.seed, folder, _say), settings.large))
+    if settings.suite in ("rounds", "all"):
+        tables.append(rounds_table(run_rounds(settings.rounds, settings.seed, folder, _say), settings.rounds))
+    if settings.suite in ("convergence", "all"):
+        convergence = run_convergence(settings.convergence, folder, _say)
+        tables.append(convergence_table(convergence, settings.convergence))
     path = folder / f"{settings.suite}.md"
     text = "\n\n".join(tables) + "\n"
     write_atomic(path, text.encode())

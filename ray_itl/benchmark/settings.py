@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ray_itl.errors import ConfigError
 
-SUITES = ("engine", "large", "all")
+SUITES = ("engine", "large", "rounds", "convergence", "all")
 
 
 @dataclass
@@ -36,22 +36,43 @@ class LargeSettings:
 
 
 @dataclass
+class RoundsSettings:
+    """Rounds of fine-tuning on digits, by every trainer."""
+
+    count: int = 4
+    batch: int = 5
+    repeats: int = 3
+
+
+@dataclass
+class ConvergenceSettings:
+    """Repeated picks from a small pool of digits."""
+
+    num_rows: int = 40
+    num_targets: int = 30
+    n: int = 4000
+    noise_variance: float = 0.1
+
+
+@dataclass
 class BenchmarkSettings:
     """Everything that `jobs/benchmark.py` takes."""
 
     suite: str = "all"
-    """engine, large or all."""
+    """engine, large, rounds, convergence or all."""
     seed: int = 0
     dir: str = "runs/benchmark"
     """Where data and tables go; data that is there already is used again."""
     engine: EngineSettings = field(default_factory=EngineSettings)
     large: LargeSettings = field(default_factory=LargeSettings)
+    rounds: RoundsSettings = field(default_factory=RoundsSettings)
+    convergence: ConvergenceSettings = field(default_factory=ConvergenceSettings)
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
         if self.suite not in SUITES:
             raise ConfigError(f"suite={self.suite!r} cannot be used: use one of {', '.join(SUITES)}")
-        for part in ("engine", "large"):
+        for part in ("engine", "large", "rounds", "convergence"):
             for option, value in vars(getattr(self, part)).items():
                 if isinstance(value, int) and value < (0 if option == "num_shards" else 1):
                     raise ConfigError(f"{part}.{option}={value} cannot be used: give a whole number of at least 1")
