@@ -18,10 +18,14 @@ if TYPE_CHECKING:
         RunDirectoryError,
         ShardError,
     )
+    from ray_itl.rounds.settings import FineTuneSettings
+    from ray_itl.rounds.tuner import ActiveFineTuner
     from ray_itl.selection import Selection
 
 __all__ = [
+    "ActiveFineTuner",
     "ConfigError",
+    "FineTuneSettings",
     "InputError",
     "NumericalError",
     "RayItlError",
@@ -31,13 +35,19 @@ __all__ = [
     "select",
 ]
 
+_HOMES = {
+    "ActiveFineTuner": "ray_itl.rounds.tuner",
+    "FineTuneSettings": "ray_itl.rounds.settings",
+    "Selection": "ray_itl.selection",
+    "select": "ray_itl.api",
+}
+
 
 def __getattr__(name: str) -> Any:
     """Load a name on first use: the process of a shard needs neither the API nor the options."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = {"select": "ray_itl.api", "Selection": "ray_itl.selection"}.get(name, "ray_itl.errors")
-    value = getattr(import_module(module), name)
+    value = getattr(import_module(_HOMES.get(name, "ray_itl.errors")), name)
     globals()[name] = value
     return value
 

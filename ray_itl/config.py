@@ -22,8 +22,24 @@ def register_schemas(**further: type) -> None:
     `further` are the schemas of jobs above this layer, by name.
     """
     store = ConfigStore.instance()
-    for name, node in {"curate_schema": CurationSettings, "verify_schema": VerifySettings, **further}.items():
+    for name, schema in {"curate_schema": CurationSettings, "verify_schema": VerifySettings, **further}.items():
+        node = OmegaConf.structured(schema)
+        _open_mappings(node)
         store.store(name=name, node=node)
+
+
+def _open_mappings(node: DictConfig) -> None:
+    """Let the command line set new keys of options that are plain mappings (model.options={hidden: [64]}).
+
+    Hydra forbids keys that the YAML does not have, which is right for options of ours and wrong for those of a model.
+    """
+    for key in node:
+        child = None if OmegaConf.is_missing(node, key) else node[key]
+        if isinstance(child, DictConfig):
+            if OmegaConf.get_type(child) is dict:
+                OmegaConf.set_struct(child, False)
+            else:
+                _open_mappings(child)
 
 
 def to_settings(config: DictConfig, schema: type[SettingsT]) -> SettingsT:
