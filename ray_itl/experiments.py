@@ -10,13 +10,14 @@ import pyarrow as pa
 
 from ray_itl.command import absolute_path, run_directory
 from ray_itl.config import to_yaml, with_overrides
-from ray_itl.datasets.cache import cache_root
+from ray_itl.datasets.cache import cache_root, data_folder
+from ray_itl.datasets.models import smollm2_path
 from ray_itl.datasets.tasks import TASKS, Task
 from ray_itl.errors import ConfigError
 from ray_itl.io.atomic import write_atomic
 from ray_itl.progress import Reporter
 from ray_itl.rounds.result import FineTuning
-from ray_itl.rounds.settings import FineTuneSettings
+from ray_itl.rounds.settings import FineTuneSettings, ModelSettings
 from ray_itl.rounds.sweep import Member, run_sweep, standings_table, with_member
 from ray_itl.rounds.task_settings import FineTuneJobSettings, TaskSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
@@ -104,8 +105,25 @@ def _fine_tuning(settings: FineTuneJobSettings, seed: int, reporter: Reporter) -
             label_column=task.label_column,
             classes=list(task.classes),
         )
+    values["model"] = _with_local_model(settings, reporter)
     values["rounds"] = replace(settings.rounds, seed=seed)
     return FineTuneSettings(**values)
+
+
+def _with_local_model(settings: FineTuneJobSettings, reporter: Reporter) -> ModelSettings:
+    """Return the model's settings with the path smollm2 replaced by a folder of that model, fetched on first use."""
+    model = settings.model
+    if model.name != "causal_lm" or model.options.get("path") != "smollm2":
+        return model
+    # Imported here because transformers loads slowly and is an extra.
+    from ray_itl.training.language_model import convert_gguf
+
+    cache = cache_root(settings.task.cache)
+    folder = data_folder(cache, "smollm2", 1) / "model"
+    if not folder.exists():
+        reporter.say(f"converting SmolLM2-135M to {folder}")
+        convert_gguf(smollm2_path(cache), folder)
+    return replace(model, options={**model.options, "path": str(folder)})
 
 
 def prepared_task(settings: TaskSettings, seed: int, reporter: Reporter) -> Task:

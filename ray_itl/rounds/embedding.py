@@ -65,6 +65,12 @@ class Embedding:
         source, ascending = self.candidates(positions)
         return torch.from_numpy(source.embeddings(np.searchsorted(ascending, positions)))
 
+    def embed(self, rows: RowSource) -> Tensor:
+        """Return the model's embeddings of all of some rows, which need not be of the pool: k x D float64."""
+        assert self._embedder is not None, "given embeddings do not change"
+        source = EmbeddedSource(rows, self._data.settings.data.raw_column, self._embedder)
+        return torch.from_numpy(source.embeddings(np.arange(rows.num_rows)))
+
     def targets(self, chosen: np.ndarray) -> Tensor:
         """Return targets, in the order of `chosen`: k x D float64."""
         targets = self._target_source()

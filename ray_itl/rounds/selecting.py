@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from ray_itl.core.trajectory import Pick
 from ray_itl.core.uniqueness import id_span
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.io.loading import STORAGE_DTYPES
+from ray_itl.io.source import RowSource, open_raw_rows
 from ray_itl.rounds.embedding import Embedding
 from ray_itl.rounds.picking import Situation, best_candidates, pick_from_candidates, pick_from_pool
 from ray_itl.rounds.pool_keeper import PoolKeeper
@@ -162,9 +164,16 @@ class RoundSelector:
         before = self._embedded_after(number - 1) if number > 1 else now
         if now == before:
             return None
-        sample = np.unique(np.linspace(0, self._data.pool.num_rows - 1, _DRIFT_ROWS).astype(np.int64))
-        old = self._embedding(checkpoint_after(before)).rows(sample)
-        return asdict(measure_drift(old, embedding.rows(sample)))
+        old = self._embedding(checkpoint_after(before)).embed(self._drift_rows)
+        return asdict(measure_drift(old, embedding.embed(self._drift_rows)))
+
+    @cached_property
+    def _drift_rows(self) -> RowSource:
+        """The rows whose embeddings are compared, evenly spread over the pool: read once a run."""
+        data = self._settings.data
+        positions = np.unique(np.linspace(0, self._data.pool.num_rows - 1, _DRIFT_ROWS).astype(np.int64))
+        rows = self._data.pool.take(positions, list(dict.fromkeys([data.id_column, data.raw_column])))
+        return open_raw_rows(rows, id_column=data.id_column, columns=[data.raw_column])
 
     def _pool(self, embedding: Embedding, key: str) -> Pool:
         pool = self._keeper.load(embedding.pool(), key)

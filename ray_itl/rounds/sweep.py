@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -70,7 +72,7 @@ def run_sweep(
     """
     context = multiprocessing.get_context("spawn")
     tables = []
-    with ProcessPoolExecutor(num_processes, mp_context=context) as processes:
+    with ProcessPoolExecutor(num_processes, mp_context=context, initializer=_end_with_parent) as processes:
         running = {member: processes.submit(_carry_out, settings) for member, settings in members.items()}
         for done, ((variant, seed), future) in enumerate(running.items(), start=1):
             tables.append(with_member(future.result(), (variant, seed)))
@@ -150,6 +152,18 @@ def standings_table(found: Sequence[Standing], score: str, reference: str, num_s
             f"| {needed} | {ratio} |"
         )
     return "\n".join(lines)
+
+
+def _end_with_parent() -> None:
+    """End this process when the sweep's is killed: it would go on beside the one that resumes the sweep."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "runs in the sweep's workers"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _carry_out(settings: FineTuneSettings) -> pa.Table:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from ray_itl.rounds.sweep import mean_curves, standings, standings_table
+
+ROOT = Path(__file__).parents[2]
 
 
 def sweep_table(scores: dict[str, list[list[float]]]) -> pa.Table:
@@ -67,3 +75,45 @@ def test_lower_may_be_better() -> None:
 def test_one_seed_has_no_error() -> None:
     (curve,) = mean_curves(sweep_table({"itl": [[0.5, 0.6]]}), "heldout.accuracy")
     assert np.isnan(curve.score_error).all()
+
+
+def process_is_alive(pid: int) -> bool:
+    """Whether a process exists and is not merely waiting to be reaped."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_workers_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
+    """Else they would go on with queued runs beside the sweep that resumes."""
+    code = """
+import multiprocessing, os, pathlib, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from ray_itl.rounds.sweep import _end_with_parent
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as processes:
+        pathlib.Path(sys.argv[1]).write_text(str(processes.submit(os.getpid).result()))
+        processes.submit(time.sleep, 120).result()
+"""
+    (tmp_path / "driver.py").write_text(code)
+    driver = subprocess.Popen([sys.executable, str(tmp_path / "driver.py"), str(tmp_path / "pid")], cwd=ROOT)
+    try:
+        wait_until((tmp_path / "pid").exists, 60)
+        wait_until(lambda: (tmp_path / "pid").read_text() != "", 10)
+        worker = int((tmp_path / "pid").read_text())
+        assert process_is_alive(worker)
+    finally:
+        driver.kill()
+        driver.wait()
+    wait_until(lambda: not process_is_alive(worker), 30)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
