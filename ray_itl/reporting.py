@@ -53,7 +53,7 @@ def build_report(
         acquisition=settings.acquisition.name,
         num_pool=problem.source.num_rows,
         num_targets=len(problem.targets.rows),
-        num_asked=settings.selection.n,
+        num_asked=problem.selection.n,
         seconds=sum(seconds.values()),
         num_passes=selection.stats.passes,
         gains=selection.gains,
