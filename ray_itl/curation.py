@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ray_itl.command import submission_id
-from ray_itl.core.greedy import GreedyResult, Progress
+from ray_itl.core.greedy import GreedyResult, GreedyStats, Progress
 from ray_itl.core.pool import Pool
 from ray_itl.core.ranking import RankQuery
 from ray_itl.core.trajectory import Pick
@@ -132,6 +132,8 @@ class _Run:
     def carry_out(self) -> Selection:
         """Load, pick, compare, write; returns the selection."""
         problem, settings, reporter, status = self._problem, self._settings, self._reporter, self._status
+        if problem.idle:
+            return self._carry_out_nothing()
         comparison: list[dict] = []
         try:
             status.step("load")
@@ -158,6 +160,13 @@ class _Run:
             with suppress(RayItlError):  # what went wrong first is what matters
                 status.failed(error)
             raise
+        return selection
+
+    def _carry_out_nothing(self) -> Selection:
+        self._status.step("write")
+        none = torch.empty(0, self._problem.dim, dtype=torch.float64)
+        selection = self._finish(GreedyResult([], none, self._problem.start(), GreedyStats()), [])
+        self._status.finished(0)
         return selection
 
     def _earlier(self) -> list[tuple[Pick, Tensor]]:

@@ -48,6 +48,8 @@ class Problem:
     baseline: BaselineRule | None = None
     excluded: np.ndarray | None = None
     """Positions (distinct) of rows that may not be picked."""
+    idle: bool = False
+    """Whether no row at all may be picked, so that the pool need not be loaded."""
 
     @property
     def num_free(self) -> int:
