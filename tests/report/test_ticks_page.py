@@ -46,9 +46,7 @@ def test_loads_nothing_and_shows_every_tick(count: int) -> None:
     page = Page(render_ticks(make_ticks(count)))
     assert (page.loading, len(page.running)) == ([], 2)
     words = re.sub(r"\s+", " ", " ".join(page.words))
-    assert re.findall(r"(2026-01-\d\d) 202", words) == [
-        f"2026-01-{k:02d}" for k in range(count, 0, -1)
-    ]
+    assert re.findall(r"(2026-01-\d\d) 202", words) == [f"2026-01-{k:02d}" for k in range(count, 0, -1)]
     picks = sum(10 * (k % 3) for k in range(1, count + 1))
     assert f"{picks:,} rows picked in {count} tick" in words
     assert len(page.figure("picks")["data"][0]["y"]) == count
