@@ -15,23 +15,20 @@ from ray_itl.command import submission_id
 from ray_itl.config import to_yaml
 from ray_itl.core.uncertainty import target_variance
 from ray_itl.curation import curate_problem
-from ray_itl.errors import BusyError, ConfigError
-from ray_itl.evaluation import check_classes
+from ray_itl.errors import BusyError
 from ray_itl.identity import run_identity
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.io.lease import Lease, acquire
-from ray_itl.problem import Problem, open_problem
+from ray_itl.problem import Problem
 from ray_itl.progress import Reporter
 from ray_itl.results import check_columns
 from ray_itl.selection import Selection
 from ray_itl.settings import CurationSettings
 from ray_itl.ticks.news import PoolNews, compare, news_table
+from ray_itl.ticks.opening import check_identity, open_whole, shared_identity
 from ray_itl.ticks.past import FILES, given_the_past, read_past, require_files
 from ray_itl.ticks.record import PastTick, Stop, TickRecord, log_content
 from ray_itl.ticks.state import RUNS, State
-
-_NOT_FOR_ALL_TICKS = {"pool", "pool.columns", "selection.n", "selection.replacement", "selection.min_gain"}
-"""What of a run's identity may differ from tick to tick."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +129,9 @@ class _Work:
         records = [tick.record for tick in ticks]
         state.remove_abandoned(records)
         with self._reporter.stage("open"):
-            whole = _open_whole(settings)
-            identity = _identity(whole, settings)
-            _check_identity(ticks, identity, settings)
+            whole = open_whole(settings)
+            identity = shared_identity(whole, settings)
+            check_identity(ticks, identity, settings)
             past = read_past(state.store, records)
             news = compare(require_files(whole).manifest.files, past.seen, settings.state.on_changed)
             problem = given_the_past(whole, past, news, settings.state.candidates)
@@ -197,42 +194,6 @@ class _Work:
     def _tell(self, facts: Mapping[str, Any]) -> None:
         common = {"submission_id": submission_id(), "time": self._clock()}
         self._state.set_status({"tick": self._settings.state.tick, **common, **facts})
-
-
-def _open_whole(settings: CurationSettings) -> Problem:
-    """Open the problem on the whole pool, where fewer rows than selection.n will do."""
-    one = replace(settings, selection=replace(settings.selection, n=1))
-    problem = open_problem(one, settings.pool.path, settings.target.path, settings.known.path)
-    check_classes(problem, settings.evaluation)
-    return replace(problem, selection=settings.selection)
-
-
-def _identity(whole: Problem, settings: CurationSettings) -> dict[str, str]:
-    """Return what all ticks of a state share."""
-    own = {name: value for name, value in run_identity(whole, settings).items() if name not in _NOT_FOR_ALL_TICKS}
-    source = whole.source
-    kind = f"{source.dim} x {source.dtype} in {settings.pool.embedding_column}, {source.id_kind} ids"
-    return {**own, "kind of pool rows": kind}
-
-
-def _check_identity(ticks: list[PastTick], identity: Mapping[str, str], settings: CurationSettings) -> None:
-    """Raise ConfigError naming what is not as it was in the last tick, and must be."""
-    if not ticks:
-        return
-    before = ticks[-1].identity
-    changed = sorted(name for name in {*before, *identity} if before.get(name) != identity.get(name))
-    if changed == ["targets"]:
-        if settings.state.on_new_target == "accept":
-            return
-        raise ConfigError(
-            f"target.path={settings.target.path} is not the sample of the last tick ({ticks[-1].record.tick}): set "
-            "state.on_new_target=accept to keep what was picked as known and select for the new one from now on"
-        )
-    if changed:
-        raise ConfigError(
-            f"state.dir={settings.state.dir} was made with other options (changed: {', '.join(changed)}): restore "
-            "them, or begin anew in another state.dir"
-        )
 
 
 def _stop(settings: CurationSettings, news: PoolNews, selection: Selection) -> Stop:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from ray_itl.core import greedy
 from ray_itl.core.posterior import Targets
 from ray_itl.core.reference import dense_greedy
 from ray_itl.errors import BusyError
@@ -32,7 +34,7 @@ from ray_itl.settings import (
 from ray_itl.ticks.record import TickRecord
 from ray_itl.ticks.state import State
 from ray_itl.ticks.tick import Tick, run_tick
-from tests.helpers import clustered, table_of
+from tests.helpers import SMALL_BLOCKS, clustered, table_of
 
 BUSY, DEAD = os.EX_TEMPFAIL, -signal.SIGKILL
 
@@ -55,6 +57,19 @@ class Growing:
     def write(self, part: int, path: Path, seed: int | None = None) -> None:
         rows = clustered(self.rows, seed=part + 10 if seed is None else seed)
         pq.write_table(table_of(rows, first_id=1000 * part, text_ids=self.text_ids), path, row_group_size=25)
+
+    def copy(self, folder: Path) -> Growing:
+        """Return a copy of everything so far, state included, in another folder."""
+        shutil.copytree(self.folder, folder)
+        copy = Growing.__new__(Growing)
+        copy.__dict__ = {
+            **self.__dict__,
+            "folder": folder,
+            "pool": folder / "pool",
+            "target": folder / "target.parquet",
+        }
+        copy.location = str(folder / "state")
+        return copy
 
     def settings(self, tick: str | None, n: int = 5, **changes: Any) -> CurationSettings:
         base = CurationSettings(
@@ -118,9 +133,9 @@ FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(["tests.ticks.helpers"])
 
 
-def in_process(settings: CurationSettings, kill_at: int = 0, delay: float = 0.0) -> multiprocessing.process.BaseProcess:
+def in_process(settings: CurationSettings, kill_at: int = 0) -> BaseProcess:
     """Start a tick in a process of its own, which SIGKILLs itself at its `kill_at`-th file operation (0: never)."""
-    process = FORKSERVER.Process(target=_run, args=(settings, kill_at, delay))
+    process = FORKSERVER.Process(target=_run, args=(settings, kill_at))
     process.start()
     return process
 
@@ -141,22 +156,26 @@ def count_operations(settings: CurationSettings) -> int:
     return count
 
 
-def _run(settings: CurationSettings, kill_at: int, delay: float) -> None:
-    torch.set_num_threads(1)
-    done = _counting(settings, kill_at)
-    time.sleep(delay)
+def _run(settings: CurationSettings, kill_at: int) -> None:
+    _take_many_passes()
+    _counting(settings, kill_at)
     try:
         run_tick(settings)
     except BusyError:
         sys.exit(BUSY)
-    finally:
-        done()
 
 
 def _run_and_count(settings: CurationSettings, send: Any) -> None:
-    done = _counting(settings, 0)
+    _take_many_passes()
+    count = _counting(settings, 0)
     run_tick(settings)
-    send.send(done())
+    send.send(count())
+
+
+def _take_many_passes() -> None:
+    """So that a tick dies between blocks, too."""
+    torch.set_num_threads(1)
+    greedy.Schedule = lambda: SMALL_BLOCKS  # type: ignore[misc, assignment]
 
 
 def _counting(settings: CurationSettings, kill_at: int) -> Callable[[], int]:

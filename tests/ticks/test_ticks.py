@@ -21,10 +21,11 @@ from ray_itl.errors import BusyError, ConfigError, InputError, RunDirectoryError
 from ray_itl.io.lease import acquire
 from ray_itl.io.store import Store
 from ray_itl.io.tick_log import TickLog
-from ray_itl.settings import StateSettings
+from ray_itl.settings import FinishedRun, StateSettings, VerifySettings
 from ray_itl.ticks.state import State
 from ray_itl.ticks.tick import run_tick
 from ray_itl.ticks.words import summarise_tick
+from ray_itl.verification import verify
 from tests.helpers import DIM, clustered, table_of
 from tests.ticks.helpers import Growing, dense_ticks
 
@@ -218,7 +219,7 @@ CHANGES: dict[str, Any] = {
 def test_options_that_decide_what_is_known_may_not_change(growing: Growing, name: str) -> None:
     growing.grow(0)
     growing.tick("t0")
-    changes = CHANGES[name]
+    changes: Any = CHANGES[name]
     if "known" in changes:
         changes = {"known": {"path": str(growing.target)}}
     with pytest.raises(ConfigError, match=rf"changed: {name}[,)]"):
@@ -343,3 +344,24 @@ def test_features_of_another_dimension_are_refused(growing: Growing) -> None:
     pq.write_table(table_of(rows[:4]), growing.target)
     with pytest.raises(ConfigError, match="kind of pool rows"):
         growing.tick("t1", state={"on_changed": "as_new"})
+
+
+@pytest.mark.parametrize("candidates", ["new", "all"])
+def test_a_tick_can_be_checked_like_any_run_also_once_the_pool_has_grown(growing: Growing, candidates: str) -> None:
+    for number, least in enumerate([0.0, 0.05, 0.0, 10.0]):
+        growing.grow(number)
+        options: Any = {"state": {"candidates": candidates}, "selection": {"min_gain": least}}
+        growing.tick(f"t{number}", n=12, **options)
+    growing.tick("t4")
+    for record in growing.records():
+        run = growing.folder / "state" / record.path
+        found = verify(VerifySettings(FinishedRun(str(run))))
+        assert found.right, found.summary()
+        assert found.num_picks == record.picks
+    record = growing.records()[1]
+    run = growing.folder / "state" / record.path
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert 0 < record.picks < 12
+    for wrong, words in ((metrics["next_gain"] / 2, "adds"), (0.3, "ended for min_gain=0.05")):
+        (run / "metrics.json").write_text(json.dumps({**metrics, "next_gain": wrong}))
+        assert any(words in text for text in verify(VerifySettings(FinishedRun(str(run)))).contradictions)
