@@ -40,7 +40,7 @@ class Store:
         try:
             self._filesystem, self._root = open_folder(location)
         except InputError as error:
-            raise UnusableStoreError(str(error)) from error
+            raise UnusableStoreError(f"state.dir: {error}") from error
         self.location = location
 
     @property
