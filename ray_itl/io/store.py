@@ -20,6 +20,7 @@ from ray_itl.io.locations import open_folder
 SETTLE_S = 2.0
 """How long a writer waits before it reads back whether a file it created is its own, where that is not one step."""
 _COPY_BYTES = 1 << 23
+_WITHOUT_FOLDERS = ("s3", "gcs", "abfs")
 
 
 class UnusableStoreError(RunDirectoryError, ConfigError):
@@ -117,7 +118,8 @@ class Store:
             self._filesystem.delete_dir(self.path(name))
 
     def _make_folder(self, name: str) -> None:
-        self._filesystem.create_dir(posixpath.dirname(self.path(name)), recursive=True)
+        if self._filesystem.type_name not in _WITHOUT_FOLDERS:
+            self._filesystem.create_dir(posixpath.dirname(self.path(name)), recursive=True)
 
     @contextmanager
     def _explained(self, verb: str, name: str) -> Iterator[None]:

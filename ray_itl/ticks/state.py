@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import stat
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -43,13 +45,16 @@ class State:
         return [past_tick(entry) for entry in self.log.ticks()]
 
     def staging(self, run_dir: str | None) -> Path:
-        """Return the local folder where unfinished ticks are kept, which a later try finds again on this machine."""
+        """Return the local folder where unfinished ticks are kept, which a later try finds again on this machine.
+
+        RunDirectoryError if it would be in the temporary folder, and another user could write it.
+        """
         if run_dir is not None:
             return Path(run_dir)
         if self.store.is_local:
             return Path(self.store.path(_STAGING))
         name = sha256(self.store.location.encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"ray_itl-ticks-{name}"
+        return _private(Path(tempfile.gettempdir()) / f"ray_itl-ticks-{os.getuid()}-{name}")
 
     def remove_abandoned(self, records: Sequence[TickRecord]) -> None:
         """Delete what ticks that died while publishing left under `ticks/`; for the holder of the lease."""
@@ -67,7 +72,7 @@ class State:
         with suppress(RunDirectoryError):
             self.store.write(STATUS, json.dumps(dict(facts), indent=2, ensure_ascii=False).encode() + b"\n")
 
-    def refresh_history(self, say: Any) -> None:
+    def refresh_history(self, say: Callable[[str], None]) -> None:
         """Make ticks.parquet and ticks.html tell of every published tick, also of those published meanwhile."""
         num_told = self._num_told()
         while num_told < len(records := [tick.record for tick in self.ticks()]):
@@ -85,6 +90,18 @@ class State:
             return self.store.read_table(HISTORY, ["tick"]).num_rows
         except RunDirectoryError:  # missing, or damaged: written anew
             return 0
+
+
+def _private(folder: Path) -> Path:
+    """Create a folder that only this user can write, in one where others can write, too."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise RunDirectoryError(f"cannot create {folder}: {error}; set run.dir to a folder of your own") from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise RunDirectoryError(f"{folder} may be another user's: set run.dir to a folder of your own")
+    return folder
 
 
 def _report(records: Sequence[TickRecord]) -> TicksReport:

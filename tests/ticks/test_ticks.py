@@ -46,7 +46,7 @@ def test_ticks_pick_what_the_reference_picks_given_earlier_picks(
     tmp_path: Path, place: str, candidates: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ray_itl.io.store.SETTLE_S", 0.0)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     location = None if place == "local" else f"fsspec+memory://{tmp_path.name}-{candidates}"
     growing = Growing(tmp_path, location)
     parts = [[0], [1], [2, 3], [], [4]]
@@ -365,3 +365,30 @@ def test_a_tick_can_be_checked_like_any_run_also_once_the_pool_has_grown(growing
     for wrong, words in ((metrics["next_gain"] / 2, "adds"), (0.3, "ended for min_gain=0.05")):
         (run / "metrics.json").write_text(json.dumps({**metrics, "next_gain": wrong}))
         assert any(words in text for text in verify(VerifySettings(FinishedRun(str(run)))).contradictions)
+
+
+@pytest.mark.parametrize("trick", ["link", "open to all"])
+def test_unfinished_ticks_are_not_kept_where_others_can_write(
+    tmp_path: Path, trick: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    state = State(f"fsspec+memory://{tmp_path.name}")
+    folder = state.staging(None)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert state.staging(None) == folder
+    if trick == "link":
+        folder.rmdir()
+        folder.symlink_to(tmp_path)
+    else:
+        folder.chmod(0o777)
+    with pytest.raises(RunDirectoryError, match=r"set run\.dir to a folder of your own"):
+        state.staging(None)
+
+
+def test_a_log_that_points_elsewhere_is_refused(growing: Growing) -> None:
+    growing.grow(0)
+    growing.tick("t0")
+    entry = growing.folder / "state" / "log" / "00000001.json"
+    entry.write_text(entry.read_text().replace('"ticks/t0-00000000"', '"../../etc"'))
+    with pytest.raises(RunDirectoryError, match="not a name within"):
+        growing.tick("t1")
