@@ -21,6 +21,7 @@ from ray_itl.io.atomic import write_parquet_table
 from ray_itl.io.lease import Lease, acquire
 from ray_itl.problem import Problem
 from ray_itl.progress import Reporter
+from ray_itl.report.words import plural
 from ray_itl.results import check_columns
 from ray_itl.selection import Selection
 from ray_itl.settings import CurationSettings
@@ -136,8 +137,8 @@ class _Work:
             news = compare(require_files(whole).manifest.files, past.seen, settings.state.on_changed)
             problem = given_the_past(whole, past, news, settings.state.candidates)
         self._reporter.say(
-            f"tick {settings.state.tick}: {len(news.fresh):,} new files with {news.num_rows:,} rows; "
-            f"{sum(record.picks for record in records):,} rows were picked before"
+            f"tick {settings.state.tick}: {plural(len(news.fresh), 'new file')} with {plural(news.num_rows, 'row')}; "
+            f"{plural(sum(record.picks for record in records), 'row')} picked before"
         )
         folder = self._folder(problem)
         run = replace(settings, run=replace(settings.run, dir=str(folder)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ray_itl.report.words import plural
 from ray_itl.ticks.record import TickRecord
 from ray_itl.ticks.tick import Tick
 
@@ -11,7 +12,8 @@ def summarise_tick(tick: Tick) -> str:
     record = tick.record
     lines = [""] if tick.is_new else ["", f"tick {record.tick} was published already: nothing was done"]
     lines += [
-        f"tick {record.tick}: {record.new_files:,} new files with {record.new_rows:,} rows; {_worth(record)}",
+        f"tick {record.tick}: {plural(record.new_files, 'new file')} with {plural(record.new_rows, 'row')}; "
+        f"{_worth(record)}",
         f"{record.uncertainty_left:.1%} of the targets' uncertainty left ({record.uncertainty_before:.1%} before); "
         f"{record.cumulative_picks:,} picks in all ticks",
         f"results: {tick.location}/{record.path}",

@@ -33,7 +33,7 @@ def options(growing: Growing, *more: str) -> list[str]:
 def test_a_tick_a_duplicate_and_one_without_news(growing: Growing, capsys: pytest.CaptureFixture[str]) -> None:
     done = run_job("curate", *options(growing, "state.tick=2026-01-31"), cwd=growing.folder)
     assert done.returncode == 0, done.stderr
-    assert "tick 2026-01-31: 1 new files with 60 rows; picked 4 of 60, worth" in done.stdout
+    assert "tick 2026-01-31: 1 new file with 60 rows; picked 4 of 60, worth" in done.stdout
     (record,) = growing.records()
     assert f"results: {growing.location}/{record.path}" in done.stdout
     curate = load_job("curate").main
