@@ -12,6 +12,8 @@ from ray_itl.curation import curate
 from ray_itl.demo import digits_settings
 from ray_itl.settings import CurationSettings
 from ray_itl.summary import summarise
+from ray_itl.ticks.tick import run_tick
+from ray_itl.ticks.words import summarise_tick
 
 register_schemas()
 
@@ -22,8 +24,12 @@ def main(config: DictConfig) -> None:
     """Compose, run, summarise."""
     settings = with_absolute_paths(to_settings(config, CurationSettings))
     if settings.pool.path is None:
-        settings = digits_settings(settings, Path(str(settings.run.dir)).parent / "digits-data")
-    sys.stdout.write(summarise(curate(settings, to_yaml(settings))) + "\n")
+        settings = digits_settings(settings, Path(settings.run.dir or settings.state.dir or "").parent / "digits-data")
+    if settings.state.dir is None:
+        summary = summarise(curate(settings, to_yaml(settings)))
+    else:
+        summary = summarise_tick(run_tick(settings))
+    sys.stdout.write(summary + "\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from ray_itl.errors import ConfigError, InputError, RayItlError
+from ray_itl.errors import BusyError, ConfigError, InputError, RayItlError
 from ray_itl.settings import CurationSettings
 
 P = ParamSpec("P")
@@ -20,7 +20,10 @@ R = TypeVar("R")
 
 
 def guarded(job: Callable[P, R]) -> Callable[P, R]:
-    """Wrap a job's main: exit code 2 for bad options or data, 1 for other failures of ours, with one line on stderr.
+    """Wrap a job's main: exit codes for failures of ours, with one line on stderr.
+
+    They are 2 for bad options or data, 75 (the EX_TEMPFAIL of sysexits.h) where another process is at work and trying
+    again later helps, and 1 for anything else.
 
     Errors that are not ours keep their traceback: they are bugs.
     """
@@ -31,9 +34,15 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
             return job(*args, **kwargs)
         except RayItlError as error:
             sys.stderr.write(f"error: {error}\n")
-            sys.exit(2 if isinstance(error, InputError | ConfigError) else 1)
+            sys.exit(_exit_code(error))
 
     return wrapped
+
+
+def _exit_code(error: RayItlError) -> int:
+    if isinstance(error, BusyError):
+        return os.EX_TEMPFAIL
+    return 2 if isinstance(error, InputError | ConfigError) else 1
 
 
 def submission_id() -> str | None:
@@ -47,13 +56,15 @@ def submission_id() -> str | None:
 def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
     """Return the settings with absolute paths, so that config.yaml replays the run from any working directory.
 
-    run.dir becomes runs/<time> where none is set.
+    run.dir becomes runs/<time> where neither it nor state.dir is set.
 
     Raises:
         ConfigError: under `ray job submit`, whose working directory is a copy that vanishes with the job, unless
             run.dir is absolute.
     """
-    path = run_directory(settings.run.dir)
+    state = replace(settings.state, dir=state_directory(settings.state.dir))
+    is_tick_without_run = state.dir is not None and settings.run.dir is None
+    path = None if is_tick_without_run else run_directory(settings.run.dir)
     pool, target, known = settings.pool, settings.target, settings.known
     return replace(
         settings,
@@ -61,7 +72,24 @@ def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
         target=replace(target, path=absolute_path(target.path)),
         known=replace(known, path=absolute_path(known.path)),
         run=replace(settings.run, dir=path),
+        state=state,
     )
+
+
+def state_directory(path: str | None) -> str | None:
+    """Return the absolute state directory for the option state.dir; a URI or None stays as it is.
+
+    Raises:
+        ConfigError: under `ray job submit`, unless the option is absolute (see `run_directory`).
+    """
+    if path is None or "://" in path or Path(path).is_absolute():
+        return path
+    if submission_id() is not None:
+        raise ConfigError(
+            f"state.dir={path} must be an absolute path or a URI under ray job submit: the job's working directory is "
+            "a copy that vanishes with the job"
+        )
+    return str(Path(path).absolute())
 
 
 def run_directory(path: str | None) -> str:

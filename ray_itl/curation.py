@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -14,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ray_itl.command import submission_id
-from ray_itl.core.greedy import GreedyResult, Progress
+from ray_itl.core.greedy import GreedyResult, GreedyStats, Progress
 from ray_itl.core.pool import Pool
 from ray_itl.core.ranking import RankQuery
 from ray_itl.core.trajectory import Pick
-from ray_itl.errors import ConfigError, InputError, RunDirectoryError
+from ray_itl.errors import ConfigError, InputError, RayItlError
 from ray_itl.evaluation import check_classes, count_on_task
 from ray_itl.identity import run_identity
 from ray_itl.io.ledger import Ledger, LedgerEntry
@@ -36,11 +35,13 @@ from ray_itl.results import (
     read_selection,
     run_metrics,
     write_challengers,
+    write_picks,
     write_posterior,
     write_selection,
 )
 from ray_itl.selection import Selection
 from ray_itl.settings import CurationSettings
+from ray_itl.status import RunStatus, Watch
 
 
 def curate(
@@ -77,8 +78,22 @@ def curate(
             settings.known.path if known is None else known,
         )
         check_classes(problem, settings.evaluation)
+    return curate_problem(problem, settings, config_text, reporter)
+
+
+def curate_problem(
+    problem: Problem,
+    settings: CurationSettings,
+    config_text: str,
+    reporter: Reporter,
+    watch: Watch = lambda _: None,
+) -> Selection:
+    """Run one selection on a problem opened already; otherwise as `curate`.
+
+    `watch` is told every status of the run; what it raises ends the run, which the same call resumes.
+    """
     if settings.run.dir is None:
-        return _Run(problem, settings, reporter, None).carry_out()
+        return _Run(problem, settings, reporter, None, watch).carry_out()
     with reporter.stage("open"):
         identity = run_identity(problem, settings)
         run = RunDirectory(settings.run.dir)
@@ -89,7 +104,7 @@ def curate(
     if state == "unfinished":
         reporter.say(f"continuing the run in {run.path}")
     try:
-        return _Run(problem, settings, reporter, run).carry_out()
+        return _Run(problem, settings, reporter, run, watch).carry_out()
     except (InputError, ConfigError):
         if state == "new":
             run.abandon()
@@ -100,39 +115,58 @@ class _Run:
     """One try at a run."""
 
     def __init__(
-        self, problem: Problem, settings: CurationSettings, reporter: Reporter, run: RunDirectory | None
+        self,
+        problem: Problem,
+        settings: CurationSettings,
+        reporter: Reporter,
+        run: RunDirectory | None,
+        watch: Watch,
     ) -> None:
         self._problem = problem
         self._settings = settings
         self._reporter = reporter
         self._run = run
+        self._status = RunStatus(run, problem.source.num_rows, problem.selection.n, watch)
         self._ledger = None if run is None else Ledger(run.path, allow_repeats=settings.selection.replacement)
 
     def carry_out(self) -> Selection:
         """Load, pick, compare, write; returns the selection."""
-        problem, settings, reporter = self._problem, self._settings, self._reporter
+        problem, settings, reporter, status = self._problem, self._settings, self._reporter, self._status
+        if problem.idle:
+            return self._carry_out_nothing()
         comparison: list[dict] = []
-        self._status("running")
         try:
+            status.step("load")
             name = "" if self._run is None else self._run.path.name
             with open_pool(problem, settings.cluster, settings.pool.dtype, reporter, name) as opened:
                 pool = opened.pool
                 reporter.say(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
                 with reporter.stage("select"):
-                    result = problem.solve(pool, self._earlier(), lambda p: self._on_progress(p, opened))
+                    earlier = self._earlier()
+                    status.step("select", len(earlier))
+                    result = problem.solve(pool, earlier, lambda p: self._on_progress(p, opened))
                 with reporter.stage("compare"):
-                    if settings.evaluation.class_column:
+                    status.step("compare", len(result.picks))
+                    if settings.evaluation.class_column and result.picks:
                         rule = settings.acquisition.name
                         comparison = count_on_task(problem, pool, result, rule, settings.evaluation)
                     sample = self._sample(pool)
+            status.step("write")
             with reporter.stage("write"):
                 selection = self._finish(result, comparison)
             self._report(selection, result, sample, comparison)
-            self._status("finished", num_picked=len(selection))
+            status.finished(len(selection))
         except BaseException as error:
-            with suppress(RunDirectoryError):  # what went wrong first is what matters
-                self._status("failed", error=f"{type(error).__name__}: {error}")
+            with suppress(RayItlError):  # what went wrong first is what matters
+                status.failed(error)
             raise
+        return selection
+
+    def _carry_out_nothing(self) -> Selection:
+        self._status.step("write")
+        none = torch.empty(0, self._problem.dim, dtype=torch.float64)
+        selection = self._finish(GreedyResult([], none, self._problem.start(), GreedyStats()), [])
+        self._status.finished(0)
         return selection
 
     def _earlier(self) -> list[tuple[Pick, Tensor]]:
@@ -153,7 +187,7 @@ class _Run:
             self._ledger.append(
                 [LedgerEntry(first + i, p.position, p.row_id, p.gain) for i, p in enumerate(progress.new)]
             )
-        self._status("running", num_picked=progress.num_picked)
+        self._status.picked(progress.num_picked)
         self._reporter.picks(progress)
         opened.on_progress(progress)
 
@@ -169,12 +203,14 @@ class _Run:
         itemsize = STORAGE_DTYPES[self._settings.pool.dtype].itemsize
         metrics = run_metrics(self._problem, selection, self._reporter.seconds, self._problem.dim * itemsize)
         metrics["comparison"] = list(comparison)
+        metrics["next_gain"] = result.next_gain
         path = None if self._run is None else self._run.path
         selection = Selection(
             selection.table, selection.unit, selection.remaining_uncertainty, selection.stats, metrics, path
         )
         if self._run is not None:
             write_posterior(self._run, self._problem, result)
+            write_picks(self._run, result.features, STORAGE_DTYPES[self._settings.pool.dtype])
             id_column = self._settings.pool.id_column
             write_challengers(self._run, self._problem.source, result.close_calls, id_column)
             write_selection(self._run, selection)
@@ -184,15 +220,14 @@ class _Run:
         if self._run is None or not self._settings.run.report:
             return
         warnings = _warnings(selection)
+        if not len(selection):
+            self._reporter.say("no report.html: nothing was picked")
+            return
         data = build_report(self._problem, self._settings, selection, result, sample, comparison, warnings)
         try:
             write_report(data, self._run.path / "report.html")
         except ImportError as error:
             self._reporter.say(f"no report.html: {error}")
-
-    def _status(self, state: str, **facts: Any) -> None:
-        if self._run is not None:
-            self._run.set_status(state, num_asked=self._settings.selection.n, time=time.time(), **facts)
 
 
 def _details(problem: Problem) -> dict[str, Any]:

@@ -20,6 +20,10 @@ class RunDirectoryError(RayItlError):
     """A run or state directory cannot be written, read, or does not belong to this run."""
 
 
+class BusyError(RayItlError):
+    """Another live process holds what this one needs, or took it over: says which. Trying again later helps."""
+
+
 class NumericalError(RayItlError, ArithmeticError):
     """Float64 arithmetic cannot carry out the request: names the quantity and the option to change."""
 

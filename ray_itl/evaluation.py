@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pyarrow as pa
 
-from ray_itl.core.baselines import BaselineRule, select_baseline
+from ray_itl.core.baselines import BaselineRule
 from ray_itl.core.greedy import GreedyResult
 from ray_itl.core.pool import Pool
 from ray_itl.core.uncertainty import remaining_uncertainty
@@ -51,11 +51,8 @@ def count_on_task(
     """Return one record for the rule that ran and one for each rival, as plain dicts (see OnTask)."""
     results = {rule: result}
     for rival in _RIVALS:
-        if rival != rule and len(result.picks) <= pool.num_rows:
-            state = problem.acquisition.start(problem.posterior, problem.targets)
-            seed, n = problem.selection.seed, len(result.picks)
-            other = select_baseline(pool, rival, problem.targets, n, problem.acquisition, state, seed)
-            results[rival] = other
+        if rival != rule and len(result.picks) <= problem.num_free:
+            results[rival] = problem.solve_by_baseline(pool, rival, len(result.picks))
     return [asdict(_count(problem, name, other, settings)) for name, other in results.items()]
 
 

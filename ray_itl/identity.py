@@ -18,7 +18,7 @@ from ray_itl.settings import CurationSettings
 _DECISIVE = {
     "pool": ("id_column", "features", "fourier_features", "lengthscale", "prior_covariance", "dtype", "columns"),
     "acquisition": ("name", "noise_variance", "target_noise_variance"),
-    "selection": ("n", "replacement", "seed"),
+    "selection": ("n", "replacement", "seed", "min_gain"),
 }
 
 
@@ -27,11 +27,13 @@ def run_identity(problem: Problem, settings: CurationSettings) -> dict[str, str]
     options = asdict(settings)
     values = {f"{group}.{name}": repr(options[group][name]) for group, names in _DECISIVE.items() for name in names}
     none = torch.empty(0)
+    excluded = {} if problem.excluded is None else {"rows picked before": _digest(torch.from_numpy(problem.excluded))}
     return {
         "pool": pool_fingerprint(problem.source),
         "targets": _digest(problem.targets.rows, problem.targets.weights),
         "known rows": _digest(none if problem.known is None else problem.known),
         "contents of pool.prior_covariance": _file_digest(settings.pool.prior_covariance),
+        **excluded,
         **values,
     }
 

@@ -46,6 +46,15 @@ class Problem:
     """The sequential rule; for a baseline, the ITL by which its picks are valued."""
     selection: SelectionSettings
     baseline: BaselineRule | None = None
+    excluded: np.ndarray | None = None
+    """Positions (distinct) of rows that may not be picked."""
+    idle: bool = False
+    """Whether no row at all may be picked, so that the pool need not be loaded."""
+
+    @property
+    def num_free(self) -> int:
+        """Number of rows that may be picked."""
+        return self.source.num_rows - (0 if self.excluded is None else len(self.excluded))
 
     @property
     def dim(self) -> int:
@@ -68,14 +77,27 @@ class Problem:
         earlier: list[tuple[Pick, Tensor]],
         on_progress: Callable[[Progress], None] | None = None,
     ) -> GreedyResult:
-        """Pick `selection.n` rows of the pool; `earlier` are the picks of an interrupted run."""
+        """Pick `selection.n` rows of the pool, fewer where `selection.min_gain` says so.
+
+        `earlier` are the picks of an interrupted run.
+        """
         if self.baseline is not None:
-            n, seed = self.selection.n, self.selection.seed
-            return select_baseline(pool, self.baseline, self.targets, n, self.acquisition, self.start(), seed)
+            return self.solve_by_baseline(pool, self.baseline, self.selection.n)
         selector = GreedySelector(
-            pool, self.acquisition, self.start(), self.selection.replacement, on_progress=on_progress
+            pool,
+            self.acquisition,
+            self.start(),
+            self.selection.replacement,
+            on_progress=on_progress,
+            min_gain=self.selection.min_gain,
+            excluded=np.empty(0, dtype=np.int64) if self.excluded is None else self.excluded,
         )
         return selector.select(self.selection.n, earlier)
+
+    def solve_by_baseline(self, pool: Pool, rule: BaselineRule, n: int) -> GreedyResult:
+        """Pick n rows of the pool by a baseline, valued by this problem's sequential rule."""
+        seed = self.selection.seed
+        return select_baseline(pool, rule, self.targets, n, self.acquisition, self.start(), seed, self.excluded)
 
 
 def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any = None) -> Problem:

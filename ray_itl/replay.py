@@ -45,6 +45,14 @@ class WrongGain(NamedTuple):
     dense: float
 
 
+class Left(NamedTuple):
+    """The best row that was not picked, what it adds after all picks, and by how much that may be off."""
+
+    row_id: int | str
+    value: float
+    tolerance: float
+
+
 @dataclass(frozen=True)
 class Replay:
     """The picks of a run among R distinct pool rows."""
@@ -81,6 +89,17 @@ class Replay:
             if fault is not None:
                 wrong.append(fault)
         return wrong, wrong_gains
+
+    def best_left(self) -> Left | None:
+        """Return the best row after all picks; None where every row is picked."""
+        n = len(self.picks)
+        available = self._available(n)
+        if not available.any():
+            return None
+        gains = np.where(available, self._gains([n])[0].numpy(), -np.inf)
+        best = int(gains.argmax())
+        tolerance = _GAIN_TOLERANCE * float(gains[best]) + 1e-12 * self._gain_scale() + self._rounding(n)
+        return Left(self.ids[[best]].tolist()[0], float(gains[best]), tolerance)
 
     def _fault(self, step: int, values: np.ndarray, width: float, rounding: float) -> WrongStep | None:
         """Return what is wrong with a pick: the smallest id within `width` of the best value should have won."""

@@ -53,7 +53,7 @@ def build_report(
         acquisition=settings.acquisition.name,
         num_pool=problem.source.num_rows,
         num_targets=len(problem.targets.rows),
-        num_asked=settings.selection.n,
+        num_asked=problem.selection.n,
         seconds=sum(seconds.values()),
         num_passes=selection.stats.passes,
         gains=selection.gains,
@@ -79,6 +79,12 @@ def build_report(
     )
 
 
+def _place(settings: CurationSettings, selection: Selection) -> dict[str, str]:
+    if settings.state.dir is None:
+        return {"Run directory": str(selection.run_dir)}
+    return {"State directory": settings.state.dir, "Tick": str(settings.state.tick)}
+
+
 def _facts(problem: Problem, settings: CurationSettings, selection: Selection) -> dict[str, str]:
     noise = settings.acquisition.target_noise_variance
     return {
@@ -87,5 +93,5 @@ def _facts(problem: Problem, settings: CurationSettings, selection: Selection) -
         "Features": f"{settings.pool.features}, {problem.dim} dimensions, {settings.pool.dtype}",
         "Known rows": "0" if problem.known is None else f"{len(problem.known):,}",
         "Screening": selection.stats.precision,
-        "Run directory": str(selection.run_dir),
+        **_place(settings, selection),
     }

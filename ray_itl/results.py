@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from ray_itl.core.greedy import GreedyResult, GreedyStats
 from ray_itl.core.trajectory import Pick
@@ -112,6 +114,14 @@ def write_posterior(run: RunDirectory, problem: Problem, result: GreedyResult) -
         "unit": problem.acquisition.unit,
     }
     write_atomic(run.path / "posterior.safetensors", save({"root": result.state.posterior.root.contiguous()}, metadata))
+
+
+def write_picks(run: RunDirectory, features: Tensor, dtype: torch.dtype) -> None:
+    """Write picks.safetensors: `features`, n x D in the storage dtype, of the picks in order, as the shards held them.
+
+    With these as known rows, a later selection builds on this one.
+    """
+    write_atomic(run.path / "picks.safetensors", save({"features": features.to(dtype).contiguous()}))
 
 
 def write_selection(run: RunDirectory, selection: Selection) -> None:

@@ -6,6 +6,7 @@ They know nothing of Hydra: `config.py` composes them from YAML and the command 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
@@ -15,6 +16,12 @@ FEATURE_MAPS = ("as_is", "unit_norm", "random_fourier")
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 SEQUENTIAL_RULES = ("itl", "vtl", "uncertainty")
 BASELINE_RULES = ("nearest", "cosine", "random")
+_TICK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_STATE_WORDS = {
+    "candidates": ("new", "all"),
+    "on_changed": ("refuse", "as_new", "as_seen"),
+    "on_new_target": ("refuse", "accept"),
+}
 
 
 def _require(condition: bool, option: str, value: object, allowed: str) -> None:
@@ -112,6 +119,8 @@ class SelectionSettings:
     """Whether a row may be picked more than once."""
     seed: int = 0
     """Fixes random features and the random baseline; nothing else in a selection is random."""
+    min_gain: float = 0.0
+    """Stop before the first pick whose gain per unit of cost (every row costs 1) is less; 0 never stops."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
@@ -120,6 +129,8 @@ class SelectionSettings:
         _require(isinstance(self.replacement, bool), "selection.replacement", self.replacement, "give true or false")
         seed = isinstance(self.seed, int) and 0 <= self.seed < 2**63
         _require(seed, "selection.seed", self.seed, "give a whole number from 0 to 2^63 - 1")
+        least = _is_number(self.min_gain) and self.min_gain >= 0
+        _require(least, "selection.min_gain", self.min_gain, "give a number >= 0")
 
 
 @dataclass
@@ -187,6 +198,36 @@ class RunSettings:
 
 
 @dataclass
+class StateSettings:
+    """Runs on a schedule: each is a tick that builds on what earlier ticks left in the state directory."""
+
+    dir: str | None = None
+    """State directory: a local path or any filesystem URI. null: one run that knows of no other."""
+    tick: str | None = None
+    """Name of this tick; one of a name is done once. null: today's date in UTC; next: the next number."""
+    candidates: str = "new"
+    """new: only files that no earlier tick saw; all: the whole pool. Rows picked before are never picked again."""
+    on_changed: str = "refuse"
+    """When files seen earlier changed or vanished: refuse; as_new or as_seen (how a changed file counts)."""
+    on_new_target: str = "refuse"
+    """When the targets differ from those of the last tick: refuse, or accept."""
+    lease_s: float = 60.0
+    """Seconds without a sign of life after which a tick counts as dead and another may begin."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        plain = self.tick is None or (isinstance(self.tick, str) and _TICK_NAME.fullmatch(self.tick) is not None)
+        _require(
+            plain, "state.tick", self.tick, "use up to 64 letters, digits, '.', '_' and '-', a letter or digit first"
+        )
+        for option, words in _STATE_WORDS.items():
+            _require(
+                getattr(self, option) in words, f"state.{option}", getattr(self, option), f"use {' or '.join(words)}"
+            )
+        _require(_is_number(self.lease_s) and self.lease_s > 0, "state.lease_s", self.lease_s, "give seconds > 0")
+
+
+@dataclass
 class CurationSettings:
     """Everything that `jobs/curate.py` takes."""
 
@@ -198,14 +239,22 @@ class CurationSettings:
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     run: RunSettings = field(default_factory=RunSettings)
+    state: StateSettings = field(default_factory=StateSettings)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for options that contradict each other."""
         if (self.pool.path is None) != (self.target.path is None):
             missing = "pool.path" if self.pool.path is None else "target.path"
             raise ConfigError(f"{missing} is not set: give both pool.path and target.path, or neither for the demo")
-        if self.acquisition.name in BASELINE_RULES and self.selection.replacement:
-            raise ConfigError(f"selection.replacement=true has no meaning for acquisition.name={self.acquisition.name}")
+        for option in ("replacement", "min_gain"):
+            value = getattr(self.selection, option)
+            if self.acquisition.name in BASELINE_RULES and value:
+                raise ConfigError(
+                    f"selection.{option}={str(value).lower()} has no meaning for "
+                    f"acquisition.name={self.acquisition.name}"
+                )
+        if self.state.dir is not None and self.selection.replacement:
+            raise ConfigError("selection.replacement=true cannot go with state.dir: no tick picks a row again")
 
 
 @dataclass

@@ -17,6 +17,9 @@ def summarise(selection: Selection) -> str:
         f"{metrics['passes']} passes over the pool, {seconds:.1f} s "
         f"({', '.join(f'{name} {value:.1f}' for name, value in metrics['seconds'].items())})",
     ]
+    if metrics.get("next_gain") is not None:
+        worth = f"{metrics['next_gain']:.4g} {selection.unit}"
+        lines.append(f"stopped for selection.min_gain: the next pick would have added {worth}")
     for row in metrics.get("comparison", []):
         lines.append(
             f"  {row['rule']:>12}: {row['count']:,} picks on task ({row['share']:.0%}), "

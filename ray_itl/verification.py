@@ -23,6 +23,7 @@ from ray_itl.io.run_directory import RunDirectory
 from ray_itl.problem import Problem, open_problem
 from ray_itl.replay import Replay, WrongGain, WrongStep
 from ray_itl.settings import CurationSettings, VerifySettings
+from ray_itl.ticks.reopen import reopen_tick
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,13 @@ def verify(settings: VerifySettings) -> Verification:
     table = _read_table(run.path / "selection.parquet")
     challengers = _read_table(run.path / "challengers.parquet").column("position").to_numpy()
     positions, contradictions = _positions(table, source)
-    steps = np.unique(np.linspace(0, len(table) - 1, settings.max_steps).astype(int)).tolist()
+    steps = np.unique(np.linspace(0, len(table) - 1, settings.max_steps).astype(int)).tolist() if len(table) else []
     sample = np.random.default_rng(settings.seed).choice(
         source.num_rows, min(settings.sample, source.num_rows), replace=False
     )
     compared = np.unique(np.concatenate([positions[positions >= 0], challengers, sample]))
+    if problem.excluded is not None:
+        compared = np.setdiff1d(compared, problem.excluded)
     wrong, wrong_gains = [], []
     # A pick that the pool does not have cannot be conditioned on.
     if not contradictions:
@@ -102,7 +105,11 @@ def verify(settings: VerifySettings) -> Verification:
         features = features.to(STORAGE_DTYPES[options.pool.dtype]).to(torch.float64)
         picks = np.searchsorted(compared, positions)
         replay = Replay(problem, options.acquisition, features, _ids(source, compared), picks)
-        wrong, wrong_gains = replay.check(steps, table.column("gain").to_numpy())
+        if steps:
+            wrong, wrong_gains = replay.check(steps, table.column("gain").to_numpy())
+        next_gain = run.read_metrics().get("next_gain")
+        if next_gain is not None:
+            contradictions += _wrong_end(replay, next_gain, options.selection.min_gain)
     return Verification(
         acquisition=options.acquisition.name,
         num_picks=len(table),
@@ -137,7 +144,10 @@ def _finished_run(settings: VerifySettings) -> tuple[RunDirectory, CurationSetti
 
 
 def _reopen(run: RunDirectory, options: CurationSettings) -> tuple[Problem, ParquetSource]:
-    problem = open_problem(options, options.pool.path, options.target.path, options.known.path)
+    if options.state.dir is None:
+        problem = open_problem(options, options.pool.path, options.target.path, options.known.path)
+    else:
+        problem = reopen_tick(options, run.read_pool_manifest())
     changed = run.changes(run_identity(problem, options))
     if changed:
         raise InputError(
@@ -174,8 +184,11 @@ def _contradictions(
 ) -> list[str]:
     """Compare selection.parquet with itself, the pool's ids and (for sequential rules) the ledger."""
     found = []
-    n, picks = problem.selection.n, table.column("id").to_pylist()
+    picks = table.column("id").to_pylist()
     gains = table.column("gain").to_numpy()
+    n = 0 if problem.idle else problem.selection.n
+    if run.read_metrics().get("next_gain") is not None:  # then it ended before n picks
+        n = min(n, len(picks))
     if len(picks) != n or table.column("rank").to_pylist() != list(range(1, n + 1)):
         found.append(f"selection.parquet does not hold ranks 1 to {n}")
     if not np.allclose(table.column("cumulative_gain").to_numpy(), np.cumsum(gains), rtol=1e-9, atol=0):
@@ -194,6 +207,19 @@ def _contradictions(
                 f"rank {entry.step + 1} is id {pick} with gain {gain:.10g} in selection.parquet, id {entry.id} with "
                 f"gain {entry.gain:.10g} in the ledger"
             )
+    return found
+
+
+def _wrong_end(replay: Replay, next_gain: float, min_gain: float) -> list[str]:
+    """Compare the reason why a run made no more picks with what the rows compared would have added."""
+    found = []
+    if not next_gain < min_gain:
+        found.append(
+            f"the run ended for min_gain={min_gain:.10g}, but records that the next pick adds {next_gain:.10g}"
+        )
+    best = replay.best_left()
+    if best is not None and best.value > next_gain + best.tolerance:
+        found.append(f"the run ended at a next gain of {next_gain:.10g}, but row {best.row_id} adds {best.value:.10g}")
     return found
 
 

@@ -59,9 +59,16 @@ def test_help_documents_every_option(job: str, schema: type) -> None:
 
 @pytest.mark.parametrize(("job", "schema"), SCHEMAS)
 def test_settings_survive_yaml(job: str, schema: type) -> None:
-    overrides = ["pool.path=[a,b]", "target.path=t", "pool.columns=[x]"] if job == "curate" else ["sample=5"]
+    options = ["pool.path=[a,b]", "target.path=t", "pool.columns=[x]", "state.tick=2026-01-31"]
+    overrides = options if job == "curate" else ["sample=5"]
     settings = to_settings(compose_job(job, *overrides), schema)
     assert from_yaml(to_yaml(settings), schema) == settings != schema()
+
+
+@pytest.mark.parametrize("name", ["2026-01-31", "20260131", "000004", "2026-01-31T03.00Z", "null-1"])
+def test_names_of_ticks_stay_as_they_are_typed(name: str) -> None:
+    settings = to_settings(compose_job("curate", f"state.tick={name}"), CurationSettings)
+    assert settings.state.tick == from_yaml(to_yaml(settings), CurationSettings).state.tick == name
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

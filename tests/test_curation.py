@@ -1,7 +1,7 @@
 """Runs that leave a directory: what is in it, resuming, refusing, and leaving nothing behind."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,13 @@ from safetensors.torch import load_file
 
 from ray_itl.config import from_yaml
 from ray_itl.core.greedy import Progress
+from ray_itl.curation import curate_problem
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
+from ray_itl.problem import open_problem
 from ray_itl.progress import Reporter
 from ray_itl.settings import CurationSettings
+from ray_itl.status import RunStatus
+from ray_itl.summary import summarise
 from tests.helpers import DIM, Files, clustered, table_of
 
 
@@ -58,7 +62,7 @@ def test_a_run_directory_holds_what_it_should(files: Files) -> None:
     run = files.folder / "run"
     assert {path.name for path in run.iterdir()} == {
         "config.yaml", "manifest.json", "ledger", "selection.parquet", "challengers.parquet",
-        "posterior.safetensors", "metrics.json", "status.json",
+        "posterior.safetensors", "picks.safetensors", "metrics.json", "status.json",
     }  # fmt: skip
     table = pq.read_table(run / "selection.parquet")
     assert table.equals(selection.table)
@@ -70,6 +74,9 @@ def test_a_run_directory_holds_what_it_should(files: Files) -> None:
     assert load_file(run / "posterior.safetensors")["root"].shape == (DIM, DIM)
     status, metrics = read(run / "status.json"), read(run / "metrics.json")
     assert (status["state"], status["num_picked"]) == ("finished", 12)
+    picks = load_file(run / "picks.safetensors")["features"].numpy()
+    stored = {row["id"]: row["embedding"] for row in files.table.to_pylist()}
+    np.testing.assert_array_equal(picks, np.array([stored[i] for i in selection.ids], np.float32))
     assert metrics["total_gain"] == pytest.approx(selection.gains.sum())
     assert metrics["num_rows"] == 300
     assert len(metrics["remaining_uncertainty"]) == 13
@@ -255,6 +262,55 @@ def test_on_task_counts_come_with_the_rivals(files: Files) -> None:
     assert [row["rule"] for row in comparison] == ["itl", "nearest", "random"]
     assert comparison[0]["count"] == sum(int(row_id) < 100 for row_id in selection.ids)
     assert comparison[0]["remaining_uncertainty"] == pytest.approx(selection.remaining_uncertainty[-1])
+
+
+def test_a_run_may_end_before_n_picks_or_without_any(files: Files) -> None:
+    gains = files.run(files.settings("whole")).gains
+    lowest = int(np.argmin(gains))
+    limited = files.run(files.settings("few", selection={"min_gain": float(gains[lowest] * 1.001)}))
+    assert 0 < len(limited) <= lowest
+    assert limited.metrics["next_gain"] == pytest.approx(gains[len(limited)])
+    nothing = files.settings("none", selection={"min_gain": 1e6})
+    nothing = replace(nothing, run=replace(nothing.run, report=True))
+    listener = Listener()
+    assert len(files.run(nothing, listener)) == 0
+    assert "no report.html: nothing was picked" in listener.lines
+    run = files.folder / "none"
+    assert pq.read_table(run / "selection.parquet").schema == limited.table.schema
+    assert load_file(run / "picks.safetensors")["features"].shape == (0, DIM)
+    assert read(run / "status.json")["state"] == "finished"
+    assert summarise(files.run(nothing)).count("the next pick would have added") == 1
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_run_tells_its_steps_and_how_long_it_will_take(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = {"metadata": {"job_submission_id": "raysubmit_1"}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(context))
+    settings, told = files.settings(), []
+
+    def watch(status: Mapping[str, Any]) -> None:
+        told.append(status)
+        assert read(files.folder / "run" / "status.json") == status
+
+    problem = open_problem(settings, settings.pool.path, settings.target.path)
+    curate_problem(problem, settings, "", Reporter(quiet=True), watch)
+    assert list(dict.fromkeys(status["step"] for status in told)) == ["load", "select", "compare", "write"]
+    assert {(s["rows"], s["num_asked"], s["submission_id"]) for s in told} == {(300, 12, "raysubmit_1")}
+    counts = [status["num_picked"] for status in told]
+    assert (counts, len(set(counts)) > 3) == (sorted(counts), True)
+    assert all((s["eta_s"] is None) == (s["num_picked"] == 0) for s in told)
+    assert (told[-1]["state"], told[-1]["eta_s"]) == ("finished", 0)
+
+
+def test_the_time_left_is_judged_by_the_picks_of_this_try() -> None:
+    told, now = [], [100.0]
+    status = RunStatus(None, 1000, 50, told.append, lambda: now[0])
+    status.step("load")
+    now[0] = 500.0
+    status.step("select", num_picked=20)
+    now[0] = 504.0
+    status.picked(28)
+    assert (told[-1]["num_picked"], told[-1]["eta_s"], told[-1]["time"]) == (28, 11.0, 504.0)
 
 
 def test_the_report_is_written_only_where_wanted(files: Files) -> None:

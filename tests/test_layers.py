@@ -23,7 +23,7 @@ LAYERS = [
     {"ray_itl.training"},
     {"ray_itl.report", "RUN"},
     {"ray_itl.config"},
-    {"ray_itl.api", "ray_itl.verification", "ray_itl.benchmark", "ray_itl.experiments"},
+    {"ray_itl.api", "ray_itl.verification", "ray_itl.benchmark", "ray_itl.experiments", "ray_itl.ticks"},
     {"ray_itl"},
     {"jobs"},
 ]
@@ -42,6 +42,7 @@ PLACES = {
         "ray_itl.verification",
         "ray_itl.benchmark",
         "ray_itl.experiments",
+        "ray_itl.ticks",
         "jobs",
     },
     "PIL": {"ray_itl.datasets", "ray_itl.training"},
@@ -156,6 +157,9 @@ def test_no_module_imports_itself_in_a_circle() -> None:
         ("ray_itl.curation", "from ray_itl.config import to_settings"),
         ("ray_itl.curation", "from omegaconf import DictConfig"),
         ("ray_itl.config", "from jobs import curate"),
+        ("ray_itl.io.lease", "from ray_itl.ticks.record import TickRecord"),
+        ("ray_itl.ticks.tick", "import ray"),
+        ("ray_itl.curation", "from ray_itl.ticks.tick import run_tick"),
         ("ray_itl.errors", "import ray_itl"),
     ],
 )

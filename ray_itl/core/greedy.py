@@ -57,6 +57,8 @@ class GreedyResult:
     stats: GreedyStats
     close_calls: np.ndarray = field(default_factory=_NONE.copy)
     """Positions of the last challengers (at most 2,000, ascending): rows that came close to beating a pick."""
+    next_gain: float | None = None
+    """Where it stopped for `min_gain`: what the next pick would have been worth. None: it reached n."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,9 @@ class GreedySelector:
         replacement: Whether a row may be picked more than once.
         schedule: Sizes of blocks and candidate sets; they change the time taken, never the picks.
         on_progress: Called after each accepted block; an exception in it ends the selection.
+        min_gain: Stop before the first pick that is worth less (a gain within the tie width of it is not less). The
+            gains of ITL may rise again, but what would come later is not looked at. 0 never stops.
+        excluded: Positions (distinct int64) of rows that may not be picked.
     """
 
     def __init__(
@@ -89,15 +94,20 @@ class GreedySelector:
         replacement: bool = False,
         schedule: Schedule | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        min_gain: float = 0.0,
+        excluded: np.ndarray = _NONE,
     ) -> None:
         self._pool = pool
         self._replacement = replacement
         self._schedule = (schedule or Schedule()).fit(pool.dim, pool.num_rows)
         self._on_progress = on_progress
-        self._trajectory = Trajectory(acquisition, state, pool.dim, replacement)
+        self._trajectory = Trajectory(acquisition, state, pool.dim, replacement, excluded)
+        self._num_free = pool.num_rows - len(excluded)
         num, den = state.quadratics()
         self._start = Start(acquisition, num, den, "float32")
         self._judge = Judge(acquisition, *self._start.magnitudes)
+        self._least = self._judge.floor(min_gain, state) if min_gain > 0 else float("-inf")
+        self._next_gain: float | None = None
         self._sequence = 0
         self._accepted = 0
         self._decided = False
@@ -106,34 +116,35 @@ class GreedySelector:
         self.stats = GreedyStats()
 
     def select(self, n: int, earlier: Sequence[tuple[Pick, Tensor]] = ()) -> GreedyResult:
-        """Pick until n rows are picked.
+        """Pick until n rows are picked, or the next is worth less than `min_gain`.
 
         Args:
-            n: Number of rows in all, 1 <= n (<= N without replacement).
+            n: Number of rows in all, 1 <= n (<= N less those excluded, without replacement).
             earlier: Picks of an interrupted run of the same selection with their features (D float64 each): they
                 count towards n and are not picked again.
 
         Returns:
-            All picks, the earlier ones included.
+            All picks, the earlier ones included; perhaps none.
 
         Raises:
             ConfigError: n out of range.
             NumericalError: float64 cannot resolve the noise variance against the rows' norms.
         """
-        if n < 1 or (n > self._pool.num_rows and not self._replacement):
-            raise ConfigError(f"selection.n={n}, but the pool has {self._pool.num_rows} rows: ask for 1 to that many")
+        if n < 1 or (n > self._num_free and not self._replacement):
+            raise ConfigError(f"selection.n={n}, but the pool has {self._num_free} rows: ask for 1 to that many")
         trajectory = self._trajectory
         self._begin(earlier)
-        while len(trajectory.picks) < n:
+        while len(trajectory.picks) < n and self._next_gain is None:
             if not len(trajectory.candidates):
                 trajectory.hold(self._pool.propose(self._schedule.candidates))
             size = min(self._block_size(), n - len(trajectory.picks))
-            plan = speculate(self._judge, trajectory.state, trajectory.candidates, size, self._replacement)
+            plan = speculate(self._judge, trajectory.state, trajectory.candidates, size, self._replacement, self._least)
             new = self._accept_all(plan) if self._holds_all() else self._verify(plan)
             if new and self._on_progress is not None:
                 self._on_progress(Progress(new, len(trajectory.picks), n, self.stats))
-        features, close_calls = torch.stack(trajectory.features), np.unique(self._close_calls)
-        return GreedyResult(trajectory.picks, features, trajectory.state, self.stats, close_calls)
+        features = torch.stack(trajectory.features) if trajectory.picks else torch.empty(0, self._pool.dim).double()
+        close_calls = np.unique(self._close_calls)
+        return GreedyResult(trajectory.picks, features, trajectory.state, self.stats, close_calls, self._next_gain)
 
     def _begin(self, earlier: Sequence[tuple[Pick, Tensor]]) -> None:
         band = self._start.band * self._pool.largest_norm()
@@ -161,8 +172,17 @@ class GreedySelector:
         return len(self._trajectory.held) == self._pool.num_rows
 
     def _accept_all(self, plan: Plan) -> list[Pick]:
-        self.stats.blocks.append((len(plan.picks), len(plan.picks)))
-        return self._trajectory.accept(plan, len(plan.picks))
+        accepted = self._count_worthwhile(plan, len(plan.picks))
+        self.stats.blocks.append((len(plan.picks), accepted))
+        return self._trajectory.accept(plan, accepted)
+
+    def _count_worthwhile(self, plan: Plan, standing: int) -> int:
+        """Return how many of the first `standing` picks, all true, come before one that is worth less than asked."""
+        for step, gain in enumerate(plan.gains[:standing]):
+            if gain < self._least:
+                self._next_gain = gain
+                return step
+        return standing
 
     def _verify(self, plan: Plan) -> list[Pick]:
         """Let the pool test a plan; commit the picks that stand and take in the rows that came back."""
@@ -181,14 +201,14 @@ class GreedySelector:
         standing = count_true_picks(
             self._judge, trajectory.state, trajectory.candidates, plan, arrivals, self._replacement
         )
-        accepted = min(standing, report.verified_steps)
+        accepted = self._count_worthwhile(plan, min(standing, report.verified_steps))
         self.stats.blocks.append((len(plan.picks), accepted))
         new = trajectory.accept(plan, accepted)
         trajectory.hold_arrivals(arrivals, accepted)
         self._sequence, self._accepted = self._sequence + 1, accepted
         self._decided = standing < min(len(plan.picks), report.verified_steps)
         self._schedule = self._schedule.adapt(accepted, len(plan.picks))
-        if accepted == 0 and not self._decided:
+        if accepted == 0 and not self._decided and self._next_gain is None:
             self._resolve_crowd(plan)
         self._release()
         return new

@@ -93,6 +93,8 @@ def dense_greedy(
     target_noise: float | None = None,
     known: Tensor | None = None,
     replacement: bool = False,
+    min_gain: float = 0.0,
+    excluded: Sequence[int] = (),
 ) -> list[DensePick]:
     """Pick n rows greedily by the dense definitions.
 
@@ -106,15 +108,21 @@ def dense_greedy(
         target_noise: s2A; None means s2.
         known: Rows observed (with noise s2) before the first pick, K x D.
         replacement: Whether a row may be picked again.
+        min_gain: Stop before the first pick that gains less, by more than the tie width.
+        excluded: Indices of rows that may not be picked.
     """
     target_noise = noise_variance if target_noise is None else target_noise
     kernel = dense_kernel(pool, targets, known, noise_variance)
     scale = float((targets.weighted.square()).sum()) if rule == "vtl" else 1.0
+    least = min_gain - 1e-9 * min_gain - 1e-12 * scale
     available = torch.ones(len(pool), dtype=torch.bool)
+    available[list(excluded)] = False
     picks: list[DensePick] = []
     for _ in range(n):
         gains = dense_gains(rule, kernel, len(pool), targets.weights, noise_variance, target_noise)
         index = first_in_order(gains.masked_fill(~available, float("-inf")), ids, scale)
+        if float(gains[index]) < least:
+            break
         picks.append(DensePick(index, float(gains[index]), gains))
         kernel = condition_kernel(kernel, index, noise_variance)
         available[index] = replacement

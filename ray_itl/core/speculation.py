@@ -53,10 +53,18 @@ class Arrivals:
         return cls(batch, features, squared_norms(features), state.scores(features), judge.decrements(dots))
 
 
-def speculate(judge: Judge, state: AcquisitionState, candidates: CandidateSet, size: int, replacement: bool) -> Plan:
-    """Run `size` greedy steps over the candidates. O(size (k D + D^2)).
+def speculate(
+    judge: Judge,
+    state: AcquisitionState,
+    candidates: CandidateSet,
+    size: int,
+    replacement: bool,
+    least: float = float("-inf"),
+) -> Plan:
+    """Run `size` greedy steps over the candidates, fewer if one gains less than `least`. O(size (k D + D^2)).
 
     Without replacement a picked candidate cannot be picked again; `size` is then at most the number of candidates.
+    The pick that gains less than `least` is in the plan, as its last: some row outside it may gain more.
     """
     scores = Scores(candidates.scores.num.clone(), candidates.scores.den.clone())
     picks, gains, columns, decrements, thresholds = [], [], [], [], []
@@ -74,6 +82,8 @@ def speculate(judge: Judge, state: AcquisitionState, candidates: CandidateSet, s
         columns.append(column)
         decrements.append(decrement)
         thresholds.append(judge.threshold(gain, state))
+        if gain < least:
+            break
     return Plan(
         picks,
         gains,

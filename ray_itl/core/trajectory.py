@@ -29,19 +29,22 @@ class Pick:
 class Trajectory:
     """The committed picks of one selection and the driver's candidates; grows by whole accepted prefixes."""
 
-    def __init__(self, acquisition: Acquisition, state: AcquisitionState, dim: int, replacement: bool) -> None:
+    def __init__(
+        self, acquisition: Acquisition, state: AcquisitionState, dim: int, replacement: bool, excluded: np.ndarray
+    ) -> None:
+        """Begin without picks or candidates; rows at `excluded` positions will never be either."""
         self.state = state
         self.candidates = CandidateSet(dim)
         self.picks: list[Pick] = []
         self.features: list[Tensor] = []
         self._columns: list[Tensor] = []
         self._replacement = replacement
-        self._taken = np.empty(0, dtype=np.int64)
+        self._taken = excluded.astype(np.int64)
         self._no_columns = torch.empty(dim, acquisition.num_tracks, 0, dtype=torch.float64)
 
     @property
     def held(self) -> np.ndarray:
-        """Positions of all rows that the driver answers for: candidates, and picks that may not return."""
+        """Positions of all rows that the driver answers for: candidates, and rows that may not be picked (again)."""
         return np.concatenate([self.candidates.positions, self._taken])
 
     def columns(self) -> Tensor:
@@ -53,7 +56,7 @@ class Trajectory:
         for pick, features in earlier:
             self._commit(pick, features, self.state.columns(features))
         if not self._replacement:
-            self._taken = np.array([pick.position for pick, _ in earlier], dtype=np.int64)
+            self._taken = np.concatenate([self._taken, np.array([pick.position for pick, _ in earlier], np.int64)])
 
     def best(self, judge: Judge) -> Best:
         """Return the first candidate (at least one) in the total order. O(k), and O(D^2) for each close rival."""

@@ -8,6 +8,11 @@ from torch import Tensor
 from ray_itl.core.posterior import Posterior, Targets
 
 
+def target_variance(posterior: Posterior, targets: Targets) -> float:
+    """Return sum_a w_a k(a, a) over the targets under a posterior. O((M + D) D min(M, D))."""
+    return float((targets.moment_root() @ posterior.root).square().sum())
+
+
 def remaining_uncertainty(posterior: Posterior, targets: Targets, picks: Tensor, noise_variance: float) -> Tensor:
     """Return sum_a w_a k(a, a) after 0, 1, .., n picks as a share of its value before the first.
 
@@ -21,7 +26,7 @@ def remaining_uncertainty(posterior: Posterior, targets: Targets, picks: Tensor,
         n + 1 float64, from 1 down; all 1 where the targets have no variance to lose. O(n (D^2 + min(M, D) D)).
     """
     root = targets.moment_root()
-    total = (root @ posterior.root).square().sum()
+    total = torch.tensor(target_variance(posterior, targets), dtype=torch.float64)
     left = [total]
     for pick in picks:
         w = posterior.covariance_with(pick) / (posterior.variance(pick[None])[0] + noise_variance).sqrt()

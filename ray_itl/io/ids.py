@@ -38,7 +38,7 @@ def ids_from_arrow(array: pa.Array, column: str, kind: IdKind, which: WhichRow) 
 
 def ids_to_arrow(ids: np.ndarray) -> pa.Array:
     """Return int64 ids as an Arrow int64 array, StringDType ids as an Arrow string array."""
-    return pa.array(ids.tolist(), pa.int64() if ids.dtype.kind in "iu" else pa.string())
+    return pa.array(ids, pa.int64()) if ids.dtype.kind in "iu" else pa.array(ids.tolist(), pa.string())
 
 
 def _strings(array: pa.Array, column: str, which: WhichRow) -> np.ndarray:

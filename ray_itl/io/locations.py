@@ -74,6 +74,16 @@ def open_filesystem(uri: str) -> pafs.FileSystem:
     return _open_location(uri, None)[0] if uri else pafs.LocalFileSystem()
 
 
+def open_folder(location: str) -> tuple[pafs.FileSystem, str]:
+    """Return the filesystem of a folder, which need not exist yet, and its path there; wildcards mean themselves."""
+    if "://" not in location:
+        return pafs.LocalFileSystem(), _absolute(location)
+    try:
+        return pafs.FileSystem.from_uri(location)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"cannot open {location!r}: {error}; check the URI and its credentials") from error
+
+
 def _open_location(source: str, filesystem: pafs.FileSystem | None) -> tuple[pafs.FileSystem, str, str]:
     """Return a source's filesystem, its path up to any wildcard, and the glob below that path ("" if none)."""
     if filesystem is not None or "://" not in source:

@@ -4,8 +4,10 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -75,6 +77,10 @@ class ParquetRows:
         files = np.searchsorted(self.manifest.file_starts, positions, side="right") - 1
         names = [self.manifest.files[index].path for index in files]
         return names, positions - self.manifest.file_starts[files]
+
+    def only(self, files: Sequence[FileEntry]) -> Self:
+        """Return the rows of some of the files (at least one, with rows), in the order given."""
+        return type(self)(replace(self.manifest, files=tuple(files)), self._filesystem)
 
     def _stream(
         self, start: int, stop: int, columns: Sequence[str], row_bytes: int | None

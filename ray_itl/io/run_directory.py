@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ray_itl.errors import ConfigError, RunDirectoryError
 from ray_itl.io.atomic import TEMPORARY_SUFFIX, write_atomic, write_json
 from ray_itl.io.ledger import FOLDER as LEDGER_FOLDER
+from ray_itl.io.manifest import Manifest
 
 _MANIFEST = "manifest.json"
 _STATUS = "status.json"
@@ -100,6 +101,13 @@ class RunDirectory:
         if not metrics:
             raise RunDirectoryError(f"{self.path / 'metrics.json'} is missing: restore it, or use another run.dir")
         return metrics
+
+    def read_pool_manifest(self) -> Manifest:
+        """Return the manifest of the pool that the run read; RunDirectoryError unless it was Parquet files."""
+        manifest = self._read(_MANIFEST).get("pool_manifest")
+        if not isinstance(manifest, str):
+            raise RunDirectoryError(f"{self.path / _MANIFEST} has no manifest of a pool in Parquet files: restore it")
+        return Manifest.from_json(manifest)
 
     def _create(self) -> None:
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]

@@ -1,5 +1,5 @@
-"""HTML reports: of a selection (what was picked, how informative it was, how the picks lie), and of an active
-fine-tuning (how the score rose with the labels, rule by rule).
+"""HTML reports: of a selection (what was picked, how informative it was, how the picks lie), of an active fine-tuning
+(how the score rose with the labels, rule by rule), and of a scheduled curation (what each tick was worth).
 
 Importing this package needs neither plotly nor jinja2; rendering a page does, and says so if one is missing.
 """
@@ -10,6 +10,8 @@ from ray_itl.report.learning_page import render_learning, write_learning_report
 from ray_itl.report.optional import MissingReportDependencyError
 from ray_itl.report.page import render, write_report
 from ray_itl.report.projection import Projection, nearest_targets, project
+from ray_itl.report.ticks_data import TickPoint, TicksReport
+from ray_itl.report.ticks_page import render_ticks
 
 __all__ = [
     "ComparisonRow",
@@ -19,11 +21,14 @@ __all__ = [
     "MissingReportDependencyError",
     "Projection",
     "ReportData",
+    "TickPoint",
+    "TicksReport",
     "Trail",
     "nearest_targets",
     "project",
     "render",
     "render_learning",
+    "render_ticks",
     "write_learning_report",
     "write_report",
 ]

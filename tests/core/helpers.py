@@ -131,6 +131,8 @@ class Problem:
     noise: float
     known: Tensor | None = None
     replacement: bool = False
+    min_gain: float = 0.0
+    excluded: tuple[int, ...] = ()
 
     def dense(self, n: int) -> list[DensePick]:
         return dense_greedy(
@@ -143,6 +145,8 @@ class Problem:
             self.rule.target_noise(self.noise),
             self.known,
             self.replacement,
+            self.min_gain,
+            self.excluded,
         )
 
     def dense_ids(self, n: int) -> list[int]:
@@ -156,7 +160,10 @@ class Problem:
         acquisition = self.rule.acquisition(self.noise)
         state = acquisition.start(self.posterior(), self.targets)
         pool = LocalPool(make_shards(self.pool, self.ids, num_shards))
-        return GreedySelector(pool, acquisition, state, self.replacement, schedule)
+        excluded = np.array(self.excluded, dtype=np.int64)
+        return GreedySelector(
+            pool, acquisition, state, self.replacement, schedule, min_gain=self.min_gain, excluded=excluded
+        )
 
     def select(
         self,

@@ -48,9 +48,9 @@ def make_targets() -> Targets:
     return Targets.uniform(torch.from_numpy(make_rows(12, seed=5).astype("float64")))
 
 
-def select(pool: Pool, acquisition: Acquisition, n: int = 40, on_progress=None) -> GreedyResult:
+def select(pool: Pool, acquisition: Acquisition, n: int = 40, on_progress=None, **limits) -> GreedyResult:
     state = acquisition.start(Posterior.prior(DIM), make_targets())
-    return GreedySelector(pool, acquisition, state, schedule=SMALL, on_progress=on_progress).select(n)
+    return GreedySelector(pool, acquisition, state, schedule=SMALL, on_progress=on_progress, **limits).select(n)
 
 
 def picked(result: GreedyResult) -> list[int | str]:

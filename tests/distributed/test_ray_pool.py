@@ -56,6 +56,18 @@ def test_picks_are_those_of_a_local_pool(opened, source, rule):
     assert sum(part.num_rows for part in times[0]) == 1500
 
 
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_it_stops_and_passes_over_rows_as_a_local_pool_does(opened, source, rule):
+    pool, _, _ = opened
+    first = select(local_pool(source), rule, n=20)
+    limits = {"min_gain": 0.9 * first.picks[-1].gain, "excluded": np.array([p.position for p in first.picks[:10]])}
+    result, expected = select(pool, rule, 40, **limits), select(local_pool(source), rule, 40, **limits)
+    assert picked(result) == picked(expected)
+    assert not set(picked(result)) & set(picked(first)[:10])
+    assert 0 < len(result.picks) < 40
+    assert result.next_gain == pytest.approx(expected.next_gain, rel=1e-9)
+
+
 def test_facts_and_rankings_are_those_of_a_local_pool(opened, source):
     pool, _, _ = opened
     local = local_pool(source)

@@ -112,12 +112,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 @pytest.fixture(scope="module")
 def jobs(head: Head, files: Files) -> dict[str, subprocess.CompletedProcess[str]]:
-    """One job with an absolute run.dir and one with a relative one, both at their end."""
+    """Jobs with an absolute run.dir, a relative one, and a state directory, all at their end."""
     rows = [f"pool.path={files.pool}", f"target.path={files.target}", "selection.n=12", "run.report=false"]
     shards = ["cluster.num_shards=2", "cluster.cpus_per_shard=0.5"]
-    folders = {"absolute": str(files.folder / "run"), "relative": "runs/here"}
-    with ThreadPoolExecutor() as both:
-        ends = {name: both.submit(head.submit, name, *rows, *shards, f"run.dir={d}") for name, d in folders.items()}
+    places = {"absolute": f"run.dir={files.folder / 'run'}", "relative": "run.dir=runs/here"}
+    places["tick"] = f"state.dir={files.folder / 'state'}"
+    with ThreadPoolExecutor() as all_at_once:
+        ends = {name: all_at_once.submit(head.submit, name, *rows, *shards, place) for name, place in places.items()}
         return {name: end.result() for name, end in ends.items()}
 
 
@@ -151,3 +152,12 @@ def test_a_relative_run_dir_is_refused_under_submission(jobs: dict) -> None:
     assert jobs["relative"].returncode != 0
     assert "error: run.dir=runs/here must be an absolute path under ray job submit" in jobs["relative"].stdout
     assert "Traceback" not in jobs["relative"].stdout
+
+
+def test_a_tick_is_published_by_a_job(files: Files, jobs: dict) -> None:
+    assert jobs["tick"].returncode == 0, jobs["tick"].stdout
+    assert "3 new files with 300 rows; picked 12 of 300" in jobs["tick"].stdout
+    (tick,) = pq.read_table(files.folder / "state" / "ticks.parquet").to_pylist()
+    assert tick["submission_id"].removesuffix("-again") == "tick"
+    found = pq.read_table(files.folder / "state" / tick["path"] / "selection.parquet").column("id").to_pylist()
+    assert found == select(files.pool, files.target, 12).ids

@@ -1,0 +1,71 @@
+"""What a run says of itself while it goes on, for whoever waits for it: status.json."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray_itl.command import submission_id
+from ray_itl.io.run_directory import RunDirectory
+
+Watch = Callable[[Mapping[str, Any]], None]
+"""Told every status as it is written; an exception in it ends the run."""
+
+
+class RunStatus:
+    """Writes status.json at every step of a run, and after every accepted block of picks.
+
+    It holds `state` (running, finished or failed), `step` (load, select, compare or write: what the run is doing),
+    `rows` (of the pool), `num_picked` of `num_asked`, `eta_s` (seconds until all are picked, judged by this try's picks
+    so far; null while none tell), `submission_id` (of the Ray job, or null) and `time` (of writing, seconds
+    since 1970).
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory | None,
+        num_rows: int,
+        num_asked: int,
+        watch: Watch = lambda _: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._run = run
+        self._facts = {"rows": num_rows, "num_picked": 0, "num_asked": num_asked, "eta_s": None}
+        self._watch = watch
+        self._clock = clock
+        self._step = ""
+        self._began: tuple[float, int] | None = None
+
+    def step(self, name: str, num_picked: int = 0) -> None:
+        """Say what the run is about to do; `num_picked` rows were picked before."""
+        self._step = name
+        self._facts["num_picked"] = max(num_picked, self._facts["num_picked"])
+        self._began = (self._clock(), self._facts["num_picked"])
+        self._write("running")
+
+    def picked(self, num_picked: int) -> None:
+        """Say how many rows are picked by now."""
+        assert self._began is not None, "picks come in a step"
+        since, before = self._began
+        elapsed, new = self._clock() - since, num_picked - before
+        left = self._facts["num_asked"] - num_picked
+        self._facts["num_picked"] = num_picked
+        self._facts["eta_s"] = round(left * elapsed / new, 1) if new > 0 else None
+        self._write("running")
+
+    def finished(self, num_picked: int) -> None:
+        """Say that all results are written."""
+        self._facts |= {"num_picked": num_picked, "eta_s": 0}
+        self._write("finished")
+
+    def failed(self, error: BaseException) -> None:
+        """Say what went wrong, and in which step."""
+        self._facts["eta_s"] = None
+        self._write("failed", error=f"{type(error).__name__}: {error}")
+
+    def _write(self, state: str, **more: Any) -> None:
+        facts = {"step": self._step, **self._facts, "submission_id": submission_id(), "time": self._clock(), **more}
+        if self._run is not None:
+            self._run.set_status(state, **facts)
+        self._watch({"state": state, **facts})

@@ -1,0 +1,52 @@
+"""Opening the whole pool for a tick, and the identity that all ticks of a state directory share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ray_itl.errors import ConfigError
+from ray_itl.evaluation import check_classes
+from ray_itl.identity import run_identity
+from ray_itl.problem import Problem, open_problem
+from ray_itl.settings import CurationSettings
+from ray_itl.ticks.record import PastTick
+
+_NOT_FOR_ALL_TICKS = {"pool", "pool.columns", "selection.n", "selection.replacement", "selection.min_gain"}
+"""What of a run's identity may differ from tick to tick."""
+
+
+def open_whole(settings: CurationSettings) -> Problem:
+    """Open the problem on the whole pool, where fewer rows than selection.n will do."""
+    one = replace(settings, selection=replace(settings.selection, n=1))
+    problem = open_problem(one, settings.pool.path, settings.target.path, settings.known.path)
+    check_classes(problem, settings.evaluation)
+    return replace(problem, selection=settings.selection)
+
+
+def shared_identity(whole: Problem, settings: CurationSettings) -> dict[str, str]:
+    """Return what all ticks of a state share."""
+    own = {name: value for name, value in run_identity(whole, settings).items() if name not in _NOT_FOR_ALL_TICKS}
+    source = whole.source
+    kind = f"{source.dim} x {source.dtype} in {settings.pool.embedding_column}, {source.id_kind} ids"
+    return {**own, "kind of pool rows": kind}
+
+
+def check_identity(ticks: Sequence[PastTick], identity: Mapping[str, str], settings: CurationSettings) -> None:
+    """Raise ConfigError naming what is not as it was in the last tick, and must be."""
+    if not ticks:
+        return
+    before = ticks[-1].identity
+    changed = sorted(name for name in {*before, *identity} if before.get(name) != identity.get(name))
+    if changed == ["targets"]:
+        if settings.state.on_new_target == "accept":
+            return
+        raise ConfigError(
+            f"target.path={settings.target.path} is not the sample of the last tick ({ticks[-1].record.tick}): set "
+            "state.on_new_target=accept to keep what was picked as known and select for the new one from now on"
+        )
+    if changed:
+        raise ConfigError(
+            f"state.dir={settings.state.dir} was made with other options (changed: {', '.join(changed)}): restore "
+            "them, or begin anew in another state.dir"
+        )

@@ -1,0 +1,205 @@
+"""One tick: claim the state, find what is new, select given all earlier picks, publish. Safe to run again any time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ray_itl.command import submission_id
+from ray_itl.config import to_yaml
+from ray_itl.core.uncertainty import target_variance
+from ray_itl.curation import curate_problem
+from ray_itl.errors import BusyError
+from ray_itl.identity import run_identity
+from ray_itl.io.atomic import write_parquet_table
+from ray_itl.io.lease import Lease, acquire
+from ray_itl.problem import Problem
+from ray_itl.progress import Reporter
+from ray_itl.report.words import plural
+from ray_itl.results import check_columns
+from ray_itl.selection import Selection
+from ray_itl.settings import CurationSettings
+from ray_itl.ticks.news import PoolNews, compare, news_table
+from ray_itl.ticks.opening import check_identity, open_whole, shared_identity
+from ray_itl.ticks.past import FILES, given_the_past, read_past, require_files
+from ray_itl.ticks.record import PastTick, Stop, TickRecord, log_content
+from ray_itl.ticks.state import RUNS, State
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What a call found or did."""
+
+    record: TickRecord
+    location: str
+    """The state directory."""
+    is_new: bool
+    """Whether this call published it; otherwise one before did, and this one changed nothing."""
+
+
+def run_tick(
+    settings: CurationSettings, reporter: Reporter | None = None, clock: Callable[[], float] = time.time
+) -> Tick:
+    """Carry out one tick on `settings.state.dir`, or return the one of that name that was published before.
+
+    The tick conditions on everything that earlier ticks picked, looks at rows of new files or of the whole pool (never
+    at rows picked before), picks up to `selection.n`, and publishes its run directory by one entry in the log: it is
+    there whole, or not at all. After a crash at any moment the same call finishes the tick, and the result is that of
+    an uninterrupted one as long as pool and options are.
+
+    Args:
+        settings: All options; `state.dir` is set. `run.dir`, if set, is where unfinished ticks are kept.
+        reporter: Where progress goes.
+        clock: Seconds since 1970.
+
+    Raises:
+        InputError, ConfigError: inputs or options that cannot be used, or that changed since earlier ticks; nothing is
+            published.
+        BusyError: another tick is at work on the state directory, or has taken it over from this one.
+        RunDirectoryError: the state directory cannot be written or is damaged.
+        ShardError: a part of the cluster failed for good; the same call resumes.
+    """
+    reporter = reporter or Reporter(settings.run.quiet)
+    check_columns(settings.pool.columns)
+    state = State(str(settings.state.dir))
+    ticks = state.ticks()
+    name = tick_name(settings.state.tick, ticks, clock())
+    if not any(tick.record.tick == name for tick in ticks):
+        lease = acquire(state.log, name, settings.state.lease_s, submission_id(), clock)
+        with lease.kept_alive():
+            ticks = state.ticks()  # another may have been published before the claim
+            name = tick_name(settings.state.tick, ticks, clock())
+            if not any(tick.record.tick == name for tick in ticks):
+                settings = replace(settings, state=replace(settings.state, tick=name))
+                record = _Work(state, settings, lease, reporter, clock).carry_out(ticks)
+                state.refresh_history(reporter.say)
+                return Tick(record, state.store.location, is_new=True)
+    state.refresh_history(reporter.say)
+    record = next(tick.record for tick in ticks if tick.record.tick == name)
+    return Tick(record, state.store.location, is_new=False)
+
+
+def tick_name(option: str | None, ticks: list[PastTick], now: float) -> str:
+    """Return the name of the tick that `state.tick` means: itself, the date in UTC, or the next free number.
+
+    By default the date, since a scheduler may start a tick twice, or all that it missed at once: however often it does,
+    a day's tick is done once.
+    """
+    if option is None:
+        return time.strftime("%Y-%m-%d", time.gmtime(now))
+    if option != "next":
+        return option
+    taken = {tick.record.tick for tick in ticks}
+    number = len(ticks) + 1
+    while f"{number:06d}" in taken:
+        number += 1
+    return f"{number:06d}"
+
+
+class _Work:
+    """One try at a tick, by the holder of the lease."""
+
+    def __init__(
+        self, state: State, settings: CurationSettings, lease: Lease, reporter: Reporter, clock: Callable[[], float]
+    ) -> None:
+        self._state = state
+        self._settings = settings
+        self._lease = lease
+        self._reporter = reporter
+        self._clock = clock
+        self._began = clock()
+
+    def carry_out(self, ticks: list[PastTick]) -> TickRecord:
+        """Select and publish, given the ticks so far; says in status.json how it goes."""
+        try:
+            self._tell({"state": "running", "step": "open"})
+            return self._carry_out(ticks)
+        except BaseException as error:
+            if not isinstance(error, BusyError):  # then the status is another tick's to write
+                self._tell({"state": "failed", "error": f"{type(error).__name__}: {error}"})
+            raise
+
+    def _carry_out(self, ticks: list[PastTick]) -> TickRecord:
+        state, settings = self._state, self._settings
+        records = [tick.record for tick in ticks]
+        state.remove_abandoned(records)
+        with self._reporter.stage("open"):
+            whole = open_whole(settings)
+            identity = shared_identity(whole, settings)
+            check_identity(ticks, identity, settings)
+            past = read_past(state.store, records)
+            news = compare(require_files(whole).manifest.files, past.seen, settings.state.on_changed)
+            problem = given_the_past(whole, past, news, settings.state.candidates)
+        self._reporter.say(
+            f"tick {settings.state.tick}: {plural(len(news.fresh), 'new file')} with {plural(news.num_rows, 'row')}; "
+            f"{plural(sum(record.picks for record in records), 'row')} picked before"
+        )
+        folder = self._folder(problem)
+        run = replace(settings, run=replace(settings.run, dir=str(folder)))
+        selection = curate_problem(problem, run, to_yaml(settings), self._reporter, self._watch)
+        write_parquet_table(folder / FILES, news_table(news.files))
+        return self._publish(folder, self._record(whole, problem, news, selection, records), identity)
+
+    def _folder(self, problem: Problem) -> Path:
+        """Return where this tick is prepared: a try on other inputs, however it ended, is not continued."""
+        inputs = json.dumps(run_identity(problem, self._settings), sort_keys=True)
+        name = f"{self._settings.state.tick}-{sha256(inputs.encode()).hexdigest()[:12]}"
+        return self._state.staging(self._settings.run.dir) / name
+
+    def _record(
+        self, whole: Problem, problem: Problem, news: PoolNews, selection: Selection, records: list[TickRecord]
+    ) -> TickRecord:
+        first = target_variance(whole.posterior, whole.targets)
+        before = target_variance(problem.posterior, whole.targets) / first if first > 0 else 1.0
+        return TickRecord(
+            tick=str(self._settings.state.tick),
+            time=self._clock(),
+            new_files=len(news.fresh),
+            new_rows=news.num_rows,
+            candidate_rows=0 if problem.idle else problem.num_free,
+            picks=len(selection),
+            gain=float(selection.gains.sum()),
+            unit=selection.unit,
+            stop=_stop(self._settings, news, selection),
+            next_gain=selection.metrics["next_gain"],
+            cumulative_picks=sum(record.picks for record in records) + len(selection),
+            uncertainty_before=before,
+            uncertainty_left=before * float(selection.remaining_uncertainty[-1]),
+            seconds=round(self._clock() - self._began, 3),
+            submission_id=submission_id(),
+            path=f"{RUNS}/{self._settings.state.tick}-{self._lease.number:08d}",
+        )
+
+    def _publish(self, folder: Path, record: TickRecord, identity: Mapping[str, str]) -> TickRecord:
+        self._lease.check()
+        self._state.store.upload(folder, record.path)
+        self._lease.publish(log_content(record, identity))
+        shutil.rmtree(folder if self._settings.run.dir is not None else folder.parent, ignore_errors=True)
+        self._tell({"state": "finished", **asdict(record)})
+        return record
+
+    def _watch(self, status: Mapping[str, Any]) -> None:
+        """Pass on the status of the selection; ends it where another process has taken over."""
+        self._lease.check()
+        if status["state"] == "running":
+            self._tell(status)
+        elif status["state"] == "finished":
+            self._tell({**status, "state": "running", "step": "publish"})
+
+    def _tell(self, facts: Mapping[str, Any]) -> None:
+        common = {"submission_id": submission_id(), "time": self._clock()}
+        self._state.set_status({"tick": self._settings.state.tick, **common, **facts})
+
+
+def _stop(settings: CurationSettings, news: PoolNews, selection: Selection) -> Stop:
+    if selection.metrics["next_gain"] is not None:
+        return "min_gain"
+    if settings.state.candidates == "new" and not news.num_rows:
+        return "nothing_new"
+    return "n" if len(selection) == settings.selection.n else "no_rows_left"
