@@ -60,7 +60,9 @@ class MnistCnn(Learner):
             *(nn.Conv2d(first, second, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
             *(nn.Conv2d(second, third, 3, padding=1), nn.ReLU(), nn.Flatten()),
             *(nn.Linear(third * (side // 4) ** 2, features), nn.ReLU()),
-        ).to(memory_format=torch.channels_last)  # three times as fast on CPUs
+        )
+        # Three times as fast on CPUs.
+        self.body.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.head = nn.Linear(features, classes)
 
     def encode(self, column: pa.Array) -> Inputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ TARGETS = Targets.uniform(clustered(20, D, seed=4))
 def write_pool(folder: Path, rows: Tensor, ids: np.ndarray, num_files: int) -> ParquetSource:
     folder.mkdir()
     ends = np.linspace(0, len(ids), num_files + 1).round().astype(int)
-    for number, (start, stop) in enumerate(zip(ends, ends[1:], strict=False)):
+    for number, (start, stop) in enumerate(pairwise(ends)):
         values = pa.array(rows[start:stop].numpy().reshape(-1))
         table = pa.table({"id": ids[start:stop], "embedding": pa.FixedSizeListArray.from_arrays(values, D)})
         pq.write_table(table, folder / f"part-{number}.parquet", row_group_size=700)
