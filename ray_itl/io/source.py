@@ -16,7 +16,7 @@ from ray_itl.io.locations import list_files, open_filesystem
 from ray_itl.io.memory import ArraySource
 from ray_itl.io.parquet import ParquetRows, ParquetSource
 from ray_itl.io.reading import open_parquet
-from ray_itl.io.schema import IdKind, find_column
+from ray_itl.io.schema import IdKind, find_column, name_columns
 from ray_itl.io.tables import TableRows, TableSource
 
 PathInput = str | os.PathLike[str]
@@ -110,7 +110,7 @@ def open_source(
     position is its id. InputError says what is wrong with the pool and how to put it right.
     """
     if not id_column and not isinstance(pool, np.ndarray | torch.Tensor):
-        names = ", ".join(_column_names(pool, filesystem))
+        names = name_columns(_column_names(pool, filesystem))
         raise InputError(f"id_column is not set; set it to the column that names each row, one of: {names}")
     return open_rows(pool, id_column or "", embedding_column, columns, filesystem)
 
