@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from ray_itl.errors import ConfigError, InputError, RayItlError
+from ray_itl.io.credentials import masked
 from ray_itl.settings import CurationSettings
 
 P = ParamSpec("P")
@@ -30,10 +31,22 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
         try:
             return job(*args, **kwargs)
         except RayItlError as error:
-            sys.stderr.write(f"error: {error}\n")
-            sys.exit(2 if isinstance(error, InputError | ConfigError) else 1)
+            end_with(2 if isinstance(error, InputError | ConfigError) else 1, error)
+        except MemoryError:
+            end_with(1, RayItlError("this process has run out of memory: give it more, or use more and smaller shards"))
 
     return wrapped
+
+
+def end_with(code: int, error: Exception) -> NoReturn:
+    """End the process with an exit code and an error in one line, without credentials and unprintable characters.
+
+    Names of files and columns come from elsewhere: they are not to move the cursor or to fake a line of a log.
+    """
+    text = masked("; ".join(line.strip() for line in str(error).splitlines() if line.strip()))
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    sys.stderr.write(f"error: {line}\n")
+    sys.exit(code)
 
 
 def submission_id() -> str | None:
@@ -75,6 +88,10 @@ def run_directory(path: str | None) -> str:
         raise ConfigError(
             f"run.dir={path} must be an absolute path under ray job submit: the job's working directory is a copy that "
             "vanishes with the job. Give one that the head node and the people who want the results can read"
+        )
+    if path is not None and "://" in path:
+        raise ConfigError(
+            "run.dir cannot be a URI: give a path, on a mounted filesystem where it has to outlive this machine"
         )
     return str(Path(path or f"runs/{time.strftime('%Y%m%d-%H%M%S')}").absolute())
 

@@ -59,7 +59,7 @@ def verify_unchanged(manifest: Manifest, filesystem: pafs.FileSystem | None = No
     """InputError naming each file that changed, vanished or appeared since `manifest` was built.
 
     Lists the sources again and reads what `build_manifest` reads. `filesystem` is needed if the
-    manifest was built with one, or from a URI with a password. A file edited in place outside the
+    manifest was built with one. A file edited in place outside the
     sampled blocks, with equal size and equal footer, is not noticed.
     """
     listing = list_files(manifest.sources, filesystem or open_filesystem(manifest.uri))

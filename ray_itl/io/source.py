@@ -12,7 +12,7 @@ import torch
 
 from ray_itl.errors import InputError
 from ray_itl.io.inspection import build_manifest
-from ray_itl.io.locations import list_files, open_filesystem
+from ray_itl.io.locations import list_files
 from ray_itl.io.memory import ArraySource
 from ray_itl.io.parquet import ParquetRows, ParquetSource
 from ray_itl.io.reading import open_parquet
@@ -152,7 +152,7 @@ def open_raw_rows(
         return TableRows(pool, id_column)
     paths = _path_texts(pool)
     manifest = build_manifest(paths, id_column=id_column, embedding_column="", columns=columns, filesystem=filesystem)
-    return ParquetRows(manifest, filesystem or open_filesystem(paths[0]))
+    return ParquetRows(manifest, filesystem)
 
 
 def _open_raw_dataset(dataset: pads.Dataset, id_column: str, columns: Sequence[str]) -> RowSource:
@@ -205,8 +205,7 @@ def _open_files(
     manifest = build_manifest(
         paths, id_column=id_column, embedding_column=embedding_column, columns=columns, filesystem=filesystem
     )
-    # Opened from the paths, not from the manifest: a URI may hold a password, which no manifest keeps.
-    return ParquetSource(manifest, filesystem or open_filesystem(paths[0]))
+    return ParquetSource(manifest, filesystem)
 
 
 def _path_texts(pool: PathInput | Sequence[PathInput]) -> list[str]:

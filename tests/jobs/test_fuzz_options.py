@@ -1,0 +1,154 @@
+"""Whatever is written after a job's name, composing its options gives settings or a clear refusal."""
+
+from __future__ import annotations
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf.errors import OmegaConfBaseException
+
+from ray_itl.config import from_yaml, to_settings, to_yaml
+from ray_itl.embedding.settings import EmbedSettings
+from ray_itl.errors import ConfigError
+from ray_itl.rounds.task_settings import FineTuneJobSettings
+from ray_itl.settings import CurationSettings, VerifySettings
+from tests.jobs.helpers import compose_job, load_job
+from tests.test_config import option_names
+
+SCHEMAS = {
+    "curate": CurationSettings,
+    "verify": VerifySettings,
+    "embed": EmbedSettings,
+    "finetune": FineTuneJobSettings,
+}
+OPTIONS = {job: option_names(schema) for job, schema in SCHEMAS.items()}
+PIECES = [
+    *(
+        "1",
+        "-1",
+        "0",
+        "1e309",
+        "-1e-400",
+        "nan",
+        "inf",
+        "9" * 400,
+        "0x10",
+        "1_000",
+        "true",
+        "null",
+        '"',
+        "'",
+        "\\",
+        "\\n",
+    ),
+    *(
+        "[",
+        "]",
+        "{",
+        "}",
+        "(",
+        ")",
+        ",",
+        ":",
+        "=",
+        "@",
+        "~",
+        "+",
+        " ",
+        "#",
+        "%",
+        "$",
+        "${",
+        "${pool.path}",
+        "${oc.env:HOME}",
+    ),
+    *(
+        "${run}",
+        "${.}",
+        "${..}",
+        "${oc.create:{a:1}}",
+        "${oc.decode:1}",
+        "range(0,9)",
+        "choice(a,b)",
+        "glob(*)",
+        "int(a)",
+    ),
+    *(
+        "extend_list(1)",
+        "s3://",
+        "s3://u:p@b/x",
+        "../..",
+        "/",
+        "???",
+        "!!python/object:x",
+        "\u202e",
+        "\x00",
+        "é",
+        "\U0001f600",
+    ),
+    *(
+        "itl",
+        "auto",
+        "id",
+        "embedding",
+        "float32",
+        "a:b",
+        "{a: {b: [1]}}",
+        "[a,a]",
+        "pool.path",
+        "acquisition",
+        "hydra",
+    ),
+]
+values = st.one_of(st.lists(st.sampled_from(PIECES), max_size=4).map("".join), st.text(max_size=8))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _jobs_are_known() -> None:
+    for job in SCHEMAS:
+        load_job(job)
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> tuple[str, list[str]]:
+    """Return a job and some words after it, most of which name one of its options."""
+    job = draw(st.sampled_from(sorted(SCHEMAS)))
+    names = st.sampled_from([*OPTIONS[job], "acquisition", "experiment", "hydra.run.dir", "pool", "", "x.y", "a@b"])
+    word = st.builds("{}{}={}".format, st.sampled_from(["", "", "", "+", "++", "~"]), names, values)
+    return job, draw(st.lists(st.one_of(word, word, word, values), min_size=1, max_size=3))
+
+
+def refused_or_sound(job: str, words: list[str]) -> bool:
+    """Whether the words are refused; if they are not, their settings survive config.yaml."""
+    try:
+        config = compose_job(job, *words)
+    except (HydraException, OmegaConfBaseException):
+        return True
+    finally:
+        GlobalHydra.instance().clear()
+    try:
+        made = to_settings(config, SCHEMAS[job])
+    except ConfigError:
+        return True
+    assert repr(from_yaml(to_yaml(made), SCHEMAS[job])) == repr(made)
+    return False
+
+
+@settings(max_examples=150, deadline=None)
+@given(command_lines())
+def test_random_options(line: tuple[str, list[str]]) -> None:
+    refused_or_sound(*line)
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000, deadline=None)
+@given(command_lines())
+def test_a_lot_of_random_options(line: tuple[str, list[str]]) -> None:
+    refused_or_sound(*line)
+
+
+def test_good_options_are_not_refused() -> None:
+    assert not refused_or_sound("curate", ["pool.path=p", "target.path=t", "selection.n=3"])
+    assert refused_or_sound("curate", ["selection.n=0"])
