@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ R = TypeVar("R")
 def guarded(job: Callable[P, R]) -> Callable[P, R]:
     """Wrap a job's main: exit code 2 for bad options or data, 1 for other failures of ours, with one line on stderr.
 
-    Errors that are not ours keep their traceback: they are bugs.
+    Errors that are not ours are bugs: they end it with exit code 1, too, and their traceback.
     """
 
     @functools.wraps(job)
@@ -34,19 +35,26 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
             end_with(2 if isinstance(error, InputError | ConfigError) else 1, error)
         except MemoryError:
             end_with(1, RayItlError("this process has run out of memory: give it more, or use more and smaller shards"))
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
 
     return wrapped
 
 
 def end_with(code: int, error: Exception) -> NoReturn:
-    """End the process with an exit code and an error in one line, without credentials and unprintable characters.
+    """End the process with an exit code and an error in one line on stderr."""
+    sys.stderr.write(f"error: {one_line(str(error))}\n")
+    sys.exit(code)
+
+
+def one_line(text: str) -> str:
+    """Return a message in one line, without credentials, and with what cannot be printed escaped.
 
     Names of files and columns come from elsewhere: they are not to move the cursor or to fake a line of a log.
     """
-    text = masked("; ".join(line.strip() for line in str(error).splitlines() if line.strip()))
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    sys.stderr.write(f"error: {line}\n")
-    sys.exit(code)
+    joined = masked("; ".join(line.strip() for line in text.splitlines() if line.strip()))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
 
 
 def submission_id() -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn, TypeVar, cast
 
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -40,13 +40,16 @@ def _refuse_variable(name: str, *_: Any) -> NoReturn:
 
 
 def launch(main: Callable[[], None]) -> None:
-    """Run a job's Hydra main; options that Hydra refuses end it with exit code 2 and one line, as all bad ones do."""
+    """Run a job's Hydra main; options that Hydra refuses end it with exit code 2 and one line, as all bad ones do.
+
+    The job itself is `guarded`: nothing that it raises comes here, so what does is Hydra's trouble with the options.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises then, and does not print and exit with 1
     try:
         main()
     except OverrideParseException as error:
         end_with(2, ConfigError(f"{error.override} cannot be read: {error}"))
-    except (HydraException, OmegaConfBaseException) as error:
+    except Exception as error:  # Hydra refuses some words with exceptions of its own, others with any
         cause = error.__cause__ or error.__context__
         detail = f": {cause}" if isinstance(cause, OmegaConfBaseException) else ""
         end_with(2, cause if isinstance(cause, ConfigError) else ConfigError(f"{error}{detail}"))

@@ -55,7 +55,8 @@ def unreadable(name: str, error: Exception) -> InputError:
     """Return the InputError that says why the Parquet file called `name` cannot be read."""
     if isinstance(error, FileNotFoundError):
         return InputError(f"file {name!r} is gone; restore it, or start again on the pool as it is")
-    return InputError(f"file {name!r} cannot be read as Parquet: {error}; write or copy the file again")
+    reason = " ".join(str(error).split())
+    return InputError(f"file {name!r} cannot be read as Parquet: {reason}; write or copy the file again")
 
 
 def stream_rows(

@@ -124,7 +124,7 @@ def refused_or_sound(job: str, words: list[str]) -> bool:
     """Whether the words are refused; if they are not, their settings survive config.yaml."""
     try:
         config = compose_job(job, *words)
-    except (HydraException, OmegaConfBaseException):
+    except (HydraException, OmegaConfBaseException, ValueError):
         return True
     finally:
         GlobalHydra.instance().clear()

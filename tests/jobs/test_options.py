@@ -15,6 +15,8 @@ CASES = [
     ("curate", ["pool.nosuch=1"], "nosuch"),
     ("curate", ["pool.path=["], r"pool\.path=\["),
     ("curate", ["acquisition=nosuch"], "nosuch"),
+    ("curate", ["acquisition=1"], "Got int"),
+    ("curate", ["--info", "all", "--cfg", "job"], "Only one of"),
     ("curate", ["selection.n=many"], r"selection\.n"),
     ("curate", ["selection.n"], r"selection\.n"),
     ("curate", ["pool={a: 1}"], "pool"),
@@ -61,3 +63,18 @@ def test_bad_options(
     assert re.search(message, shown.err), shown.err
     assert KEY not in shown.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_keeps_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def curate(*_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ray_itl.curation.curate", curate)
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "jobs" / "curate.py"), "pool.path=p", "target.path=t"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    assert caught.value.code == 1
+    assert capsys.readouterr().err.endswith("ValueError: a bug\n")
