@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn, TypeVar, cast
 
 from hydra.core.config_store import ConfigStore
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -49,10 +49,14 @@ def launch(main: Callable[[], None]) -> None:
         main()
     except OverrideParseException as error:
         end_with(2, ConfigError(f"{error.override} cannot be read: {error}"))
-    except Exception as error:  # Hydra refuses some words with exceptions of its own, others with any
+    except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ or error.__context__
         detail = f": {cause}" if isinstance(cause, OmegaConfBaseException) else ""
         end_with(2, cause if isinstance(cause, ConfigError) else ConfigError(f"{error}{detail}"))
+    except Exception as error:  # some words make Hydra fail
+        end_with(
+            2, ConfigError(f"Hydra cannot make sense of the options ({type(error).__name__}: {error}): check them")
+        )
 
 
 def to_settings(config: DictConfig, schema: type[SettingsT]) -> SettingsT:

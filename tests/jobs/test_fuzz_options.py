@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import redirect_stderr
+from io import StringIO
+
 import pytest
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
-from ray_itl.config import from_yaml, to_settings, to_yaml
+from ray_itl.command import guarded
+from ray_itl.config import from_yaml, launch, to_settings, to_yaml
 from ray_itl.embedding.settings import EmbedSettings
-from ray_itl.errors import ConfigError
 from ray_itl.rounds.task_settings import FineTuneJobSettings
 from ray_itl.settings import CurationSettings, VerifySettings
 from tests.jobs.helpers import compose_job, load_job
@@ -106,9 +110,12 @@ values = st.one_of(st.lists(st.sampled_from(PIECES), max_size=4).map("".join), s
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _jobs_are_known() -> None:
+def _jobs_are_known() -> Iterator[None]:
     for job in SCHEMAS:
         load_job(job)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYDRA_FULL_ERROR", "0")
+        yield
 
 
 @st.composite
@@ -121,19 +128,31 @@ def command_lines(draw: st.DrawFn) -> tuple[str, list[str]]:
 
 
 def refused_or_sound(job: str, words: list[str]) -> bool:
-    """Whether the words are refused; if they are not, their settings survive config.yaml."""
+    """Whether the words are refused with exit code 2 and one line; else their settings survive config.yaml."""
+    made, shown, code = [], StringIO(), None
+
+    @guarded
+    def settle(config: DictConfig) -> None:
+        made.append(to_settings(config, SCHEMAS[job]))
+
     try:
-        config = compose_job(job, *words)
-    except (HydraException, OmegaConfBaseException, ValueError):
+        with redirect_stderr(shown):
+            launch(lambda: settle(composed(job, words)))
+    except SystemExit as end:
+        code = end.code
+    if code is not None:
+        assert code == 2, shown.getvalue()
+        assert re.fullmatch("error: .+\n", shown.getvalue())
         return True
+    assert repr(from_yaml(to_yaml(made[0]), SCHEMAS[job])) == repr(made[0])
+    return False
+
+
+def composed(job: str, words: list[str]) -> DictConfig:
+    try:
+        return compose_job(job, *words)
     finally:
         GlobalHydra.instance().clear()
-    try:
-        made = to_settings(config, SCHEMAS[job])
-    except ConfigError:
-        return True
-    assert repr(from_yaml(to_yaml(made), SCHEMAS[job])) == repr(made)
-    return False
 
 
 @settings(max_examples=150, deadline=None)

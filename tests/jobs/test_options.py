@@ -16,6 +16,7 @@ CASES = [
     ("curate", ["pool.path=["], r"pool\.path=\["),
     ("curate", ["acquisition=nosuch"], "nosuch"),
     ("curate", ["acquisition=1"], "Got int"),
+    ("curate", ["+="], "cannot make sense of the options"),
     ("curate", ["--info", "all", "--cfg", "job"], "Only one of"),
     ("curate", ["selection.n=many"], r"selection\.n"),
     ("curate", ["selection.n"], r"selection\.n"),

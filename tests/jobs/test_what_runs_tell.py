@@ -13,8 +13,9 @@ import pytest
 
 from ray_itl import select
 from ray_itl.errors import InputError
-from tests.helpers import clustered, table_of
+from tests.helpers import Files, clustered, table_of
 from tests.jobs.helpers import ROOT
+from tests.jobs.object_store import object_store
 from tests.report.pages import Page
 
 SECRETS = {
@@ -90,6 +91,24 @@ def test_credentials_in_a_uri_are_neither_kept_nor_told(tmp_path: Path) -> None:
         select(uri, str(tmp_path), 1, run_dir=tmp_path / "run")
     assert telling({"error": str(caught.value).encode()}) == []
     assert written(tmp_path) == {}
+
+
+def test_credentials_of_a_store_come_from_the_environment(tmp_path: Path) -> None:
+    files = Files(tmp_path / "data")
+    pq.write_table(files.table, tmp_path / "pool.parquet")
+    objects = {"bucket/pool.parquet": (tmp_path / "pool.parquet").read_bytes()}
+    options = ["pool.path=s3://bucket/pool.parquet", f"target.path={files.target}", f"run.dir={tmp_path / 'run'}"]
+    options += ["selection.n=12", "cluster.num_shards=0"]
+    with object_store(objects, SECRETS["AWS_ACCESS_KEY_ID"]) as address:
+        variables = {"AWS_ENDPOINT_URL": address, "AWS_DEFAULT_REGION": "eu-west-1"}
+        refused = run("curate", tmp_path, *options, **variables, AWS_ACCESS_KEY_ID="another")
+        done = run("curate", tmp_path, *options, **variables)
+    assert refused.returncode == 2
+    assert "ACCESS_DENIED" in refused.stderr
+    assert done.returncode == 0, done.stderr
+    assert telling(written(tmp_path) | {"output": (done.stdout + done.stderr + refused.stderr).encode()}) == []
+    picks = pq.read_table(tmp_path / "run" / "selection.parquet").column("id").to_pylist()
+    assert picks == select(files.pool, files.target, 12).ids
 
 
 def test_ids_and_names_lead_to_no_file(folder: Path, ran: subprocess.CompletedProcess) -> None:
