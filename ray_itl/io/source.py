@@ -209,12 +209,13 @@ def _open_files(
 
 
 def _path_texts(pool: PathInput | Sequence[PathInput]) -> list[str]:
-    paths = [pool] if isinstance(pool, str | os.PathLike) else list(pool)
+    is_list = isinstance(pool, list | tuple)
+    paths = list(pool) if is_list else [pool]
     wrong = [type(path).__name__ for path in paths if not isinstance(path, str | os.PathLike)]
     if wrong:
+        found = f"a list that holds {wrong[0]}" if is_list else f"of type {wrong[0]}"
         raise InputError(
-            f"the pool is a list that holds {wrong[0]}; hand over paths, a pyarrow.Table or dataset, a numpy "
-            "array or a torch tensor"
+            f"the pool is {found}; hand over paths, a pyarrow.Table or dataset, a numpy array or a torch tensor"
         )
     return [os.fspath(path) for path in paths]
 

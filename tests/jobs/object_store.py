@@ -20,7 +20,7 @@ def object_store(objects: Mapping[str, bytes], key_id: str) -> Iterator[str]:
         def do_GET(self) -> None:
             self._answer(with_body=True)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in the base class
             """Be silent."""
 
         def _answer(self, with_body: bool) -> None:
