@@ -210,7 +210,7 @@ def _open_files(
 
 def _path_texts(pool: PathInput | Sequence[PathInput]) -> list[str]:
     is_list = isinstance(pool, list | tuple)
-    paths = list(pool) if is_list else [pool]
+    paths: list[Any] = list(pool) if isinstance(pool, list | tuple) else [pool]
     wrong = [type(path).__name__ for path in paths if not isinstance(path, str | os.PathLike)]
     if wrong:
         found = f"a list that holds {wrong[0]}" if is_list else f"of type {wrong[0]}"
