@@ -13,7 +13,7 @@ from ray_itl.benchmark.machine import describe
 from ray_itl.benchmark.rounds import rounds_table, run_rounds
 from ray_itl.benchmark.settings import BenchmarkSettings
 from ray_itl.command import guarded
-from ray_itl.config import register_schemas, to_settings
+from ray_itl.config import launch, register_schemas, to_settings
 from ray_itl.io.atomic import write_atomic
 
 register_schemas(benchmark_schema=BenchmarkSettings)
@@ -48,4 +48,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

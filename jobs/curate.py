@@ -7,7 +7,7 @@ import hydra
 from omegaconf import DictConfig
 
 from ray_itl.command import guarded, with_absolute_paths
-from ray_itl.config import register_schemas, to_settings, to_yaml
+from ray_itl.config import launch, register_schemas, to_settings, to_yaml
 from ray_itl.curation import curate
 from ray_itl.demo import digits_settings
 from ray_itl.settings import CurationSettings
@@ -33,4 +33,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

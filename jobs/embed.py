@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from ray_itl.command import guarded
-from ray_itl.config import register_schemas, to_settings, to_yaml
+from ray_itl.config import launch, register_schemas, to_settings, to_yaml
 from ray_itl.embedding.job import embed_pool, with_absolute_paths
 from ray_itl.embedding.settings import EmbedSettings
 
@@ -22,4 +22,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -8,7 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from ray_itl.command import guarded
-from ray_itl.config import to_settings
+from ray_itl.config import launch, to_settings
 from ray_itl.datasets.cache import cache_root
 from ray_itl.datasets.preparation import PREPARATIONS, PrepareSettings
 
@@ -29,4 +29,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from ray_itl.command import guarded
-from ray_itl.config import register_schemas, to_settings
+from ray_itl.config import launch, register_schemas, to_settings
 from ray_itl.settings import VerifySettings
 from ray_itl.verification import verify
 
@@ -24,4 +24,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

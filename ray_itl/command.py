@@ -7,12 +7,14 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from ray_itl.errors import BusyError, ConfigError, InputError, RayItlError
+from ray_itl.io.credentials import masked
 from ray_itl.settings import CurationSettings
 
 P = ParamSpec("P")
@@ -25,7 +27,7 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
     They are 2 for bad options or data, 75 (the EX_TEMPFAIL of sysexits.h) where another process is at work and trying
     again later helps, and 1 for anything else.
 
-    Errors that are not ours keep their traceback: they are bugs.
+    Errors that are not ours are bugs: they end it with exit code 1, too, and their traceback.
     """
 
     @functools.wraps(job)
@@ -33,8 +35,12 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
         try:
             return job(*args, **kwargs)
         except RayItlError as error:
-            sys.stderr.write(f"error: {error}\n")
-            sys.exit(_exit_code(error))
+            end_with(_exit_code(error), error)
+        except MemoryError:
+            end_with(1, RayItlError("this process has run out of memory: give it more, or use more and smaller shards"))
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
 
     return wrapped
 
@@ -43,6 +49,21 @@ def _exit_code(error: RayItlError) -> int:
     if isinstance(error, BusyError):
         return os.EX_TEMPFAIL
     return 2 if isinstance(error, InputError | ConfigError) else 1
+
+
+def end_with(code: int, error: Exception) -> NoReturn:
+    """End the process with an exit code and an error in one line on stderr."""
+    sys.stderr.write(f"error: {one_line(str(error))}\n")
+    sys.exit(code)
+
+
+def one_line(text: str) -> str:
+    """Return a message in one line, without credentials, and with what cannot be printed escaped.
+
+    Names of files and columns come from elsewhere: they are not to move the cursor or to fake a line of a log.
+    """
+    joined = masked("; ".join(line.strip() for line in text.splitlines() if line.strip()))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
 
 
 def submission_id() -> str | None:
@@ -103,6 +124,10 @@ def run_directory(path: str | None) -> str:
         raise ConfigError(
             f"run.dir={path} must be an absolute path under ray job submit: the job's working directory is a copy that "
             "vanishes with the job. Give one that the head node and the people who want the results can read"
+        )
+    if path is not None and "://" in path:
+        raise ConfigError(
+            "run.dir cannot be a URI: give a path, on a mounted filesystem where it has to outlive this machine"
         )
     return str(Path(path or f"runs/{time.strftime('%Y%m%d-%H%M%S')}").absolute())
 

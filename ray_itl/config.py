@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, NoReturn, TypeVar, cast
 
 from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from ray_itl.command import end_with
 from ray_itl.errors import ConfigError
+from ray_itl.io.credentials import REMEDY, holds_credentials
 from ray_itl.settings import CurationSettings, VerifySettings
 
 SettingsT = TypeVar("SettingsT")
@@ -19,8 +24,9 @@ SettingsT = TypeVar("SettingsT")
 def register_schemas(**further: type) -> None:
     """Make the schemas known to Hydra under the names that the YAML files in configs/ build on.
 
-    `further` are the schemas of jobs above this layer, by name.
+    `further` are the schemas of jobs above this layer, by name. From then on options take no environment variables.
     """
+    OmegaConf.register_new_resolver("oc.env", _refuse_variable, replace=True)
     store = ConfigStore.instance()
     for name, schema in {"curate_schema": CurationSettings, "verify_schema": VerifySettings, **further}.items():
         node = OmegaConf.structured(schema)
@@ -42,20 +48,64 @@ def _open_mappings(node: DictConfig) -> None:
                 _open_mappings(child)
 
 
+def _refuse_variable(name: str, *_: Any) -> NoReturn:
+    raise ConfigError(
+        f"options cannot take the environment variable {name}, since their values are written to config.yaml: where it "
+        "is no secret let the shell put it in"
+    )
+
+
+def launch(main: Callable[[], None]) -> None:
+    """Run a job's Hydra main; options that Hydra refuses end it with exit code 2 and one line, as all bad ones do.
+
+    The job itself is `guarded`: nothing that it raises comes here, so what does is Hydra's trouble with the options.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises then, and does not print and exit with 1
+    try:
+        main()
+    except OverrideParseException as error:
+        end_with(2, ConfigError(f"{error.override} cannot be read: {error}"))
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__ or error.__context__
+        detail = f": {cause}" if isinstance(cause, OmegaConfBaseException) else ""
+        end_with(2, cause if isinstance(cause, ConfigError) else ConfigError(f"{error}{detail}"))
+    except Exception as error:  # some words make Hydra fail
+        end_with(
+            2, ConfigError(f"Hydra cannot make sense of the options ({type(error).__name__}: {error}): check them")
+        )
+
+
 def to_settings(config: DictConfig, schema: type[SettingsT]) -> SettingsT:
     """Turn a composed configuration into checked settings.
 
     Raises:
-        ConfigError: a value of the wrong type or out of range (names the option).
+        ConfigError: a value of the wrong type or out of range, or one that holds credentials (names the option).
     """
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), config)
-        return cast(SettingsT, OmegaConf.to_object(merged))
+        settings = cast(SettingsT, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, ConfigError):
             raise cause from None
         raise ConfigError(f"{getattr(error, 'full_key', None) or 'options'}: {error}") from error
+    for option, text in _texts(settings):
+        if holds_credentials(text):
+            raise ConfigError(f"{option} holds credentials: {REMEDY}")
+    return settings
+
+
+def _texts(value: Any, option: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every text in settings with the name of its option."""
+    if isinstance(value, str):
+        yield option, value
+    elif is_dataclass(value):
+        for each in fields(value):
+            yield from _texts(getattr(value, each.name), f"{option}.{each.name}".lstrip("."))
+    elif isinstance(value, Mapping | list):
+        for part in value.items() if isinstance(value, Mapping) else enumerate(value):
+            for inside in part:
+                yield from _texts(inside, option)
 
 
 def with_overrides(settings: SettingsT, overrides: Mapping[str, Any]) -> SettingsT:

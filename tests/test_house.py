@@ -23,7 +23,7 @@ OPTION = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 def jobs_in(words: list[str]) -> tuple[str, list[str]] | None:
     """Return the job that a command runs and what follows it."""
     for k, word in enumerate(words):
-        if word.startswith("jobs/"):
+        if word.startswith("jobs/") and word.endswith(".py"):
             return word.removeprefix("jobs/").removesuffix(".py"), words[k + 1 :]
     return None
 
@@ -37,6 +37,12 @@ def test_the_readme_has_what_is_checked_here() -> None:
     assert ["make", "test"] in COMMANDS
     assert {name for name, _ in JOBS} == {"curate", "verify"}
     assert len(EVERYWHERE) > len(JOBS) >= 4
+
+
+def test_files_in_the_readme_are_there() -> None:
+    named = set(re.findall(r"(?<![\w/.])(?:jobs|configs)/[\w./-]*\w", README))
+    assert {"jobs/Dockerfile", "jobs/kubernetes", "jobs/kubernetes/network.yaml", "jobs/curate.py"} <= named
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_make_targets_in_the_readme_exist() -> None:

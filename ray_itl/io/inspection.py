@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from ray_itl.errors import InputError
+from ray_itl.io.claims import MAX_EXCESS, check_amount, check_dim, check_lengths, wrong_lengths
+from ray_itl.io.footer import GroupClaim, footer_bytes, read_claims
 from ray_itl.io.locations import Listing, list_files, open_filesystem
 from ray_itl.io.manifest import FileEntry, Manifest, describe_file_changes
 from ray_itl.io.reading import open_parquet, stream_rows, unreadable
@@ -17,9 +19,6 @@ from ray_itl.io.schema import IdKind, check_embedding_type, check_id_type, find_
 _MAX_THREADS = 16
 _NUM_SAMPLES = 8
 _SAMPLE_BYTES = 1 << 17
-_MAX_FOOTER_BYTES = 1 << 28
-_TAIL_BYTES = 8  # the length of the footer, then the magic number
-_MAGIC = b"PAR1"
 
 
 class _Footer(NamedTuple):
@@ -27,6 +26,7 @@ class _Footer(NamedTuple):
     id_kind: IdKind
     dtype: str
     dim: int | None
+    claims: list[GroupClaim]
 
 
 class _Columns(NamedTuple):
@@ -59,14 +59,14 @@ def verify_unchanged(manifest: Manifest, filesystem: pafs.FileSystem | None = No
     """InputError naming each file that changed, vanished or appeared since `manifest` was built.
 
     Lists the sources again and reads what `build_manifest` reads. `filesystem` is needed if the
-    manifest was built with one, or from a URI with a password. A file edited in place outside the
+    manifest was built with one. A file edited in place outside the
     sampled blocks, with equal size and equal footer, is not noticed.
     """
     listing = list_files(manifest.sources, filesystem or open_filesystem(manifest.uri))
     before = {file.path: file.fingerprint for file in manifest.files}
     known = [path for path in listing.paths if path in before]
     with ThreadPoolExecutor(_MAX_THREADS) as threads:
-        prints = [sha256 for _, sha256 in threads.map(lambda path: _fingerprint(listing, path), known)]
+        prints = list(threads.map(lambda path: _fingerprint(listing, path), known))
     # What appeared is not read: that it is there is the thing to say.
     now = dict.fromkeys(listing.paths, "") | dict(zip(known, prints, strict=True))
     changes = describe_file_changes(before, now)
@@ -82,15 +82,22 @@ def fingerprint_file(filesystem: pafs.FileSystem, path: str) -> tuple[int, str]:
 
     Raises pyarrow.ArrowInvalid if the file does not end in a Parquet footer, OSError if unreadable.
     """
+    size, sha256, _ = _read_ends(filesystem, path)
+    return size, sha256
+
+
+def _read_ends(filesystem: pafs.FileSystem, path: str) -> tuple[int, str, bytes]:
+    """Return size, fingerprint and footer of a file."""
     with filesystem.open_input_file(path) as file:
         size = file.size()
+        footer = footer_bytes(file, size)
         digest = hashlib.sha256(size.to_bytes(8, "little"))
-        digest.update(_footer_bytes(file, size))
+        digest.update(footer)
         last = max(0, size - _SAMPLE_BYTES)
         # Evenly spread from head to tail; a file under 1 MiB is covered whole.
         for offset in sorted({index * last // (_NUM_SAMPLES - 1) for index in range(_NUM_SAMPLES)}):
             digest.update(file.read_at(min(_SAMPLE_BYTES, size - offset), offset))
-    return size, digest.hexdigest()
+    return size, digest.hexdigest(), footer
 
 
 def _manifest_of(listing: Listing, columns: _Columns) -> Manifest:
@@ -121,14 +128,27 @@ def _common_dim(listing: Listing, footers: list[_Footer], column: str) -> int:
     fixed = [footer for footer in footers if footer.dim is not None]
     for footer in fixed:
         _check_same("dim", fixed[0], footer)
-    if fixed and fixed[0].dim is not None:
-        return fixed[0].dim
-    # A list type has no dimension: the first row tells it, and later rows are checked when read.
-    entry = next(footer.entry for footer in footers if footer.entry.num_rows)
-    group = next(index for index, num_rows in enumerate(entry.row_groups) if num_rows)
-    with open_parquet(listing.filesystem, listing.full_path(entry.path), entry.path) as file:
+    dim = fixed[0].dim if fixed else None
+    dim = dim or _dim_of_lists(listing, next(footer for footer in footers if footer.entry.num_rows), column)
+    check_dim(dim, column)
+    for footer in footers:
+        check_lengths(footer.claims, dim, column, footer.entry.path)
+    return dim
+
+
+def _dim_of_lists(listing: Listing, footer: _Footer, column: str) -> int:
+    """Return the dimension of lists of free length; later rows are checked when they are read."""
+    path = footer.entry.path
+    group, claim = next((index, claim) for index, claim in enumerate(footer.claims) if claim.num_rows)
+    dim, rest = divmod(claim.num_values, claim.num_rows)
+    if dim and not rest:
+        return dim
+    # Lists of other lengths, or nulls, are among them: a row is read to be named, if that cannot take much memory.
+    if claim.num_values > MAX_EXCESS:
+        raise wrong_lengths(group, claim, column, path)
+    with open_parquet(listing.filesystem, listing.full_path(path), path) as file:
         _, batch = next(stream_rows(file, [group], 0, 1, [column], _SAMPLE_BYTES << 5))
-    return first_row_dim(batch.column(0), column, entry.path)
+    return first_row_dim(batch.column(0), column, path)
 
 
 def _check_same(what: str, first: _Footer, other: _Footer) -> None:
@@ -142,11 +162,13 @@ def _check_same(what: str, first: _Footer, other: _Footer) -> None:
 
 
 def _read_footer(listing: Listing, path: str, columns: _Columns) -> _Footer:
-    size, fingerprint = _fingerprint(listing, path)
+    size, fingerprint, claims = _examine(listing, path, columns.embedding)
+    check_amount(claims, size, path)
     with open_parquet(listing.filesystem, listing.full_path(path), path) as file:
         metadata, schema = file.metadata, file.schema_arrow
         row_groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
-        if min(row_groups, default=0) < 0 or sum(row_groups) != metadata.num_rows:
+        claimed = tuple(claim.num_rows for claim in claims)
+        if min(row_groups, default=0) < 0 or sum(row_groups) != metadata.num_rows or claimed != row_groups:
             raise pa.ArrowInvalid("the footer's row counts contradict each other")
     id_kind: IdKind = "int"
     if columns.id:
@@ -160,21 +182,20 @@ def _read_footer(listing: Listing, path: str, columns: _Columns) -> _Footer:
     for column in columns.extra:
         find_column(schema, column, "columns", path)
     entry = FileEntry(path, metadata.num_rows, size, fingerprint, row_groups)
-    return _Footer(entry, id_kind, dtype, dim)
+    return _Footer(entry, id_kind, dtype, dim, claims)
 
 
-def _fingerprint(listing: Listing, path: str) -> tuple[int, str]:
+def _examine(listing: Listing, path: str, column: str) -> tuple[int, str, list[GroupClaim]]:
+    """Return a file's size, fingerprint and what its footer claims of a column, before Arrow opens it."""
     try:
-        return fingerprint_file(listing.filesystem, listing.full_path(path))
+        size, fingerprint, footer = _read_ends(listing.filesystem, listing.full_path(path))
+        return size, fingerprint, read_claims(footer, column)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
 
 
-def _footer_bytes(file: pa.NativeFile, size: int) -> bytes:
-    tail = file.read_at(_TAIL_BYTES, size - _TAIL_BYTES) if size >= 2 * _TAIL_BYTES else b""
-    if tail[4:] != _MAGIC:
-        raise pa.ArrowInvalid("it does not end as a Parquet file does, so it is something else or was cut short")
-    length = int.from_bytes(tail[:4], "little")
-    if length > min(size - _TAIL_BYTES, _MAX_FOOTER_BYTES):
-        raise pa.ArrowInvalid(f"its footer claims {length} bytes in a file of {size}")
-    return file.read_at(length, size - _TAIL_BYTES - length)
+def _fingerprint(listing: Listing, path: str) -> str:
+    try:
+        return fingerprint_file(listing.filesystem, listing.full_path(path))[1]
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from error

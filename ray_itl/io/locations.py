@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from ray_itl.errors import InputError
+from ray_itl.io.credentials import REMEDY, holds_credentials, masked
 
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 _GLOB = re.compile(r"[*?\[]")
@@ -23,8 +24,8 @@ class Listing:
     """Files of a pool: `root` joined with each of the sorted relative `paths`, on `filesystem`.
 
     `sources` are the paths and globs on that filesystem that were asked for, so that listing them again
-    later shows which files appeared or vanished. `uri`, without any password, says which filesystem it
-    is; "" for the local one, or one that the caller handed over.
+    later shows which files appeared or vanished. `uri` says which filesystem it is; "" for the local one,
+    or one that the caller handed over.
     """
 
     filesystem: pafs.FileSystem
@@ -44,11 +45,14 @@ def list_files(sources: Sequence[str], filesystem: pafs.FileSystem | None = None
     A source is a file, a folder (searched recursively for *.parquet and *.pq, skipping names that begin
     with "_" or "."), a glob ("**" crosses folders; a leading "_" or "." must be written out), or a URI
     of one of these (s3://, gs://, hdfs://, file://). With `filesystem` given, sources are paths on it.
-    InputError: nothing matched, a source is missing or unreadable, or sources are on different
-    filesystems.
+    InputError: nothing matched, a source is missing or unreadable, sources are on different
+    filesystems, or a URI holds credentials.
     """
     if not sources:
         raise InputError("the list of paths is empty; name at least one Parquet file, folder or glob")
+    for source in sources:
+        if holds_credentials(source):
+            raise InputError(f"the URI {masked(source)} holds credentials: {REMEDY}")
     found: set[str] = set()
     bases: list[str] = []
     asked: list[str] = []
@@ -65,7 +69,7 @@ def list_files(sources: Sequence[str], filesystem: pafs.FileSystem | None = None
     assert shared is not None
     root = posixpath.commonpath(bases)
     relative = tuple(sorted(posixpath.relpath(path, root) for path in found))
-    uri = _without_password(sources[0]) if filesystem is None and "://" in sources[0] else ""
+    uri = sources[0] if filesystem is None and "://" in sources[0] else ""
     return Listing(shared, uri, root, relative, tuple(asked))
 
 
@@ -161,9 +165,3 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
     if hidden and not pattern[0].startswith(parts[0][0]):
         return False
     return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
-
-
-def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=host)) if ":" in user else uri

@@ -24,7 +24,10 @@ _MAX_BATCH_ROWS = 1 << 16
 
 @contextmanager
 def open_parquet(filesystem: pafs.FileSystem, path: str, name: str) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file; whatever Arrow raises inside the block becomes an InputError naming `name`."""
+    """Open a Parquet file; whatever Arrow raises inside the block becomes an InputError naming `name`.
+
+    So does a lack of memory, since a damaged file, too, can ask for more than there is.
+    """
     is_local = isinstance(filesystem, pafs.LocalFileSystem)
     try:
         with (
@@ -39,8 +42,11 @@ def open_parquet(filesystem: pafs.FileSystem, path: str, name: str) -> Iterator[
             ) as file,
         ):
             yield file
-    except pa.ArrowMemoryError:
-        raise
+    except (pa.ArrowMemoryError, MemoryError) as error:
+        raise InputError(
+            f"file {name!r} cannot be read in the memory there is ({error}); write it again with smaller row groups "
+            "and pages, or give the process more memory"
+        ) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last from damaged column names
         raise unreadable(name, error) from error
 
@@ -49,7 +55,8 @@ def unreadable(name: str, error: Exception) -> InputError:
     """Return the InputError that says why the Parquet file called `name` cannot be read."""
     if isinstance(error, FileNotFoundError):
         return InputError(f"file {name!r} is gone; restore it, or start again on the pool as it is")
-    return InputError(f"file {name!r} cannot be read as Parquet: {error}; write or copy the file again")
+    reason = " ".join(str(error).split())
+    return InputError(f"file {name!r} cannot be read as Parquet: {reason}; write or copy the file again")
 
 
 def stream_rows(

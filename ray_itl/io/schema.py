@@ -1,6 +1,6 @@
 """What the columns of a pool may be, and the turning of an Arrow embedding column into a matrix."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 from ray_itl.errors import InputError
 
 IdKind = Literal["int", "string"]
+
+_MAX_NAMES, _MAX_NAME = 30, 80
 
 WhichRow = Callable[[int], str]
 """Maps a row of the array at hand to words for a message: "file 'a.parquet', row 17 (counting from 0)"."""
@@ -34,9 +36,15 @@ def find_column(schema: pa.Schema, column: str, option: str, file: str) -> pa.Fi
         return schema.field(found[0])
     problem = "no column" if not found else f"{len(found)} columns named"
     raise InputError(
-        f"{_place(file)}{problem} {column!r}; the columns are {', '.join(schema.names) or '(none)'}; "
-        f"set {option} to one of them"
+        f"{_place(file)}{problem} {column!r}; the columns are {name_columns(schema.names)}; set {option} to one of them"
     )
+
+
+def name_columns(names: Sequence[str]) -> str:
+    """Words for a list of columns, cut short where there are many or their names are long."""
+    shown = [name if len(name) <= _MAX_NAME else name[:_MAX_NAME] + "…" for name in names[:_MAX_NAMES]]
+    more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(shown) + more if shown else "(none)"
 
 
 def check_id_type(kind: pa.DataType, column: str, file: str) -> IdKind:

@@ -12,11 +12,11 @@ import torch
 
 from ray_itl.errors import InputError
 from ray_itl.io.inspection import build_manifest
-from ray_itl.io.locations import list_files, open_filesystem
+from ray_itl.io.locations import list_files
 from ray_itl.io.memory import ArraySource
 from ray_itl.io.parquet import ParquetRows, ParquetSource
 from ray_itl.io.reading import open_parquet
-from ray_itl.io.schema import IdKind, find_column
+from ray_itl.io.schema import IdKind, find_column, name_columns
 from ray_itl.io.tables import TableRows, TableSource
 
 PathInput = str | os.PathLike[str]
@@ -110,7 +110,7 @@ def open_source(
     position is its id. InputError says what is wrong with the pool and how to put it right.
     """
     if not id_column and not isinstance(pool, np.ndarray | torch.Tensor):
-        names = ", ".join(_column_names(pool, filesystem))
+        names = name_columns(_column_names(pool, filesystem))
         raise InputError(f"id_column is not set; set it to the column that names each row, one of: {names}")
     return open_rows(pool, id_column or "", embedding_column, columns, filesystem)
 
@@ -152,7 +152,7 @@ def open_raw_rows(
         return TableRows(pool, id_column)
     paths = _path_texts(pool)
     manifest = build_manifest(paths, id_column=id_column, embedding_column="", columns=columns, filesystem=filesystem)
-    return ParquetRows(manifest, filesystem or open_filesystem(paths[0]))
+    return ParquetRows(manifest, filesystem)
 
 
 def _open_raw_dataset(dataset: pads.Dataset, id_column: str, columns: Sequence[str]) -> RowSource:
@@ -205,17 +205,17 @@ def _open_files(
     manifest = build_manifest(
         paths, id_column=id_column, embedding_column=embedding_column, columns=columns, filesystem=filesystem
     )
-    # Opened from the paths, not from the manifest: a URI may hold a password, which no manifest keeps.
-    return ParquetSource(manifest, filesystem or open_filesystem(paths[0]))
+    return ParquetSource(manifest, filesystem)
 
 
 def _path_texts(pool: PathInput | Sequence[PathInput]) -> list[str]:
-    paths = [pool] if isinstance(pool, str | os.PathLike) else list(pool)
+    is_list = isinstance(pool, list | tuple)
+    paths: list[Any] = list(pool) if isinstance(pool, list | tuple) else [pool]
     wrong = [type(path).__name__ for path in paths if not isinstance(path, str | os.PathLike)]
     if wrong:
+        found = f"a list that holds {wrong[0]}" if is_list else f"of type {wrong[0]}"
         raise InputError(
-            f"the pool is a list that holds {wrong[0]}; hand over paths, a pyarrow.Table or dataset, a numpy "
-            "array or a torch tensor"
+            f"the pool is {found}; hand over paths, a pyarrow.Table or dataset, a numpy array or a torch tensor"
         )
     return [os.fspath(path) for path in paths]
 

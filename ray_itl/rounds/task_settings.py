@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from ray_itl.errors import ConfigError
 from ray_itl.rounds.settings import FineTuneSettings
+
+_FOLDER_NAME = re.compile(r"\w[\w.+-]{0,99}")
 
 
 @dataclass
@@ -41,6 +44,12 @@ class SweepSettings:
             value = getattr(self, option)
             if not isinstance(value, int) or value < 1:
                 raise ConfigError(f"sweep.{option}={value!r} cannot be used: give a whole number of at least 1")
+        unusable = [name for name in self.variants if not _FOLDER_NAME.fullmatch(str(name))]
+        if unusable:
+            raise ConfigError(
+                f"sweep.variants cannot be named {unusable[0]!r}: names become folders of run.dir, so use letters, "
+                "digits, and _ - + . inside"
+            )
         unknown = set(self.only) - set(self.variants)
         if unknown:
             raise ConfigError(f"sweep.only names {', '.join(sorted(unknown))}: use some of {', '.join(self.variants)}")

@@ -10,6 +10,7 @@ import torch
 
 from ray_itl.errors import InputError
 from ray_itl.io import ArraySource, ParquetSource, TableSource, open_source
+from ray_itl.io.source import open_raw_rows
 
 from .helpers import LIST_KINDS, embedding_array, pool_table, random_rows, read_range, write_pool
 
@@ -118,6 +119,11 @@ def test_array_has_no_columns():
 def test_list_of_something_else(pool):
     with pytest.raises(InputError, match=r"the pool is a list that holds (ndarray|float); hand over paths"):
         open_source(pool, id_column="id")
+
+
+def test_something_that_is_no_path_is_refused():
+    with pytest.raises(InputError, match="the pool is of type int; hand over paths"):
+        open_raw_rows(3, id_column="id")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("option", ["id_column", "embedding_column", "columns"])

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ray_itl.command import one_line
 from ray_itl.errors import ConfigError, InputError
 from tests.helpers import DIM, Files, clustered, table_of
 from tests.jobs.helpers import compose_job, load_job
@@ -168,7 +169,8 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
     assert isinstance(caught.value.__context__, kind)
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err == f"error: {caught.value.__context__}\n"
+    assert shown.err == f"error: {one_line(str(caught.value.__context__))}\n"
+    assert shown.err[:-1].isprintable()
     assert re.search(message, shown.err)
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -1,0 +1,23 @@
+"""Noticing credentials in URIs. They are refused: what a run is given is written to its files and shown in messages."""
+
+import re
+
+REMEDY = (
+    "leave them out and give them by environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or "
+    "GOOGLE_APPLICATION_CREDENTIALS, which is neither stored nor shown"
+)
+_SECRET_OPTION = re.compile(r"[?&][^=&]*(secret|token|passw|credential|key|sig)[^=&]*=", re.IGNORECASE)
+# The first colon ends the user's name; a password may hold a slash, where it was not quoted as it should be.
+_URI = re.compile(r"(\w+)://\S*")
+_PASSWORD = re.compile(r"[^:/?]*:(?!\d*(/|$))[^?]*@")
+
+
+def holds_credentials(text: str) -> bool:
+    """Whether a text is a URI with a password, key or token in it; a mere user name is none."""
+    _, separator, rest = text.partition("://")
+    return bool(separator) and bool(_PASSWORD.match(rest) or _SECRET_OPTION.search(rest))
+
+
+def masked(text: str) -> str:
+    """Return a text with every URI that holds credentials cut to its scheme."""
+    return _URI.sub(lambda uri: f"{uri[1]}://..." if holds_credentials(uri[0]) else uri[0], text)

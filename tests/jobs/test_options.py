@@ -1,0 +1,81 @@
+"""Options that cannot be: the jobs end with exit code 2 and one line, whether Hydra or the settings notice."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.helpers import ROOT
+
+KEY = "wJalrXUtnFEMI"
+
+CASES = [
+    ("curate", ["pool.nosuch=1"], "nosuch"),
+    ("curate", ["pool.path=["], r"pool\.path=\["),
+    ("curate", ["acquisition=nosuch"], "nosuch"),
+    ("curate", ["acquisition=1"], "Got int"),
+    ("curate", ["+="], "cannot make sense of the options"),
+    ("curate", ["--info", "all", "--cfg", "job"], "Only one of"),
+    ("curate", ["selection.n=many"], r"selection\.n"),
+    ("curate", ["selection.n"], r"selection\.n"),
+    ("curate", ["pool={a: 1}"], "pool"),
+    ("curate", ["--config-name", "nosuch"], "nosuch"),
+    ("curate", ["--config-dir", "/nowhere"], "/nowhere"),
+    ("curate", ["pool.id_column=${oc.env:AWS_SECRET_ACCESS_KEY}"], "environment variable AWS_SECRET_ACCESS_KEY"),
+    ("curate", ['pool.columns=[a,"${oc.env:${pool.id_column},x}"]'], "environment variable id"),
+    ("curate", ["hydra.run.dir=${oc.env:AWS_SECRET_ACCESS_KEY}"], "environment variable AWS_SECRET_ACCESS_KEY"),
+    ("curate", [f"pool.path=s3://AKIA:{KEY}@bucket/pool", "target.path=t"], r"pool\.path holds credentials"),
+    ("curate", ["pool.path=p", f"target.path=[a,'s3://AKIA:{KEY}@bucket/pool']"], r"target\.path holds credentials"),
+    ("curate", [f"pool.nosuch=s3://AKIA:{KEY}@bucket"], "nosuch"),
+    ("curate", [f"pool.path=[s3://AKIA:{KEY}@bucket"], "pool.path"),
+    ("curate", [f"pool.prior_covariance='s3://b/p.npy?secret_key={KEY}'"], r"pool\.prior_covariance holds credentials"),
+    ("curate", ["run.dir=s3://bucket/run"], r"run\.dir cannot be a URI"),
+    ("curate", ['pool.id_column="a\\nerror: b"', "pool.path=/nowhere/\u001b[2J"], r"/nowhere/.*\\x1b\[2J"),
+    ("embed", [f"pool.path=s3://AKIA:{KEY}@bucket/pool"], r"pool\.path holds credentials"),
+    ("finetune", [f"data.pool=s3://AKIA:{KEY}@bucket/pool"], r"data\.pool holds credentials"),
+    ("finetune", ["+sweep.variants={../../x: {}}"], r"sweep\.variants.*\.\./\.\./x"),
+    ("verify", ["run.dir=1", "sample=x"], "sample"),
+]
+
+
+@pytest.mark.parametrize(("job", "options", "message"), CASES, ids=[" ".join(options)[:60] for _, options, _ in CASES])
+def test_bad_options(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    job: str,
+    options: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "jobs" / f"{job}.py"), *options])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    assert caught.value.code == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert shown.err.count("\n") == 1
+    assert shown.err.rstrip("\n").isprintable()
+    assert re.search(message, shown.err), shown.err
+    assert KEY not in shown.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_keeps_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def curate(*_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ray_itl.curation.curate", curate)
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "jobs" / "curate.py"), "pool.path=p", "target.path=t"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    assert caught.value.code == 1
+    assert capsys.readouterr().err.endswith("ValueError: a bug\n")
