@@ -76,7 +76,7 @@ def read_entry(
         for batch in _row_batches(folder / ROWS):
             rows = slice(filled, filled + batch.num_rows)
             ids[rows] = ids_from_arrow(batch.column(0), "id", id_kind, lambda i: which_row(ROWS, i))
-            norms[rows] = torch.from_numpy(batch.column(1).to_numpy())
+            norms.numpy()[rows] = batch.column(1).to_numpy()
             filled += batch.num_rows
     except (OSError, pa.ArrowException, ValueError) as error:
         raise CacheError(f"cache file {folder / ROWS} is damaged ({error}): delete its folder") from error
