@@ -115,7 +115,7 @@ class _Run:
         self._status("running")
         try:
             name = "" if self._run is None else self._run.path.name
-            with open_pool(problem, settings.cluster, settings.pool.dtype, reporter, name) as opened:
+            with open_pool(problem, settings, reporter, name) as opened:
                 pool = opened.pool
                 reporter.say(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
                 with reporter.stage("select"):

@@ -47,6 +47,12 @@ class RowRange:
         """D, number of features."""
         return self.feature_map.dim(self.source.dim)
 
+    def load(self, device: str | torch.device = "cpu", on_rows: Callable[[int], None] | None = None) -> PoolShard:
+        """Return the rows as a shard in memory; errors as of `read`."""
+        tensor = torch.empty(self.num_rows, self.dim, dtype=self.dtype, device=device)
+        facts = self.read(tensor.__setitem__, on_rows)
+        return PoolShard(MemoryFeatures(tensor), facts.ids, self.start, facts.norms)
+
     def read(self, put: Callable[[slice, Tensor], None], on_rows: Callable[[int], None] | None) -> RowFacts:
         """Read all rows, in order.
 
@@ -106,10 +112,7 @@ def load_shard(
     Raises:
         InputError: unreadable or bad rows, or a feature too large for the storage dtype (names file and row).
     """
-    rows = RowRange(source, start, stop, feature_map, dtype)
-    tensor = torch.empty(rows.num_rows, rows.dim, dtype=dtype, device=device)
-    facts = rows.read(tensor.__setitem__, on_rows)
-    return PoolShard(MemoryFeatures(tensor), facts.ids, start, facts.norms)
+    return RowRange(source, start, stop, feature_map, dtype).load(device, on_rows)
 
 
 def map_rows(feature_map: FeatureMap, rows: np.ndarray) -> Tensor:

@@ -79,7 +79,7 @@ class ShardCache:
             folder: None: `shards` in the default cache folder.
             limit_bytes: Size that entries may have together; None leaves a tenth of the disk free.
         """
-        self.folder = Path(folder).absolute() if folder else default_cache_root() / "shards"
+        self.folder = Path(folder).expanduser().absolute() if folder else default_cache_root() / "shards"
         self._limit = limit_bytes
 
     def find(self, key: EntryKey) -> EntryLease | None:
