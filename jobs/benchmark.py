@@ -1,4 +1,4 @@
-"""Measure the engine and a large run on this machine, and write a table (see --help)."""
+"""Measure the engine, a large run and a run from disk on this machine, and write a table (see --help)."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from ray_itl.benchmark.disk import disk_table, run_disk
 from ray_itl.benchmark.engine import engine_table, run_engine
 from ray_itl.benchmark.large import large_table, run_large
 from ray_itl.benchmark.machine import describe
@@ -34,6 +35,8 @@ def main(config: DictConfig) -> None:
         tables.append(engine_table(run_engine(settings.engine, settings.seed, folder, _say), settings.engine))
     if settings.suite in ("large", "all"):
         tables.append(large_table(run_large(settings.large, settings.seed, folder, _say), settings.large))
+    if settings.suite in ("disk", "all"):
+        tables.append(disk_table(run_disk(settings.disk, settings.seed, folder, _say), settings.disk))
     path = folder / f"{settings.suite}.md"
     text = "\n\n".join(tables) + "\n"
     write_atomic(path, text.encode())

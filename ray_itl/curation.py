@@ -65,7 +65,7 @@ def curate(
         InputError, ConfigError: inputs or options that cannot be used; nothing is left behind, except picks already
             made, which the same call resumes once the cause is mended.
         RunDirectoryError: the run directory cannot be written or belongs to another run.
-        ShardError: a part of the cluster failed for good; the same call resumes.
+        ShardError, CacheError: a part of the cluster, or a disk, failed for good; the same call resumes.
     """
     reporter = reporter or Reporter(settings.run.quiet)
     check_columns(settings.pool.columns)

@@ -32,7 +32,7 @@ def entries(files: Files) -> list[Path]:
 
 @pytest.mark.parametrize("rule", ["itl", "vtl", "nearest", "random"])
 def test_a_run_on_disk_picks_what_one_in_memory_picks(files: Files, rule: str) -> None:
-    changes = {"acquisition": {"name": rule}}
+    changes: dict[str, Any] = {"acquisition": {"name": rule}}
     expected = files.run(files.settings("memory", **changes))
     listener = Listener()
     found = files.run(files.settings("disk", **changes, **on_disk(files)), listener)

@@ -29,9 +29,9 @@ def parse_size(option: str, value: str | int | None) -> int | None:
 
 
 def format_size(num_bytes: float) -> str:
-    """Return a size with a binary unit, to about three digits."""
+    """Return a size with a binary unit, to about four digits."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if num_bytes < 1024:
-            return f"{num_bytes:.3g} {unit}"
+            return f"{num_bytes:.4g} {unit}"
         num_bytes /= 1024
     return f"{num_bytes:,.1f} TiB"
