@@ -128,7 +128,8 @@ def disk_table(result: DiskResult, settings: DiskSettings) -> str:
         [
             f"A pool {settings.times_memory:g} times a shard's memory limit: {settings.num_rows:,} x {settings.dim} "
             f"{settings.dtype} ({format_size(result.feature_bytes)}), limit {format_size(result.limit_bytes)}, n = "
-            f"{settings.n:,}, noise variance {settings.noise_variance:g}, cluster.num_shards={settings.num_shards}. The cache is read in "
+            f"{settings.n:,}, noise variance {settings.noise_variance:g}, cluster.num_shards={settings.num_shards}. "
+            f"The cache is read in "
             f"{result.read_seconds:.2f} s ({rate:.2f} GB/s). Selecting takes {result.ratio:.2f} times as long as its "
             f"reads alone. Same picks: {'yes' if result.same_picks else 'no'}.",
             "",
