@@ -47,7 +47,7 @@ class DiskSettings:
     num_targets: int = 64
     n: int = 100
     noise_variance: float = 1.0
-    num_shards: int = 0
+    num_shards: int = 1
     """1: a Ray shard; 0: in the job's own process, whose driver then counts towards the limit."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from ray_itl.core.schedule import Schedule
 from ray_itl.errors import ConfigError
 from ray_itl.io.footprint import PROCESS_BYTES, Footprint, StorageOptions
 from ray_itl.io.loading import STORAGE_DTYPES
@@ -56,6 +57,8 @@ class ShardPlan:
     """Storage dtype, a key of `STORAGE_DTYPES`."""
     on_disk: bool = False
     """Whether features are kept on the nodes' disks and streamed."""
+    driver_bytes: int = 0
+    """Memory that the driver takes in a shard's process; 0 where it has its own."""
 
     @property
     def device(self) -> str:
@@ -64,7 +67,7 @@ class ShardPlan:
 
     def memory(self, num_rows: int, dim: int) -> int:
         """Return the bytes of main memory that a shard of so many rows is said to need."""
-        return self.footprint(num_rows, dim).memory(self.on_disk or self.num_gpus > 0)
+        return self.footprint(num_rows, dim).memory(self.on_disk or self.num_gpus > 0) + self.driver_bytes
 
     def footprint(self, num_rows: int, dim: int) -> Footprint:
         """Return what a shard of so many rows takes."""
@@ -117,12 +120,14 @@ def plan_shards_for(
 def plan_in_process(
     num_rows: int, dim: int, dtype: str, num_threads: int, available: int, storage: StorageOptions
 ) -> ShardPlan:
-    """Return the plan of one shard in a process that may take so many more bytes of memory.
+    """Return the plan of one shard in a process that may take so many more bytes of memory, the driver's included.
 
     Raises:
         ConfigError: more than cluster.memory_per_shard or than there is (names the option).
     """
-    plan = ShardPlan(1, num_threads, dtype=dtype)
+    plan = ShardPlan(
+        1, num_threads, dtype=dtype, driver_bytes=Schedule().fit(dim, num_rows).driver_bytes(dim, num_rows)
+    )
     plan = place_features(plan, num_rows, dim, storage, [{"CPU": 1.0, "memory": float(available)}], None)
     need = plan.memory(num_rows, dim)
     if need > available:
