@@ -1,4 +1,4 @@
-"""Measure the engine, a large run, rounds and convergence on this machine, and write a table (see --help)."""
+"""Measure the engine, large runs, rounds and convergence on this machine, and write a table (see --help)."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,7 @@ import hydra
 from omegaconf import DictConfig
 
 from ray_itl.benchmark.convergence import convergence_table, run_convergence
+from ray_itl.benchmark.disk import disk_table, run_disk
 from ray_itl.benchmark.engine import engine_table, run_engine
 from ray_itl.benchmark.large import large_table, run_large
 from ray_itl.benchmark.machine import describe
@@ -36,6 +37,8 @@ def main(config: DictConfig) -> None:
         tables.append(engine_table(run_engine(settings.engine, settings.seed, folder, _say), settings.engine))
     if settings.suite in ("large", "all"):
         tables.append(large_table(run_large(settings.large, settings.seed, folder, _say), settings.large))
+    if settings.suite in ("disk", "all"):
+        tables.append(disk_table(run_disk(settings.disk, settings.seed, folder, _say), settings.disk))
     if settings.suite in ("rounds", "all"):
         tables.append(rounds_table(run_rounds(settings.rounds, settings.seed, folder, _say), settings.rounds))
     if settings.suite in ("convergence", "all"):

@@ -10,6 +10,7 @@ from ray_itl.command import guarded, with_absolute_paths
 from ray_itl.config import launch, register_schemas, to_settings, to_yaml
 from ray_itl.curation import curate
 from ray_itl.demo import digits_settings
+from ray_itl.planning import planned
 from ray_itl.settings import CurationSettings
 from ray_itl.summary import summarise
 from ray_itl.ticks.tick import run_tick
@@ -21,8 +22,11 @@ register_schemas()
 @hydra.main(version_base="1.3", config_path="../configs", config_name="curate")
 @guarded
 def main(config: DictConfig) -> None:
-    """Compose, run, summarise."""
+    """Compose, run (or only plan), summarise."""
     settings = with_absolute_paths(to_settings(config, CurationSettings))
+    if settings.plan:
+        sys.stdout.write(planned(settings).table() + "\n")
+        return
     if settings.pool.path is None:
         settings = digits_settings(settings, Path(settings.run.dir or settings.state.dir or "").parent / "digits-data")
     if settings.state.dir is None:

@@ -45,6 +45,7 @@ def select(
     replacement: bool = False,
     seed: int = 0,
     dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32",
+    storage: Literal["auto", "memory", "disk"] = "auto",
     num_shards: int | Literal["auto"] = 0,
     address: str | None = None,
     run_dir: str | os.PathLike[str] | None = None,
@@ -73,26 +74,29 @@ def select(
         replacement: Whether a row may be picked more than once.
         seed: Fixes random features and the random baseline.
         dtype: Storage of features. Exactness is stated for the rows as stored.
+        storage: Whether features are kept in memory, in a cache on disk ($RAY_ITL_CACHE, else ~/.cache/ray_itl), or on
+            disk only if they do not fit memory.
         num_shards: 0 selects in this process, without Ray; a number or "auto" uses that many Ray actors.
         address: Ray cluster; None uses the caller's `ray.init`, else the current job's cluster, else a local one.
         run_dir: Where to leave a run directory; the same call resumes an unfinished one.
         quiet: No progress lines.
 
     Returns:
-        The selection. Time O(passes N D B + n C D), a pass per 10 to 50 picks; memory N D of the storage dtype plus
-        33 N bytes.
+        The selection. Time O(passes N D B + n C D), a pass per 10 to 50 picks; memory N D of the storage dtype (unless
+        on disk) plus 33 N bytes.
 
     Raises:
         InputError: data that cannot be used: names file, row or column and the remedy.
         ConfigError: an argument out of range.
         RunDirectoryError: run_dir cannot be written, or belongs to a run with other inputs.
         ShardError: a shard failed and could not be rebuilt.
+        CacheError: features are to be kept on disk, and the disk is full or fails.
     """
     carried: Any = columns if isinstance(columns, str) else list(columns)  # a single name is refused by the settings
     settings = CurationSettings(
         pool=PoolSettings(
             path="", id_column=id_column, embedding_column=embedding_column, columns=carried, features=features,
-            dtype=dtype,
+            dtype=dtype, storage=storage,
         ),
         target=TargetSettings(path="", embedding_column=embedding_column, weight_column=weight_column),
         known=KnownSettings(embedding_column=embedding_column),

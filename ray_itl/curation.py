@@ -66,7 +66,7 @@ def curate(
         InputError, ConfigError: inputs or options that cannot be used; nothing is left behind, except picks already
             made, which the same call resumes once the cause is mended.
         RunDirectoryError: the run directory cannot be written or belongs to another run.
-        ShardError: a part of the cluster failed for good; the same call resumes.
+        ShardError, CacheError: a part of the cluster, or a disk, failed for good; the same call resumes.
     """
     reporter = reporter or Reporter(settings.run.quiet)
     check_columns(settings.pool.columns)
@@ -138,7 +138,7 @@ class _Run:
         try:
             status.step("load")
             name = "" if self._run is None else self._run.path.name
-            with open_pool(problem, settings.cluster, settings.pool.dtype, reporter, name) as opened:
+            with open_pool(problem, settings, reporter, name) as opened:
                 pool = opened.pool
                 reporter.say(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
                 with reporter.stage("select"):

@@ -38,3 +38,7 @@ class StaleShardError(RayItlError):
 
 class TrainingError(RayItlError):
     """Workers of a fine-tuning failed or did not start: names the cause, the option, and how to go on."""
+
+
+class CacheError(RayItlError):
+    """The local cache of a shard's features cannot be written or read: names the file or folder, and the remedy."""

@@ -6,16 +6,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
+from typing import cast
+
+import torch
 
 from ray_itl.core.greedy import Progress
 from ray_itl.core.pool import LocalPool, Pool
-from ray_itl.io.loading import STORAGE_DTYPES, load_shard, repeated_id_error
+from ray_itl.distributed.placement import ShardPlan, plan_in_process
+from ray_itl.identity import pool_fingerprint
+from ray_itl.io.disk_loading import load_disk_shard
+from ray_itl.io.footprint import Storage, StorageOptions
+from ray_itl.io.loading import STORAGE_DTYPES, RowRange, repeated_id_error
+from ray_itl.io.machine_memory import available_memory
 from ray_itl.io.parquet import ParquetSource
+from ray_itl.io.sizes import parse_size
 from ray_itl.io.source import PoolSource
 from ray_itl.io.spool import spool
 from ray_itl.problem import Problem
 from ray_itl.progress import Reporter
-from ray_itl.settings import ClusterSettings
+from ray_itl.settings import CurationSettings
 
 
 @dataclass(frozen=True)
@@ -29,56 +38,77 @@ class OpenPool:
 
 @contextmanager
 def open_pool(
-    problem: Problem, cluster: ClusterSettings, dtype: str, reporter: Reporter, run_name: str = ""
+    problem: Problem, settings: CurationSettings, reporter: Reporter, run_name: str = ""
 ) -> Iterator[OpenPool]:
     """Load every row and yield the pool; frees it afterwards.
 
     Args:
         problem: Names the source and the feature map.
-        cluster: Where shards run; `num_shards` 0 means in this process, without Ray.
-        dtype: Storage dtype of features.
+        settings: Where shards run (`cluster.num_shards` 0 means in this process, without Ray) and keep features.
         reporter: Told about loading.
         run_name: Tags Ray's metrics.
 
     Raises:
         InputError: bad rows, or a row id that occurs twice.
-        ConfigError: resources that no node has.
+        ConfigError: resources that no node has, or more memory than there is.
         ShardError: a shard that could not be brought up.
+        CacheError: no room on disk, where features are to be kept there.
     """
-    if cluster.num_shards == 0:
-        with reporter.stage("load", f"loading {problem.source.num_rows:,} rows x {problem.dim} in this process"):
-            pool = _load_local(problem, dtype, reporter)
-        yield OpenPool(pool)
+    if settings.cluster.num_shards == 0:
+        yield OpenPool(_load_local(problem, settings, reporter))
         return
     with (
         _readable_by_actors(problem.source) as source,
-        _ray_pool(problem, source, cluster, dtype, reporter, run_name) as opened,
+        _ray_pool(problem, source, settings, reporter, run_name) as opened,
     ):
         yield opened
 
 
-def _load_local(problem: Problem, dtype: str, reporter: Reporter) -> LocalPool:
-    source = problem.source
+def storage_options(settings: CurationSettings) -> StorageOptions:
+    """Return where features are to be kept."""
+    cluster = settings.cluster
+    memory = parse_size("cluster.memory_per_shard", cluster.memory_per_shard)
+    limit = parse_size("cluster.cache_limit", cluster.cache_limit)
+    return StorageOptions(cast(Storage, settings.pool.storage), memory, cluster.cache_dir, limit)
+
+
+def plan_local(problem: Problem, settings: CurationSettings) -> ShardPlan:
+    """Return the plan of the one shard in this process; ConfigError if it cannot fit."""
+    rows, dim, storage = problem.source.num_rows, problem.dim, storage_options(settings)
+    return plan_in_process(rows, dim, settings.pool.dtype, torch.get_num_threads(), available_memory(), storage)
+
+
+def _load_local(problem: Problem, settings: CurationSettings, reporter: Reporter) -> LocalPool:
+    source, plan = problem.source, plan_local(problem, settings)
+    rows = RowRange(source, 0, source.num_rows, problem.feature_map, STORAGE_DTYPES[settings.pool.dtype])
     on_rows = reporter.rows("loaded", source.num_rows)
-    shard = load_shard(source, 0, source.num_rows, problem.feature_map, STORAGE_DTYPES[dtype], on_rows=on_rows)
-    pool = LocalPool([shard])
-    _check_ids(pool, source)
+    where = ", features on disk" if plan.on_disk else ""
+    with reporter.stage("load", f"loading {source.num_rows:,} rows x {problem.dim} in this process{where}"):
+        if plan.on_disk:
+            cache = storage_options(settings).cache(pool_fingerprint(source))
+            pool = LocalPool([load_disk_shard(rows, cache, on_rows=on_rows)])
+        else:
+            pool = LocalPool([rows.load(on_rows=on_rows)])
+        _check_ids(pool, source)
     return pool
 
 
 @contextmanager
 def _ray_pool(
-    problem: Problem, source: PoolSource, cluster: ClusterSettings, dtype: str, reporter: Reporter, run_name: str
+    problem: Problem, source: PoolSource, settings: CurationSettings, reporter: Reporter, run_name: str
 ) -> Iterator[OpenPool]:
     # Imported here so that selections in this process never load Ray.
     from ray_itl.distributed.cluster import connect
     from ray_itl.distributed.metrics import SelectionMetrics
     from ray_itl.distributed.ray_pool import open_ray_pool
 
+    cluster, storage = settings.cluster, storage_options(settings)
     with connect(cluster.address):
         announce = f"loading {source.num_rows:,} rows x {problem.dim} on Ray"
         metrics = SelectionMetrics(run_name)
-        with open_ray_pool(source, problem.feature_map, dtype, cluster, reporter.say, metrics.on_pass) as pool:
+        with open_ray_pool(
+            source, problem.feature_map, settings.pool.dtype, cluster, reporter.say, metrics.on_pass, storage
+        ) as pool:
             with reporter.stage("load", announce):
                 pool.load(reporter.rows("loaded", source.num_rows))
                 _check_ids(pool, problem.source)

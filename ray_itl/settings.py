@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from ray_itl.errors import ConfigError
+from ray_itl.io.sizes import parse_size
 
 FEATURE_MAPS = ("as_is", "unit_norm", "random_fourier")
+STORAGES = ("auto", "memory", "disk")
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 SEQUENTIAL_RULES = ("itl", "vtl", "uncertainty")
 BASELINE_RULES = ("nearest", "cosine", "random")
@@ -51,6 +53,8 @@ class PoolSettings:
     """A .npy file of a D x D weight covariance; the linear kernel becomes x'Sigma x'."""
     dtype: str = "float32"
     """Storage of features in the shards; decisions are always float64."""
+    storage: str = "auto"
+    """memory; disk: a cache on each shard's machine, read once a pass; auto: disk if memory does not hold them."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
@@ -62,6 +66,7 @@ class PoolSettings:
         _require(distinct, "pool.columns", self.columns, "give a list of column names, each once")
         _require(self.features in FEATURE_MAPS, "pool.features", self.features, f"use one of {', '.join(FEATURE_MAPS)}")
         _require(self.dtype in DTYPES, "pool.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
+        _require(self.storage in STORAGES, "pool.storage", self.storage, f"use one of {', '.join(STORAGES)}")
         even = isinstance(self.fourier_features, int) and self.fourier_features > 0 and self.fourier_features % 2 == 0
         _require(even, "pool.fourier_features", self.fourier_features, "give a positive even number")
         positive = _is_number(self.lengthscale) and self.lengthscale > 0
@@ -147,6 +152,12 @@ class ClusterSettings:
     """GPUs a shard reserves; above 0, features live on the GPU."""
     restart_deadline_s: float = 300.0
     """How long a lost shard may take to come back before the run gives up (and can be resumed)."""
+    memory_per_shard: str | None = None
+    """Memory that the process of a shard may use, like 2GiB. null: what the machines have."""
+    cache_dir: str | None = None
+    """Folder on each shard's machine for features on disk. null: $RAY_ITL_CACHE/shards or ~/.cache/ray_itl/shards."""
+    cache_limit: str | None = None
+    """Size that all that is kept there may have, like 500GiB. null: a tenth of the disk stays free."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
@@ -160,6 +171,8 @@ class ClusterSettings:
             unset = value is None and option == "cpus_per_shard"
             usable = unset or (isinstance(value, int | float) and 0 <= value < math.inf)
             _require(usable, f"cluster.{option}", value, "give a number >= 0")
+        for option in ("memory_per_shard", "cache_limit"):
+            parse_size(f"cluster.{option}", getattr(self, option))
         _require(self.restart_deadline_s > 0, "cluster.restart_deadline_s", self.restart_deadline_s, "give seconds > 0")
 
 
@@ -240,6 +253,8 @@ class CurationSettings:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     run: RunSettings = field(default_factory=RunSettings)
     state: StateSettings = field(default_factory=StateSettings)
+    plan: bool = False
+    """Say what the run would take, and stop."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError for options that contradict each other."""

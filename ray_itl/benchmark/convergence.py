@@ -15,6 +15,7 @@ from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.shard import PoolShard
+from ray_itl.core.store import MemoryFeatures
 from ray_itl.datasets import digits
 from ray_itl.datasets.tables import as_matrix
 from ray_itl.report.convergence_page import ConvergenceReport, write_convergence_report
@@ -32,7 +33,7 @@ def run_convergence(settings: ConvergenceSettings, folder: Path, say: Callable[[
     pool, targets = _digits(settings)
     rule = InformationGain(settings.noise_variance)
     state = rule.start(Posterior.prior(pool.shape[1]), Targets.uniform(targets))
-    shard = PoolShard(pool, np.arange(len(pool)), 0)
+    shard = PoolShard(MemoryFeatures(pool), np.arange(len(pool)), 0)
     say(f"picking {settings.n:,} times from {len(pool)} digits, with replacement")
     result = GreedySelector(LocalPool([shard]), rule, state, replacement=True).select(settings.n)
     places = np.unique(np.geomspace(1, settings.n, 60).round().astype(np.int64))

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ray_itl.benchmark.data import ClusteredRows, write_pool
 from ray_itl.benchmark.passes import TimedPool
@@ -23,6 +24,7 @@ from ray_itl.core.pool import LocalPool, Pool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.reference import one_pass_per_pick
 from ray_itl.core.shard import PoolShard
+from ray_itl.core.store import MemoryFeatures
 from ray_itl.distributed.cluster import connect
 from ray_itl.distributed.ray_pool import open_ray_pool
 from ray_itl.io.parquet import ParquetSource
@@ -59,7 +61,7 @@ def run_engine(settings: EngineSettings, seed: int, folder: Path, say: Callable[
     rows = ClusteredRows(settings.dim, seed)
     say(f"drawing {settings.num_rows:,} x {settings.dim} rows")
     features, targets = rows.pool_tensor(settings.num_rows), Targets.uniform(rows.targets(settings.num_targets))
-    shard = PoolShard(features, np.arange(settings.num_rows), 0)
+    shard = PoolShard(MemoryFeatures(features), np.arange(settings.num_rows), 0)
     with ExitStack() as stack:
         ray_pool = None
         if settings.num_shards:
@@ -71,12 +73,15 @@ def run_engine(settings: EngineSettings, seed: int, folder: Path, say: Callable[
             cluster = ClusterSettings(num_shards=settings.num_shards)
             ray_pool = stack.enter_context(open_ray_pool(source, Identity(), "float32", cluster))
             ray_pool.load(lambda _: None)
-        return [_measure(settings, noise, shard, targets, ray_pool, say) for noise in settings.noise_variances]
+        return [
+            _measure(settings, noise, features, shard, targets, ray_pool, say) for noise in settings.noise_variances
+        ]
 
 
 def _measure(
     settings: EngineSettings,
     noise: float,
+    features: Tensor,
     shard: PoolShard,
     targets: Targets,
     ray_pool: Pool | None,
@@ -89,7 +94,7 @@ def _measure(
     for repeat in range(settings.repeats):
         say(f"noise {noise:g}: repeat {repeat + 1} of {settings.repeats}")
         _timed(seconds["local"], lambda: _select(settings, noise, local, targets))
-        plain_picks = _timed(seconds["plain"], lambda: one_pass_per_pick(shard.features, targets, settings.n, noise))
+        plain_picks = _timed(seconds["plain"], lambda: one_pass_per_pick(features, targets, settings.n, noise))
     for _ in range(settings.repeats if ray_pool is not None else 0):
         assert ray_pool is not None
         _timed(seconds["local beside Ray"], lambda: _select(settings, noise, local, targets))

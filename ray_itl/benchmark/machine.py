@@ -49,6 +49,40 @@ class PeakMemory:
             self.peak_bytes = max(self.peak_bytes, sum(_pss(pid) for pid in _descendants(self._pid)))
 
 
+class PeakProcess:
+    """The largest resident memory of those descendants of a process whose name holds a word, while open (Linux).
+
+    Each process's own record of its peak, so that nothing is missed between looks.
+    """
+
+    def __init__(self, pid: int, name: str) -> None:
+        self.peak_bytes = 0
+        self._pid = pid
+        self._name = name
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> PeakProcess:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_PERIOD_S):
+            named = [pid for pid in _descendants(self._pid) if self._name in _read(f"/proc/{pid}/cmdline")]
+            self.peak_bytes = max(self.peak_bytes, *map(_high_water, named), 0)
+
+
+def _high_water(pid: int) -> int:
+    for line in _read(f"/proc/{pid}/status").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 def _descendants(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():

@@ -56,8 +56,7 @@ class TimedPool(LocalPool):
         return statistics.median(c.seconds / c.bare_seconds for c in chosen) if chosen else float("nan")
 
     def _bare_product(self, weights: torch.Tensor) -> float:
-        features, chunk = self.shard.features, self.shard.chunk_rows
         began = time.perf_counter()
-        for start in range(0, len(features), chunk):
-            torch.mm(features[start : start + chunk], weights)
+        for _, rows in self.shard.features.chunks():
+            torch.mm(rows, weights)
         return time.perf_counter() - began

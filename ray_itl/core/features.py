@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from hashlib import sha256
 
 import torch
 from torch import Tensor
@@ -22,6 +23,11 @@ class FeatureMap(ABC):
     def dim(self, input_dim: int) -> int:
         """Return the number of features for embeddings of `input_dim` numbers."""
 
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """A text that is the same only for maps of the same values: features kept on disk are found by it."""
+
     @abstractmethod
     def __call__(self, rows: Tensor) -> Tensor:
         """Map rows (N x input_dim float64) to features (N x dim(input_dim) float64)."""
@@ -35,6 +41,11 @@ class Identity(FeatureMap):
         """Return `input_dim`."""
         return input_dim
 
+    @property
+    def key(self) -> str:
+        """The map's name."""
+        return "as_is"
+
     def __call__(self, rows: Tensor) -> Tensor:
         """Return the rows themselves."""
         return rows
@@ -47,6 +58,11 @@ class UnitNorm(FeatureMap):
     def dim(self, input_dim: int) -> int:
         """Return `input_dim`."""
         return input_dim
+
+    @property
+    def key(self) -> str:
+        """The map's name."""
+        return "unit_norm"
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Return rows of norm 1 (or 0)."""
@@ -88,6 +104,11 @@ class PriorCovariance(FeatureMap):
             )
         return self.factor.shape[1]
 
+    @property
+    def key(self) -> str:
+        """The map's name and a digest of L."""
+        return f"prior_covariance {sha256(self.factor.contiguous().numpy().tobytes()).hexdigest()}"
+
     def __call__(self, rows: Tensor) -> Tensor:
         """Return rows @ L."""
         return rows @ self.factor
@@ -118,6 +139,11 @@ class RandomFourier(FeatureMap):
         """Return R, the number of features."""
         del input_dim
         return self.num_features
+
+    @property
+    def key(self) -> str:
+        """The map's name and everything that decides Omega."""
+        return f"random_fourier {self.num_features} {self.lengthscale!r} {self.seed}"
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Return the R features of every row."""

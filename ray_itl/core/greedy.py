@@ -161,7 +161,7 @@ class GreedySelector:
         self._sequence, self._accepted = 0, 0
         columns, held = self._trajectory.columns(), self._trajectory.held
         self._pool.restore(self._start, columns, self._sequence, held)
-        self.stats.passes += 1 + -(-columns.shape[2] // 128)
+        self.stats.passes += 1 + (columns.shape[2] > 0)
 
     def _block_size(self) -> int:
         size = self._schedule.max_block if self._holds_all() else self._schedule.block

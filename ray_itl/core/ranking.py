@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.messages import RowBatch, merge_batches
+from ray_itl.core.store import FeatureStore
 
 _GRID = 2.0**32
 
@@ -43,26 +44,24 @@ class RankedRows:
     """The distinct rows of all lists, by position."""
 
 
-def rank_features(
-    features: Tensor, ids: np.ndarray, query: RankQuery, chunk_rows: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return, for each direction, (indices, scores) of this shard's best rows. O(n D Q), float64 scores."""
+def rank_features(features: FeatureStore, ids: np.ndarray, query: RankQuery) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return, for each direction, (indices, scores) of this shard's best rows. One pass, O(n D Q), float64 scores."""
     if query.kind == "random":
         scores = -hash_order(ids, query.seed)
         chosen = np.argsort(-scores, kind="stable")[: query.count]
         return [(chosen, scores[chosen])]
     best = [(np.empty(0, dtype=np.int64), np.empty(0)) for _ in query.directions]
-    for start in range(0, len(features), chunk_rows):
-        rows = features[start : start + chunk_rows].to("cpu", torch.float64)
-        norms = rows.square().sum(dim=1).sqrt()
-        cosines = (rows @ query.directions.mT) / norms.where(norms > 0, 1.0)[:, None]
+    for rows, chunk in features.chunks():
+        vectors = chunk.to("cpu", torch.float64)
+        norms = vectors.square().sum(dim=1).sqrt()
+        cosines = (vectors @ query.directions.mT) / norms.where(norms > 0, 1.0)[:, None]
         scores = torch.round(cosines * _GRID) / _GRID
         for q, (indices, kept) in enumerate(best):
             worst = kept[-1] if len(kept) == query.count else -np.inf
             column = scores[:, q].numpy()
             new = np.flatnonzero(column >= worst)
             best[q] = top_rows(
-                np.concatenate([indices, new + start]), np.concatenate([kept, column[new]]), ids, query.count
+                np.concatenate([indices, new + rows.start]), np.concatenate([kept, column[new]]), ids, query.count
             )
     return best
 

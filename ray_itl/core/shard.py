@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Quadratic, Scores
+from ray_itl.core.acquisition import Scores
 from ray_itl.core.challengers import ChallengerList
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import Block, BlockReport, Contest, Peak, RowBatch, Start
 from ray_itl.core.ranking import RankedRows, RankQuery, rank_features
 from ray_itl.core.screening import BlockKernel, row_decrements
+from ray_itl.core.store import FeatureStore
 from ray_itl.errors import StaleShardError
 
-_CHUNK_BYTES = 12 * 2**20
 _SCAN_ROWS = 1 << 18
 _REPLAY_COLUMNS = 128
 
@@ -29,20 +29,27 @@ class PoolShard:
     its rows by `start`, `replay` and `hold`. num and den are kept without their constant terms (the noise variance),
     next to which thousands of small decrements would be lost to rounding.
 
-    Memory: features, plus 33 bytes a row (two float64 scores, a float64 norm, an id of 8 bytes, a flag).
+    Features may be on disk: every pass reads them once, in order, and few rows are fetched one by one.
+
+    Memory: what the features take, plus 33 bytes a row (two float64 scores, a float64 norm, an id of 8 bytes, a flag).
     """
 
-    def __init__(self, features: Tensor, ids: np.ndarray, first_position: int) -> None:
-        """Take ownership of features (n x D, any float dtype) and ids (n, int64 or StringDType)."""
+    def __init__(
+        self, features: FeatureStore, ids: np.ndarray, first_position: int, norms: Tensor | None = None
+    ) -> None:
+        """Take ownership of n rows.
+
+        Args:
+            features: n x D, of any float type.
+            ids: n, int64 or StringDType.
+            first_position: Position of the first row in the pool.
+            norms: |x|^2 of every row (n float64); None costs a pass.
+        """
         self.features = features
         self.ids = ids
         self.first_position = first_position
-        n, self.dim = features.shape
-        self.chunk_rows = max(512, _CHUNK_BYTES // (4 * self.dim))
-        self.held = torch.zeros(n, dtype=torch.bool, device=features.device)
-        self.norms = torch.empty(n, dtype=torch.float64, device=features.device)
-        for rows in self._chunks():
-            self.norms[rows] = squared_norms(features[rows])
+        self.held = torch.zeros(features.num_rows, dtype=torch.bool, device=features.device)
+        self.norms = self._squared_norms() if norms is None else norms.to(features.device)
         self.num = self.den = torch.empty(0)
         self._start: Start | None = None
         self._sequence = -1
@@ -52,7 +59,12 @@ class PoolShard:
     @property
     def num_rows(self) -> int:
         """Number of rows."""
-        return self.features.shape[0]
+        return self.features.num_rows
+
+    @property
+    def dim(self) -> int:
+        """D, number of features."""
+        return self.features.dim
 
     @property
     def largest_norm(self) -> float:
@@ -63,16 +75,26 @@ class PoolShard:
         """Compute every row's scores before the first pick; forget everything else. One pass, O(n D r)."""
         self._start = start
         self.held.zero_()
-        self.num = self._quadratic(start.num)
-        self.den = self._quadratic(start.den)
+        self.num, self.den = self.norms * start.num.scale, self.norms * start.den.scale
+        terms = [
+            (out, form.sign, form.factor.to(self.features.device, start.dtype))
+            for out, form in ((self.num, start.num), (self.den, start.den))
+            if form.factor.shape[1]
+        ]
+        for rows, features in self._chunks() if terms else ():
+            for out, sign, factor in terms:
+                out[rows].add_((features @ factor).square_().sum(dim=1, dtype=torch.float64), alpha=sign)
         self._sequence, self._previous, self._tied = 0, None, None
 
     def replay(self, columns: Tensor, sequence: int) -> None:
-        """Apply accepted picks' columns (D x num_tracks x k) after `start`, then expect block `sequence`."""
-        for first in range(0, columns.shape[2], _REPLAY_COLUMNS):
-            weights = self._weights(columns[:, :, first : first + _REPLAY_COLUMNS])
-            for rows in self._chunks():
-                self._subtract(rows, row_decrements(self._started.acquisition, self._rows(rows), weights), -1.0)
+        """Apply accepted picks' columns (D x num_tracks x k) after `start`, then expect block `sequence`.
+
+        One pass, none for k = 0. O(n D k).
+        """
+        parts = [self._weights(part) for part in columns.split(_REPLAY_COLUMNS, dim=2) if part.shape[2]]
+        for rows, features in self._chunks() if parts else ():
+            for weights in parts:
+                self._subtract(rows, row_decrements(self._started.acquisition, features, weights), -1.0)
         self._sequence = sequence
 
     def hold(self, positions: np.ndarray, held: bool = True) -> None:
@@ -93,8 +115,8 @@ class PoolShard:
         self.hold(block.released, held=False)
         kernel = BlockKernel.prepare(self._started, block.columns, block.thresholds, self.features.device)
         found = ChallengerList(block.size, block.max_challengers)
-        for rows in self._chunks():
-            features, num, den = self._rows(rows), self.num[rows], self.den[rows]
+        for rows, features in self._chunks():
+            num, den = self.num[rows], self.den[rows]
             self._take_back(rows, features, rejected)
             decrements = kernel.decrements(features)
             margins = kernel.margins(num, den, self.norms[rows], decrements)
@@ -115,18 +137,17 @@ class PoolShard:
         none = torch.zeros(self.dim, acquisition.num_tracks, 1, dtype=torch.float64)
         kernel = BlockKernel.prepare(self._started, none, contest.threshold, self.features.device)
         gains, indices, best = [], [], float("-inf")
-        for rows in self._chunks():
-            if rejected is not None:
-                self._take_back(rows, self._rows(rows), rejected)
+        for rows, features in self._chunks():
+            self._take_back(rows, features, rejected)
             margins = kernel.base(self.num[rows], self.den[rows], self.norms[rows])
-            local = torch.nonzero((margins[:, 0] > 0) & ~self.held[rows]).flatten() + rows.start
+            local = torch.nonzero((margins[:, 0] > 0) & ~self.held[rows]).flatten()
             if not len(local):
                 continue
-            gain = acquisition.gain(contest.state.scores(self.features[local].to("cpu", torch.float64)))
+            gain = acquisition.gain(contest.state.scores(features[local].to("cpu", torch.float64)))
             best = max(best, float(gain.max()))
             near = gain >= best - acquisition.tie_width(best, contest.state.gain_scale)
             gains.append(gain[near])
-            indices.append(local.cpu()[near])
+            indices.append(local.cpu()[near] + rows.start)
         self._tied = (torch.cat(gains), torch.cat(indices)) if gains else None
         self._sequence = contest.sequence + 1
         return Peak(best)
@@ -145,7 +166,7 @@ class PoolShard:
 
     def rank(self, query: RankQuery) -> RankedRows:
         """Return this shard's best rows of a one-shot ranking; touches no state. One pass."""
-        best = rank_features(self.features, self.ids, query, self.chunk_rows)
+        best = rank_features(self.features, self.ids, query)
         distinct, inverse = np.unique(np.concatenate([indices for indices, _ in best]), return_inverse=True)
         none = torch.zeros(len(distinct), dtype=torch.float64)
         rows = self._rows_at(torch.as_tensor(distinct), Scores(none, none))
@@ -190,14 +211,6 @@ class PoolShard:
         if dden is not None:
             self.den[rows].add_(dden, alpha=sign)
 
-    def _quadratic(self, form: Quadratic) -> Tensor:
-        """Evaluate scale |x|^2 + sign |x F|^2 on every row, in float64 but for the product."""
-        out = self.norms * form.scale
-        factor = form.factor.to(self.features.device, self._started.dtype)
-        for rows in self._chunks() if factor.shape[1] else ():
-            out[rows] += form.sign * (self._rows(rows) @ factor).square_().sum(dim=1, dtype=torch.float64)
-        return out
-
     def _best(self, count: int) -> Tensor:
         """Return indices of the best rows not held, copies thinned out, in descending order of the ratio."""
         start, wanted, floor = self._started, 2 * count, float("-inf")
@@ -234,15 +247,19 @@ class PoolShard:
         return RowBatch(
             positions=local.numpy() + self.first_position,
             ids=self.ids[local.numpy()],
-            features=self.features[indices].cpu(),
+            features=self.features.rows(indices).cpu(),
             num=scores.num.cpu(),
             den=scores.den.cpu(),
         )
 
-    def _rows(self, rows: slice) -> Tensor:
-        return self.features[rows].to(self._started.dtype)
+    def _chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Read all rows once, in the screening precision."""
+        dtype = self._started.dtype
+        for rows, features in self.features.chunks():
+            yield rows, features.to(dtype)
 
-    def _chunks(self) -> Iterator[slice]:
-        """Chunks that fit the last-level cache with their products."""
-        for start in range(0, self.num_rows, self.chunk_rows):
-            yield slice(start, min(start + self.chunk_rows, self.num_rows))
+    def _squared_norms(self) -> Tensor:
+        norms = torch.empty(self.num_rows, dtype=torch.float64, device=self.features.device)
+        for rows, features in self.features.chunks():
+            norms[rows] = squared_norms(features)
+        return norms

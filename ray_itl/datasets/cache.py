@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 from ray_itl.errors import InputError
-
-CACHE_VARIABLE = "RAY_ITL_CACHE"
+from ray_itl.io.shard_cache import CACHE_VARIABLE, default_cache_root
 
 
 def cache_root(option: str | os.PathLike[str] | None = None) -> Path:
@@ -18,8 +17,7 @@ def cache_root(option: str | os.PathLike[str] | None = None) -> Path:
     Raises:
         InputError: the folder cannot be made.
     """
-    chosen = option or os.environ.get(CACHE_VARIABLE) or "~/.cache/ray_itl"
-    return make_folder(Path(chosen).expanduser().absolute())
+    return make_folder(Path(option).expanduser().absolute() if option else default_cache_root())
 
 
 def data_folder(cache: Path, name: str, version: int) -> Path:

@@ -28,7 +28,7 @@ class Recovery:
     """The block or contest that was answered, but of which the next call has yet to say how much stands."""
 
     def apply(self, shard: PoolShard) -> None:
-        """Bring a shard, whatever its state, to the present. One pass, one per 128 columns, and one for `last`."""
+        """Bring a shard, whatever its state, to the present. One pass, one for the columns, and one for `last`."""
         shard.start(self.start)
         shard.replay(self.columns, self.sequence)
         shard.hold(self.held)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from ray_itl.core.schedule import Schedule
 from ray_itl.errors import ConfigError
+from ray_itl.io.footprint import PROCESS_BYTES, Footprint, StorageOptions
 from ray_itl.io.loading import STORAGE_DTYPES
+from ray_itl.io.sizes import format_size
 
 _MIN_SHARD_BYTES = 128 * 2**20
-_SPARE_BYTES = 64 * 2**20
-_STATE_BYTES = 33
 _MAX_THREADS = 4
 _MAX_SHARDS = 256
 
@@ -54,25 +55,39 @@ class ShardPlan:
     num_gpus: float = 0.0
     dtype: str = "float32"
     """Storage dtype, a key of `STORAGE_DTYPES`."""
+    on_disk: bool = False
+    """Whether features are kept on the nodes' disks and streamed."""
+    driver_bytes: int = 0
+    """Memory that the driver takes in a shard's process; 0 where it has its own."""
 
     @property
     def device(self) -> str:
-        """Where features live."""
+        """Where features live, or are computed on."""
         return "cuda" if self.num_gpus > 0 else "cpu"
 
     def memory(self, num_rows: int, dim: int) -> int:
         """Return the bytes of main memory that a shard of so many rows is said to need."""
-        features = 0 if self.num_gpus > 0 else dim * STORAGE_DTYPES[self.dtype].itemsize
-        return int(1.2 * num_rows * (features + _STATE_BYTES)) + _SPARE_BYTES
+        return self.footprint(num_rows, dim).memory(self.on_disk or self.num_gpus > 0) + self.driver_bytes
+
+    def footprint(self, num_rows: int, dim: int) -> Footprint:
+        """Return what a shard of so many rows takes."""
+        return Footprint(num_rows, dim, self.dtype)
 
 
 def plan_shards_for(
-    num_rows: int, dim: int, dtype: str, nodes: Sequence[Mapping[str, float]], options: ClusterOptions
+    num_rows: int,
+    dim: int,
+    dtype: str,
+    nodes: Sequence[Mapping[str, float]],
+    options: ClusterOptions,
+    storage: StorageOptions | None = None,
+    gpu_bytes: int | None = None,
 ) -> ShardPlan:
     """Fill in what the options leave open from the cluster's nodes and the size of the pool.
 
     A small pool is one shard. Otherwise there is a shard for every 4 CPUs (or, with gpus_per_shard, as many as the
-    GPUs hold), as long as each has at least 128 MiB of rows. Threads share out the CPUs, 4 to a shard at most.
+    GPUs hold), as long as each has at least 128 MiB of rows. Threads share out the CPUs, 4 to a shard at most. With
+    storage "auto", features that fit neither the nodes' memory nor the limit of a shard are kept on disk.
 
     Args:
         num_rows: N.
@@ -80,6 +95,11 @@ def plan_shards_for(
         dtype: Storage dtype.
         nodes: Resources of every node by Ray's names ("CPU", "GPU", "memory"), at least one node.
         options: What the user asks for.
+        storage: Where features are to be kept; None: in memory.
+        gpu_bytes: GPU memory of a shard, where its features live on a GPU.
+
+    Raises:
+        ConfigError: more than cluster.memory_per_shard (names the option).
     """
     cpus = [node["CPU"] for node in nodes if node.get("CPU", 0) >= 1] or [1]
     gpus, total_cpus = options.gpus_per_shard, int(sum(cpus))
@@ -93,7 +113,64 @@ def plan_shards_for(
     if options.cpus_per_shard is not None:
         threads = max(threads, int(options.cpus_per_shard))
     num_cpus = threads / 2 if options.cpus_per_shard is None else options.cpus_per_shard
-    return ShardPlan(num_shards, threads, num_cpus, gpus, dtype)
+    plan = ShardPlan(num_shards, threads, num_cpus, gpus, dtype)
+    return place_features(plan, num_rows, dim, storage or StorageOptions(), nodes, gpu_bytes)
+
+
+def plan_in_process(
+    num_rows: int, dim: int, dtype: str, num_threads: int, available: int, storage: StorageOptions
+) -> ShardPlan:
+    """Return the plan of one shard in a process that may take so many more bytes of memory, the driver's included.
+
+    Raises:
+        ConfigError: more than cluster.memory_per_shard or than there is (names the option).
+    """
+    plan = ShardPlan(
+        1, num_threads, dtype=dtype, driver_bytes=Schedule().fit(dim, num_rows).driver_bytes(dim, num_rows)
+    )
+    plan = place_features(plan, num_rows, dim, storage, [{"CPU": 1.0, "memory": float(available)}], None)
+    need = plan.memory(num_rows, dim)
+    if need > available:
+        remedy = "use more machines (cluster.num_shards)" if plan.on_disk else "set pool.storage=auto"
+        raise ConfigError(
+            f"pool.storage={storage.storage} takes {format_size(need)} of memory in this process, but only "
+            f"{format_size(available)} are free: {remedy}, or free some"
+        )
+    return plan
+
+
+def place_features(
+    plan: ShardPlan,
+    num_rows: int,
+    dim: int,
+    storage: StorageOptions,
+    nodes: Sequence[Mapping[str, float]],
+    gpu_bytes: int | None,
+) -> ShardPlan:
+    """Return the plan with features in memory or on disk, as asked for or as they fit.
+
+    Raises:
+        ConfigError: more than cluster.memory_per_shard (names the option).
+    """
+    rows, limit = -(-num_rows // plan.num_shards), storage.memory_per_shard
+    on_disk = replace(plan, on_disk=True)
+    if storage.storage == "disk":
+        plan = on_disk
+    elif storage.storage == "auto":
+        need = plan.memory(rows, dim)
+        fits = sum(_places(node, {"memory": need, "CPU": plan.num_cpus}) for node in nodes) >= plan.num_shards
+        fits = fits and (limit is None or need + PROCESS_BYTES <= limit)
+        fits = fits and (gpu_bytes is None or plan.footprint(rows, dim).gpu_bytes <= gpu_bytes)
+        plan = plan if fits else on_disk
+    need = plan.memory(rows, dim) + PROCESS_BYTES
+    if limit is not None and need > limit:
+        remedy = "" if plan.on_disk else "set pool.storage=auto, "
+        raise ConfigError(
+            f"cluster.memory_per_shard={format_size(limit)}, but a shard of {rows:,} rows needs {format_size(need)} "
+            f"with features {'on disk' if plan.on_disk else 'in memory'}: {remedy}raise it, or use more shards "
+            "(cluster.num_shards)"
+        )
+    return plan
 
 
 def check_fits(plan: ShardPlan, num_rows: int, dim: int, nodes: Sequence[Mapping[str, float]]) -> None:
@@ -122,7 +199,7 @@ def check_fits(plan: ShardPlan, num_rows: int, dim: int, nodes: Sequence[Mapping
     if places < plan.num_shards:
         raise ConfigError(
             f"cluster.num_shards={plan.num_shards}, but the cluster has room for {places} shards of {plan.num_cpus:g} "
-            f"CPUs, {plan.num_gpus:g} GPUs and {_gib(needs['memory'][0])} of memory: add nodes, or lower "
+            f"CPUs, {plan.num_gpus:g} GPUs and {format_size(needs['memory'][0])} of memory: add nodes, or lower "
             "cluster.num_shards, cluster.cpus_per_shard or cluster.gpus_per_shard"
         )
 
@@ -134,11 +211,8 @@ def _places(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
 def _too_much(name: str, need: float, most: float, option: str, plan: ShardPlan) -> str:
     if name == "memory":
         return (
-            f"{option}={plan.num_shards} makes shards of {_gib(need)} of memory, but the largest node has "
-            f"{_gib(most)}: raise {option}, choose a smaller pool.dtype, or add larger nodes"
+            f"{option}={plan.num_shards} makes shards of {format_size(need)} of memory, but the largest node has "
+            f"{format_size(most)}: raise {option}, choose a smaller pool.dtype or pool.storage=auto, or add larger "
+            "nodes"
         )
     return f"{option}={need:g} for each shard, but the largest node has {most:g}: lower it or add larger nodes"
-
-
-def _gib(num_bytes: float) -> str:
-    return f"{num_bytes / 2**30:.2f} GiB"

@@ -17,12 +17,16 @@ from ray_itl.core.uniqueness import IdSpan, spans_overlap
 from ray_itl.distributed.cluster import living_nodes
 from ray_itl.distributed.codec import unpack
 from ray_itl.distributed.crew import Member, ShardCrew, ship
+from ray_itl.distributed.gpu_memory import gpu_memory
 from ray_itl.distributed.journal import Journal, Recovery
 from ray_itl.distributed.placement import ClusterOptions, ShardPlan, check_fits, plan_shards_for
 from ray_itl.distributed.policy import RecoveryPolicy
 from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardSpec
 from ray_itl.errors import ConfigError, ShardError
+from ray_itl.io.disk_loading import CacheOptions
+from ray_itl.io.footprint import StorageOptions
 from ray_itl.io.manifest import plan_shards
+from ray_itl.io.parquet import ParquetSource
 from ray_itl.io.source import PoolSource
 
 
@@ -34,6 +38,7 @@ def open_ray_pool(
     options: ClusterOptions,
     say: Callable[[str], None] | None = None,
     on_pass: Callable[[list[PassTime]], None] | None = None,
+    storage: StorageOptions | None = None,
 ) -> Iterator[RayPool]:
     """Plan shards for the cluster this process is connected to and yield their pool, on which to call `load` first.
 
@@ -44,18 +49,36 @@ def open_ray_pool(
         options: What the user asks for.
         say: Told, in a line, about the shards and about every one that was lost.
         on_pass: See `RayPool`.
+        storage: Where features are kept; None: in memory. On disk only those of a ParquetSource.
 
     Raises:
-        ConfigError: the shards ask for more than the cluster's nodes have.
+        ConfigError: the shards ask for more than the cluster's nodes have, or than a shard may use.
     """
-    nodes, dim = living_nodes(), feature_map.dim(source.dim)
-    plan = plan_shards_for(source.num_rows, dim, dtype, nodes, options)
-    check_fits(plan, source.num_rows, dim, nodes)
+    storage = storage or StorageOptions()
+    plan = plan_for_cluster(source.num_rows, feature_map.dim(source.dim), dtype, options, storage)
     policy = RecoveryPolicy(restart_deadline_s=options.restart_deadline_s)
-    with RayPool(source, feature_map, plan, policy, say=say, on_pass=on_pass) as pool:
+    cache = storage.cache(source.manifest.fingerprint) if plan.on_disk and isinstance(source, ParquetSource) else None
+    with RayPool(source, feature_map, plan, policy, say=say, on_pass=on_pass, cache=cache) as pool:
         if say is not None:
-            say(f"shards: {pool.num_shards} (threads each: {plan.num_threads}, on {plan.device})")
+            where = ", features on disk" if plan.on_disk else ""
+            say(f"shards: {pool.num_shards} (threads each: {plan.num_threads}, on {plan.device}{where})")
         yield pool
+
+
+def plan_for_cluster(
+    num_rows: int, dim: int, dtype: str, options: ClusterOptions, storage: StorageOptions
+) -> ShardPlan:
+    """Return a plan of shards that fits the cluster this process is connected to; see `plan_shards_for`.
+
+    Raises:
+        ConfigError: the shards ask for more than the cluster's nodes have, or than a shard may use.
+    """
+    nodes, gpu_bytes = living_nodes(), None
+    if options.gpus_per_shard > 0 and storage.storage == "auto" and any(node.get("GPU", 0) for node in nodes):
+        gpu_bytes = gpu_memory(options.gpus_per_shard, options.restart_deadline_s)
+    plan = plan_shards_for(num_rows, dim, dtype, nodes, options, storage, gpu_bytes)
+    check_fits(plan, num_rows, dim, nodes)
+    return plan
 
 
 class RayPool:
@@ -74,6 +97,7 @@ class RayPool:
         *,
         say: Callable[[str], None] | None = None,
         on_pass: Callable[[list[PassTime]], None] | None = None,
+        cache: CacheOptions | None = None,
         actor_class: type[ShardActor] = ShardActor,
     ) -> None:
         """Prepare the shards; `load` starts them.
@@ -85,8 +109,11 @@ class RayPool:
             policy: When to give up on lost shards.
             say: Told, in a line, about every shard that was lost.
             on_pass: Told, after each pass over the rows, the rows and seconds of every shard.
+            cache: Where shards keep features, if the plan says on disk.
             actor_class: What runs in the processes.
         """
+        assert (cache is not None) == plan.on_disk, "features on disk are those of Parquet files"
+        self._cache = cache
         self._source = source
         self._feature_map = feature_map
         self._plan = plan
@@ -125,10 +152,14 @@ class RayPool:
 
         Raises:
             InputError: unreadable or bad rows, by file and row.
-            ConfigError: fewer rows than shards, or more than fit the memory that the shards reserved; the pool stays
-                as it was.
+            ConfigError: fewer rows than shards, or more than fit the memory that the shards reserved, or features on
+                disk; the pool stays as it was.
             ShardError: the pool was not loaded before, or processes that keep dying.
         """
+        if self._cache is not None:
+            raise ConfigError(
+                "a pool with pool.storage=disk holds one source: set pool.storage=memory, or open another"
+            )
         members, dim = self._members(source), self._feature_map.dim(source.dim)
         if len(members) != self._num_shards:
             raise ConfigError(
@@ -230,7 +261,9 @@ class RayPool:
         return [
             Member(
                 f"shard {r.shard} (rows {r.start} to {r.stop - 1})",
-                ShardSpec(r.start, r.stop, self._feature_map, plan.dtype, plan.device, plan.num_threads),
+                ShardSpec(
+                    r.start, r.stop, self._feature_map, plan.dtype, plan.device, plan.num_threads, cache=self._cache
+                ),
                 options,
             )
             for r in plan_shards(source.num_rows, plan.num_shards)

@@ -21,7 +21,8 @@ from ray_itl.distributed.codec import Packed, pack, unpack
 from ray_itl.distributed.journal import Recovery
 from ray_itl.distributed.repeats import split_by_hash
 from ray_itl.errors import StaleShardError
-from ray_itl.io.loading import STORAGE_DTYPES, load_shard
+from ray_itl.io.disk_loading import CacheOptions, load_disk_shard
+from ray_itl.io.loading import STORAGE_DTYPES, RowRange
 from ray_itl.io.source import PoolSource
 
 T = TypeVar("T")
@@ -40,6 +41,15 @@ class ShardSpec:
     num_threads: int
     version: int = 0
     """How often the pool was loaded before; a shard that holds rows of another version loads these in their place."""
+    cache: CacheOptions | None = None
+    """Where features are kept on disk; None: in memory."""
+
+    def load(self, source: PoolSource, on_rows: Callable[[int], None]) -> PoolShard:
+        """Return the shard."""
+        rows = RowRange(source, self.start, self.stop, self.feature_map, STORAGE_DTYPES[self.dtype])
+        if self.cache is None:
+            return rows.load(self.device, on_rows)
+        return load_disk_shard(rows, self.cache, self.device, on_rows)
 
 
 @dataclass(frozen=True)
@@ -104,16 +114,14 @@ class ShardActor:
 
         Raises:
             InputError: unreadable or bad rows.
+            CacheError: no room on disk, where features are to be kept there.
         """
         what: ShardSpec = unpack(spec)
         if self._shard is None or self._version != what.version:
             self._shard = None  # old and new rows need not fit into memory together
             self._loaded, self._version = 0, what.version
             torch.set_num_threads(what.num_threads)
-            dtype = STORAGE_DTYPES[what.dtype]
-            self._shard = load_shard(
-                source, what.start, what.stop, what.feature_map, dtype, what.device, self._count_rows
-            )
+            self._shard = what.load(source, self._count_rows)
         return ShardFacts(self._shard.num_rows, self._shard.dim, self._shard.largest_norm)
 
     def restore(self, recovery: Packed) -> None:

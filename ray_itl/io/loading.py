@@ -1,15 +1,19 @@
-"""Filling shards: stream rows of a source through the feature map straight into a shard's tensor."""
+"""Filling shards: stream rows of a source through the feature map straight to where a shard keeps them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ray_itl.core.features import FeatureMap
+from ray_itl.core.linalg import squared_norms
 from ray_itl.core.shard import PoolShard
+from ray_itl.core.store import MemoryFeatures
 from ray_itl.errors import InputError
 from ray_itl.io.source import PoolSource
 
@@ -21,6 +25,70 @@ STORAGE_DTYPES = {
 }
 
 
+@dataclass(frozen=True)
+class RowRange:
+    """Rows [start, stop) of a source, at least one, and how a shard holds them."""
+
+    source: PoolSource
+    start: int
+    stop: int
+    feature_map: FeatureMap
+    """Applied to every row in float64 before it is rounded to the storage dtype."""
+    dtype: torch.dtype
+    """Storage dtype. The rounded values are the pool: exactness is stated for them."""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return self.stop - self.start
+
+    @property
+    def dim(self) -> int:
+        """D, number of features."""
+        return self.feature_map.dim(self.source.dim)
+
+    def load(self, device: str | torch.device = "cpu", on_rows: Callable[[int], None] | None = None) -> PoolShard:
+        """Return the rows as a shard in memory; errors as of `read`."""
+        tensor = torch.empty(self.num_rows, self.dim, dtype=self.dtype, device=device)
+        facts = self.read(tensor.__setitem__, on_rows)
+        return PoolShard(MemoryFeatures(tensor), facts.ids, self.start, facts.norms)
+
+    def read(self, put: Callable[[slice, Tensor], None], on_rows: Callable[[int], None] | None) -> RowFacts:
+        """Read all rows, in order.
+
+        Args:
+            put: Told which of the rows have come (counted from 0), and their features, on the CPU.
+            on_rows: Told the number of rows read so far, after every batch.
+
+        Raises:
+            InputError: unreadable or bad rows, or a feature too large for the storage dtype (names file and row).
+        """
+        kind = np.int64 if self.source.id_kind == "int" else np.dtypes.StringDType()
+        facts = RowFacts(np.empty(self.num_rows, dtype=kind), torch.empty(self.num_rows, dtype=torch.float64))
+        filled = 0
+        for batch_ids, batch in self.source.batches(self.start, self.stop):
+            features = map_rows(self.feature_map, batch).to(self.dtype)
+            if self.dtype != torch.float64 and not bool(torch.isfinite(features).all()):
+                bad = int(torch.nonzero(~torch.isfinite(features).all(dim=1))[0])
+                raise _overflow(self.source, self.start + filled + bad, self.dtype)
+            rows = slice(filled, filled + len(features))
+            put(rows, features)
+            facts.ids[rows], facts.norms[rows] = batch_ids, squared_norms(features)
+            filled = rows.stop
+            if on_rows is not None:
+                on_rows(filled)
+        return facts
+
+
+class RowFacts(NamedTuple):
+    """What a shard knows of its n rows besides their features."""
+
+    ids: np.ndarray
+    """n, int64 or StringDType."""
+    norms: Tensor
+    """|x|^2 of the rows as stored, n float64."""
+
+
 def load_shard(
     source: PoolSource,
     start: int,
@@ -30,35 +98,21 @@ def load_shard(
     device: str | torch.device = "cpu",
     on_rows: Callable[[int], None] | None = None,
 ) -> PoolShard:
-    """Load rows [start, stop) of a source as a shard.
+    """Load rows [start, stop) of a source as a shard in memory; see `RowRange`.
 
     Args:
         source: Where the rows are.
         start: First position.
-        stop: One past the last position; at least one row.
-        feature_map: Applied to every row in float64 before it is rounded to the storage dtype.
-        dtype: Storage dtype. The rounded values are the pool: exactness is stated for them.
+        stop: One past the last position.
+        feature_map: Applied to every row.
+        dtype: Storage dtype.
         device: Where the features live.
         on_rows: Told the number of rows read so far, after every batch.
 
     Raises:
         InputError: unreadable or bad rows, or a feature too large for the storage dtype (names file and row).
     """
-    dim = feature_map.dim(source.dim)
-    features = torch.empty(stop - start, dim, dtype=dtype, device=device)
-    ids = np.empty(stop - start, dtype=np.int64 if source.id_kind == "int" else np.dtypes.StringDType())
-    filled = 0
-    for batch_ids, batch in source.batches(start, stop):
-        rows = map_rows(feature_map, batch).to(dtype)
-        if dtype != torch.float64 and not bool(torch.isfinite(rows).all()):
-            bad = int(torch.nonzero(~torch.isfinite(rows).all(dim=1))[0])
-            raise _overflow(source, start + filled + bad, dtype)
-        features[filled : filled + len(rows)] = rows
-        ids[filled : filled + len(rows)] = batch_ids
-        filled += len(rows)
-        if on_rows is not None:
-            on_rows(filled)
-    return PoolShard(features, ids, start)
+    return RowRange(source, start, stop, feature_map, dtype).load(device, on_rows)
 
 
 def map_rows(feature_map: FeatureMap, rows: np.ndarray) -> Tensor:

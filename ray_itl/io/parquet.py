@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError
 from ray_itl.io.ids import ids_from_arrow
+from ray_itl.io.inspection import fingerprint_file
 from ray_itl.io.locations import open_filesystem
 from ray_itl.io.manifest import FileEntry, Manifest, Segment
 from ray_itl.io.positions import check_positions, embedding_matrix
-from ray_itl.io.reading import estimate_row_bytes, open_parquet, stream_rows
+from ray_itl.io.reading import estimate_row_bytes, open_parquet, stream_rows, unreadable
 from ray_itl.io.schema import IdKind, WhichRow, embedding_rows, find_column, which_row
 
 _MAX_TAKE_THREADS = 8
@@ -52,6 +53,15 @@ class ParquetRows:
         """
         for ids, batch, _ in self._gather(positions, columns):
             yield ids, batch
+
+    def check_unchanged(self, start: int, stop: int) -> None:
+        """InputError unless the files of positions `start <= position < stop` are those of the manifest.
+
+        Reads at most 1 MiB of each.
+        """
+        files = dict.fromkeys(segment.file for segment in self.manifest.segments(start, stop))
+        with ThreadPoolExecutor(_MAX_TAKE_THREADS) as threads:
+            list(threads.map(self._check_file, files))
 
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """Return `columns` of the rows at `positions` (int64, any order, repeats allowed), in that order.
@@ -163,6 +173,14 @@ class ParquetRows:
             batches = [batch for _, batch in _pick_rows(opened, file, rows, columns)]
         return pa.Table.from_batches(batches, schema)
 
+    def _check_file(self, file: FileEntry) -> None:
+        try:
+            _, fingerprint = fingerprint_file(self._filesystem, posixpath.join(self.manifest.root, file.path))
+        except (pa.ArrowException, OSError) as error:
+            raise unreadable(file.path, error) from error
+        if fingerprint != file.fingerprint:
+            raise _replaced(file)
+
     @contextmanager
     def _open(self, file: FileEntry, columns: Sequence[str]) -> Iterator[pq.ParquetFile]:
         """Open a file and check that it is the planned one and has the columns."""
@@ -170,9 +188,7 @@ class ParquetRows:
             metadata = opened.metadata
             groups = (metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
             if tuple(groups) != file.row_groups:
-                raise InputError(
-                    f"file {file.path!r} was replaced after the pool was planned; restore it, or start a new run"
-                )
+                raise _replaced(file)
             for column in columns:
                 find_column(opened.schema_arrow, column, "columns", file.path)
             yield opened
@@ -238,6 +254,10 @@ def _pick(
         low, high = np.searchsorted(rows, [start, start + batch.num_rows])
         if low < high:
             yield rows[low:high], batch.take(pa.array(rows[low:high] - start))
+
+
+def _replaced(file: FileEntry) -> InputError:
+    return InputError(f"file {file.path!r} was replaced after the pool was planned; restore it, or start a new run")
 
 
 def _which(file: str, first_row: int, row: int) -> str:

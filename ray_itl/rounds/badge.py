@@ -8,11 +8,10 @@ from torch import Tensor
 
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.ranking import hash_order
+from ray_itl.core.store import FeatureStore
 
-_CHUNK_ROWS = 8192
 
-
-def kmeans_plus_plus(features: Tensor, ids: np.ndarray, n: int, seed: int) -> list[int]:
+def kmeans_plus_plus(features: FeatureStore, ids: np.ndarray, n: int, seed: int) -> list[int]:
     """Draw n rows one after another, each with probability proportional to its squared distance to those drawn.
 
     The first is the row of largest norm, as in the authors' code. A draw is the race argmin_i -log(u_i) / d_i^2 with
@@ -20,7 +19,7 @@ def kmeans_plus_plus(features: Tensor, ids: np.ndarray, n: int, seed: int) -> li
     copy of one drawn, the smallest id comes next.
 
     Args:
-        features: N x D, any float type.
+        features: N x D, in memory.
         ids: N distinct row ids.
         n: Number of rows, 1 <= n <= N.
         seed: Fixes the draws.
@@ -33,7 +32,9 @@ def kmeans_plus_plus(features: Tensor, ids: np.ndarray, n: int, seed: int) -> li
     drawn = [_first(-_by_chunk(features, torch.zeros(1)), np.zeros(len(ids), dtype=bool), rank)]
     distances = np.full(len(ids), np.inf)
     for step in range(1, n):
-        distances = np.minimum(distances, _by_chunk(features, features[drawn[-1]].to(torch.float64)))
+        distances = np.minimum(
+            distances, _by_chunk(features, features.rows(torch.tensor(drawn[-1:])).to(torch.float64))
+        )
         out = np.zeros(len(ids), dtype=bool)
         out[drawn] = True
         with np.errstate(divide="ignore"):
@@ -43,9 +44,9 @@ def kmeans_plus_plus(features: Tensor, ids: np.ndarray, n: int, seed: int) -> li
     return drawn
 
 
-def _by_chunk(features: Tensor, centre: Tensor) -> np.ndarray:
+def _by_chunk(features: FeatureStore, centre: Tensor) -> np.ndarray:
     """Return |x - centre|^2 of every row in float64, a chunk at a time."""
-    parts = [squared_norms(rows.to(torch.float64) - centre) for rows in features.split(_CHUNK_ROWS)]
+    parts = [squared_norms(rows.to(torch.float64) - centre) for _, rows in features.chunks()]
     return torch.cat(parts).numpy()
 
 

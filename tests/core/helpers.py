@@ -18,6 +18,7 @@ from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.reference import DensePick, DenseRule, dense_greedy
 from ray_itl.core.schedule import Schedule
 from ray_itl.core.shard import PoolShard
+from ray_itl.core.store import MemoryFeatures
 from ray_itl.core.trajectory import Pick
 
 SMALL = Schedule(block=8, candidates=64, max_candidates=256, max_challengers=200)
@@ -90,7 +91,7 @@ def make_shards(features: Tensor, ids: np.ndarray, num_shards: int) -> list[Pool
     """Split rows over shards of uneven size (some may be empty)."""
     ends = [round(len(ids) * ((k + 1) / num_shards) ** 1.5) for k in range(num_shards)]
     starts = [0, *ends[:-1]]
-    return [PoolShard(features[a:b].clone(), ids[a:b], a) for a, b in zip(starts, ends, strict=True)]
+    return [PoolShard(MemoryFeatures(features[a:b].clone()), ids[a:b], a) for a, b in zip(starts, ends, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ray_itl.core.greedy import GreedyResult
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.shard import PoolShard
+from ray_itl.core.store import MemoryFeatures
 from ray_itl.errors import ConfigError
 from tests.core.helpers import clustered
 
@@ -33,12 +34,12 @@ def _select(
 @pytest.mark.parametrize("n", [1, 7, 40])
 def test_excluding_rows_is_like_a_pool_without_them(rule: Literal["nearest", "cosine", "random"], n: int) -> None:
     rows, ids = clustered(90, 6, 2).float(), np.arange(90) * 11
-    whole = LocalPool([PoolShard(rows[:50], ids[:50], 0), PoolShard(rows[50:], ids[50:], 50)])
+    whole = LocalPool([PoolShard(MemoryFeatures(rows[a:b]), ids[a:b], a) for a, b in ((0, 50), (50, len(rows)))])
     # Those that would be picked first, and some that would not.
     first = [pick.position for pick in _select(rule, whole, 30, np.empty(0, dtype=np.int64)).picks]
     excluded = np.unique(np.array([*first[:20], 3, 80]))
     left = np.setdiff1d(np.arange(90), excluded)
-    small = LocalPool([PoolShard(rows[torch.from_numpy(left)], ids[left], 0)])
+    small = LocalPool([PoolShard(MemoryFeatures(rows[torch.from_numpy(left)]), ids[left], 0)])
     expected = _select(rule, small, n, np.empty(0, dtype=np.int64))
     found = _select(rule, whole, n, excluded)
     assert [pick.row_id for pick in found.picks] == [pick.row_id for pick in expected.picks]
@@ -46,7 +47,7 @@ def test_excluding_rows_is_like_a_pool_without_them(rule: Literal["nearest", "co
 
 
 def test_more_picks_than_rows_left_are_refused() -> None:
-    pool = LocalPool([PoolShard(clustered(10, 3, 1).float(), np.arange(10), 0)])
+    pool = LocalPool([PoolShard(MemoryFeatures(clustered(10, 3, 1).float()), np.arange(10), 0)])
     assert len(_select("random", pool, 6, np.arange(4)).picks) == 6
     with pytest.raises(ConfigError, match="6 rows to pick from"):
         _select("random", pool, 7, np.arange(4))

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Quadratic
 from ray_itl.core.messages import Start
 from ray_itl.core.posterior import Targets
 from ray_itl.core.schedule import Schedule
 from ray_itl.core.shard import PoolShard
+from ray_itl.core.store import MemoryFeatures
 from ray_itl.errors import ConfigError, NumericalError
 from tests.core.helpers import (
     ITL,
@@ -243,15 +243,15 @@ def test_a_band_that_is_far_too_narrow_trips_the_audit(rule: Rule, monkeypatch: 
 
 def _spoil(monkeypatch: pytest.MonkeyPatch, error: float, precisions: tuple[str, ...]) -> None:
     """Let every shard start from scores that are off by `error` |x|^2, up or down."""
-    true_quadratic = PoolShard._quadratic
+    true_start = PoolShard.start
 
-    def spoilt(self: PoolShard, form: Quadratic) -> Tensor:
-        out = true_quadratic(self, form)
-        if self._started.precision in precisions:
-            out += error * self.norms * (2 * torch.rand(len(out), generator=random(1)).round() - 1)
-        return out
+    def spoilt(self: PoolShard, start: Start) -> None:
+        true_start(self, start)
+        if start.precision in precisions:
+            for scores in (self.num, self.den):
+                scores += error * self.norms * (2 * torch.rand(len(scores), generator=random(1)).round() - 1)
 
-    monkeypatch.setattr(PoolShard, "_quadratic", spoilt)
+    monkeypatch.setattr(PoolShard, "start", spoilt)
 
 
 @every_rule
@@ -305,7 +305,7 @@ def test_a_long_run_beside_a_large_noise_does_not_drown_in_its_rounding() -> Non
     pool /= pool.square().sum(dim=1).mean().sqrt()
     problem = replace(_problem(UNCERTAINTY, pool, pool[:2], noise=1050.0), replacement=True)
     start = problem.selector()._start
-    shard = PoolShard(pool, problem.ids, 0)
+    shard = PoolShard(MemoryFeatures(pool), problem.ids, 0)
     shard.start(replace(start, precision="float64"))
     state = problem.selector()._trajectory.state
     for index in [0, 1, 2] * 700:

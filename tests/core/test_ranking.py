@@ -39,12 +39,11 @@ def _cosine_pool() -> tuple[torch.Tensor, np.ndarray]:
 @pytest.mark.parametrize("count", [1, 7, 80, 100])
 @pytest.mark.parametrize("num_shards", [1, 4])
 @pytest.mark.parametrize("text", [False, True], ids=["int", "text"])
-def test_cosine_equals_brute_force(count: int, num_shards: int, text: bool) -> None:
+def test_cosine_equals_brute_force(count: int, num_shards: int, text: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray_itl.core.store.chunk_rows_for", lambda _: 16)
     rows, ids = _cosine_pool()
     directions = torch.nn.functional.normalize(normal(3, 5, 4), dim=1)
     shards = make_shards(rows, as_text(ids) if text else ids, num_shards)
-    for shard in shards:
-        shard.chunk_rows = 16
     ranked = LocalPool(shards).rank(RankQuery("cosine", directions, count))
     norms = rows.double().norm(dim=1)
     for q, direction in enumerate(directions):

@@ -24,7 +24,8 @@ from ray_itl.distributed.placement import ShardPlan
 from ray_itl.distributed.ray_pool import RayPool
 from ray_itl.distributed.shard_actor import ShardActor
 from ray_itl.io import ParquetSource, PoolSource, build_manifest, plan_shards
-from ray_itl.io.loading import load_shard
+from ray_itl.io.disk_loading import CacheOptions, load_disk_shard
+from ray_itl.io.loading import STORAGE_DTYPES, RowRange
 
 DIM = 8
 SMALL = Schedule(block=8, candidates=64, max_candidates=256, max_challengers=64)
@@ -57,15 +58,23 @@ def picked(result: GreedyResult) -> list[int | str]:
     return [pick.row_id for pick in result.picks]
 
 
-def local_pool(source: ParquetSource, num_shards: int = 1) -> LocalPool:
-    return LocalPool(
-        [load_shard(source, r.start, r.stop, Identity()) for r in plan_shards(source.num_rows, num_shards)]
-    )
+def local_pool(
+    source: ParquetSource, num_shards: int = 1, dtype: str = "float32", cache: CacheOptions | None = None
+) -> LocalPool:
+    """Return a loaded pool in memory or, with a cache, on disk."""
+    parts = [
+        RowRange(source, r.start, r.stop, Identity(), STORAGE_DTYPES[dtype])
+        for r in plan_shards(source.num_rows, num_shards)
+    ]
+    return LocalPool([part.load() if cache is None else load_disk_shard(part, cache) for part in parts])
 
 
-def ray_pool(source: PoolSource, num_shards: int, num_cpus: float = 0.1, **options) -> RayPool:
-    """Return a pool of shards that ask for little, not loaded yet."""
-    return RayPool(source, Identity(), ShardPlan(num_shards, num_cpus=num_cpus), **options)
+def ray_pool(
+    source: PoolSource, num_shards: int, num_cpus: float = 0.1, dtype: str = "float32", cache=None, **options
+) -> RayPool:
+    """Return a pool of shards that ask for little, not loaded yet; with a cache, of shards on disk."""
+    plan = ShardPlan(num_shards, num_cpus=num_cpus, dtype=dtype, on_disk=cache is not None)
+    return RayPool(source, Identity(), plan, cache=cache, **options)
 
 
 def assert_no_process_left() -> None:

@@ -9,6 +9,7 @@ from ray_itl.core.acquisitions import InformationGain, Uncertainty, VarianceRedu
 from ray_itl.core.messages import Block, Contest, RowBatch, Start
 from ray_itl.core.posterior import Posterior
 from ray_itl.core.shard import PoolShard
+from ray_itl.core.store import MemoryFeatures
 from ray_itl.distributed.journal import Journal
 from ray_itl.errors import StaleShardError
 from tests.distributed.helpers import DIM, make_rows, make_targets
@@ -38,7 +39,7 @@ class Driver:
 
     def fresh(self) -> PoolShard:
         features = torch.from_numpy(self.rows.copy())
-        return PoolShard(features, np.random.default_rng(3).permutation(NUM_ROWS), 1000)
+        return PoolShard(MemoryFeatures(features), np.random.default_rng(3).permutation(NUM_ROWS), 1000)
 
     def rebuilt(self) -> PoolShard:
         shard = self.fresh()

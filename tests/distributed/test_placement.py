@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from ray_itl.distributed.placement import ShardPlan, check_fits, plan_shards_for
+from ray_itl.distributed.placement import ShardPlan, check_fits, plan_in_process, plan_shards_for
 from ray_itl.errors import ConfigError
+from ray_itl.io.footprint import StorageOptions
 
 GIB = 2.0**30
 LAPTOP = [{"CPU": 8.0, "memory": 16 * GIB}]
@@ -48,6 +49,57 @@ def test_features_live_on_gpus_where_asked():
 def test_what_the_user_says_is_kept():
     plan = plan_shards_for(1000, 8, "float32", LAPTOP, Options(num_shards=3, cpus_per_shard=0.25))
     assert (plan.num_shards, plan.num_cpus) == (3, 0.25)
+
+
+BIG = (2 * 10**7, 768, "float32", LAPTOP, Options())  # 57 GiB of features, 2 shards
+
+
+@pytest.mark.parametrize(
+    ("storage", "on_disk"),
+    [
+        (StorageOptions("memory"), False),
+        (StorageOptions("disk"), True),
+        (StorageOptions("auto"), True),
+        (StorageOptions("auto", memory_per_shard=2 * 2**30), True),
+    ],
+)
+def test_features_go_to_disk_as_asked_for_or_where_memory_is_short(storage, on_disk):
+    plan = plan_shards_for(*BIG, storage)
+    assert (plan.num_shards, plan.on_disk) == (2, on_disk)
+    if on_disk:
+        assert plan.memory(10**7, 768) < 2**30
+        check_fits(plan, 2 * 10**7, 768, LAPTOP)
+
+
+def test_auto_stays_in_memory_where_it_can():
+    small = (10**6, 768, "float32", LAPTOP, Options())
+    assert not plan_shards_for(*small, StorageOptions("auto")).on_disk
+    assert not plan_shards_for(*small, StorageOptions("auto", memory_per_shard=4 * 2**30)).on_disk
+    assert plan_shards_for(*small, StorageOptions("auto", memory_per_shard=2**30)).on_disk
+
+
+def test_gpu_memory_decides_for_features_on_gpus():
+    pool = (10**8, 768, "float16", CLUSTER, Options(gpus_per_shard=1.0), StorageOptions("auto"))
+    assert plan_shards_for(*pool, 80 * 2**30).on_disk is False
+    assert plan_shards_for(*pool, 16 * 2**30).on_disk is True
+
+
+@pytest.mark.parametrize("storage", ["memory", "disk", "auto"])
+def test_a_limit_that_cannot_be_kept_is_refused_by_name(storage):
+    with pytest.raises(ConfigError, match=r"cluster\.memory_per_shard=450 MiB.*10,000,000 rows.*cluster\.num_shards"):
+        plan_shards_for(*BIG, StorageOptions(storage, memory_per_shard=450 * 2**20))
+
+
+def test_a_shard_in_this_process_has_what_is_left():
+    pool = (10**6, 768, "float32", 2)
+    assert not plan_in_process(*pool, int(8 * GIB), StorageOptions("auto")).on_disk
+    plan = plan_in_process(*pool, int(2 * GIB), StorageOptions("auto"))
+    assert plan.on_disk
+    assert plan.memory(10**6, 768) > ShardPlan(1, on_disk=True).memory(10**6, 768) + 2**29  # the driver's candidates
+    with pytest.raises(ConfigError, match=r"storage=memory takes \d\.\d+ GiB.*2 GiB are free.*pool\.storage=auto"):
+        plan_in_process(*pool, int(2 * GIB), StorageOptions("memory"))
+    with pytest.raises(ConfigError, match=r"pool\.storage=auto takes .*100 MiB are free"):
+        plan_in_process(*pool, 100 * 2**20, StorageOptions("auto"))
 
 
 @pytest.mark.parametrize(

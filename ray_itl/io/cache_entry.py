@@ -1,0 +1,92 @@
+"""One shard in a cache entry: the matrix of features, and ids and norms beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from ray_itl.core.linalg import squared_norms
+from ray_itl.errors import CacheError
+from ray_itl.io.disk_features import DiskFeatures
+from ray_itl.io.ids import ids_from_arrow, ids_to_arrow
+from ray_itl.io.loading import RowFacts
+from ray_itl.io.matrix_file import ALIGNMENT
+from ray_itl.io.schema import IdKind, which_row
+from ray_itl.io.shard_cache import EntryLease
+
+MATRIX = "features.safetensors"
+ROWS = "rows.parquet"
+_BATCH_ROWS = 1 << 18
+_SAMPLE = 512
+_ROW_BYTES = 40
+
+
+@dataclass(frozen=True)
+class CachedRows:
+    """What an entry holds of n rows."""
+
+    features: DiskFeatures
+    ids: np.ndarray
+    norms: Tensor
+    """n float64."""
+
+
+def entry_bytes(num_rows: int, dim: int, dtype: torch.dtype) -> int:
+    """Return about how much disk an entry takes; ids of more than 30 bytes take more."""
+    return num_rows * (dim * dtype.itemsize + _ROW_BYTES) + 4 * ALIGNMENT
+
+
+def write_facts(folder: Path, facts: RowFacts) -> None:
+    """Write ids and norms beside a matrix. OSError if that fails."""
+    ids, norms = facts
+    kind = pa.int64() if ids.dtype == np.int64 else pa.string()
+    schema = pa.schema([("id", kind), ("norm", pa.float64())])
+    with pq.ParquetWriter(folder / ROWS, schema, compression="none", write_page_checksum=True) as writer:
+        for first in range(0, len(ids), _BATCH_ROWS):
+            part = slice(first, first + _BATCH_ROWS)
+            writer.write_table(pa.table([ids_to_arrow(ids[part]), pa.array(norms[part].numpy())], schema=schema))
+    with (folder / ROWS).open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def read_entry(
+    lease: EntryLease, num_rows: int, dim: int, dtype: torch.dtype, id_kind: IdKind, device: str | torch.device
+) -> CachedRows:
+    """Open an entry, which stays in use as long as its features live.
+
+    Sizes are checked, and the norms of some rows are compared with those on record.
+
+    Raises:
+        CacheError: it is not whole, or the rows are not those that were written.
+    """
+    folder = lease.folder
+    features = DiskFeatures(folder / MATRIX, num_rows, dim, dtype, device, lease)
+    ids = np.empty(num_rows, dtype=np.int64 if id_kind == "int" else np.dtypes.StringDType())
+    norms = torch.empty(num_rows, dtype=torch.float64)
+    filled = 0
+    try:
+        for batch in _row_batches(folder / ROWS):
+            rows = slice(filled, filled + batch.num_rows)
+            ids[rows] = ids_from_arrow(batch.column(0), "id", id_kind, lambda i: which_row(ROWS, i))
+            norms.numpy()[rows] = batch.column(1).to_numpy()
+            filled += batch.num_rows
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise CacheError(f"cache file {folder / ROWS} is damaged ({error}): delete its folder") from error
+    sample = torch.linspace(0, num_rows - 1, min(_SAMPLE, num_rows), dtype=torch.float64).long()
+    found = squared_norms(features.rows(sample).cpu())
+    if filled != num_rows or not torch.allclose(found, norms[sample], rtol=1e-12, atol=0.0):
+        raise CacheError(f"cache folder {folder} holds other rows than it was made for: delete it")
+    return CachedRows(features, ids, norms)
+
+
+def _row_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        yield from file.iter_batches(_BATCH_ROWS, columns=["id", "norm"], use_threads=False)

@@ -1,0 +1,132 @@
+"""Pools on disk give the picks of pools in memory and of the dense reference, also when shards are killed."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from ray_itl.core.acquisitions import InformationGain, VarianceReduction
+from ray_itl.core.messages import Contest, Start
+from ray_itl.core.posterior import Posterior
+from ray_itl.core.ranking import RankQuery
+from ray_itl.core.reference import dense_greedy
+from ray_itl.errors import CacheError, ConfigError
+from ray_itl.io.disk_loading import CacheOptions
+from ray_itl.io.loading import STORAGE_DTYPES
+from tests.distributed.helpers import (
+    DIM,
+    Fault,
+    local_pool,
+    make_rows,
+    make_targets,
+    mortal_pool,
+    picked,
+    ray_pool,
+    select,
+    write_rows,
+)
+
+ITL, VTL = InformationGain(0.1), VarianceReduction(0.1)
+NUM_ROWS = 700
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("pool"), make_rows(NUM_ROWS))
+
+
+@pytest.fixture
+def cache(source, tmp_path):
+    return CacheOptions(source.manifest.fingerprint, str(tmp_path / "cache"), 1 << 24)
+
+
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray_itl.core.store.chunk_rows_for", lambda _: 64)
+
+
+def reference(source, rule, dtype, n):
+    ids, rows = map(np.concatenate, zip(*source.batches(0, source.num_rows), strict=True))
+    stored = torch.from_numpy(rows).to(STORAGE_DTYPES[dtype]).to(torch.float64)
+    noise = rule.noise_variance
+    picks = dense_greedy(rule.name, stored, ids, make_targets(), n, noise, noise, None, False)
+    return ids[[pick.index for pick in picks]].tolist()
+
+
+@pytest.mark.parametrize("rule", [ITL, VTL], ids=lambda rule: rule.name)
+@pytest.mark.parametrize("dtype", STORAGE_DTYPES)
+def test_reference_memory_and_disk_pick_the_same(source, cache, monkeypatch, dtype, rule):
+    small_chunks(monkeypatch)
+    expected = reference(source, rule, dtype, 25)
+    assert picked(select(local_pool(source, 2, dtype), rule, 25)) == expected
+    result = select(local_pool(source, 3, dtype, cache), rule, 25)
+    assert picked(result) == expected
+    assert len(result.stats.blocks) > 2
+
+
+def test_rankings_and_contests_on_disk_are_those_in_memory(source, cache, monkeypatch):
+    small_chunks(monkeypatch)
+    memory, disk = local_pool(source, 2), local_pool(source, 2, cache=cache)
+    directions = torch.nn.functional.normalize(make_targets().rows, dim=1)
+    for query in (RankQuery("cosine", directions, 5), RankQuery("random", directions[:1], 20, seed=3)):
+        found, expected = disk.rank(query), memory.rank(query)
+        assert all(np.array_equal(a, b) for a, b in zip(found.lists, expected.lists, strict=True))
+        assert torch.equal(found.rows.features, expected.rows.features)
+    state = ITL.start(Posterior.prior(DIM), make_targets())
+    contest = Contest(0, 0, state, torch.zeros(1, dtype=torch.float64))
+    peaks = []
+    for pool in (memory, disk):
+        pool.restore(
+            Start(ITL, *state.quadratics(), "float64"),
+            torch.empty(DIM, 2, 0, dtype=torch.float64),
+            0,
+            np.empty(0, dtype=np.int64),
+        )
+        gain = pool.contest(contest).gain
+        peaks.append((gain, pool.champions(gain - 0.5).ids.tolist()))
+    assert peaks[0] == peaks[1]
+
+
+@pytest.mark.parametrize("picks", [0, 200])
+def test_restoring_reads_the_features_once_and_once_for_earlier_picks(source, cache, monkeypatch, picks):
+    """Reads are what a pass costs on disk: num and den share one, and so do all earlier picks."""
+    pool = local_pool(source, 1, cache=cache)
+    store = pool._shards[0].features
+    calls, true_chunks = [], store.chunks
+    monkeypatch.setattr(store, "chunks", lambda: calls.append(1) or true_chunks())
+    state = VTL.start(Posterior.prior(DIM), make_targets())
+    columns = torch.zeros(DIM, 2, picks, dtype=torch.float64)
+    pool.restore(Start(VTL, *state.quadratics(), "float32"), columns, 0, np.empty(0, dtype=np.int64))
+    assert len(calls) == 1 + (picks > 0)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_shards_on_disk_pick_the_same_although_they_are_killed(source, cache, tmp_path):
+    expected = reference(source, ITL, "float16", 40)
+    pool, doom = mortal_pool(source, tmp_path, dtype="float16", cache=cache)
+    with pool:
+        pool.load()
+        doom.order(Fault("verify", NUM_ROWS // 2, call=3, after=True))
+        killed = []
+
+        def kill(progress):
+            if progress.num_picked >= 6 and not killed:
+                killed.append(doom.pid(0))
+                os.kill(killed[-1], signal.SIGKILL)
+
+        assert picked(select(pool, ITL, 40, on_progress=kill)) == expected
+        assert (doom.deaths(), len(killed)) == (1, 1)
+        assert pool.rebuilds >= 2
+        with pytest.raises(ConfigError, match=r"pool\.storage=memory"):
+            pool.reload(source)
+    entries = [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+    assert len(entries) == 2
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_shard_without_room_on_disk_says_so(source, tmp_path):
+    (tmp_path / "file").touch()
+    pool = ray_pool(source, 2, cache=CacheOptions("x", str(tmp_path / "file" / "cache")))
+    with pytest.raises(CacheError, match=r"cluster\.cache_dir"):
+        pool.load()
