@@ -1,5 +1,6 @@
 """What the README tells people to do exists and works; what gets installed is pinned; the package is whole."""
 
+import ast
 import re
 import shlex
 import tomllib
@@ -95,3 +96,25 @@ def test_files_of_the_package_that_are_not_python_are_installed_too() -> None:
     for path in files:
         package = ".".join(path.parent.relative_to(ROOT).parts)
         assert any(fnmatch(path.name, pattern) for pattern in patterns.get(package, [])), path
+
+
+def unsafe_sorts(source: str) -> list[int]:
+    """Lines that sort with np.sort or np.argsort, but not stably."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.sort", "np.argsort"):
+            kinds = [ast.unparse(word.value) for word in node.keywords if word.arg == "kind"]
+            if kinds != ["'stable'"]:
+                found.append(node.lineno)
+    return found
+
+
+@pytest.mark.parametrize("layer", ["core", "distributed"])
+def test_engines_sort_stably(layer: str) -> None:
+    """Ids may be variable-width strings, on which NumPy's default sort can end the process."""
+    for path in (ROOT / "ray_itl" / layer).rglob("*.py"):
+        assert unsafe_sorts(path.read_text()) == [], path
+
+
+def test_an_unstable_sort_is_noticed() -> None:
+    assert unsafe_sorts("a = np.sort(ids)\nb = np.argsort(ids, kind='stable')\nc = np.argsort(ids)") == [1, 3]

@@ -232,10 +232,11 @@ class PoolShard:
     def _thin_copies(self, indices: Tensor) -> Tensor:
         """Keep at most two (of the smallest ids) of rows with the same scores: copies waste a proposal."""
         key = torch.stack([self.num[indices], self.den[indices], self.norms[indices]]).to(torch.float32).cpu().numpy()
-        order = np.lexsort((np.argsort(np.argsort(self.ids[indices.cpu().numpy()])), *key))
+        by_id = np.argsort(self.ids[indices.cpu().numpy()], kind="stable")
+        order = np.lexsort((np.argsort(by_id, kind="stable"), *key))
         new = np.ones(len(order), dtype=bool)
         new[2:] = (key[:, order[2:]] != key[:, order[:-2]]).any(axis=0)
-        return indices[torch.as_tensor(np.sort(order[new]), device=indices.device)]
+        return indices[torch.as_tensor(np.sort(order[new], kind="stable"), device=indices.device)]
 
     def _batch(self, indices: Tensor, num: Tensor, den: Tensor) -> RowBatch:
         """Hand over rows with their scores, num and den completed by the constant terms."""

@@ -20,7 +20,8 @@ class IdSpan(NamedTuple):
 
 def id_span(ids: np.ndarray) -> IdSpan:
     """Return the span of ids (n >= 1). O(n log n), one copy of the ids."""
-    ordered = np.sort(ids)
+    # NumPy's default sort ends the process on sorted runs of some thousand variable-width strings (seen in 2.4.6).
+    ordered = np.sort(ids, kind="stable")
     same = np.flatnonzero(ordered[1:] == ordered[:-1])
     repeated = ordered[same[:1]].tolist()
     first, last = ordered[[0, -1]].tolist()
@@ -29,7 +30,7 @@ def id_span(ids: np.ndarray) -> IdSpan:
 
 def spans_overlap(spans: Sequence[IdSpan]) -> bool:
     """Whether an id might be in two shards. Shards of a pool sorted by id never overlap."""
-    order = np.argsort(np.array([span.first for span in spans]))
+    order = np.argsort(np.array([span.first for span in spans]), kind="stable")
     firsts, lasts = (np.array([getattr(spans[i], end) for i in order]) for end in ("first", "last"))
     return bool((firsts[1:] <= lasts[:-1]).any())
 

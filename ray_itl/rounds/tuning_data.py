@@ -123,5 +123,7 @@ def smallest_by_hash(ids: np.ndarray, free: np.ndarray, count: int, seed: int) -
         seed: Fixes the sample.
     """
     positions = np.flatnonzero(free)
-    order = np.lexsort((ids[positions], hash_order(ids[positions], seed)))
-    return positions[order[:count]]
+    # Not lexsort, which some NumPy releases cannot do on variable-width strings.
+    by_id = positions[np.argsort(ids[positions], kind="stable")]
+    order = np.argsort(hash_order(ids[by_id], seed), kind="stable")
+    return by_id[order[:count]]

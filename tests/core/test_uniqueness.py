@@ -52,3 +52,12 @@ def test_a_pool_tells_a_repeated_id_and_where_it_stands(text: bool) -> None:
     assert found is not None
     assert found[0] == ids[4]
     assert found[1].tolist() == [4, 25]
+
+
+def test_many_text_ids_in_sorted_runs() -> None:
+    """NumPy's default sort ends the process on these."""
+    texts = [f"{number:08d}{kind}" for kind in "nvar" for number in range(30_000)]
+    ids = np.array(texts, dtype=np.dtypes.StringDType())
+    assert id_span(ids) == ("00000000a", "00029999v", None)
+    ids[-1] = "00012345n"
+    assert id_span(ids).repeated == "00012345n"
