@@ -8,10 +8,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from hydra.errors import HydraException
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.jobs.helpers import compose_job
+from tests.jobs.helpers import compose_job, load_job
 
 ROOT = Path(__file__).parents[1]
 README = re.sub(r"\$\([^)]*\)|\$\w+", "x", (ROOT / "README.md").read_text())  # with the shell's words filled in
@@ -36,7 +37,7 @@ EVERYWHERE = [found for line in README.replace("`", "\n").splitlines() if (found
 def test_the_readme_has_what_is_checked_here() -> None:
     assert ["make", "demo"] in COMMANDS
     assert ["make", "test"] in COMMANDS
-    assert {name for name, _ in JOBS} == {"curate", "verify"}
+    assert {name for name, _ in JOBS} == {"curate", "finetune", "verify"}
     assert len(EVERYWHERE) > len(JOBS) >= 4
 
 
@@ -56,14 +57,24 @@ def test_make_targets_in_the_readme_exist() -> None:
 @pytest.mark.parametrize(("job", "words"), EVERYWHERE, ids=lambda value: value if isinstance(value, str) else "")
 def test_options_in_the_readme_are_options_of_the_job(job: str, words: list[str]) -> None:
     assert (ROOT / "jobs" / f"{job}.py").is_file()
+    load_job(job)  # names its schema to Hydra
     compose_job(job, *(word for word in words if OPTION.match(word)))
 
 
-def test_single_options_in_the_readme_are_options_of_curate() -> None:
+def test_single_options_in_the_readme_are_options_of_a_job() -> None:
     named = [words[0] for text in re.findall(r"`([^`\n]+)`", README) if OPTION.match((words := text.split())[0])]
     assert len(named) >= 3
     for word in named:
-        compose_job("curate", word)
+        assert is_option("curate", word) or is_option("finetune", word), word
+
+
+def is_option(job: str, word: str) -> bool:
+    load_job(job)
+    try:
+        compose_job(job, word)
+    except HydraException:
+        return False
+    return True
 
 
 def test_an_option_that_does_not_exist_is_noticed() -> None:
