@@ -99,9 +99,9 @@ def test_auto_goes_to_disk_beyond_the_memory_of_a_shard(files: Files, monkeypatc
     settings = files.settings(cluster={"memory_per_shard": "650MiB"})
     assert not planned(settings).shards.on_disk
     monkeypatch.setattr("ray_itl.io.footprint._MARGIN", 1e5)
-    plan = planned(files.settings(cluster={"memory_per_shard": "1.5GiB"}))
+    plan = planned(files.settings(cluster={"memory_per_shard": "1.7GiB"}))
     assert plan.shards.on_disk
-    assert "cluster.memory_per_shard=1.5 GiB" in plan.table()
+    assert "cluster.memory_per_shard=1.7 GiB" in plan.table()
     with pytest.raises(ConfigError, match=r"cluster\.memory_per_shard=650 MiB.*300 rows"):
         planned(settings)
 
