@@ -11,7 +11,7 @@ from ray_itl.io.loading import STORAGE_DTYPES
 
 Storage = Literal["auto", "memory", "disk"]
 PROCESS_BYTES = 520 * 2**20
-"""A process with Python, torch, pyarrow and Ray: measured 350 to 385 MiB before it reads, 510 while reading Parquet."""
+"""A process with Python, torch, pyarrow and Ray: measured 350 to 385 MiB, and 510 while it reads Parquet."""
 _SPARE_BYTES = 64 * 2**20
 _READ_AHEAD_BYTES = 64 * 2**20
 _STATE_BYTES = 33
