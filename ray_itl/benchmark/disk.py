@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 
 from ray_itl.benchmark.data import ClusteredRows, write_pool, write_targets
-from ray_itl.benchmark.machine import PeakProcess
+from ray_itl.benchmark.machine import PeakMemory, largest_peak
 from ray_itl.benchmark.settings import DiskSettings
 from ray_itl.errors import RayItlError
 from ray_itl.io.cache_entry import MATRIX
@@ -99,7 +99,7 @@ def _run(name: str, options: list[str], folder: Path, say: Callable[[str], None]
     job = subprocess.Popen(
         [sys.executable, str(_JOB), *options, f"run.dir={run.absolute()}"], stdout=subprocess.DEVNULL
     )
-    with PeakProcess(job.pid, _PROCESS if "cluster.num_shards=0" in options else _SHARD) as shard:
+    with PeakMemory(lambda: largest_peak(job.pid, _PROCESS if "cluster.num_shards=0" in options else _SHARD)) as shard:
         code = job.wait()
     if code:
         raise RayItlError(f"jobs/curate.py ended with exit code {code}; its messages are above")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ray_itl.benchmark.data import ClusteredRows, write_pool, write_targets
-from ray_itl.benchmark.machine import PeakMemory
+from ray_itl.benchmark.machine import PeakMemory, tree_memory
 from ray_itl.benchmark.settings import LargeSettings
 from ray_itl.errors import RayItlError
 
@@ -52,7 +52,7 @@ def run_large(settings: LargeSettings, seed: int, folder: Path, say: Callable[[s
             f"run.dir={run.absolute()}",
         ]
     )
-    with PeakMemory(job.pid) as memory:
+    with PeakMemory(lambda: tree_memory(job.pid)) as memory:
         code = job.wait()
     wall = time.perf_counter() - began
     if code:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -24,15 +25,11 @@ def describe() -> str:
 
 
 class PeakMemory:
-    """The largest memory of a process and all its descendants, sampled twice a second while open (Linux).
+    """The largest value of some measure of memory, which is taken twice a second while open."""
 
-    Proportional set sizes (PSS) are summed, so that pages shared between processes, Ray's object store among them,
-    count once.
-    """
-
-    def __init__(self, pid: int) -> None:
+    def __init__(self, measure: Callable[[], int]) -> None:
         self.peak_bytes = 0
-        self._pid = pid
+        self._measure = measure
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -46,34 +43,25 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._stop.wait(_PERIOD_S):
-            self.peak_bytes = max(self.peak_bytes, sum(_pss(pid) for pid in _descendants(self._pid)))
+            self.peak_bytes = max(self.peak_bytes, self._measure())
 
 
-class PeakProcess:
-    """The largest resident memory of those descendants of a process whose name holds a word, while open (Linux).
+def tree_memory(pid: int) -> int:
+    """Return the memory of a process and all its descendants now, in bytes (Linux).
 
-    Each process's own record of its peak, so that nothing is missed between looks.
+    Proportional set sizes (PSS) are summed, so that pages shared between processes, Ray's object store among them,
+    count once.
     """
+    return sum(_pss(each) for each in _descendants(pid))
 
-    def __init__(self, pid: int, name: str) -> None:
-        self.peak_bytes = 0
-        self._pid = pid
-        self._name = name
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> PeakProcess:
-        self._thread.start()
-        return self
+def largest_peak(pid: int, name: str) -> int:
+    """Return the largest peak so far of those descendants of a process whose name holds a word, in bytes (Linux).
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(_PERIOD_S):
-            named = [pid for pid in _descendants(self._pid) if self._name in _read(f"/proc/{pid}/cmdline")]
-            self.peak_bytes = max(self.peak_bytes, *map(_high_water, named), 0)
+    It is each process's own record of its peak resident memory, so nothing is missed between looks.
+    """
+    named = [each for each in _descendants(pid) if name in _read(f"/proc/{each}/cmdline")]
+    return max(map(_high_water, named), default=0)
 
 
 def _high_water(pid: int) -> int:
