@@ -4,15 +4,14 @@ import sys
 import time
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from ray_itl.command import guarded
-from ray_itl.config import launch, to_settings
+from ray_itl.config import launch, register_schemas, to_settings
 from ray_itl.datasets.cache import cache_root
 from ray_itl.datasets.preparation import PREPARATIONS, PrepareSettings
 
-ConfigStore.instance().store(name="prepare_schema", node=PrepareSettings)
+register_schemas(prepare_schema=PrepareSettings)
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="prepare")

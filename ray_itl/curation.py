@@ -188,7 +188,7 @@ class _Run:
                 [LedgerEntry(first + i, p.position, p.row_id, p.gain) for i, p in enumerate(progress.new)]
             )
         self._status.picked(progress.num_picked)
-        self._reporter.picks(progress)
+        self._reporter.picks(progress, self._status.eta_s)
         opened.on_progress(progress)
 
     def _sample(self, pool: Pool) -> Tensor:

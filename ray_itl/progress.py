@@ -17,7 +17,6 @@ class Reporter:
         self.seconds: dict[str, float] = {}
         self._quiet = quiet
         self._last = 0.0
-        self._selecting = 0.0
 
     def say(self, line: str) -> None:
         """Print a line unless quiet."""
@@ -47,16 +46,11 @@ class Reporter:
 
         return report
 
-    def picks(self, progress: Progress) -> None:
-        """Report accepted picks."""
-        now = time.perf_counter()
-        self._selecting = self._selecting or now
+    def picks(self, progress: Progress, eta_s: float | None) -> None:
+        """Report accepted picks, and the seconds until all are picked where they are known."""
         if not self._due() and progress.num_picked < progress.num_asked:
             return
-        left = progress.num_asked - progress.num_picked
-        elapsed = now - self._selecting
-        rate = progress.num_picked / elapsed if elapsed > 0 else 0.0
-        eta = f", about {left / rate:.0f} s left" if rate > 0 and left else ""
+        eta = f", about {eta_s:.0f} s left" if eta_s else ""
         self.say(
             f"  picked {progress.num_picked:,} of {progress.num_asked:,}, last gain {progress.new[-1].gain:.4g}, "
             f"{progress.stats.passes} passes{eta}"

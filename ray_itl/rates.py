@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ray_itl.core.store import chunk_rows_for
+from ray_itl.io.loading import map_rows
 from ray_itl.io.shard_cache import unusable
 from ray_itl.problem import Problem
 
@@ -53,7 +54,7 @@ def _load_rate(problem: Problem) -> float:
 
     def read() -> None:
         for _, batch in source.batches(0, rows):
-            problem.feature_map(torch.from_numpy(batch.astype("float64"))).to(torch.float32)
+            map_rows(problem.feature_map, batch).to(torch.float32)
 
     return rows / _seconds(read)
 

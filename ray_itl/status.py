@@ -31,11 +31,17 @@ class RunStatus:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._run = run
-        self._facts = {"rows": num_rows, "num_picked": 0, "num_asked": num_asked, "eta_s": None}
+        self._facts = {"rows": num_rows, "num_picked": 0, "num_asked": num_asked}
+        self._eta_s: float | None = None
         self._watch = watch
         self._clock = clock
         self._step = ""
         self._began: tuple[float, int] | None = None
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until all rows are picked; None while none tell."""
+        return self._eta_s
 
     def step(self, name: str, num_picked: int = 0) -> None:
         """Say what the run is about to do; `num_picked` rows were picked before."""
@@ -51,21 +57,22 @@ class RunStatus:
         elapsed, new = self._clock() - since, num_picked - before
         left = self._facts["num_asked"] - num_picked
         self._facts["num_picked"] = num_picked
-        self._facts["eta_s"] = round(left * elapsed / new, 1) if new > 0 else None
+        self._eta_s = round(left * elapsed / new, 1) if new > 0 else None
         self._write("running")
 
     def finished(self, num_picked: int) -> None:
         """Say that all results are written."""
-        self._facts |= {"num_picked": num_picked, "eta_s": 0}
+        self._facts["num_picked"], self._eta_s = num_picked, 0
         self._write("finished")
 
     def failed(self, error: BaseException) -> None:
         """Say what went wrong, and in which step."""
-        self._facts["eta_s"] = None
+        self._eta_s = None
         self._write("failed", error=f"{type(error).__name__}: {error}")
 
     def _write(self, state: str, **more: Any) -> None:
-        facts = {"step": self._step, **self._facts, "submission_id": submission_id(), "time": self._clock(), **more}
+        facts = {"step": self._step, **self._facts, "eta_s": self._eta_s}
+        facts |= {"submission_id": submission_id(), "time": self._clock(), **more}
         if self._run is not None:
             self._run.set_status(state, **facts)
         self._watch({"state": state, **facts})

@@ -30,7 +30,8 @@ class StopAfter(Reporter):
         super().__init__(quiet=True)
         self._left = num_blocks
 
-    def picks(self, progress: Progress) -> None:
+    def picks(self, progress: Progress, eta_s: float | None) -> None:
+        del eta_s
         self._left -= 1
         if self._left == 0:
             raise InterruptedError(f"stopped at {progress.num_picked}")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,15 +13,14 @@ import pyarrow.parquet as pq
 import torch
 
 from ray_itl.benchmark.data import ClusteredRows, write_pool, write_targets
-from ray_itl.benchmark.machine import PeakMemory, largest_peak
+from ray_itl.benchmark.job import run_curate
+from ray_itl.benchmark.machine import largest_peak
 from ray_itl.benchmark.settings import DiskSettings
-from ray_itl.errors import RayItlError
 from ray_itl.io.cache_entry import MATRIX
 from ray_itl.io.disk_features import DiskFeatures
 from ray_itl.io.loading import STORAGE_DTYPES
 from ray_itl.io.sizes import format_size
 
-_JOB = Path(__file__).parents[2] / "jobs" / "curate.py"
 _SHARD, _PROCESS = "ShardActor", "curate.py"
 _READS = 3
 
@@ -94,19 +90,11 @@ def run_disk(settings: DiskSettings, seed: int, folder: Path, say: Callable[[str
 
 def _run(name: str, options: list[str], folder: Path, say: Callable[[str], None]) -> StorageRun:
     say(f"selecting: {name}")
-    run = folder / "disk-run"
-    shutil.rmtree(run, ignore_errors=True)
-    job = subprocess.Popen(
-        [sys.executable, str(_JOB), *options, f"run.dir={run.absolute()}"], stdout=subprocess.DEVNULL
-    )
-    with PeakMemory(lambda: largest_peak(job.pid, _PROCESS if "cluster.num_shards=0" in options else _SHARD)) as shard:
-        code = job.wait()
-    if code:
-        raise RayItlError(f"jobs/curate.py ended with exit code {code}; its messages are above")
-    metrics = json.loads((run / "metrics.json").read_text())
+    run, process = folder / "disk-run", _PROCESS if "cluster.num_shards=0" in options else _SHARD
+    done = run_curate(options, run, lambda pid: largest_peak(pid, process), quiet=True)
     ids = pq.read_table(run / "selection.parquet").column("id").to_pylist()
-    seconds = metrics["seconds"]
-    return StorageRun(ids, seconds["load"], seconds["select"], metrics["passes"], shard.peak_bytes)
+    seconds = done.metrics["seconds"]
+    return StorageRun(ids, seconds["load"], seconds["select"], done.metrics["passes"], done.peak_bytes)
 
 
 def _read_seconds(cache: Path, settings: DiskSettings, dtype: torch.dtype) -> float:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ray_itl.benchmark.data import ClusteredRows, write_pool, write_targets
-from ray_itl.benchmark.machine import PeakMemory, tree_memory
+from ray_itl.benchmark.job import run_curate
+from ray_itl.benchmark.machine import tree_memory
 from ray_itl.benchmark.settings import LargeSettings
-from ray_itl.errors import RayItlError
-
-_JOB = Path(__file__).parents[2] / "jobs" / "curate.py"
 
 
 @dataclass(frozen=True)
@@ -42,23 +35,12 @@ def run_large(settings: LargeSettings, seed: int, folder: Path, say: Callable[[s
     say(f"writing {settings.num_rows:,} x {settings.dim} rows to {folder / 'data'}, unless they are there")
     pool = write_pool(rows, settings.num_rows, folder / "data")
     target = write_targets(rows, settings.num_targets, folder / "data")
-    run = folder / "large-run"
-    shutil.rmtree(run, ignore_errors=True)
-    began = time.perf_counter()
-    job = subprocess.Popen(
-        [
-            *(sys.executable, str(_JOB), f"pool.path={pool}", f"target.path={target}", f"selection.n={settings.n}"),
-            *(f"acquisition.noise_variance={settings.noise_variance}", f"cluster.num_shards={settings.num_shards}"),
-            f"run.dir={run.absolute()}",
-        ]
-    )
-    with PeakMemory(lambda: tree_memory(job.pid)) as memory:
-        code = job.wait()
-    wall = time.perf_counter() - began
-    if code:
-        raise RayItlError(f"jobs/curate.py ended with exit code {code}; its messages are above")
-    metrics = json.loads((run / "metrics.json").read_text())
-    return LargeResult(metrics["seconds"], metrics["passes"], wall, memory.peak_bytes)
+    options = [
+        *(f"pool.path={pool}", f"target.path={target}", f"selection.n={settings.n}"),
+        *(f"acquisition.noise_variance={settings.noise_variance}", f"cluster.num_shards={settings.num_shards}"),
+    ]
+    done = run_curate(options, folder / "large-run", tree_memory)
+    return LargeResult(done.metrics["seconds"], done.metrics["passes"], done.wall_seconds, done.peak_bytes)
 
 
 def large_table(result: LargeResult, settings: LargeSettings) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ray_itl.report.document import assemble, write_page
 from ray_itl.report.figures import Chart, empty_figure
-from ray_itl.report.words import number, plain
+from ray_itl.report.words import Tile, number, plain
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ def write_convergence_report(report: ConvergenceReport, path: str | Path) -> Pat
         "headline": f"After {last:,} picks the targets' variance is {number(float(gap[-1].mean()))} above its floor.",
         "warnings": ["A variance fell below its floor: that is a defect."] if (gap < -1e-9).any() else [],
         "tiles": [
-            {"label": "mean variance", "value": number(float(report.variance[-1].mean())), "note": "at the end"},
-            {"label": "mean floor", "value": number(float(report.irreducible.mean())), "note": "irreducible"},
-            {"label": "smallest gap", "value": number(float(gap.min())), "note": "never below 0"},
+            Tile("mean variance", number(float(report.variance[-1].mean())), "at the end"),
+            Tile("mean floor", number(float(report.irreducible.mean())), "irreducible"),
+            Tile("smallest gap", number(float(gap.min())), "never below 0"),
         ],
         "facts": {plain(label): plain(value) for label, value in report.facts.items()},
     }

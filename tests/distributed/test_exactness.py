@@ -50,6 +50,11 @@ def picks_of(pool: Pool, rule: Rule | BaselineRule) -> list[int | str]:
     return [p.row_id for p in select_baseline(pool, rule, TARGETS, PICKS, acquisition, state, seed=3).picks]
 
 
+def all_picks(pool: Pool) -> dict[str, list[int | str]]:
+    """Return what every rule picks."""
+    return {rule.name: picks_of(pool, rule) for rule in RULES} | {rule: picks_of(pool, rule) for rule in BASELINES}
+
+
 def dense_baseline(rule: str, rows: Tensor, ids: np.ndarray) -> list[int] | None:
     """The definition of nearest and cosine in float64; None for random, which is compared between pools only."""
     unit, towards = (torch.nn.functional.normalize(m.to(torch.float64), dim=1) for m in (rows, TARGETS.rows))
@@ -84,13 +89,8 @@ def test_every_pool_gives_the_picks_of_the_definition(dtype: str, tmp_path: Path
         for rule in BASELINES:
             # Cosines of float32 products tie where rows are copies; the definition breaks ties by id.
             expected.setdefault(rule, dense_baseline(rule, stored, ids) or picks_of(local, rule))
-        pools: dict[str, Pool] = {"in process": local}
         for num_shards in (1, 2, 3, 7):
             with RayPool(source, Identity(), ShardPlan(num_shards, num_cpus=0.1, dtype=dtype)) as pool:
                 pool.load()
-                for rule in [*RULES, *BASELINES]:
-                    label = rule.name if isinstance(rule, Rule) else rule
-                    assert picks_of(pool, rule) == expected[label], (name, num_shards, label)
-        for rule in [*RULES, *BASELINES]:
-            label = rule.name if isinstance(rule, Rule) else rule
-            assert picks_of(pools["in process"], rule) == expected[label], (name, "in process", label)
+                assert all_picks(pool) == expected, (name, num_shards)
+        assert all_picks(local) == expected, (name, "in process")
