@@ -19,6 +19,7 @@ from ray_itl.core.acquisitions import InformationGain, Uncertainty, VarianceRedu
 from ray_itl.core.baselines import BaselineRule, select_baseline
 from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomFourier, UnitNorm
 from ray_itl.core.greedy import GreedyResult, GreedySelector, Progress
+from ray_itl.core.limits import Limits
 from ray_itl.core.pool import Pool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.trajectory import Pick
@@ -89,7 +90,7 @@ class Problem:
             self.start(),
             self.selection.replacement,
             on_progress=on_progress,
-            min_gain=self.selection.min_gain,
+            limits=Limits(min_gain=self.selection.min_gain),
             excluded=np.empty(0, dtype=np.int64) if self.excluded is None else self.excluded,
         )
         return selector.select(self.selection.n, earlier)

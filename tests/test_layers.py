@@ -51,7 +51,7 @@ PLACES = {
     "jinja2": {"ray_itl.report"},
 }
 """Where a library may be imported; libraries not named here may be imported anywhere but in the engine."""
-CORE_LIBRARIES = set(sys.stdlib_module_names) | {"torch", "numpy"}
+CORE_LIBRARIES = set(sys.stdlib_module_names) | {"torch", "numpy", "scipy"}
 
 
 def _modules() -> dict[str, Path]:

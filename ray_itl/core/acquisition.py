@@ -1,12 +1,13 @@
-"""What an acquisition is to the engine: a ratio num/den of two numbers per row that only ever shrink by products.
+"""What an acquisition is to the engine: a function of a few numbers per row that only ever shrink by products.
 
-Every sequential acquisition here has, for each pool row x, the gain g(num(x) / den(x)) with g increasing. Picking
-y turns into at most two D-vectors ("columns", one per track), and with p_t = x . column_t
+Every sequential acquisition here has, for each pool row x, K scores s_i(x) and a gain g(s_1(x), .., s_K(x)). Picking y
+turns into a few D-vectors ("columns", one per track), and with p_t = x . column_t
 
-    num <- num - dnum(p),  den <- den - dden(p),
+    s_i <- s_i - d_t(i)(p),
 
-where dnum and dden are products of the p_t. A row beats a threshold tau on the ratio exactly if num - tau den > 0,
-which stays linear in the decrements of a whole block of picks: that is what makes verification one matrix product.
+where each d is a product of the p_t. So a whole block of picks changes every score by one matrix product. Where g is an
+increasing function of a ratio of two scores, "x gains more than g*" is even linear in the scores, and verification
+needs neither logarithm nor division (see `linear`).
 """
 
 from __future__ import annotations
@@ -20,12 +21,8 @@ from torch import Tensor
 
 from ray_itl.core.posterior import Posterior, Targets
 
-
-class Scores(NamedTuple):
-    """Numerator and denominator of every row, N float64 each."""
-
-    num: Tensor
-    den: Tensor
+Scores = tuple[Tensor, ...]
+"""K tensors of one shape, float64: the scores of rows."""
 
 
 class Quadratic(NamedTuple):
@@ -44,6 +41,15 @@ class Quadratic(NamedTuple):
         return abs(self.scale) + norm**2
 
 
+class Linear(NamedTuple):
+    """S conditions sum_i coefficients[i] s_i + constants > 0."""
+
+    coefficients: Tensor
+    """K x S float64."""
+    constants: Tensor
+    """S float64."""
+
+
 class AcquisitionState(ABC):
     """Everything known after some picks; immutable."""
 
@@ -60,8 +66,8 @@ class AcquisitionState(ABC):
         """Return the state after picking `row` (D). O(D^2)."""
 
     @abstractmethod
-    def quadratics(self) -> tuple[Quadratic, Quadratic]:
-        """Return num and den as functions of a row, for the shards. O(D^3), once per run."""
+    def quadratics(self) -> tuple[Quadratic, ...]:
+        """Return the K scores as functions of a row, for the shards. O(D^3), once per run."""
 
     @property
     @abstractmethod
@@ -83,37 +89,60 @@ class Acquisition(ABC):
 
     name: ClassVar[str]
     unit: ClassVar[str] = "nats"
-    num_tracks: ClassVar[int] = 2
-    num_track: ClassVar[int] = 0
-    """Which track's product lowers the numerator."""
-    den_track: ClassVar[int | None] = 1
-    """Which track's product lowers the denominator; None where the denominator is constant."""
+
+    @property
+    @abstractmethod
+    def score_tracks(self) -> tuple[int, ...]:
+        """For each of the K scores, the track whose product lowers it."""
+
+    @property
+    def num_scores(self) -> int:
+        """K."""
+        return len(self.score_tracks)
+
+    @property
+    def num_tracks(self) -> int:
+        """Number of columns that a pick turns into."""
+        return max(self.score_tracks) + 1
 
     @abstractmethod
-    def start(self, posterior: Posterior, targets: Targets) -> AcquisitionState:
-        """Return the state before the first pick, given everything already known."""
+    def start(self, posterior: Posterior, *tasks: Targets) -> AcquisitionState:
+        """Return the state before the first pick, given everything already known and the targets of each task."""
+
+    @abstractmethod
+    def gain(self, scores: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
+        """Return the gain of every row in `unit`, computed without cancellation.
+
+        `offsets` are the constant terms of the scores where these come without (which in float32 they must: a large
+        noise variance would round the rest away).
+        """
+
+    @abstractmethod
+    def gain_error(self, scores: Scores, errors: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
+        """Return by how much every row's gain may be off when scores are off by absolute amounts, to first order."""
 
     def products_(self, dots: Tensor) -> Tensor:
         """Turn dot products x . column (N x num_tracks x B) into decrements, in place: here p_t -> p_t^2."""
         return dots.square_()
 
-    def gain(self, scores: Scores) -> Tensor:
-        """Return the gain of every row in `unit`: here 1/2 log(num / den), computed without cancellation."""
-        return 0.5 * torch.log1p((scores.num - scores.den) / scores.den)
+    def linear(self, gains: Tensor) -> Linear | None:
+        """Return the condition "the gain exceeds g" for S values g (S float64); None where it is not linear."""
+        del gains
+        return None
 
-    def threshold(self, gain: float) -> float:
-        """Return the ratio num/den at which the gain has this value."""
-        return float(torch.exp(torch.tensor(2.0 * gain, dtype=torch.float64)))
+    def order(self, scores: Scores) -> Tensor:
+        """Return an increasing function of the gain that is cheaper to compute, if there is one."""
+        return self.gain(scores)
 
     def tie_width(self, gain: float, gain_scale: float) -> float:
         """Return the difference of gains below which two rows count as equal (then the smaller id wins)."""
         return 1e-9 * abs(gain) + 1e-12 * gain_scale
 
-    def gain_error(self, scores: Scores, num_error: Tensor, den_error: Tensor) -> Tensor:
-        """Return by how much every row's gain may be off when num and den are off by absolute amounts."""
-        return 0.5 * (num_error / scores.num + den_error / scores.den)
+    def decrements(self, products: Tensor) -> Scores:
+        """Return what each step subtracts from each score, K times N x B, from N x num_tracks x B products."""
+        return tuple(products[:, track] for track in self.score_tracks)
 
-    def split(self, decrements: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return (dnum, dden), N x B each, from N x num_tracks x B decrements."""
-        dden = None if self.den_track is None else decrements[:, self.den_track]
-        return decrements[:, self.num_track], dden
+
+def with_offsets(scores: Scores, offsets: tuple[float, ...] | None) -> Scores:
+    """Return scores completed by their constant terms, if these are not in them yet."""
+    return scores if offsets is None else tuple(s + c for s, c in zip(scores, offsets, strict=True))

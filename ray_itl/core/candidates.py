@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.acquisition import Scores
+from ray_itl.core.messages import RowBatch
 
 
 class CandidateSet:
@@ -16,12 +17,14 @@ class CandidateSet:
     time would cost more than the speculation itself: rows are appended in place, and holes filled from the end.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, num_scores: int) -> None:
         self._buffer = torch.empty(0, dim, dtype=torch.float64)
         self.positions = np.empty(0, dtype=np.int64)
         self.ids = np.empty(0, dtype=np.int64)
         self.norms = torch.empty(0, dtype=torch.float64)
-        self.scores = Scores(self.norms, self.norms)
+        self.costs = torch.empty(0, dtype=torch.float64)
+        self.groups = torch.empty(0, dtype=torch.int64)
+        self.scores: Scores = (self.norms,) * num_scores
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -31,19 +34,21 @@ class CandidateSet:
         """Features, k x D float64: a view that the next `add` or `keep` overwrites."""
         return self._buffer[: len(self)]
 
-    def add(self, positions: np.ndarray, ids: np.ndarray, features: Tensor, norms: Tensor, scores: Scores) -> None:
-        """Append k rows with their features (k x D float64), squared norms and exact scores."""
+    def add(self, batch: RowBatch, features: Tensor, norms: Tensor, scores: Scores) -> None:
+        """Append the k rows of a batch with their features (k x D float64), squared norms and exact scores."""
         old = len(self)
-        self._reserve(old + len(positions))
-        self._buffer[old : old + len(positions)] = features
-        self.positions = np.concatenate([self.positions, positions])
-        self.ids = np.concatenate([self.ids, ids]) if len(self.ids) else ids
+        self._reserve(old + len(batch))
+        self._buffer[old : old + len(batch)] = features
+        self.positions = np.concatenate([self.positions, batch.positions])
+        self.ids = np.concatenate([self.ids, batch.ids]) if len(self.ids) else batch.ids
         self.norms = torch.cat([self.norms, norms])
-        self.scores = Scores(*(torch.cat(pair) for pair in zip(self.scores, scores, strict=True)))
+        self.costs = torch.cat([self.costs, batch.costs])
+        self.groups = torch.cat([self.groups, batch.groups])
+        self.scores = tuple(torch.cat(pair) for pair in zip(self.scores, scores, strict=True))
 
     def advance(self, decrements: Scores) -> None:
         """Subtract the decrements of accepted picks (k x m each) from the scores."""
-        self.scores = Scores(*(s - d.sum(dim=1) for s, d in zip(self.scores, decrements, strict=True)))
+        self.scores = tuple(s - d.sum(dim=1) for s, d in zip(self.scores, decrements, strict=True))
 
     def keep(self, mask: Tensor) -> np.ndarray:
         """Keep only the rows of a mask (k bool); returns the positions dropped."""
@@ -56,14 +61,16 @@ class CandidateSet:
         self._buffer[torch.from_numpy(holes)] = self._buffer[torch.from_numpy(movers)]
         self.positions, self.ids = self.positions[order], self.ids[order]
         index = torch.from_numpy(order)
-        self.norms, self.scores = self.norms[index], Scores(self.scores.num[index], self.scores.den[index])
+        self.norms, self.costs, self.groups = self.norms[index], self.costs[index], self.groups[index]
+        self.scores = tuple(score[index] for score in self.scores)
         return dropped
 
-    def keep_best(self, limit: int, always: int) -> np.ndarray:
-        """Keep the `limit` rows of largest ratio num / den, and row `always`; returns the positions dropped."""
+    def keep_best(self, limit: int, values: Tensor, always: int | None) -> np.ndarray:
+        """Keep the `limit` rows of largest value (k), and row `always`; returns the positions dropped."""
         mask = torch.zeros(len(self), dtype=torch.bool)
-        mask[torch.topk(self.scores.num / self.scores.den, min(limit, len(self))).indices] = True
-        mask[always] = True
+        mask[torch.topk(values, min(limit, len(self))).indices] = True
+        if always is not None:
+            mask[always] = True
         return self.keep(mask)
 
     def _reserve(self, size: int) -> None:

@@ -26,54 +26,60 @@ class Best(NamedTuple):
     gain: float
 
 
+class Field(NamedTuple):
+    """k rows that compete for a pick."""
+
+    features: Tensor
+    """k x D float64."""
+    ids: np.ndarray
+    """k row ids."""
+    scores: Scores
+    """Incremental scores, k each, off by at most rounding."""
+    norms: Tensor
+    """|x|^2, which rounding is proportional to."""
+    prices: Tensor
+    """What gains are divided by, k float64."""
+    may_win: Tensor
+    """k bool; at least one."""
+
+
 @dataclass(frozen=True)
 class Judge:
-    """Decides between rows whose scores are known to float64 rounding, rescoring those that are too close."""
+    """Decides between rows whose scores are known to float64 rounding, rescoring those that are too close.
+
+    Rows compete by value: their gain, or their gain over their price. Whether one ties with the best is decided in
+    units of gain: by what it would need to gain, at its price, to be of the best value.
+    """
 
     acquisition: Acquisition
-    num_magnitude: float
-    den_magnitude: float
+    magnitudes: tuple[float, ...]
+    """Bounds on the scores at |x| = 1."""
 
-    def best(self, state: AcquisitionState, features: Tensor, ids: np.ndarray, scores: Scores, norms: Tensor) -> Best:
-        """Return the first row in the total order.
-
-        Args:
-            state: The state at this step, for exact rescoring.
-            features: k x D float64, k >= 1; a row that may not win has a -inf numerator.
-            ids: k row ids.
-            scores: k incremental scores, off by at most rounding.
-            norms: k squared norms, which rounding is proportional to.
-        """
-        gains, errors = self.gains(scores), self.errors(scores, norms)
-        certain = float((gains - errors).max())
-        near = torch.nonzero(gains + errors >= self.floor(certain, state)).flatten()
-        exact = self.gains(state.scores(features[near]))
-        best = float(exact.max())
-        tied = near[exact >= self.floor(best, state)]
-        winner = int(tied[int(np.argsort(ids[tied.numpy()], kind="stable")[0])])
+    def best(self, state: AcquisitionState, field: Field) -> Best:
+        """Return the first row in the total order, under the state at this step."""
+        gains, errors = self.gains(field.scores), self.errors(field.scores, field.norms)
+        certain = float(((gains - errors) / field.prices)[field.may_win].max())
+        near = torch.nonzero((gains + errors >= self.floor(certain, field.prices, state)) & field.may_win).flatten()
+        exact, prices = self.gains(state.scores(field.features[near])), field.prices[near]
+        best = float((exact / prices).max())
+        tied = exact >= self.floor(best, prices, state)
+        winner = int(near[tied][int(np.argsort(field.ids[near[tied].numpy()], kind="stable")[0])])
         return Best(winner, float(exact[near == winner][0]))
 
     def decrements(self, dots: Tensor) -> Scores:
-        """Turn dot products (k x num_tracks x B, overwritten) into what each step subtracts (k x B each)."""
-        dnum, dden = self.acquisition.split(self.acquisition.products_(dots))
-        return Scores(dnum, torch.zeros_like(dnum) if dden is None else dden)
-
-    def threshold(self, gain: float, state: AcquisitionState) -> float:
-        """Return the ratio below which a row neither beats nor ties a pick of this gain."""
-        return self.acquisition.threshold(gain - 2 * self.acquisition.tie_width(gain, state.gain_scale))
+        """Turn dot products (k x num_tracks x B, overwritten) into what each step subtracts (K times k x B)."""
+        return self.acquisition.decrements(self.acquisition.products_(dots))
 
     def gains(self, scores: Scores) -> Tensor:
-        """Return gains, -inf where the numerator is -inf."""
-        gains = self.acquisition.gain(Scores(scores.num.clamp_min(0), scores.den))
-        return gains.masked_fill(torch.isneginf(scores.num), float("-inf"))
+        """Return gains."""
+        return self.acquisition.gain(scores)
 
     def errors(self, scores: Scores, norms: Tensor) -> Tensor:
         """Return by how much each incremental gain may be off: a row of small scores is off by more than the best."""
         rounding = _ROUNDING * norms
-        held = Scores(scores.num.clamp_min(0), scores.den)
-        errors = self.acquisition.gain_error(held, rounding * self.num_magnitude, rounding * self.den_magnitude)
-        return errors.masked_fill(torch.isneginf(scores.num), 0.0)
+        return self.acquisition.gain_error(scores, tuple(rounding * magnitude for magnitude in self.magnitudes))
 
-    def floor(self, best: float, state: AcquisitionState) -> float:
-        """Return the gain from which a row ties with the best."""
-        return best - self.acquisition.tie_width(best, state.gain_scale)
+    def floor(self, value: float, prices: Tensor, state: AcquisitionState) -> Tensor:
+        """Return the gains from which rows of some prices tie with a value."""
+        gains = value * prices
+        return gains - 1e-9 * gains.abs() - 1e-12 * state.gain_scale

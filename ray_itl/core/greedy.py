@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,10 +18,12 @@ from torch import Tensor
 
 from ray_itl.core.acquisition import Acquisition, AcquisitionState
 from ray_itl.core.decision import Judge
-from ray_itl.core.messages import Block, Contest, Start, merge_batches
+from ray_itl.core.limits import Limits, Shortfall, shortfalls
+from ray_itl.core.messages import Block, Contest, Request, Start, merge_batches
 from ray_itl.core.pool import Pool
+from ray_itl.core.rules import OPEN, Gate
 from ray_itl.core.schedule import Schedule
-from ray_itl.core.speculation import Arrivals, Plan, count_true_picks, speculate
+from ray_itl.core.speculation import Arrivals, Plan, Terms, count_true_picks, speculate
 from ray_itl.core.trajectory import Pick, Trajectory
 from ray_itl.errors import ConfigError, NumericalError
 
@@ -28,6 +31,10 @@ _FLOAT32_LIMIT = 5e-3
 """Screen in float32 only while the error band of a row is below this share of the noise variance."""
 _NONE = np.empty(0, dtype=np.int64)
 _MAX_CLOSE_CALLS = 2000
+
+Stop = Literal["n", "min_gain", "share", "no_rows"]
+"""Why a selection ended: n rows were picked, the next was not worth its cost, enough was known of the targets, or no
+further row may be picked."""
 
 
 @dataclass
@@ -58,7 +65,10 @@ class GreedyResult:
     close_calls: np.ndarray = field(default_factory=_NONE.copy)
     """Positions of the last challengers (at most 2,000, ascending): rows that came close to beating a pick."""
     next_gain: float | None = None
-    """Where it stopped for `min_gain`: what the next pick would have been worth. None: it reached n."""
+    """Where it stopped for `min_gain`: what the next pick would have been worth, per unit of its cost."""
+    stop: Stop = "n"
+    shortfalls: Sequence[Shortfall] = ()
+    """Minimums of quotas that were not met, because too few rows could still be picked."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +91,7 @@ class GreedySelector:
         replacement: Whether a row may be picked more than once.
         schedule: Sizes of blocks and candidate sets; they change the time taken, never the picks.
         on_progress: Called after each accepted block; an exception in it ends the selection.
-        min_gain: Stop before the first pick that is worth less (a gain within the tie width of it is not less). The
-            gains of ITL may rise again, but what would come later is not looked at. 0 never stops.
+        limits: Costs, quotas and the like, and when to stop before n picks.
         excluded: Positions (distinct int64) of rows that may not be picked.
     """
 
@@ -94,20 +103,24 @@ class GreedySelector:
         replacement: bool = False,
         schedule: Schedule | None = None,
         on_progress: Callable[[Progress], None] | None = None,
-        min_gain: float = 0.0,
+        limits: Limits | None = None,
         excluded: np.ndarray = _NONE,
     ) -> None:
         self._pool = pool
-        self._replacement = replacement
+        self._limits = limits or Limits()
         self._schedule = (schedule or Schedule()).fit(pool.dim, pool.num_rows)
         self._on_progress = on_progress
-        self._trajectory = Trajectory(acquisition, state, pool.dim, replacement, excluded)
+        self._state = state
+        self._excluded = excluded
         self._num_free = pool.num_rows - len(excluded)
-        num, den = state.quadratics()
-        self._start = Start(acquisition, num, den, "float32")
-        self._judge = Judge(acquisition, *self._start.magnitudes)
-        self._least = self._judge.floor(min_gain, state) if min_gain > 0 else float("-inf")
+        rules = self._limits.rules
+        self._start = Start(acquisition, state.quadratics(), "float32", state.gain_scale, rules)
+        judge = Judge(acquisition, self._start.magnitudes)
+        self._terms = Terms(judge, self._limits.driver_rules, replacement, self._limits.min_gain)
+        self._ending = self._limits.ending
         self._next_gain: float | None = None
+        self._stop: Stop | None = None
+        self._settled = 0
         self._sequence = 0
         self._accepted = 0
         self._decided = False
@@ -116,7 +129,7 @@ class GreedySelector:
         self.stats = GreedyStats()
 
     def select(self, n: int, earlier: Sequence[tuple[Pick, Tensor]] = ()) -> GreedyResult:
-        """Pick until n rows are picked, or the next is worth less than `min_gain`.
+        """Pick until n rows are picked, or the limits say that it is enough, or no further row may be picked.
 
         Args:
             n: Number of rows in all, 1 <= n (<= N less those excluded, without replacement).
@@ -130,42 +143,83 @@ class GreedySelector:
             ConfigError: n out of range.
             NumericalError: float64 cannot resolve the noise variance against the rows' norms.
         """
-        if n < 1 or (n > self._num_free and not self._replacement):
+        if n < 1 or (n > self._num_free and not self._terms.replacement):
             raise ConfigError(f"selection.n={n}, but the pool has {self._num_free} rows: ask for 1 to that many")
+        self._begin(n, earlier)
         trajectory = self._trajectory
-        self._begin(earlier)
-        while len(trajectory.picks) < n and self._next_gain is None:
+        while len(trajectory.picks) < n and self._stop is None:
             if not len(trajectory.candidates):
-                trajectory.hold(self._pool.propose(self._schedule.candidates))
+                self._refill()
             size = min(self._block_size(), n - len(trajectory.picks))
-            plan = speculate(self._judge, trajectory.state, trajectory.candidates, size, self._replacement, self._least)
+            plan = speculate(self._terms, trajectory.state, trajectory.standing, trajectory.candidates, size)
+            if not plan.picks:
+                self._find_more()
+                continue
             new = self._accept_all(plan) if self._holds_all() else self._verify(plan)
             if new and self._on_progress is not None:
                 self._on_progress(Progress(new, len(trajectory.picks), n, self.stats))
-        features = torch.stack(trajectory.features) if trajectory.picks else torch.empty(0, self._pool.dim).double()
-        close_calls = np.unique(self._close_calls)
-        return GreedyResult(trajectory.picks, features, trajectory.state, self.stats, close_calls, self._next_gain)
+        return GreedyResult(
+            trajectory.picks,
+            trajectory.features_since(0),
+            trajectory.state,
+            self.stats,
+            np.unique(self._close_calls),
+            self._next_gain,
+            self._stop or "n",
+            shortfalls(self._limits.quotas, trajectory.standing.quotas),
+        )
 
-    def _begin(self, earlier: Sequence[tuple[Pick, Tensor]]) -> None:
-        band = self._start.band * self._pool.largest_norm()
-        floor = self._start.den.offset
-        precision = "float32" if band * self._start.magnitudes[1] <= _FLOAT32_LIMIT * floor else "float64"
-        self._start = replace(self._start, precision=precision)
+    def _begin(self, n: int, earlier: Sequence[tuple[Pick, Tensor]]) -> None:
+        start, acquisition = self._start, self._start.acquisition
+        band = start.band * self._pool.largest_norm() * max(start.magnitudes[0], 1.0)
+        precision = "float32" if band <= _FLOAT32_LIMIT * acquisition.noise_variance else "float64"
+        self._start = replace(start, precision=precision)
         self.stats.precision = precision
+        standing = self._limits.standing(n)
+        self._trajectory = Trajectory(self._terms, acquisition, self._state, standing, self._pool.dim, self._excluded)
         self._trajectory.replay(earlier)
+        self._ending = self._ending.after(self._trajectory.columns()[:, 0])
+        self._stop = "share" if self._ending.is_reached else None
         self._restore()
-        self._trajectory.hold(self._pool.propose(self._schedule.candidates))
+        self._refill()
+
+    def _refill(self) -> bool:
+        """Take in rows that may be picked now; returns whether there were any."""
+        fresh = self._trajectory.features_since(self._settled) if self._minds_picks else None
+        batch = self._pool.propose(Request(self._schedule.candidates, self._gate(), fresh))
+        self._trajectory.hold(batch)
+        return len(batch) > 0
+
+    def _find_more(self) -> None:
+        """Where no candidate may be picked: look for other rows, give up minimums that have none left, or end."""
+        trajectory = self._trajectory
+        if self._refill():
+            return
+        relaxed = trajectory.standing.give_up()
+        if relaxed is None:
+            self._stop = "no_rows"
+        else:
+            trajectory.standing = relaxed
+
+    @property
+    def _minds_picks(self) -> bool:
+        return self._terms.rules.minds_picks
+
+    def _gate(self) -> Gate:
+        return OPEN if self._start.rules is None else self._trajectory.gate
 
     def _restore(self) -> None:
         """Bring the whole pool to the committed state."""
-        self._sequence, self._accepted = 0, 0
-        columns, held = self._trajectory.columns(), self._trajectory.held
-        self._pool.restore(self._start, columns, self._sequence, held)
+        trajectory = self._trajectory
+        self._sequence, self._accepted, self._settled = 0, 0, len(trajectory.picks)
+        columns = trajectory.columns()
+        picks = trajectory.features_since(0) if self._minds_picks else None
+        self._pool.restore(self._start, columns, self._sequence, trajectory.held, picks)
         self.stats.passes += 1 + (columns.shape[2] > 0)
 
     def _block_size(self) -> int:
         size = self._schedule.max_block if self._holds_all() else self._schedule.block
-        return size if self._replacement else min(size, len(self._trajectory.candidates))
+        return size if self._terms.replacement else min(size, len(self._trajectory.candidates))
 
     def _holds_all(self) -> bool:
         """Whether every row of the pool is held, so that speculation is already exact."""
@@ -177,11 +231,18 @@ class GreedySelector:
         return self._trajectory.accept(plan, accepted)
 
     def _count_worthwhile(self, plan: Plan, standing: int) -> int:
-        """Return how many of the first `standing` picks, all true, come before one that is worth less than asked."""
-        for step, gain in enumerate(plan.gains[:standing]):
-            if gain < self._least:
-                self._next_gain = gain
+        """Return how many of the first `standing` picks, all true, come before the end of the run."""
+        candidates, ending, state = self._trajectory.candidates, self._ending, self._trajectory.state
+        for step, (index, gain) in enumerate(zip(plan.picks[:standing], plan.gains, strict=False)):
+            cost = float(candidates.costs[index])
+            if not self._terms.is_worthwhile(gain, cost, state):
+                self._next_gain, self._stop, self._ending = gain / cost, "min_gain", ending
                 return step
+            ending = ending.after(plan.columns[:, :1, step])
+            if ending.is_reached:
+                self._stop, self._ending = "share", ending
+                return step + 1
+        self._ending = ending
         return standing
 
     def _verify(self, plan: Plan) -> list[Pick]:
@@ -193,22 +254,21 @@ class GreedySelector:
         close_calls = np.concatenate([self._close_calls, report.challengers.positions])
         self._close_calls = close_calls[-_MAX_CLOSE_CALLS:]
         batch = merge_batches([report.challengers, report.proposals])
-        arrivals = Arrivals.score(self._judge, trajectory.state, batch, plan)
+        self._settled = len(trajectory.picks)
+        arrivals = Arrivals.score(self._terms, trajectory.state, batch, plan)
         if not self._band_holds(arrivals, len(report.challengers)):
             trajectory.hold(batch)
             self._escalate()
             return []
-        standing = count_true_picks(
-            self._judge, trajectory.state, trajectory.candidates, plan, arrivals, self._replacement
-        )
+        standing = count_true_picks(self._terms, trajectory.state, trajectory.candidates, plan, arrivals)
         accepted = self._count_worthwhile(plan, min(standing, report.verified_steps))
         self.stats.blocks.append((len(plan.picks), accepted))
         new = trajectory.accept(plan, accepted)
-        trajectory.hold_arrivals(arrivals, accepted)
+        trajectory.hold_arrivals(arrivals, plan, accepted)
         self._sequence, self._accepted = self._sequence + 1, accepted
         self._decided = standing < min(len(plan.picks), report.verified_steps)
         self._schedule = self._schedule.adapt(accepted, len(plan.picks))
-        if accepted == 0 and not self._decided and self._next_gain is None:
+        if accepted == 0 and not self._decided and self._stop is None:
             self._resolve_crowd(plan)
         self._release()
         return new
@@ -217,21 +277,25 @@ class GreedySelector:
         """Let go of all but the best candidates, but never of the next pick: among many copies it may rank anywhere."""
         candidates, limit = self._trajectory.candidates, self._schedule.candidates
         if len(candidates) > limit:
-            self._released = candidates.keep_best(limit, always=self._trajectory.best(self._judge).place)
+            best = self._trajectory.best()
+            always = None if best is None else best.place
+            self._released = candidates.keep_best(limit, self._trajectory.values(), always)
 
     def _block(self, plan: Plan) -> Block:
-        thresholds = plan.thresholds.clone()
+        values = plan.values.clone()
         if self._decided:
-            thresholds[0] = float("inf")
+            values[0] = float("inf")
         released, self._released = self._released, _NONE
         return Block(
             sequence=self._sequence,
             accepted=self._accepted,
             columns=plan.columns,
-            thresholds=thresholds,
+            values=values,
             released=released,
             num_proposals=self._schedule.proposals,
             max_challengers=self._schedule.max_challengers,
+            gate=OPEN if self._start.rules is None else plan.gate,
+            picks=plan.features if self._minds_picks else None,
         )
 
     def _band_holds(self, arrivals: Arrivals, num_challengers: int) -> bool:
@@ -241,9 +305,8 @@ class GreedySelector:
         """
         after_block = torch.arange(len(arrivals.batch)) >= num_challengers
         half = 0.5 * self._start.band * arrivals.norms
-        screened = (arrivals.batch.num, arrivals.batch.den)
         for seen, before, drop, magnitude in zip(
-            screened, arrivals.before, arrivals.decrements, self._start.magnitudes, strict=True
+            arrivals.batch.scores, arrivals.before, arrivals.decrements, self._start.magnitudes, strict=True
         ):
             exact = before - drop.sum(dim=1) * after_block
             rounding = 2.0**-48 * exact.abs()
@@ -270,11 +333,14 @@ class GreedySelector:
         if self._start.precision == "float32":
             self._escalate()
             return
-        trajectory, acquisition = self._trajectory, self._start.acquisition
+        trajectory = self._trajectory
         self.stats.contests += 1
         self.stats.passes += 1
-        contest = Contest(self._sequence, self._accepted, trajectory.state, plan.thresholds[:1])
-        best = max(self._pool.contest(contest).gain, trajectory.best(self._judge).gain)
-        floor = best - acquisition.tie_width(best, trajectory.state.gain_scale)
-        trajectory.hold(self._pool.champions(floor))
+        contest = Contest(self._sequence, self._accepted, trajectory.state, plan.values[:1], self._gate())
+        own, held = trajectory.best(), trajectory.candidates
+        assert own is not None, "the plan's first pick is a candidate that may be picked"
+        price = float(self._terms.rules.prices(held.costs[own.place : own.place + 1])[0])
+        best = max(self._pool.contest(contest).value, own.gain / price)
+        self._settled = len(trajectory.picks)
+        trajectory.hold(self._pool.champions(best))
         self._sequence, self._accepted, self._decided = self._sequence + 1, 0, True

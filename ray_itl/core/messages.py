@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Acquisition, AcquisitionState, Quadratic
+from ray_itl.core.acquisition import Acquisition, AcquisitionState, Quadratic, Scores
+from ray_itl.core.rules import OPEN, Gate, Rules
 
 Precision = Literal["float32", "float64"]
 
@@ -22,21 +23,25 @@ Precision = Literal["float32", "float64"]
 class Start:
     """What a shard needs to compute every row's scores before the first pick, and to screen rows afterwards.
 
-    A row challenges a threshold tau when num - tau den > -band |x|^2 (num_magnitude + tau den_magnitude): exact
-    arithmetic could then put it above. The band assumes rounding errors of a product's terms to be independent
-    (hence sqrt(D); Higham and Mary 2019). The driver measures the true error on the rows of every pass, and moves
-    to float64 when it exceeds half the band.
+    A row challenges a gain g when its own, from screened scores, could exceed g if each score i were off by
+    band |x|^2 magnitude_i. The band assumes rounding errors of a product's terms to be independent (hence sqrt(D);
+    Higham and Mary 2019). The driver measures the true error on the rows of every pass, and moves to float64 when it
+    exceeds half the band.
     """
 
     acquisition: Acquisition
-    num: Quadratic
-    den: Quadratic
+    quadratics: tuple[Quadratic, ...]
+    """The K scores of a row before the first pick."""
     precision: Precision
+    gain_scale: float = 1.0
+    """See `AcquisitionState`."""
+    rules: Rules | None = None
+    """None where every row may be picked and costs the same."""
 
     @property
     def band(self) -> float:
         """Error bound of screened scores relative to |x|^2: 4 sqrt(D) eps32, or 32 sqrt(D) eps64."""
-        dim = self.num.factor.shape[0]
+        dim = self.quadratics[0].factor.shape[0]
         if self.precision == "float32":
             return 4.0 * dim**0.5 * 2.0**-24
         return 32.0 * dim**0.5 * 2.0**-53
@@ -47,9 +52,41 @@ class Start:
         return torch.float32 if self.precision == "float32" else torch.float64
 
     @cached_property
-    def magnitudes(self) -> tuple[float, float]:
-        """Bounds on num and den at |x| = 1."""
-        return self.num.magnitude, self.den.magnitude
+    def magnitudes(self) -> tuple[float, ...]:
+        """Bounds on the scores at |x| = 1, without their constant terms."""
+        return tuple(form.magnitude for form in self.quadratics)
+
+    @property
+    def offsets(self) -> tuple[float, ...]:
+        """The scores' constant terms."""
+        return tuple(form.offset for form in self.quadratics)
+
+    @property
+    def screens_linearly(self) -> bool:
+        """Whether "gains more than g" is a linear condition on a row's scores, the same for all rows."""
+        priced = self.rules is not None and self.rules.per_cost
+        return not priced and self.acquisition.linear(torch.zeros(1, dtype=torch.float64)) is not None
+
+    def needed(self, values: Tensor, prices: Tensor | float = 1.0) -> Tensor:
+        """Return the gains below which a row neither beats nor ties a pick of some value (gain, or gain per cost).
+
+        Two tie widths below: a row within one of the best is a tie, and the best may be one above the pick.
+        """
+        gains = values * prices
+        # Not as a difference: values may be infinite.
+        return gains * torch.where(gains > 0, 1.0 - 2e-9, 1.0 + 2e-9) - 2e-12 * self.gain_scale
+
+
+@dataclass(frozen=True)
+class Request:
+    """Ask for rows to speculate with."""
+
+    count: int
+    """How many, over all shards."""
+    gate: Gate = OPEN
+    """Which rows may be picked."""
+    picks: Tensor | None = None
+    """Features of picks accepted since the last block (k x D float64), where picks bar rows like them."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +99,28 @@ class Block:
     """How many picks of the previous block stand; a shard takes back the rest."""
     columns: Tensor
     """D x num_tracks x B float64: what each speculated pick subtracts."""
-    thresholds: Tensor
-    """tau_k, B float64; infinity where step k is already decided."""
+    values: Tensor
+    """The value of each speculated pick (its gain, or gain per cost), B float64; infinity where it is decided."""
     released: np.ndarray
     """Positions the driver no longer holds."""
     num_proposals: int
     """How many new rows the pool should propose for the next block, over all shards."""
     max_challengers: int
     """How many challengers the pool may return, over all shards, before it cuts the block."""
+    gate: Gate = OPEN
+    """Which rows may be picked at each step, and after the last: of B + 1 moments where there are rules."""
+    picks: Tensor | None = None
+    """Features of the speculated picks (B x D float64), where picks bar rows like them."""
 
     @property
     def size(self) -> int:
         """B, the number of speculated picks."""
         return self.columns.shape[2]
+
+    @property
+    def next_request(self) -> Request:
+        """What rows to propose for the next block, should all of this one stand."""
+        return Request(self.num_proposals, self.gate.last(), self.picks)
 
 
 @dataclass(frozen=True)
@@ -87,10 +133,12 @@ class RowBatch:
     """Row ids, int64 or numpy StringDType, k."""
     features: Tensor
     """k x D in the storage dtype."""
-    num: Tensor
-    """Screened numerators, k float64, by which the driver audits the error band."""
-    den: Tensor
-    """Screened denominators, k float64."""
+    scores: Scores
+    """Screened scores, K times k float64, by which the driver audits the error band."""
+    costs: Tensor
+    """k float64."""
+    groups: Tensor
+    """k int64."""
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -117,14 +165,16 @@ class Contest:
     """How many picks of the previous block stand."""
     state: AcquisitionState
     """The state after all accepted picks."""
-    threshold: Tensor
-    """tau of the driver's best held row (1 float64): rows clearly below it need no look."""
+    value: Tensor
+    """Value of the driver's best held row (1 float64): rows clearly below it need no look."""
+    gate: Gate = OPEN
+    """Which rows may be picked."""
 
 
 class Peak(NamedTuple):
-    """The best exact gain among a shard's rows, -inf when none can win."""
+    """The best exact value among a shard's rows, -inf when none can win."""
 
-    gain: float
+    value: float
 
 
 def merge_batches(batches: list[RowBatch]) -> RowBatch:
@@ -133,6 +183,7 @@ def merge_batches(batches: list[RowBatch]) -> RowBatch:
         positions=np.concatenate([b.positions for b in batches]),
         ids=np.concatenate([b.ids for b in batches]),
         features=torch.cat([b.features for b in batches]),
-        num=torch.cat([b.num for b in batches]),
-        den=torch.cat([b.den for b in batches]),
+        scores=tuple(torch.cat(parts) for parts in zip(*(b.scores for b in batches), strict=True)),
+        costs=torch.cat([b.costs for b in batches]),
+        groups=torch.cat([b.groups for b in batches]),
     )

@@ -14,6 +14,7 @@ from ray_itl.core.messages import (
     BlockReport,
     Contest,
     Peak,
+    Request,
     RowBatch,
     Start,
     merge_batches,
@@ -44,7 +45,9 @@ class Pool(Protocol):
         """Return an id that occurs more than once, with its positions, or None."""
         ...
 
-    def restore(self, start: Start, columns: Tensor, sequence: int, held: np.ndarray) -> None:
+    def restore(
+        self, start: Start, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
+    ) -> None:
         """Bring every row to the state after some picks, forgetting all else; expect block `sequence` next.
 
         Args:
@@ -52,11 +55,15 @@ class Pool(Protocol):
             columns: The picks' columns, D x num_tracks x k; k may be 0.
             sequence: Number of the next block.
             held: Positions of rows that the driver holds.
+            picks: The picks' features, k x D, where picks bar rows like them.
         """
         ...
 
-    def propose(self, count: int) -> RowBatch:
-        """Return about `count` of the best rows that the driver does not hold; it holds them from now on."""
+    def propose(self, request: Request) -> RowBatch:
+        """Return about as many of the best rows as asked for; the driver, which held none of them, does from now on.
+
+        Only rows that may be picked; none only if there is no other.
+        """
         ...
 
     def verify(self, block: Block) -> BlockReport:
@@ -64,11 +71,11 @@ class Pool(Protocol):
         ...
 
     def contest(self, contest: Contest) -> Peak:
-        """Return the best exact gain among rows not held. One pass, float64."""
+        """Return the best exact value among rows not held that may be picked. One pass, float64."""
         ...
 
-    def champions(self, floor: float) -> RowBatch:
-        """Return, for each shard, the last contest's row of smallest id with gain >= floor, if any."""
+    def champions(self, best: float) -> RowBatch:
+        """Return, for each shard, the last contest's row of smallest id that ties with a value, if any."""
         ...
 
     def rank(self, query: RankQuery) -> RankedRows:
@@ -115,16 +122,18 @@ class LocalPool:
             return None
         return repeated, np.concatenate([shard.positions_of(repeated) for shard in self._shards])
 
-    def restore(self, start: Start, columns: Tensor, sequence: int, held: np.ndarray) -> None:
+    def restore(
+        self, start: Start, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
+    ) -> None:
         """See `Pool.restore`."""
         for shard in self._shards:
             shard.start(start)
-            shard.replay(columns, sequence)
+            shard.replay(columns, sequence, picks)
             shard.hold(held)
 
-    def propose(self, count: int) -> RowBatch:
+    def propose(self, request: Request) -> RowBatch:
         """See `Pool.propose`."""
-        each = per_shard(count, len(self._shards))
+        each = request_per_shard(request, len(self._shards))
         return merge_batches([shard.propose(each) for shard in self._shards])
 
     def verify(self, block: Block) -> BlockReport:
@@ -136,9 +145,9 @@ class LocalPool:
         """See `Pool.contest`."""
         return max(shard.contest(contest) for shard in self._shards)
 
-    def champions(self, floor: float) -> RowBatch:
+    def champions(self, best: float) -> RowBatch:
         """See `Pool.champions`."""
-        return merge_batches([shard.champions(floor) for shard in self._shards])
+        return merge_batches([shard.champions(best) for shard in self._shards])
 
     def rank(self, query: RankQuery) -> RankedRows:
         """See `Pool.rank`."""
@@ -148,6 +157,11 @@ class LocalPool:
 def per_shard(count: int, num_shards: int) -> int:
     """Return a shard's share of a count, rounded up."""
     return -(-count // num_shards)
+
+
+def request_per_shard(request: Request, num_shards: int) -> Request:
+    """Return the request with each shard's share of the rows."""
+    return replace(request, count=per_shard(request.count, num_shards))
 
 
 def block_per_shard(block: Block, num_shards: int) -> Block:

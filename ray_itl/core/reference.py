@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.posterior import Targets
+from ray_itl.core.reference_limits import DenseLimits
 
 DenseRule = Literal["itl", "vtl", "uncertainty"]
 
@@ -76,10 +77,13 @@ def dense_gains(
     return 0.5 * torch.log1p((variance - given_targets) / (given_targets + noise_variance))
 
 
-def first_in_order(gains: Tensor, ids: np.ndarray, gain_scale: float) -> int:
-    """Return the index of the smallest id among rows within the tie width of the largest gain."""
-    best = float(gains.max())
-    tied = torch.nonzero(gains >= best - 1e-9 * abs(best) - 1e-12 * gain_scale).flatten().numpy()
+def first_in_order(gains: Tensor, ids: np.ndarray, gain_scale: float, prices: Tensor | float = 1.0) -> int:
+    """Return the index of the smallest id among rows that tie with the largest gain (or gain over price).
+
+    A row ties if its gain is within the tie width of what it would have to be, at its price, to be of the best value.
+    """
+    needed = float((gains / prices).max()) * (torch.ones_like(gains) * prices)
+    tied = torch.nonzero(gains >= needed - 1e-9 * needed.abs() - 1e-12 * gain_scale).flatten().numpy()
     return int(tied[np.argsort(ids[tied], kind="stable")[0]])
 
 
@@ -95,6 +99,8 @@ def dense_greedy(
     replacement: bool = False,
     min_gain: float = 0.0,
     excluded: Sequence[int] = (),
+    limits: DenseLimits | None = None,
+    others: Sequence[tuple[Targets, float]] = (),
 ) -> list[DensePick]:
     """Pick n rows greedily by the dense definitions.
 
@@ -108,20 +114,34 @@ def dense_greedy(
         target_noise: s2A; None means s2.
         known: Rows observed (with noise s2) before the first pick, K x D.
         replacement: Whether a row may be picked again.
-        min_gain: Stop before the first pick that gains less, by more than the tie width.
+        min_gain: Stop before the first pick that gains less per unit of its cost, by more than the tie width.
         excluded: Indices of rows that may not be picked.
+        limits: Costs, quotas and the like.
+        others: Further tasks, each with a weight by which its gain counts (negative: subtracted); ITL and VTL.
     """
     target_noise = noise_variance if target_noise is None else target_noise
-    kernel = dense_kernel(pool, targets, known, noise_variance)
-    scale = float((targets.weighted.square()).sum()) if rule == "vtl" else 1.0
-    least = min_gain - 1e-9 * min_gain - 1e-12 * scale
+    tasks = [(targets, 1.0), *others]
+    everything = Targets.uniform(torch.cat([task.rows for task, _ in tasks]))
+    kernel = dense_kernel(pool, everything, known, noise_variance)
+    scale = sum(float((task.weighted.square()).sum()) for task, _ in tasks) if rule == "vtl" else 1.0
+    limits = (limits or DenseLimits(n, torch.ones(len(pool), dtype=torch.float64))).begin()
     available = torch.ones(len(pool), dtype=torch.bool)
     available[list(excluded)] = False
     picks: list[DensePick] = []
     for _ in range(n):
-        gains = dense_gains(rule, kernel, len(pool), targets.weights, noise_variance, target_noise)
-        index = first_in_order(gains.masked_fill(~available, float("-inf")), ids, scale)
-        if float(gains[index]) < least:
+        gains = torch.zeros(len(pool), dtype=torch.float64)
+        first = len(pool)
+        for task, weight in tasks:
+            part = torch.cat([torch.arange(len(pool)), torch.arange(first, first + len(task.rows))])
+            first += len(task.rows)
+            here = kernel[part][:, part]
+            gains += weight * dense_gains(rule, here, len(pool), task.weights, noise_variance, target_noise)
+        may_pick = available & limits.may_pick([pick.index for pick in picks], available)
+        if not bool(may_pick.any()):
+            break
+        index = first_in_order(gains.masked_fill(~may_pick, float("-inf")), ids, scale, limits.prices)
+        needed = min_gain * float(limits.costs[index])
+        if float(gains[index]) < needed - 1e-9 * needed - 1e-12 * scale and min_gain > 0:
             break
         picks.append(DensePick(index, float(gains[index]), gains))
         kernel = condition_kernel(kernel, index, noise_variance)

@@ -3,67 +3,133 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Acquisition
+from ray_itl.core.acquisition import Acquisition, Scores
 from ray_itl.core.messages import Start
 
 
+class BlockKernel(Protocol):
+    """A block prepared once for many chunks."""
+
+    def decrements(self, rows: Tensor) -> Tensor:
+        """Return what every step subtracts from each row (n x D -> n x num_tracks x B)."""
+        ...
+
+    def margins(self, scores: Scores, norms: Tensor, costs: Tensor | None, decrements: Tensor | None) -> Tensor:
+        """Return G (n x B), where G[i, k] > 0 if row i may beat step k.
+
+        Args:
+            scores: Before the block and without their constant terms, K times n float64.
+            norms: |x|^2, n.
+            costs: n float64, or None where every row costs 1.
+            decrements: n x num_tracks x B; None for scores that are those of the (one) step already.
+        """
+        ...
+
+
+def prepare_kernel(start: Start, columns: Tensor, values: Tensor, device: torch.device) -> BlockKernel:
+    """Return the kernel of a block from its columns (D x num_tracks x B float64) and the values of its picks (B)."""
+    kind = LinearKernel if start.screens_linearly else GainKernel
+    return kind.prepare(start, columns, values, device)
+
+
 @dataclass(frozen=True)
-class BlockKernel:
-    """A block prepared once for many chunks: a product, its squares, and a triangular product.
+class LinearKernel:
+    """Where "gains more than g" is linear in the scores: a product, its squares, and a triangular product.
 
     For a chunk X (n x D): P = X W (n x tB), in place P <- decrements (mostly P^2), and
-    G = [num - c_num, den - c_den, |x|^2, 1] H + P T, where G[i, k] > 0 exactly if row i may beat step k.
-    Cumulative sums over the steps before k are columns of the triangular T, so no logarithm, division or cumulative
-    sum runs per row. The constants c (noise variances) enter H in float64: a large noise must not round the scores.
+    G = [scores, |x|^2, 1] H + P T. Cumulative sums over the steps before k are columns of the triangular T, so no
+    logarithm, division or cumulative sum runs per row. The constants (noise variances) enter H in float64: a large
+    noise must not round the scores.
     """
 
     weights: Tensor
     """W, D x (num_tracks * B), in the screening precision on the shard's device."""
     head: Tensor
-    """H, 4 x B: 1, -tau_k, the error band of step k, and c_num - tau_k c_den."""
+    """H, (K + 2) x B: the coefficients of the scores, the error band of step k, and the constants."""
     tail: Tensor
     """T, (num_tracks * B) x B."""
     start: Start
 
     @classmethod
-    def prepare(cls, start: Start, columns: Tensor, thresholds: Tensor, device: torch.device) -> BlockKernel:
-        """Build W, H and T from columns (D x num_tracks x B float64) and thresholds (B)."""
+    def prepare(cls, start: Start, columns: Tensor, values: Tensor, device: torch.device) -> LinearKernel:
+        """Build W, H and T."""
         acquisition = start.acquisition
         dim, tracks, size = columns.shape
-        open_step = torch.isfinite(thresholds)
-        tau = thresholds.where(open_step, 0.0)
-        num_magnitude, den_magnitude = start.magnitudes
-        band = start.band * (num_magnitude + tau * den_magnitude)
-        constant = start.num.offset - tau * start.den.offset
-        head = torch.stack([torch.ones_like(tau), -tau, band, constant]) * open_step
-        earlier = torch.ones(size, size, dtype=torch.float64).triu(1) * open_step
+        open_step = torch.isfinite(values)
+        linear = acquisition.linear(start.needed(values.where(open_step, 0.0)))
+        assert linear is not None, "another kernel is for rules that are not linear"
+        coefficients = linear.coefficients * open_step
+        magnitudes, offsets = (torch.tensor(x, dtype=torch.float64) for x in (start.magnitudes, start.offsets))
+        band = start.band * (magnitudes @ coefficients.abs())
+        constants = linear.constants * open_step + offsets @ coefficients
+        earlier = torch.ones(size, size, dtype=torch.float64).triu(1)
         tail = torch.zeros(tracks, size, size, dtype=torch.float64)
-        tail[acquisition.num_track] -= earlier
-        if acquisition.den_track is not None:
-            tail[acquisition.den_track] += earlier * tau
+        for track, coefficient in zip(acquisition.score_tracks, coefficients, strict=True):
+            tail[track] -= earlier * coefficient
         return cls(
             columns.reshape(dim, tracks * size).to(device, start.dtype),
-            head.to(device, start.dtype),
+            torch.cat([coefficients, band[None], constants[None]]).to(device, start.dtype),
             tail.reshape(tracks * size, size).to(device, start.dtype),
             start,
         )
 
     def decrements(self, rows: Tensor) -> Tensor:
-        """Return what every step subtracts from each row (n x D -> n x num_tracks x B)."""
+        """See `BlockKernel`."""
         return row_decrements(self.start.acquisition, rows, self.weights)
 
-    def base(self, num: Tensor, den: Tensor, norms: Tensor) -> Tensor:
-        """Return G (n x B) without the decrements, from num - c_num, den - c_den (float64) and squared norms."""
-        state = torch.stack([num, den, norms.to(num.dtype), torch.ones_like(num)], dim=1)
-        return state.to(self.head.dtype) @ self.head
+    def margins(self, scores: Scores, norms: Tensor, costs: Tensor | None, decrements: Tensor | None) -> Tensor:
+        """See `BlockKernel`; in units of a score."""
+        del costs
+        state = torch.stack([*scores, norms.to(scores[0].dtype), torch.ones_like(scores[0])], dim=1)
+        base = state.to(self.head.dtype) @ self.head
+        return base if decrements is None else base.addmm_(decrements.flatten(1), self.tail)
 
-    def margins(self, num: Tensor, den: Tensor, norms: Tensor, decrements: Tensor) -> Tensor:
-        """Return G (n x B)."""
-        return self.base(num, den, norms).addmm_(decrements.flatten(1), self.tail)
+
+@dataclass(frozen=True)
+class GainKernel:
+    """Any rule, and rows of different prices: the gain of every row at every step, against what that row needs."""
+
+    weights: Tensor
+    """W, D x (num_tracks * B), in the screening precision on the shard's device."""
+    earlier: Tensor
+    """B x B, 1 where the row's step comes before the column's."""
+    values: Tensor
+    """B."""
+    start: Start
+
+    @classmethod
+    def prepare(cls, start: Start, columns: Tensor, values: Tensor, device: torch.device) -> GainKernel:
+        """Build W and the triangle."""
+        size = columns.shape[2]
+        earlier = torch.ones(size, size, dtype=torch.float64).triu(1)
+        return cls(columns.flatten(1).to(device, start.dtype), earlier.to(device, start.dtype), values, start)
+
+    def decrements(self, rows: Tensor) -> Tensor:
+        """See `BlockKernel`."""
+        return row_decrements(self.start.acquisition, rows, self.weights)
+
+    def margins(self, scores: Scores, norms: Tensor, costs: Tensor | None, decrements: Tensor | None) -> Tensor:
+        """See `BlockKernel`; in units of gain."""
+        start, acquisition = self.start, self.start.acquisition
+        at_step = [score.to(self.weights.dtype)[:, None] for score in scores]
+        if decrements is not None:
+            lost = decrements @ self.earlier
+            at_step = [score - lost[:, t] for score, t in zip(at_step, acquisition.score_tracks, strict=True)]
+        band = (start.band * norms.to(self.weights.dtype))[:, None]
+        errors = tuple(band * magnitude for magnitude in start.magnitudes)
+        gains = acquisition.gain(tuple(at_step), start.offsets)
+        reach = gains + acquisition.gain_error(tuple(at_step), errors, start.offsets)
+        values = self.values.to(norms.device)
+        if costs is None or start.rules is None or not start.rules.per_cost:
+            needed = start.needed(values)[None]
+        else:
+            needed = start.needed(values[None], costs[:, None])
+        return reach - needed.to(reach.dtype)
 
 
 def row_decrements(acquisition: Acquisition, rows: Tensor, weights: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor
 from ray_itl.core.acquisition import Scores
 from ray_itl.core.challengers import ChallengerList
 from ray_itl.core.linalg import squared_norms
-from ray_itl.core.messages import Block, BlockReport, Contest, Peak, RowBatch, Start
+from ray_itl.core.messages import Block, BlockReport, Contest, Peak, Request, RowBatch, Start
 from ray_itl.core.ranking import RankedRows, RankQuery, rank_features
-from ray_itl.core.screening import BlockKernel, row_decrements
+from ray_itl.core.row_rules import RowRules, RowTraits
+from ray_itl.core.screening import prepare_kernel, row_decrements
 from ray_itl.core.store import FeatureStore
 from ray_itl.errors import StaleShardError
 
@@ -21,21 +23,36 @@ _SCAN_ROWS = 1 << 18
 _REPLAY_COLUMNS = 128
 
 
-class PoolShard:
-    """Rows [first_position, first_position + n) of the pool with two float64 scores a row.
+@dataclass(frozen=True)
+class _Crowd:
+    """Rows of a contest that come close to its best: exact gains, indices."""
 
-    The one mutable object of the engine: num and den change in place, once per block, because at 10^8 rows a
-    copy is not affordable. Everything else about a run lives with the driver, so a lost shard can be rebuilt from
-    its rows by `start`, `replay` and `hold`. num and den are kept without their constant terms (the noise variance),
-    next to which thousands of small decrements would be lost to rounding.
+    gains: Tensor
+    indices: Tensor
+    gain_scale: float
+
+
+class PoolShard:
+    """Rows [first_position, first_position + n) of the pool with a few float64 scores a row.
+
+    The one mutable object of the engine: scores change in place, once per block, because at 10^8 rows a copy is not
+    affordable. Everything else about a run lives with the driver, so a lost shard can be rebuilt from its rows by
+    `start`, `replay` and `hold`. Scores are kept without their constant terms (the noise variance), next to which
+    thousands of small decrements would be lost to rounding.
 
     Features may be on disk: every pass reads them once, in order, and few rows are fetched one by one.
 
-    Memory: what the features take, plus 33 bytes a row (two float64 scores, a float64 norm, an id of 8 bytes, a flag).
+    Memory: what the features take, plus 33 bytes a row (two float64 scores, a float64 norm, an id of 8 bytes, a flag),
+    8 for each further score, and 16 where rows have costs or groups.
     """
 
     def __init__(
-        self, features: FeatureStore, ids: np.ndarray, first_position: int, norms: Tensor | None = None
+        self,
+        features: FeatureStore,
+        ids: np.ndarray,
+        first_position: int,
+        norms: Tensor | None = None,
+        traits: RowTraits | None = None,
     ) -> None:
         """Take ownership of n rows.
 
@@ -44,17 +61,20 @@ class PoolShard:
             ids: n, int64 or StringDType.
             first_position: Position of the first row in the pool.
             norms: |x|^2 of every row (n float64); None costs a pass.
+            traits: Costs and groups; None: every row costs 1, and all are of one group.
         """
         self.features = features
         self.ids = ids
         self.first_position = first_position
         self.held = torch.zeros(features.num_rows, dtype=torch.bool, device=features.device)
         self.norms = self._squared_norms() if norms is None else norms.to(features.device)
-        self.num = self.den = torch.empty(0)
+        self.scores: Scores = ()
+        self._traits = traits
+        self._rules: RowRules | None = None
         self._start: Start | None = None
         self._sequence = -1
-        self._previous: Tensor | None = None
-        self._tied: tuple[Tensor, Tensor] | None = None
+        self._previous: Block | None = None
+        self._crowd: _Crowd | None = None
 
     @property
     def num_rows(self) -> int:
@@ -75,26 +95,29 @@ class PoolShard:
         """Compute every row's scores before the first pick; forget everything else. One pass, O(n D r)."""
         self._start = start
         self.held.zero_()
-        self.num, self.den = self.norms * start.num.scale, self.norms * start.den.scale
+        self.scores = tuple(self.norms * form.scale for form in start.quadratics)
         terms = [
             (out, form.sign, form.factor.to(self.features.device, start.dtype))
-            for out, form in ((self.num, start.num), (self.den, start.den))
+            for out, form in zip(self.scores, start.quadratics, strict=True)
             if form.factor.shape[1]
         ]
         for rows, features in self._chunks() if terms else ():
             for out, sign, factor in terms:
                 out[rows].add_((features @ factor).square_().sum(dim=1, dtype=torch.float64), alpha=sign)
-        self._sequence, self._previous, self._tied = 0, None, None
+        self._sequence, self._previous, self._crowd = 0, None, None
+        self._rules = None if start.rules is None else RowRules(start.rules, self.features, self.held, self._traits)
 
-    def replay(self, columns: Tensor, sequence: int) -> None:
+    def replay(self, columns: Tensor, sequence: int, picks: Tensor | None = None) -> None:
         """Apply accepted picks' columns (D x num_tracks x k) after `start`, then expect block `sequence`.
 
-        One pass, none for k = 0. O(n D k).
+        `picks` are their features (k x D), where picks bar rows like them. One pass, none for k = 0. O(n D k).
         """
         parts = [self._weights(part) for part in columns.split(_REPLAY_COLUMNS, dim=2) if part.shape[2]]
         for rows, features in self._chunks() if parts else ():
             for weights in parts:
                 self._subtract(rows, row_decrements(self._started.acquisition, features, weights), -1.0)
+        if self._rules is not None and picks is not None:
+            self._rules.keep_away_from(picks)
         self._sequence = sequence
 
     def hold(self, positions: np.ndarray, held: bool = True) -> None:
@@ -103,73 +126,96 @@ class PoolShard:
         local = local[(local >= 0) & (local < self.num_rows)]
         self.held[torch.as_tensor(local, device=self.held.device)] = held
 
-    def propose(self, count: int) -> RowBatch:
-        """Return the `count` best rows not yet held, which the driver holds from now on. O(n) without the features."""
-        chosen = self._best(count)
+    def propose(self, request: Request) -> RowBatch:
+        """Return the best rows not yet held that may be picked, which the driver holds from now on.
+
+        Fewer than asked for where some of the best are barred for their likeness to others; none only if there is no
+        other. O(n) without the features.
+        """
+        chosen = self._best(request)
+        if self._rules is not None:
+            passed = []  # unlike those barred for good, rows like the request's picks may be proposed another time
+            while len(chosen) and not bool((free := self._rules.free(chosen, request.picks)).all()):
+                if bool(free.any()):
+                    chosen = chosen[free]
+                    break
+                passed.append(chosen[~self.held[chosen]])
+                self.held[chosen] = True
+                chosen = self._best(request)
+            for indices in passed:
+                self.held[indices] = False
         self.held[chosen] = True
-        return self._batch(chosen, self.num[chosen], self.den[chosen])
+        return self._batch(chosen, self._scores_at(chosen))
 
     def verify(self, block: Block) -> BlockReport:
         """Settle the previous block, test every row against this one, and propose for the next. One pass."""
         rejected = self._settle(block.sequence, block.accepted)
         self.hold(block.released, held=False)
-        kernel = BlockKernel.prepare(self._started, block.columns, block.thresholds, self.features.device)
+        kernel = prepare_kernel(self._started, block.columns, block.values, self.features.device)
         found = ChallengerList(block.size, block.max_challengers)
         for rows, features in self._chunks():
-            num, den = self.num[rows], self.den[rows]
             self._take_back(rows, features, rejected)
+            scores = self._scores_at(rows)
             decrements = kernel.decrements(features)
-            margins = kernel.margins(num, den, self.norms[rows], decrements)
+            margins = kernel.margins(scores, self.norms[rows], self._costs(rows), decrements)
             candidates = torch.nonzero((margins.amax(dim=1) > 0) & ~self.held[rows]).flatten()
             if len(candidates):
-                found.add(candidates + rows.start, margins[candidates] > 0, num[candidates], den[candidates])
+                challenges = margins[candidates] > 0
+                if self._rules is not None:
+                    challenges &= self._rules.may_be_picked(candidates + rows.start, challenges, block)
+                    some = challenges.any(dim=1)
+                    candidates, challenges = candidates[some], challenges[some]
+                found.add(candidates + rows.start, challenges, tuple(score[candidates] for score in scores))
             self._subtract(rows, decrements, -1.0)
-        self._previous, self._sequence = block.columns, block.sequence + 1
-        indices, scores = found.result()
+        self._previous, self._sequence = block, block.sequence + 1
+        indices, scores = found.result(len(self.scores))
         self.held[indices] = True
-        challengers = self._batch(indices, scores.num, scores.den)
-        return BlockReport(challengers, found.verified_steps, self.propose(block.num_proposals))
+        challengers = self._batch(indices, scores)
+        return BlockReport(challengers, found.verified_steps, self.propose(block.next_request))
 
     def contest(self, contest: Contest) -> Peak:
-        """Settle, then score in float64 every row that may win; keep the tied best for `champions`."""
+        """Settle, then score in float64 every row that may win; keep the best for `champions`."""
         rejected = self._settle(contest.sequence, contest.accepted)
-        acquisition = self._started.acquisition
+        start, acquisition = self._started, self._started.acquisition
         none = torch.zeros(self.dim, acquisition.num_tracks, 1, dtype=torch.float64)
-        kernel = BlockKernel.prepare(self._started, none, contest.threshold, self.features.device)
+        kernel = prepare_kernel(start, none, contest.value, self.features.device)
         gains, indices, best = [], [], float("-inf")
         for rows, features in self._chunks():
             self._take_back(rows, features, rejected)
-            margins = kernel.base(self.num[rows], self.den[rows], self.norms[rows])
+            margins = kernel.margins(self._scores_at(rows), self.norms[rows], self._costs(rows), None)
             local = torch.nonzero((margins[:, 0] > 0) & ~self.held[rows]).flatten()
+            if self._rules is not None:
+                local = local[self._rules.may_win(local + rows.start, contest.gate)]
             if not len(local):
                 continue
             gain = acquisition.gain(contest.state.scores(features[local].to("cpu", torch.float64)))
-            best = max(best, float(gain.max()))
-            near = gain >= best - acquisition.tie_width(best, contest.state.gain_scale)
+            prices = self._prices(local + rows.start)
+            best = max(best, float((gain / prices).max()))
+            near = gain >= start.needed(torch.tensor(best, dtype=torch.float64), prices)
             gains.append(gain[near])
             indices.append(local.cpu()[near] + rows.start)
-        self._tied = (torch.cat(gains), torch.cat(indices)) if gains else None
+        self._crowd = _Crowd(torch.cat(gains), torch.cat(indices), contest.state.gain_scale) if gains else None
         self._sequence = contest.sequence + 1
         return Peak(best)
 
-    def champions(self, floor: float) -> RowBatch:
-        """Return the row of the smallest id among the last contest's rows with gain >= floor (or no row)."""
+    def champions(self, best: float) -> RowBatch:
+        """Return the row of the smallest id among the last contest's rows that tie with a value (or no row)."""
         chosen = torch.empty(0, dtype=torch.int64)
-        if self._tied is not None:
-            gain, indices = self._tied
-            tied = indices[gain >= floor]
+        if self._crowd is not None:
+            needed = best * self._prices(self._crowd.indices)
+            width = 1e-9 * needed.abs() + 1e-12 * self._crowd.gain_scale
+            tied = self._crowd.indices[self._crowd.gains >= needed - width]
             if len(tied):
                 chosen = tied[int(np.argsort(self.ids[tied.numpy()], kind="stable")[0])][None]
-        self._tied = None
+        self._crowd = None
         self.held[chosen] = True
-        return self._batch(chosen, self.num[chosen], self.den[chosen])
+        return self._batch(chosen, self._scores_at(chosen))
 
     def rank(self, query: RankQuery) -> RankedRows:
         """Return this shard's best rows of a one-shot ranking; touches no state. One pass."""
         best = rank_features(self.features, self.ids, query)
         distinct, inverse = np.unique(np.concatenate([indices for indices, _ in best]), return_inverse=True)
-        none = torch.zeros(len(distinct), dtype=torch.float64)
-        rows = self._rows_at(torch.as_tensor(distinct), Scores(none, none))
+        rows = self._rows_at(torch.as_tensor(distinct), ())
         ends = np.cumsum([len(indices) for indices, _ in best])[:-1]
         return RankedRows(np.split(inverse, ends), [scores for _, scores in best], rows)
 
@@ -193,9 +239,13 @@ class PoolShard:
                 f"the shard at row {self.first_position} expects block {self._sequence}, got block {sequence}"
             )
         previous, self._previous = self._previous, None
-        if previous is None or accepted >= previous.shape[2]:
+        if previous is None:
             return None
-        return self._weights(previous[:, :, accepted:])
+        if self._rules is not None and previous.picks is not None:
+            self._rules.keep_away_from(previous.picks[:accepted])
+        if accepted >= previous.size:
+            return None
+        return self._weights(previous.columns[:, :, accepted:])
 
     def _take_back(self, rows: slice, features: Tensor, rejected: Tensor | None) -> None:
         if rejected is not None:
@@ -206,51 +256,76 @@ class PoolShard:
         return columns.flatten(1).to(self.features.device, self._started.dtype)
 
     def _subtract(self, rows: slice, decrements: Tensor, sign: float) -> None:
-        dnum, dden = self._started.acquisition.split(decrements.sum(dim=2))
-        self.num[rows].add_(dnum, alpha=sign)
-        if dden is not None:
-            self.den[rows].add_(dden, alpha=sign)
+        dropped = decrements.sum(dim=2)
+        for score, track in zip(self.scores, self._started.acquisition.score_tracks, strict=True):
+            score[rows].add_(dropped[:, track], alpha=sign)
 
-    def _best(self, count: int) -> Tensor:
-        """Return indices of the best rows not held, copies thinned out, in descending order of the ratio."""
-        start, wanted, floor = self._started, 2 * count, float("-inf")
-        ratios = torch.empty(0, dtype=torch.float64, device=self.num.device)
-        indices = torch.empty(0, dtype=torch.int64, device=self.num.device)
+    def _scores_at(self, rows: slice | Tensor) -> Scores:
+        return tuple(score[rows] for score in self.scores)
+
+    def _costs(self, rows: slice | Tensor) -> Tensor | None:
+        return None if self._rules is None else self._rules.costs(rows)
+
+    def _prices(self, indices: Tensor) -> Tensor:
+        """Return by what the gains of rows are divided, on the CPU."""
+        if self._rules is None:
+            return torch.ones(len(indices), dtype=torch.float64)
+        return self._rules.rules.prices(self._rules.costs(indices).cpu())
+
+    def _best(self, request: Request) -> Tensor:
+        """Return indices of the best rows not held that may be picked, copies thinned out, in descending order."""
+        count = request.count
+        wanted, floor = 2 * count, float("-inf")
+        values = torch.empty(0, dtype=torch.float64, device=self.norms.device)
+        indices = torch.empty(0, dtype=torch.int64, device=self.norms.device)
         for first in range(0, self.num_rows if count > 0 else 0, _SCAN_ROWS):
             rows = slice(first, min(first + _SCAN_ROWS, self.num_rows))
-            ratio = (self.num[rows] + start.num.offset).div_(self.den[rows] + start.den.offset)
-            ratio.masked_fill_(self.held[rows], float("-inf"))
-            near = torch.nonzero(ratio > floor).flatten()
-            ratios, indices = torch.cat([ratios, ratio[near]]), torch.cat([indices, near + first])
-            top = torch.topk(ratios, min(wanted, len(ratios)))
-            ratios, indices = top.values, indices[top.indices]
+            value = self._values(rows).masked_fill_(self.held[rows], float("-inf"))
+            if self._rules is not None:
+                value.masked_fill_(~self._rules.admitted(rows, request.gate), float("-inf"))
+            near = torch.nonzero(value > floor).flatten()
+            values, indices = torch.cat([values, value[near]]), torch.cat([indices, near + first])
+            top = torch.topk(values, min(wanted, len(values)))
+            values, indices = top.values, indices[top.indices]
             # Once the list is full, most rows of a chunk fall below its last and need no sorting.
-            floor = float(ratios[-1]) if len(ratios) == wanted else floor
-        indices = indices[torch.isfinite(ratios)]
+            floor = float(values[-1]) if len(values) == wanted else floor
+        indices = indices[torch.isfinite(values)]
         return self._thin_copies(indices)[:count] if count < self.num_rows else indices
+
+    def _values(self, rows: slice) -> Tensor:
+        """Return what rows are sorted by."""
+        acquisition = self._started.acquisition
+        scores = tuple(s[rows] + c for s, c in zip(self.scores, self._started.offsets, strict=True))
+        if self._rules is not None and self._rules.rules.per_cost:
+            return acquisition.gain(scores) / self._rules.costs(rows)
+        return acquisition.order(scores)
 
     def _thin_copies(self, indices: Tensor) -> Tensor:
         """Keep at most two (of the smallest ids) of rows with the same scores: copies waste a proposal."""
-        key = torch.stack([self.num[indices], self.den[indices], self.norms[indices]]).to(torch.float32).cpu().numpy()
+        facts = [*self._scores_at(indices), self.norms[indices]]
+        if self._rules is not None:  # the cheaper copy, or one of another group, is no waste
+            facts += [self._rules.costs(indices), self._rules.groups(indices)]
+        key = torch.stack([fact.to(torch.float64) for fact in facts]).to(torch.float32).cpu().numpy()
         by_id = np.argsort(self.ids[indices.cpu().numpy()], kind="stable")
         order = np.lexsort((np.argsort(by_id, kind="stable"), *key))
         new = np.ones(len(order), dtype=bool)
         new[2:] = (key[:, order[2:]] != key[:, order[:-2]]).any(axis=0)
         return indices[torch.as_tensor(np.sort(order[new], kind="stable"), device=indices.device)]
 
-    def _batch(self, indices: Tensor, num: Tensor, den: Tensor) -> RowBatch:
-        """Hand over rows with their scores, num and den completed by the constant terms."""
-        start = self._started
-        return self._rows_at(indices, Scores(num + start.num.offset, den + start.den.offset))
+    def _batch(self, indices: Tensor, scores: Scores) -> RowBatch:
+        """Hand over rows with their scores, completed by the constant terms."""
+        return self._rows_at(indices, tuple(s + c for s, c in zip(scores, self._started.offsets, strict=True)))
 
     def _rows_at(self, indices: Tensor, scores: Scores) -> RowBatch:
         local = indices.cpu()
+        traits = RowTraits.default(len(local)) if self._traits is None else self._traits.at(local)
         return RowBatch(
             positions=local.numpy() + self.first_position,
             ids=self.ids[local.numpy()],
             features=self.features.rows(indices).cpu(),
-            num=scores.num.cpu(),
-            den=scores.den.cpu(),
+            scores=tuple(score.cpu() for score in scores),
+            costs=traits.costs,
+            groups=traits.groups,
         )
 
     def _chunks(self) -> Iterator[tuple[slice, Tensor]]:

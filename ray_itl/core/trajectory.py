@@ -9,36 +9,48 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Acquisition, AcquisitionState, Scores
+from ray_itl.core.acquisition import Acquisition, AcquisitionState
 from ray_itl.core.candidates import CandidateSet
-from ray_itl.core.decision import Best, Judge
+from ray_itl.core.decision import Best, Field
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import RowBatch
-from ray_itl.core.speculation import Arrivals, Plan
+from ray_itl.core.rules import Gate
+from ray_itl.core.speculation import Arrivals, Plan, Terms
+from ray_itl.core.standing import Standing, gate_of
 
 
 @dataclass(frozen=True)
 class Pick:
-    """One pick: where it is, who it is, and what it was worth given the picks before it."""
+    """One pick: where it is, who it is, what it was worth given the picks before it, and what it took."""
 
     position: int
     row_id: int | str
     gain: float
+    cost: float = 1.0
+    group: int = 0
+    """Its group, by which quotas count it."""
 
 
 class Trajectory:
     """The committed picks of one selection and the driver's candidates; grows by whole accepted prefixes."""
 
     def __init__(
-        self, acquisition: Acquisition, state: AcquisitionState, dim: int, replacement: bool, excluded: np.ndarray
+        self,
+        terms: Terms,
+        acquisition: Acquisition,
+        state: AcquisitionState,
+        standing: Standing,
+        dim: int,
+        excluded: np.ndarray,
     ) -> None:
         """Begin without picks or candidates; rows at `excluded` positions will never be either."""
         self.state = state
-        self.candidates = CandidateSet(dim)
+        self.standing = standing
+        self.candidates = CandidateSet(dim, acquisition.num_scores)
         self.picks: list[Pick] = []
         self.features: list[Tensor] = []
+        self._terms = terms
         self._columns: list[Tensor] = []
-        self._replacement = replacement
         self._taken = excluded.astype(np.int64)
         self._no_columns = torch.empty(dim, acquisition.num_tracks, 0, dtype=torch.float64)
 
@@ -47,55 +59,89 @@ class Trajectory:
         """Positions of all rows that the driver answers for: candidates, and rows that may not be picked (again)."""
         return np.concatenate([self.candidates.positions, self._taken])
 
+    @property
+    def gate(self) -> Gate:
+        """Which rows may be picked next."""
+        return gate_of([self.standing.room()])
+
     def columns(self) -> Tensor:
         """Return the picks' columns, D x num_tracks x n: with them a shard can be brought up to date."""
         return torch.stack(self._columns, dim=2) if self._columns else self._no_columns
+
+    def features_since(self, first: int) -> Tensor:
+        """Return the features of the picks from number `first` on (from 0), k x D float64."""
+        dim = self._no_columns.shape[0]
+        return torch.stack(self.features[first:]) if len(self.features) > first else torch.empty(0, dim).double()
 
     def replay(self, earlier: Sequence[tuple[Pick, Tensor]]) -> None:
         """Commit the picks of an interrupted run, each with its features (D float64). O(n D^2)."""
         for pick, features in earlier:
             self._commit(pick, features, self.state.columns(features))
-        if not self._replacement:
+        if not self._terms.replacement:
             self._taken = np.concatenate([self._taken, np.array([pick.position for pick, _ in earlier], np.int64)])
 
-    def best(self, judge: Judge) -> Best:
-        """Return the first candidate (at least one) in the total order. O(k), and O(D^2) for each close rival."""
+    def best(self) -> Best | None:
+        """Return the first candidate in the total order, if one may be picked. O(k), O(D^2) for each close rival."""
         held = self.candidates
-        return judge.best(self.state, held.features, held.ids, held.scores, held.norms)
+        may_win = self.gate.admits(held.costs, held.groups)[:, 0]
+        if not bool(may_win.any()):
+            return None
+        prices = self._terms.rules.prices(held.costs)
+        return self._terms.judge.best(
+            self.state, Field(held.features, held.ids, held.scores, held.norms, prices, may_win)
+        )
+
+    def values(self) -> Tensor:
+        """Return what candidates are sorted by: k float64, -inf for those that may not be picked now."""
+        held, terms = self.candidates, self._terms
+        if terms.rules.per_cost:
+            values = terms.judge.gains(held.scores) / held.costs
+        else:
+            values = terms.judge.acquisition.order(held.scores)
+        return values.masked_fill(~self.gate.admits(held.costs, held.groups)[:, 0], float("-inf"))
 
     def accept(self, plan: Plan, count: int) -> list[Pick]:
         """Commit the first `count` picks of a plan made from the current candidates. O(count D^2 + k count)."""
-        new = []
+        held, new = self.candidates, []
         for step, index in enumerate(plan.picks[:count]):
-            row_id = self.candidates.ids[index : index + 1].tolist()[0]
-            new.append(Pick(int(self.candidates.positions[index]), row_id, plan.gains[step]))
-            self._commit(new[-1], self.candidates.features[index].clone(), plan.columns[:, :, step])
-        self.candidates.advance(Scores(plan.decrements.num[:, :count], plan.decrements.den[:, :count]))
-        if not self._replacement:
-            stays = torch.ones(len(self.candidates), dtype=torch.bool)
+            row_id, cost, group = held.ids[index : index + 1].tolist()[0], held.costs[index], held.groups[index]
+            new.append(Pick(int(held.positions[index]), row_id, plan.gains[step], float(cost), int(group)))
+            self._commit(new[-1], held.features[index].clone(), plan.columns[:, :, step])
+        if not count:
+            return new
+        held.advance(tuple(lost[:, :count] for lost in plan.decrements))
+        stays = ~self._terms.rules.barred_after(held.features, plan.features[:count])[:, count]
+        if not self._terms.replacement:
             stays[plan.picks[:count]] = False
-            self._taken = np.concatenate([self._taken, self.candidates.keep(stays)])
+        self._rule_out(stays)
         return new
 
     def hold(self, batch: RowBatch) -> None:
-        """Take rows as candidates, scored exactly under the current state. O(k D^2)."""
+        """Take rows, all of which the shards found free, as candidates scored exactly under the state. O(k D^2)."""
         features = batch.features.to(torch.float64)
-        scores = self.state.scores(features)
-        self.candidates.add(batch.positions, batch.ids, features, squared_norms(features), scores)
+        self.candidates.add(batch, features, squared_norms(features), self.state.scores(features))
 
-    def hold_arrivals(self, arrivals: Arrivals, accepted: int) -> None:
+    def hold_arrivals(self, arrivals: Arrivals, plan: Plan, accepted: int) -> None:
         """Take rows as candidates that were scored along a plan of which `accepted` picks were committed."""
-        scores = Scores(
-            *(
-                before - decrement[:, :accepted].sum(dim=1)
-                for before, decrement in zip(arrivals.before, arrivals.decrements, strict=True)
-            )
+        scores = tuple(
+            before - decrement[:, :accepted].sum(dim=1)
+            for before, decrement in zip(arrivals.before, arrivals.decrements, strict=True)
         )
-        batch = arrivals.batch
-        self.candidates.add(batch.positions, batch.ids, arrivals.features, arrivals.norms, scores)
+        old = len(self.candidates)
+        self.candidates.add(arrivals.batch, arrivals.features, arrivals.norms, scores)
+        if self._terms.rules.minds_picks:
+            stays = torch.ones(len(self.candidates), dtype=torch.bool)
+            stays[old:] = ~self._terms.rules.barred_after(arrivals.features, plan.features[:accepted])[:, accepted]
+            self._rule_out(stays)
+
+    def _rule_out(self, stays: Tensor) -> None:
+        """Drop candidates for good."""
+        if not bool(stays.all()):
+            self._taken = np.concatenate([self._taken, self.candidates.keep(stays)])
 
     def _commit(self, pick: Pick, features: Tensor, columns: Tensor) -> None:
         self.state = self.state.condition(features)
+        self.standing = self.standing.take(pick.cost, pick.group)
         self.picks.append(pick)
         self.features.append(features)
         self._columns.append(columns)

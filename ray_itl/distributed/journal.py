@@ -26,11 +26,13 @@ class Recovery:
     """Positions held by the driver."""
     last: Block | Contest | None
     """The block or contest that was answered, but of which the next call has yet to say how much stands."""
+    picks: Tensor | None = None
+    """Features of the picks accepted so far, k x D float64, where picks bar rows like them."""
 
     def apply(self, shard: PoolShard) -> None:
         """Bring a shard, whatever its state, to the present. One pass, one for the columns, and one for `last`."""
         shard.start(self.start)
-        shard.replay(self.columns, self.sequence)
+        shard.replay(self.columns, self.sequence, self.picks)
         shard.hold(self.held)
         if isinstance(self.last, Block):
             shard.verify(self.last)
@@ -47,12 +49,16 @@ class Journal:
     def __init__(self) -> None:
         self._start: Start | None = None
         self._columns: list[Tensor] = []
+        self._picks: list[Tensor] = []
         self._sequence = 0
         self._held = np.empty(0, dtype=np.int64)
         self._last: Block | Contest | None = None
 
-    def restored(self, start: Start, columns: Tensor, sequence: int, held: np.ndarray) -> None:
+    def restored(
+        self, start: Start, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
+    ) -> None:
         """Record a restore, which makes everything before it irrelevant."""
+        self._picks = [] if picks is None else [picks]
         self._start, self._columns, self._sequence = start, [columns], sequence
         self._held, self._last = np.unique(held), None
 
@@ -67,14 +73,16 @@ class Journal:
             raise StaleShardError(f"the pool expects block {expected}, got block {sequence}: restore it first")
         if isinstance(self._last, Block):
             self._columns.append(self._last.columns[:, :, :accepted].clone())
+            if self._last.picks is not None:
+                self._picks.append(self._last.picks[:accepted].clone())
         self._sequence, self._last = sequence, None
 
     def verified(self, block: Block, taken: np.ndarray) -> None:
         """Record a block that every shard answered, and the positions of the rows that came back."""
         self._held = np.union1d(np.setdiff1d(self._held, block.released), taken)
-        # Repeated, it must hand out no row: no threshold can be beaten and nothing is asked for or released.
-        never = torch.full_like(block.thresholds, float("inf"))
-        self._last = replace(block, thresholds=never, released=self._held[:0], num_proposals=0)
+        # Repeated, it must hand out no row: no value can be beaten and nothing is asked for or released.
+        never = torch.full_like(block.values, float("inf"))
+        self._last = replace(block, values=never, released=self._held[:0], num_proposals=0)
 
     def contested(self, contest: Contest) -> None:
         """Record a contest that every shard answered."""
@@ -89,4 +97,6 @@ class Journal:
         if self._start is None:
             return None
         self._columns = [torch.cat(self._columns, dim=2)]
-        return Recovery(self._start, self._columns[0], self._sequence, self._held, self._last)
+        self._picks = [torch.cat(self._picks)] if self._picks else []
+        picks = self._picks[0] if self._picks else None
+        return Recovery(self._start, self._columns[0], self._sequence, self._held, self._last, picks)

@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from ray_itl.core.features import FeatureMap
-from ray_itl.core.messages import Block, BlockReport, Contest, Peak, RowBatch, Start, merge_batches
-from ray_itl.core.pool import block_per_shard, merge_reports, per_shard
+from ray_itl.core.messages import Block, BlockReport, Contest, Peak, Request, RowBatch, Start, merge_batches
+from ray_itl.core.pool import block_per_shard, merge_reports, request_per_shard
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
 from ray_itl.core.uniqueness import IdSpan, spans_overlap
 from ray_itl.distributed.cluster import living_nodes
@@ -209,14 +209,16 @@ class RayPool:
             return None
         return repeated, np.concatenate(self._call("positions_of", repeated))
 
-    def restore(self, start: Start, columns: Tensor, sequence: int, held: np.ndarray) -> None:
+    def restore(
+        self, start: Start, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
+    ) -> None:
         """See `Pool.restore`."""
-        self._journal.restored(start, columns, sequence, held)
-        self._crew.call("restore", ship(Recovery(start, columns, sequence, held, last=None)))
+        self._journal.restored(start, columns, sequence, held, picks)
+        self._crew.call("restore", ship(Recovery(start, columns, sequence, held, last=None, picks=picks)))
 
-    def propose(self, count: int) -> RowBatch:
+    def propose(self, request: Request) -> RowBatch:
         """See `Pool.propose`."""
-        batch = merge_batches(self._call("propose", per_shard(count, self._num_shards)))
+        batch = merge_batches(self._call("propose", ship(request_per_shard(request, self._num_shards))))
         self._journal.took(batch.positions)
         return batch
 
@@ -235,9 +237,9 @@ class RayPool:
         self._journal.contested(contest)
         return peak
 
-    def champions(self, floor: float) -> RowBatch:
+    def champions(self, best: float) -> RowBatch:
         """See `Pool.champions`."""
-        batch = merge_batches(self._call("champions", floor))
+        batch = merge_batches(self._call("champions", best))
         self._journal.took(batch.positions)
         return batch
 

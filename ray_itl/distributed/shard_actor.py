@@ -129,9 +129,9 @@ class ShardActor:
         state: Recovery = unpack(recovery)
         state.apply(self._rows)
 
-    def propose(self, count: int) -> Reply:
+    def propose(self, request: Packed) -> Reply:
         """See `PoolShard.propose`."""
-        return self._timed(lambda shard: shard.propose(count))
+        return self._timed(lambda shard: shard.propose(unpack(request)))
 
     def verify(self, block: Packed) -> Reply:
         """See `PoolShard.verify`."""
@@ -141,9 +141,9 @@ class ShardActor:
         """See `PoolShard.contest`."""
         return self._timed(lambda shard: shard.contest(unpack(contest)))
 
-    def champions(self, floor: float) -> Reply:
+    def champions(self, best: float) -> Reply:
         """See `PoolShard.champions`."""
-        return self._timed(lambda shard: shard.champions(floor))
+        return self._timed(lambda shard: shard.champions(best))
 
     def rank(self, query: Packed) -> Reply:
         """See `PoolShard.rank`."""

@@ -14,7 +14,7 @@ from ray_itl.core.acquisition import Acquisition
 from ray_itl.core.baselines import BaselineRule, select_baseline
 from ray_itl.core.features import Identity
 from ray_itl.core.greedy import GreedySelector
-from ray_itl.core.messages import Start
+from ray_itl.core.messages import Request, Start
 from ray_itl.core.pool import LocalPool, Pool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.trajectory import Pick
@@ -100,5 +100,5 @@ def best_candidates(pool: Pool, situation: Situation, count: int) -> np.ndarray:
     acquisition = situation.acquisition
     state = acquisition.start(situation.posterior, Targets.uniform(situation.targets))
     none = torch.empty(pool.dim, acquisition.num_tracks, 0, dtype=torch.float64)
-    pool.restore(Start(acquisition, *state.quadratics(), "float32"), none, 0, situation.taken)
-    return np.sort(pool.propose(count).positions)
+    pool.restore(Start(acquisition, state.quadratics(), "float32"), none, 0, situation.taken)
+    return np.sort(pool.propose(Request(count)).positions)

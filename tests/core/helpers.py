@@ -13,6 +13,7 @@ from torch import Tensor
 from ray_itl.core.acquisition import Acquisition
 from ray_itl.core.acquisitions import InformationGain, Uncertainty, VarianceReduction
 from ray_itl.core.greedy import GreedyResult, GreedySelector
+from ray_itl.core.limits import Limits
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.reference import DensePick, DenseRule, dense_greedy
@@ -163,7 +164,13 @@ class Problem:
         pool = LocalPool(make_shards(self.pool, self.ids, num_shards))
         excluded = np.array(self.excluded, dtype=np.int64)
         return GreedySelector(
-            pool, acquisition, state, self.replacement, schedule, min_gain=self.min_gain, excluded=excluded
+            pool,
+            acquisition,
+            state,
+            self.replacement,
+            schedule,
+            limits=Limits(min_gain=self.min_gain),
+            excluded=excluded,
         )
 
     def select(

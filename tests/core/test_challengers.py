@@ -26,14 +26,14 @@ def test_complete_below_the_verified_steps_and_bounded(firsts: list[list[int]], 
             continue
         indices = torch.arange(start, start + len(chunk))
         challenges = torch.tensor([[k == f or (k > f and bool(later >> k & 1)) for k in range(_STEPS)] for f in chunk])
-        found.add(indices, challenges, indices.double(), -indices.double())
+        found.add(indices, challenges, (indices.double(), -indices.double()))
         start += len(chunk)
-    indices, scores = found.result()
+    indices, scores = found.result(2)
     flat = [first for chunk in firsts for first in chunk]
     expected = [i for i, first in enumerate(flat) if first < found.verified_steps]
     assert indices.tolist() == expected
-    assert scores.num.tolist() == expected
-    assert (-scores.den).tolist() == expected
+    assert scores[0].tolist() == expected
+    assert (-scores[1]).tolist() == expected
     assert len(expected) <= limit
     # Cut no further than needed: one step more would have been too many rows.
     if found.verified_steps < _STEPS:
@@ -42,6 +42,6 @@ def test_complete_below_the_verified_steps_and_bounded(firsts: list[list[int]], 
 
 def test_no_rows() -> None:
     found = ChallengerList(4, 10)
-    indices, scores = found.result()
+    indices, scores = found.result(2)
     assert found.verified_steps == 4
-    assert len(indices) == len(scores.num) == len(scores.den) == 0
+    assert len(indices) == len(scores[0]) == len(scores[1]) == 0

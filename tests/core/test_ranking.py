@@ -94,7 +94,7 @@ def test_the_hash_is_uniform_and_differs_by_seed(text: bool) -> None:
 
 def _ranked(lists: list[list[int]], num_rows: int) -> RankedRows:
     none = torch.zeros(num_rows, dtype=torch.float64)
-    rows = RowBatch(np.arange(num_rows), np.arange(num_rows), torch.zeros(num_rows, 1), none, none)
+    rows = RowBatch(np.arange(num_rows), np.arange(num_rows), torch.zeros(num_rows, 1), (), none, none)
     arrays = [np.array(rows_of, dtype=np.int64) for rows_of in lists]
     return RankedRows(arrays, [-np.arange(len(a)).astype(float) for a in arrays], rows)
 

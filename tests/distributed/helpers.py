@@ -150,14 +150,14 @@ class MortalActor(ShardActor):
         self.doom.meet("load", self._rows.first_position, after=True)
         return facts
 
-    def propose(self, count):
-        return self._risky("propose", count)
+    def propose(self, request):
+        return self._risky("propose", request)
 
     def verify(self, block):
         return self._risky("verify", block)
 
-    def champions(self, floor):
-        return self._risky("champions", floor)
+    def champions(self, best):
+        return self._risky("champions", best)
 
     def id_parts(self, num_parts):
         return self._risky("id_parts", num_parts)

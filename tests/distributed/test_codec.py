@@ -37,7 +37,7 @@ def test_views_travel_without_their_storage_and_large_buffers_are_not_copied():
 def test_records_of_text_ids_arrive():
     ids = np.array(["a", "a much longer name than fits inline"], dtype=np.dtypes.StringDType())
     half = torch.ones(2, 3, dtype=torch.bfloat16)
-    sent = RowBatch(np.array([4, 7]), ids, half, torch.ones(2), torch.ones(2))
+    sent = RowBatch(np.array([4, 7]), ids, half, (torch.ones(2), torch.ones(2)), torch.ones(2), torch.zeros(2))
     received, rule = unpack(pack((sent, InformationGain(0.3))))
     assert received.ids.tolist() == ids.tolist()
     assert received.ids.dtype == ids.dtype

@@ -78,26 +78,26 @@ def test_rankings_and_contests_on_disk_are_those_in_memory(source, cache, monkey
     peaks = []
     for pool in (memory, disk):
         pool.restore(
-            Start(ITL, *state.quadratics(), "float64"),
+            Start(ITL, state.quadratics(), "float64"),
             torch.empty(DIM, 2, 0, dtype=torch.float64),
             0,
             np.empty(0, dtype=np.int64),
         )
-        gain = pool.contest(contest).gain
+        gain = pool.contest(contest).value
         peaks.append((gain, pool.champions(gain - 0.5).ids.tolist()))
     assert peaks[0] == peaks[1]
 
 
 @pytest.mark.parametrize("picks", [0, 200])
 def test_restoring_reads_the_features_once_and_once_for_earlier_picks(source, cache, monkeypatch, picks):
-    """Reads are what a pass costs on disk: num and den share one, and so do all earlier picks."""
+    """Reads are what a pass costs on disk: all scores share one, and so do all earlier picks."""
     pool = local_pool(source, 1, cache=cache)
     store = pool._shards[0].features
     calls, true_chunks = [], store.chunks
     monkeypatch.setattr(store, "chunks", lambda: calls.append(1) or true_chunks())
     state = VTL.start(Posterior.prior(DIM), make_targets())
     columns = torch.zeros(DIM, 2, picks, dtype=torch.float64)
-    pool.restore(Start(VTL, *state.quadratics(), "float32"), columns, 0, np.empty(0, dtype=np.int64))
+    pool.restore(Start(VTL, state.quadratics(), "float32"), columns, 0, np.empty(0, dtype=np.int64))
     assert len(calls) == 1 + (picks > 0)
 
 

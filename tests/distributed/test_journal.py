@@ -6,7 +6,7 @@ import torch
 
 from ray_itl.core.acquisition import Acquisition, AcquisitionState
 from ray_itl.core.acquisitions import InformationGain, Uncertainty, VarianceReduction
-from ray_itl.core.messages import Block, Contest, RowBatch, Start
+from ray_itl.core.messages import Block, Contest, Request, RowBatch, Start
 from ray_itl.core.posterior import Posterior
 from ray_itl.core.shard import PoolShard
 from ray_itl.core.store import MemoryFeatures
@@ -31,7 +31,7 @@ class Driver:
         self.sequence = self.size = 0
         self.block_states: list[AcquisitionState] = []
         self.held = np.empty(0, dtype=np.int64)
-        start = Start(rule, *self.state.quadratics(), "float64")
+        start = Start(rule, self.state.quadratics(), "float64")
         columns = torch.empty(DIM, rule.num_tracks, 0, dtype=torch.float64)
         self.shard.start(start)
         self.shard.replay(columns, 0)
@@ -60,19 +60,24 @@ class Driver:
     def block(self) -> Block:
         accepted = self.settle()
         self.size = int(self.rng.integers(1, 7))
-        columns, thresholds, self.block_states, state = [], [], [], self.state
+        columns, values, self.block_states, state = [], [], [], self.state
         for index in self.rng.choice(NUM_ROWS, self.size):
             row = torch.from_numpy(self.rows[index].astype("float64"))
             scores = state.scores(row[None])
             columns.append(state.columns(row))
-            thresholds.append(float(scores.num / scores.den))
+            values.append(float(self.rule.gain(scores)))
             state = state.condition(row)
             self.block_states.append(state)
         released = self.rng.choice(self.held, len(self.held) // 3, replace=False)
         limit = int(self.rng.integers(1, 60))
-        tau = torch.tensor(thresholds, dtype=torch.float64)
         return Block(
-            self.sequence, accepted, torch.stack(columns, 2), tau, released, int(self.rng.integers(0, 9)), limit
+            self.sequence,
+            accepted,
+            torch.stack(columns, 2),
+            torch.tensor(values, dtype=torch.float64),
+            released,
+            int(self.rng.integers(0, 9)),
+            limit,
         )
 
     def verify(self) -> None:
@@ -88,8 +93,8 @@ class Driver:
         self.sequence += 1
 
     def propose(self) -> None:
-        other = self.rebuilt().propose(5)
-        batch = self.shard.propose(5)
+        other = self.rebuilt().propose(Request(5))
+        batch = self.shard.propose(Request(5))
         assert_same(batch, other)
         self.take(batch)
 
@@ -98,11 +103,11 @@ class Driver:
         contest = Contest(self.sequence, accepted, self.state, torch.zeros(1, dtype=torch.float64))
         other = self.rebuilt().contest(contest)
         peak = self.shard.contest(contest)
-        assert peak.gain == pytest.approx(other.gain, rel=1e-12)
+        assert peak.value == pytest.approx(other.value, rel=1e-12)
         self.journal.contested(contest)
         self.sequence += 1
-        again = self.rebuilt().champions(peak.gain - 1e-9)
-        batch = self.shard.champions(peak.gain - 1e-9)
+        again = self.rebuilt().champions(peak.value - 1e-9)
+        batch = self.shard.champions(peak.value - 1e-9)
         assert len(batch) == 1
         assert_same(batch, again)
         self.take(batch)
@@ -115,8 +120,7 @@ class Driver:
 def assert_same(a: RowBatch, b: RowBatch) -> None:
     assert a.positions.tolist() == b.positions.tolist()
     assert a.ids.tolist() == b.ids.tolist()
-    torch.testing.assert_close(a.num, b.num, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(a.den, b.den, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(a.scores, b.scores, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
@@ -128,13 +132,13 @@ def test_a_rebuilt_shard_answers_like_the_surviving_one(rule, seed):
         moves[driver.rng.integers(len(moves))]()
     rebuilt = driver.rebuilt()
     assert torch.equal(rebuilt.held, driver.shard.held)
-    torch.testing.assert_close(rebuilt.num, driver.shard.num, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(rebuilt.scores, driver.shard.scores, rtol=1e-9, atol=1e-12)
 
 
 def test_the_journal_forgets_what_came_before_a_restore():
     driver = Driver(RULES[0], 0)
     driver.verify()
-    start = Start(driver.rule, *driver.state.quadratics(), "float64")
+    start = Start(driver.rule, driver.state.quadratics(), "float64")
     driver.journal.restored(start, torch.empty(DIM, 2, 0, dtype=torch.float64), 0, np.array([1003]))
     recovery = driver.journal.recovery()
     assert recovery is not None

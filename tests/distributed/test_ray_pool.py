@@ -6,6 +6,8 @@ import ray
 import torch
 
 from ray_itl.core.acquisitions import InformationGain, Uncertainty, VarianceReduction
+from ray_itl.core.limits import Limits
+from ray_itl.core.messages import Request
 from ray_itl.core.ranking import RankQuery
 from ray_itl.errors import InputError, ShardError
 from tests.distributed.helpers import (
@@ -60,7 +62,10 @@ def test_picks_are_those_of_a_local_pool(opened, source, rule):
 def test_it_stops_and_passes_over_rows_as_a_local_pool_does(opened, source, rule):
     pool, _, _ = opened
     first = select(local_pool(source), rule, n=20)
-    limits = {"min_gain": 0.9 * first.picks[-1].gain, "excluded": np.array([p.position for p in first.picks[:10]])}
+    limits = {
+        "limits": Limits(min_gain=0.9 * first.picks[-1].gain),
+        "excluded": np.array([p.position for p in first.picks[:10]]),
+    }
     result, expected = select(pool, rule, 40, **limits), select(local_pool(source), rule, 40, **limits)
     assert picked(result) == picked(expected)
     assert not set(picked(result)) & set(picked(first)[:10])
@@ -97,5 +102,5 @@ def test_a_closed_pool_says_so(source):
     pool.close()
     pool.close()
     with pytest.raises(ShardError, match="closed"):
-        pool.propose(1)
+        pool.propose(Request(1))
     assert ray.is_initialized()

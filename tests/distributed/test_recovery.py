@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ray_itl.core.acquisitions import InformationGain, VarianceReduction
-from ray_itl.core.messages import Contest, Start
+from ray_itl.core.messages import Contest, Request, Start
 from ray_itl.core.posterior import Posterior
 from ray_itl.distributed.policy import RecoveryPolicy
 from ray_itl.distributed.shard_actor import ShardActor
@@ -92,13 +92,13 @@ def test_champions_survive_a_kill_after_the_contest(mortal, source):
     pool, doom = mortal
     doom.order(Fault("champions", SECOND, after=True))
     state = ITL.start(Posterior.prior(DIM), make_targets())
-    start = Start(ITL, *state.quadratics(), "float64")
+    start = Start(ITL, state.quadratics(), "float64")
     contest = Contest(0, 0, state, torch.zeros(1, dtype=torch.float64))
     replies = []
     for each in (pool, local_pool(source, 2)):
         each.restore(start, torch.empty(DIM, 2, 0, dtype=torch.float64), 0, np.empty(0, dtype=np.int64))
-        held = each.propose(8)
-        gain = each.contest(contest).gain
+        held = each.propose(Request(8))
+        gain = each.contest(contest).value
         replies.append((sorted(held.positions.tolist()), gain, each.champions(gain - 0.5).positions.tolist()))
     assert replies[0] == replies[1]
     assert len(replies[0][2]) == 2

@@ -1,0 +1,128 @@
+"""What may be picked, by the definitions: slow, obvious, and sharing nothing with the engine. The oracle of tests."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DenseQuota:
+    """Bounds on the picks by one column of the pool."""
+
+    values: Sequence[str]
+    """The column: one value per row."""
+    least: Mapping[str, int] = field(default_factory=dict)
+    most: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DenseLimits:
+    """Limits of a selection of n rows from N (see `limits.Limits`)."""
+
+    n: int
+    costs: Tensor
+    """N float64."""
+    budget: float = math.inf
+    per_cost: bool = False
+    quotas: Sequence[DenseQuota] = ()
+    kernel: Tensor | None = None
+    """Cosines of all pairs of rows, N x N, where likeness to picks matters."""
+    max_similarity: float = math.inf
+    barred: frozenset[int] = frozenset()
+    """Rows too similar to others than picks."""
+
+    _least: list[dict[str, int]] = field(default_factory=list)
+    """The minimums not given up so far."""
+
+    def begin(self) -> DenseLimits:
+        """Return the limits before the first pick; what `may_pick` gives up stays given up."""
+        return replace(self, _least=[dict(quota.least) for quota in self.quotas])
+
+    @property
+    def prices(self) -> Tensor:
+        """What gains are divided by: N."""
+        return self.costs if self.per_cost else torch.ones_like(self.costs)
+
+    def may_pick(self, picks: Sequence[int], available: Tensor) -> Tensor:
+        """Return which rows may come next after some picks, of those `available` at all: N bool.
+
+        Minimums hold back slots, and money for their cheapest rows, as if no row were barred for its likeness to
+        others. Where then no row may come, those minimums are given up that the rows with room would have filled.
+        """
+        rows = [i for i in range(len(self.costs)) if bool(available[i])]
+        while True:
+            found = [i for i in rows if not self._is_barred(i, picks) and self._fits(i, picks, rows, self._least)]
+            if found or not self._give_up(picks, rows, self._least):
+                result = torch.zeros(len(self.costs), dtype=torch.bool)
+                result[found] = True
+                return result
+
+    def _is_barred(self, row: int, picks: Sequence[int]) -> bool:
+        alike = self.kernel is not None and any(float(self.kernel[row, p]) > self.max_similarity for p in picks)
+        return alike or row in self.barred
+
+    def _fits(self, row: int, picks: Sequence[int], rows: Sequence[int], least: Sequence[Mapping[str, int]]) -> bool:
+        return float(self.costs[row]) <= self._room(self._group(row), picks, rows, least)
+
+    def _group(self, row: int) -> tuple[str, ...]:
+        return tuple(quota.values[row] for quota in self.quotas)
+
+    def _room(
+        self, group: tuple[str, ...], picks: Sequence[int], rows: Sequence[int], least: Sequence[Mapping[str, int]]
+    ) -> float:
+        """Return what a row of a group may cost after some picks; -inf where it may not come."""
+        groups = Counter(self._group(i) for i in picks)
+        groups[group] += 1
+        free = Counter(self._group(i) for i in rows)
+        free[group] -= 1
+        if not self._completable(groups, free, least, self.n - len(picks) - 1):
+            return -math.inf
+        room = self.budget - math.fsum(float(self.costs[i]) for i in picks)
+        if math.isfinite(self.budget):
+            for place, (quota, asked) in enumerate(zip(self.quotas, least, strict=True)):
+                for value, minimum in asked.items():
+                    lacking = max(0, minimum - sum(quota.values[i] == value for i in picks))
+                    cheapest = sorted(float(self.costs[i]) for i in rows if quota.values[i] == value)[:lacking]
+                    room -= sum(cheapest[1:] if group[place] == value else cheapest)
+        return room if room >= 0 else -math.inf
+
+    def _completable(self, groups: Counter, free: Counter, least: Sequence[Mapping[str, int]], slots: int) -> bool:
+        """Whether some further picks, within slots, maximums and the rows there are, meet all minimums."""
+        counts = [Counter[str]() for _ in self.quotas]
+        for group, count in groups.items():
+            for value, counter in zip(group, counts, strict=True):
+                counter[value] += count
+        if slots < 0 or any(
+            n > q.most.get(v, n) for q, c in zip(self.quotas, counts, strict=True) for v, n in c.items()
+        ):
+            return False
+        lacking = [
+            (place, value)
+            for place, (asked, count) in enumerate(zip(least, counts, strict=True))
+            for value, minimum in asked.items()
+            if count[value] < minimum
+        ]
+        if not lacking:
+            return True
+        place, value = lacking[0]
+        return any(
+            self._completable(groups + Counter([group]), free - Counter([group]), least, slots - 1)
+            for group, count in free.items()
+            if count > 0 and group[place] == value
+        )
+
+    def _give_up(self, picks: Sequence[int], rows: Sequence[int], least: Sequence[dict[str, int]]) -> bool:
+        """Lower the minimums of the groups with room, none of whose rows is free; returns whether that changed any."""
+        before = [dict(asked) for asked in least]
+        everywhere = {self._group(i) for i in range(len(self.costs))}
+        opened = [group for group in everywhere if self._room(group, picks, rows, least) > -math.inf]
+        for place, (quota, asked) in enumerate(zip(self.quotas, least, strict=True)):
+            for value in {group[place] for group in opened} & set(asked):
+                asked[value] = min(asked[value], sum(quota.values[i] == value for i in picks))
+        return before != least

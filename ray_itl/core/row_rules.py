@@ -1,0 +1,108 @@
+"""The rules of a run on the rows of one shard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ray_itl.core.messages import Block
+from ray_itl.core.rules import Gate, Guard, Rules
+from ray_itl.core.store import FeatureStore
+
+
+@dataclass(frozen=True)
+class RowTraits:
+    """What rules look at, for n rows."""
+
+    costs: Tensor
+    """n float64, > 0."""
+    groups: Tensor
+    """n int64."""
+
+    @classmethod
+    def default(cls, num_rows: int) -> RowTraits:
+        """Return those of rows that all cost 1 and are of one group."""
+        return cls(torch.ones(num_rows, dtype=torch.float64), torch.zeros(num_rows, dtype=torch.int64))
+
+    def at(self, indices: Tensor) -> RowTraits:
+        """Return those of some rows."""
+        return RowTraits(self.costs[indices], self.groups[indices])
+
+
+class RowRules:
+    """Which rows of a shard may be picked.
+
+    A row that is barred for its likeness to a pick, a target or the like is barred for good: it is marked in the
+    shard's `held`, so that it is looked at once. Only rows that would otherwise matter are ever compared.
+    """
+
+    def __init__(self, rules: Rules, features: FeatureStore, held: Tensor, traits: RowTraits | None) -> None:
+        """Look at rows with these features and traits; `held` is shared with the shard."""
+        self.rules = rules
+        self._features = features
+        self._held = held
+        traits = traits or RowTraits.default(features.num_rows)
+        self._traits = RowTraits(traits.costs.to(features.device), traits.groups.to(features.device))
+        self._guards: list[Guard] = list(rules.guards)
+
+    def costs(self, rows: slice | Tensor) -> Tensor:
+        """Return the costs of rows."""
+        return self._traits.costs[rows]
+
+    def groups(self, rows: slice | Tensor) -> Tensor:
+        """Return the groups of rows."""
+        return self._traits.groups[rows]
+
+    def keep_away_from(self, picks: Tensor) -> None:
+        """Bar from now on rows like these picks (k x D)."""
+        self._guards.extend(self.rules.around_picks(picks))
+
+    def admitted(self, rows: slice | Tensor, gate: Gate) -> Tensor:
+        """Return which rows a gate of one moment lets through, whatever they are like."""
+        return gate.admits(self.costs(rows), self.groups(rows))[:, 0]
+
+    def may_be_picked(self, indices: Tensor, challenges: Tensor, block: Block) -> Tensor:
+        """Return at which of a block's B steps each of k rows may be picked: k x B bool.
+
+        Only rows that `challenges` (k x B bool) some step at which the gate is open are compared with other rows.
+        """
+        admitted = block.gate.admits(self.costs(indices), self.groups(indices))[:, : block.size]
+        if not self.rules.minds_likeness:
+            return admitted
+        asked = torch.nonzero((admitted & challenges).any(dim=1)).flatten()
+        rows = self._features.rows(indices[asked])
+        barred = self._bar(indices[asked], rows)
+        if block.picks is not None:
+            later = self.rules.barred_after(rows, block.picks)[:, : block.size].to(admitted.device)
+            admitted[asked] &= ~later
+        admitted[asked] &= ~barred[:, None]
+        return admitted
+
+    def may_win(self, indices: Tensor, gate: Gate) -> Tensor:
+        """Return which of k rows may be picked now: k bool."""
+        admitted = self.admitted(indices, gate)
+        if self.rules.minds_likeness:
+            asked = torch.nonzero(admitted).flatten()
+            admitted[asked] &= ~self._bar(indices[asked], self._features.rows(indices[asked]))
+        return admitted
+
+    def free(self, indices: Tensor, picks: Tensor | None) -> Tensor:
+        """Return which of k rows are unlike all others, and unlike `picks` (if any) too: k bool."""
+        if not self.rules.minds_likeness or not len(indices):
+            return torch.ones(len(indices), dtype=torch.bool, device=self._held.device)
+        rows = self._features.rows(indices)
+        barred = self._bar(indices, rows)
+        for guard in () if picks is None else self.rules.around_picks(picks):
+            barred |= guard.bars(rows).to(barred.device)
+        return ~barred
+
+    def _bar(self, indices: Tensor, rows: Tensor) -> Tensor:
+        """Mark and return which of k rows are barred for good."""
+        barred = torch.zeros(len(rows), dtype=torch.bool)
+        for guard in self._guards:
+            barred |= guard.bars(rows)
+        barred = barred.to(self._held.device)
+        self._held[indices[barred]] = True
+        return barred

@@ -1,0 +1,133 @@
+"""What decides, besides its gain, whether a row may be picked: costs, room in groups, likeness to other rows.
+
+One description serves the driver and the shards, so that both say the same of a row. Each row has a cost and belongs to
+a group (a cell of the quotas' values). Before each pick the driver knows how much a row of each group may cost at most
+(its room: what is left of the budget, minus infinity for a group that is full); a row may be picked if its cost is
+within. A guard bars rows too similar to some others for good.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_GRID = 2.0**32
+_CHUNK_CELLS = 1 << 22
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Bars rows whose cosine to any of some rows exceeds a limit."""
+
+    directions: Tensor
+    """k x D float64 of norm 1 (or 0)."""
+    limit: float
+
+    @classmethod
+    def around(cls, rows: Tensor, limit: float) -> Guard:
+        """Return the guard around rows (k x D of any float type)."""
+        return cls(unit_rows(rows), limit)
+
+    def bars(self, rows: Tensor) -> Tensor:
+        """Return which of n rows (n x D) it bars: n bool. O(n k D), memory in bounded chunks."""
+        barred = torch.zeros(len(rows), dtype=torch.bool)
+        step = max(1, _CHUNK_CELLS // max(1, len(self.directions)))
+        for first in range(0, len(rows) if len(self.directions) else 0, step):
+            part = slice(first, first + step)
+            barred[part] = (cosines(rows[part], self.directions) > self.limit).any(dim=1)
+        return barred
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What holds for a whole run; travels to every shard."""
+
+    per_cost: bool = False
+    """Whether rows compete by gain per cost rather than by gain."""
+    max_similarity: float | None = None
+    """Rows whose cosine to an earlier pick is larger may not be picked. Does not go with replacement."""
+    guards: tuple[Guard, ...] = ()
+    """Other rows to keep away from, from the start."""
+
+    @property
+    def minds_picks(self) -> bool:
+        """Whether a pick bars rows like it."""
+        return self.max_similarity is not None
+
+    @property
+    def minds_likeness(self) -> bool:
+        """Whether features decide what may be picked."""
+        return self.minds_picks or bool(self.guards)
+
+    def around_picks(self, rows: Tensor) -> tuple[Guard, ...]:
+        """Return the guard that some picks (k x D) make, if they do."""
+        if self.max_similarity is None or not len(rows):
+            return ()
+        return (Guard.around(rows, self.max_similarity),)
+
+    def like(self, units: Tensor, unit: Tensor) -> Tensor:
+        """Return which of n rows (n x D of norm 1) a pick (D, of norm 1) bars: n bool."""
+        return cosines(units, unit[None])[:, 0] > (math.inf if self.max_similarity is None else self.max_similarity)
+
+    def prices(self, costs: Tensor) -> Tensor:
+        """Return by what gains are divided before rows are compared."""
+        return costs if self.per_cost else torch.ones_like(costs)
+
+    def barred_after(self, rows: Tensor, picks: Tensor) -> Tensor:
+        """Return whether each of n rows is barred before each of B picks, and after the last, by the picks before it.
+
+        Args:
+            rows: n x D.
+            picks: B x D.
+
+        Returns:
+            n x (B + 1) bool. O(n B D).
+        """
+        barred = torch.zeros(len(rows), len(picks) + 1, dtype=torch.bool)
+        if self.max_similarity is not None and len(rows) and len(picks):
+            close = cosines(rows, unit_rows(picks)) > self.max_similarity
+            barred[:, 1:] = close.cumsum(dim=1) > 0
+        return barred
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a row may cost at each of S moments, by its group."""
+
+    room: Tensor
+    """S x G float64: -inf for a group that may not be picked from, inf where nothing is limited."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it lets every row through."""
+        return bool(torch.isposinf(self.room).all())
+
+    def admits(self, costs: Tensor, groups: Tensor) -> Tensor:
+        """Return which of n rows may be picked at each moment: n x S bool."""
+        return costs[:, None] <= self.room.mT.to(costs.device)[groups]
+
+    def last(self) -> Gate:
+        """Return the gate of the last moment alone."""
+        return Gate(self.room[-1:])
+
+
+OPEN = Gate(torch.full((1, 1), float("inf"), dtype=torch.float64))
+"""Lets every row through, where there is but one group."""
+
+
+def unit_rows(rows: Tensor) -> Tensor:
+    """Return rows (n x D) at norm 1 in float64 on the CPU, zero rows as they are."""
+    rows = rows.to("cpu", torch.float64)
+    norms = rows.square().sum(dim=1).sqrt()
+    return rows / norms.where(norms > 0, 1.0)[:, None]
+
+
+def cosines(rows: Tensor, directions: Tensor) -> Tensor:
+    """Return the cosines of n rows to k directions of norm 1, n x k, rounded to a grid of 2^-32.
+
+    So that whoever computes them, and however a processor adds up, says the same about a limit.
+    """
+    return torch.round((unit_rows(rows) @ directions.mT) * _GRID) / _GRID
