@@ -222,7 +222,8 @@ def test_allowed_groups_are_those_from_which_minimums_can_still_be_met(data: st.
     for place in range(num_columns):
         least = data.draw(st.dictionaries(st.sampled_from("ab"), st.integers(0, 3)))
         most = data.draw(st.dictionaries(st.sampled_from("ab"), st.integers(0, 4)))
-        columns.append(DenseQuota([label[place] for label in labels], least, most))
+        values = [label[place] for label in labels]
+        columns.append(DenseQuota(values, {v: k for v, k in least.items() if v in values}, most))
     quotas, groups = engine_quotas(columns, len(labels))
     picks = data.draw(st.lists(st.integers(0, len(labels) - 1), max_size=2, unique=True))
     for row in picks:
