@@ -16,6 +16,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 from ray_itl.errors import BusyError, ConfigError, InputError, RayItlError
 from ray_itl.io.credentials import masked
 from ray_itl.settings import CurationSettings
+from ray_itl.telling.json_lines import json_line
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,22 +28,33 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
     They are 2 for bad options or data, 75 (the EX_TEMPFAIL of sysexits.h) where another process is at work and trying
     again later helps, and 1 for anything else.
 
-    Errors that are not ours are bugs: they end it with exit code 1, too, and their traceback.
+    Errors that are not ours are bugs: they end it with exit code 1, too, and their traceback. With run.log=json every
+    error is one JSON object on stderr.
     """
 
     @functools.wraps(job)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        in_json = _asks_for_json(*args)
         try:
             return job(*args, **kwargs)
         except RayItlError as error:
-            end_with(_exit_code(error), error)
+            end_with(_exit_code(error), error, in_json)
         except MemoryError:
-            end_with(1, RayItlError("this process has run out of memory: give it more, or use more and smaller shards"))
-        except Exception:
+            remedy = "give it more, or use more and smaller shards"
+            end_with(1, RayItlError(f"this process has run out of memory: {remedy}"), in_json)
+        except Exception as error:
+            if in_json:
+                end_with(1, error, in_json, traceback=traceback.format_exc())
             traceback.print_exc()
             sys.exit(1)
 
     return wrapped
+
+
+def _asks_for_json(*args: object) -> bool:
+    """Whether the composed configuration of a job has run.log=json; some have no such option."""
+    run = getattr(args[0], "run", None) if args else None
+    return getattr(run, "log", None) == "json"
 
 
 def _exit_code(error: RayItlError) -> int:
@@ -51,9 +63,12 @@ def _exit_code(error: RayItlError) -> int:
     return 2 if isinstance(error, InputError | ConfigError) else 1
 
 
-def end_with(code: int, error: Exception) -> NoReturn:
-    """End the process with an exit code and an error in one line on stderr."""
-    sys.stderr.write(f"error: {one_line(str(error))}\n")
+def end_with(code: int, error: Exception, in_json: bool = False, **facts: str) -> NoReturn:
+    """End the process with an exit code and an error in one line on stderr: words, or JSON with `facts`."""
+    message = one_line(str(error))
+    told = {"event": "error", "time": round(time.time(), 3), "error": type(error).__name__, "message": message}
+    told |= {"exit_code": code, **{name: masked(text) for name, text in facts.items()}}
+    sys.stderr.write(f"{json_line(told) if in_json else f'error: {message}'}\n")
     sys.exit(code)
 
 

@@ -68,7 +68,7 @@ def curate(
         RunDirectoryError: the run directory cannot be written or belongs to another run.
         ShardError, CacheError: a part of the cluster, or a disk, failed for good; the same call resumes.
     """
-    reporter = reporter or Reporter(settings.run.quiet)
+    reporter = reporter or Reporter(settings.run.log)
     check_columns(settings.pool.columns)
     with reporter.stage("open"):
         problem = open_problem(
@@ -143,7 +143,7 @@ class _Run:
                 reporter.say(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
                 with reporter.stage("select"):
                     earlier = self._earlier()
-                    status.step("select", len(earlier))
+                    status.step("select", len(earlier), sum(pick.gain for pick, _ in earlier))
                     result = problem.solve(pool, earlier, lambda p: self._on_progress(p, opened))
                 with reporter.stage("compare"):
                     status.step("compare", len(result.picks))
@@ -187,8 +187,8 @@ class _Run:
             self._ledger.append(
                 [LedgerEntry(first + i, p.position, p.row_id, p.gain) for i, p in enumerate(progress.new)]
             )
-        self._status.picked(progress.num_picked)
-        self._reporter.picks(progress, self._status.eta_s)
+        gain = sum(pick.gain for pick in progress.new)
+        self._reporter.picks(progress, self._status.picked(progress.num_picked, gain, progress.stats.passes))
         opened.on_progress(progress)
 
     def _sample(self, pool: Pool) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ray_itl.errors import ConfigError
 from ray_itl.settings import DTYPES, SEQUENTIAL_RULES, AcquisitionSettings, ClusterSettings
+from ray_itl.telling.choice import check_log
 from ray_itl.training.settings import TrainingSettings
 
 RULES = (*SEQUENTIAL_RULES, "nearest", "cosine", "random", "badge")
@@ -197,8 +198,13 @@ class TuningRunSettings:
 
     dir: str | None = None
     """Run directory; the same command resumes. null: runs/<time>."""
-    quiet: bool = False
     report: bool = True
+    log: str = "auto"
+    """auto: a live line on a terminal, else lines; lines; quiet: errors and the last line; json: objects on stdout."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        check_log(self.log)
 
 
 @dataclass

@@ -52,7 +52,7 @@ class ActiveFineTuner:
         """
         self._settings = settings
         self._config_text = config_text
-        self._reporter = reporter or Reporter(settings.run.quiet)
+        self._reporter = reporter or Reporter(settings.run.log)
         self._spec = ModelSpec(settings.model.name, settings.model.options)
         self._run = RunDirectory(settings.run.dir or "")
 
@@ -72,7 +72,7 @@ class ActiveFineTuner:
         if state != "new":
             self._reporter.say(f"continuing the run in {self._run.path}")
         try:
-            with self._resources() as (keeper, trainer):
+            with self._reporter.stage("rounds"), self._resources() as (keeper, trainer):
                 return self._rounds(data, RoundSelector(data, keeper), trainer)
         except BaseException as error:
             with suppress(RunDirectoryError):  # what went wrong first is what matters
@@ -109,7 +109,7 @@ class ActiveFineTuner:
                 return self._wait(records, folder)
             earlier.extend(folder.read_picks() or [])
             records.append(record)
-            self._reporter.say(self._line(record))
+            self._reporter.round(self._line(record), {**record, "of": self._settings.rounds.count})
         self._run.set_status("finished", rounds=self._settings.rounds.count, time=time.time())
         last = self._checkpoint_path(self._settings.rounds.count)
         return FineTuning("finished", self._write_curves(records), self._run.path, last)
