@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -200,17 +201,16 @@ class _Run:
 
     def _finish(self, result: GreedyResult, comparison: Sequence[dict]) -> Selection:
         selection = build_selection(self._problem, result, self._settings.pool.columns)
-        itemsize = STORAGE_DTYPES[self._settings.pool.dtype].itemsize
-        metrics = run_metrics(self._problem, selection, self._reporter.seconds, self._problem.dim * itemsize)
+        dtype = STORAGE_DTYPES[self._settings.pool.dtype]
+        metrics = run_metrics(self._problem, selection, self._reporter.seconds, self._problem.dim * dtype.itemsize)
         metrics["comparison"] = list(comparison)
         metrics["next_gain"] = result.next_gain
         path = None if self._run is None else self._run.path
-        selection = Selection(
-            selection.table, selection.unit, selection.remaining_uncertainty, selection.stats, metrics, path
-        )
+        features = result.features.to(dtype)
+        selection = replace(selection, metrics=metrics, run_dir=path, picked_features=features)
         if self._run is not None:
             write_posterior(self._run, self._problem, result)
-            write_picks(self._run, result.features, STORAGE_DTYPES[self._settings.pool.dtype])
+            write_picks(self._run, features)
             id_column = self._settings.pool.id_column
             write_challengers(self._run, self._problem.source, result.close_calls, id_column)
             write_selection(self._run, selection)
