@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -43,6 +43,7 @@ from ray_itl.results import (
 from ray_itl.selection import Selection
 from ray_itl.settings import CurationSettings
 from ray_itl.status import RunStatus, Watch
+from ray_itl.tracking.of_selection import SelectionTracking
 
 
 def curate(
@@ -95,21 +96,35 @@ def curate_problem(
     """
     if settings.run.dir is None:
         return _Run(problem, settings, reporter, None, watch).carry_out()
+    tracking = SelectionTracking(settings, reporter.say)
     with reporter.stage("open"):
         identity = run_identity(problem, settings)
         run = RunDirectory(settings.run.dir)
         state = run.begin(identity, _details(problem), config_text)
     if state == "finished":
         reporter.say(f"this run is finished already: its results are in {run.path}")
-        return read_selection(run)
+        selection = read_selection(run)
+        tracking.catch_up(selection)
+        return selection
     if state == "unfinished":
         reporter.say(f"continuing the run in {run.path}")
     try:
-        return _Run(problem, settings, reporter, run, watch).carry_out()
+        with tracking.running():
+            selection = _Run(problem, settings, reporter, run, _both(watch, tracking.watch)).carry_out()
+            tracking.finished(selection)
+        return selection
     except (InputError, ConfigError):
         if state == "new":
             run.abandon()
         raise
+
+
+def _both(first: Watch, second: Watch) -> Watch:
+    def watch(status: Mapping[str, Any]) -> None:
+        first(status)
+        second(status)
+
+    return watch
 
 
 class _Run:

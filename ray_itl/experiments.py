@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ray_itl.command import absolute_path, run_directory
+from ray_itl.command import absolute_path, absolute_tracking, run_directory
 from ray_itl.config import to_yaml, with_overrides
 from ray_itl.datasets.cache import cache_root, data_folder
 from ray_itl.datasets.models import smollm2_path
@@ -24,6 +24,7 @@ from ray_itl.rounds.task_settings import FineTuneJobSettings, TaskSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.rounds.tuning_report import SCORES, build_learning_report, sweep_standings, write_tuning_report
 from ray_itl.telling.event import Ending
+from ray_itl.tracking.of_rounds import RoundsTracking
 
 
 def carry_out(settings: FineTuneJobSettings, reporter: Reporter) -> Ending:
@@ -38,6 +39,7 @@ def carry_out(settings: FineTuneJobSettings, reporter: Reporter) -> Ending:
         result = ActiveFineTuner(one, to_yaml(one), reporter).run()
         curves = with_member(result.curves, (one.acquisition.name, one.rounds.seed))
         _report(curves, one, result.path, None, reporter)
+        RoundsTracking(one, reporter.say).keep_report(result.state)
         return _summary_of_one(result)
     return _sweep(settings, reporter)
 
@@ -51,6 +53,7 @@ def _with_absolute_paths(settings: FineTuneJobSettings) -> FineTuneJobSettings:
         data=replace(data, **paths),
         model=replace(model, checkpoint=absolute_path(model.checkpoint)),
         run=replace(settings.run, dir=run_directory(settings.run.dir)),
+        tracking=absolute_tracking(settings.tracking),
     )
 
 
@@ -64,7 +67,12 @@ def sweep_members(settings: FineTuneJobSettings, reporter: Reporter) -> dict[Mem
                 continue
             chosen = with_overrides(base, overrides or {})
             folder = Path(str(settings.run.dir)) / name / f"seed-{seed}"
-            members[name, seed] = replace(chosen, run=replace(chosen.run, dir=str(folder), log="quiet", report=False))
+            title = f"{settings.tracking.run_name or Path(str(settings.run.dir)).name}/{name}/seed-{seed}"
+            members[name, seed] = replace(
+                chosen,
+                run=replace(chosen.run, dir=str(folder), log="quiet", report=False),
+                tracking=replace(chosen.tracking, run_name=title),
+            )
     return members
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 from ray_itl.errors import ConfigError
 from ray_itl.io.sizes import parse_size
 from ray_itl.telling.choice import check_log
+from ray_itl.tracking.settings import TrackingSettings
 
 FEATURE_MAPS = ("as_is", "unit_norm", "random_fourier")
 STORAGES = ("auto", "memory", "disk")
@@ -255,6 +256,7 @@ class CurationSettings:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     run: RunSettings = field(default_factory=RunSettings)
     state: StateSettings = field(default_factory=StateSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
     plan: bool = False
     """Say what the run would take, and stop."""
 

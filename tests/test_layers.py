@@ -50,6 +50,8 @@ PLACES = {
     "plotly": {"ray_itl.report"},
     "jinja2": {"ray_itl.report"},
     "rich": {"RUN"},
+    "mlflow": {"RUN"},
+    "tensorboardX": {"RUN"},
     "pandas": {"RUN"},
 }
 """Where a library may be imported; libraries not named here may be imported anywhere but in the engine."""

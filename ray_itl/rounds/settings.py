@@ -8,6 +8,7 @@ from typing import Any
 from ray_itl.errors import ConfigError
 from ray_itl.settings import DTYPES, SEQUENTIAL_RULES, AcquisitionSettings, ClusterSettings
 from ray_itl.telling.choice import check_log
+from ray_itl.tracking.settings import TrackingSettings
 from ray_itl.training.settings import TrainingSettings
 
 RULES = (*SEQUENTIAL_RULES, "nearest", "cosine", "random", "badge")
@@ -222,6 +223,7 @@ class FineTuneSettings:
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     cluster: ClusterSettings = field(default_factory=lambda: ClusterSettings(num_shards=0))
     run: TuningRunSettings = field(default_factory=TuningRunSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for options that contradict each other."""
