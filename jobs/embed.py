@@ -1,7 +1,5 @@
 """Turn a raw pool (texts, images, numbers) into a pool with embeddings (see --help)."""
 
-import sys
-
 import hydra
 from omegaconf import DictConfig
 
@@ -9,6 +7,7 @@ from ray_itl.command import guarded
 from ray_itl.config import launch, register_schemas, to_settings, to_yaml
 from ray_itl.embedding.job import embed_pool, with_absolute_paths
 from ray_itl.embedding.settings import EmbedSettings
+from ray_itl.progress import Reporter
 
 register_schemas(embed_schema=EmbedSettings)
 
@@ -18,7 +17,8 @@ register_schemas(embed_schema=EmbedSettings)
 def main(config: DictConfig) -> None:
     """Compose, embed, summarise."""
     settings = with_absolute_paths(to_settings(config, EmbedSettings))
-    sys.stdout.write(embed_pool(settings, to_yaml(settings)).summary() + "\n")
+    reporter = Reporter(settings.run.log)
+    reporter.conclude(embed_pool(settings, to_yaml(settings), reporter).ending())
 
 
 if __name__ == "__main__":

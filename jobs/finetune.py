@@ -1,13 +1,12 @@
 """Fine-tune a model in rounds on the rows that teach it most about a task (see --help)."""
 
-import sys
-
 import hydra
 from omegaconf import DictConfig
 
 from ray_itl.command import guarded
 from ray_itl.config import launch, register_schemas, to_settings
 from ray_itl.experiments import carry_out
+from ray_itl.progress import Reporter
 from ray_itl.rounds.task_settings import FineTuneJobSettings
 
 register_schemas(finetune_schema=FineTuneJobSettings)
@@ -17,7 +16,9 @@ register_schemas(finetune_schema=FineTuneJobSettings)
 @guarded
 def main(config: DictConfig) -> None:
     """Compose, run, summarise."""
-    sys.stdout.write(carry_out(to_settings(config, FineTuneJobSettings)) + "\n")
+    settings = to_settings(config, FineTuneJobSettings)
+    reporter = Reporter(settings.run.log)
+    reporter.conclude(carry_out(settings, reporter))
 
 
 if __name__ == "__main__":

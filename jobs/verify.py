@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from ray_itl.command import guarded
 from ray_itl.config import launch, register_schemas, to_settings
+from ray_itl.progress import Reporter
 from ray_itl.settings import VerifySettings
 from ray_itl.verification import verify
 
@@ -17,8 +18,9 @@ register_schemas()
 @guarded
 def main(config: DictConfig) -> None:
     """Compose, check, say what was found."""
-    verification = verify(to_settings(config, VerifySettings))
-    sys.stdout.write(verification.summary() + "\n")
+    settings = to_settings(config, VerifySettings)
+    verification = verify(settings)
+    Reporter(settings.run.log).conclude(verification.ending())
     if not verification.right:
         sys.exit(1)
 

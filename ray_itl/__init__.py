@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ray_itl.errors import (
         ConfigError,
         InputError,
+        MissingExtraError,
         NumericalError,
         RayItlError,
         RunDirectoryError,
@@ -27,6 +28,7 @@ __all__ = [
     "ConfigError",
     "FineTuneSettings",
     "InputError",
+    "MissingExtraError",
     "NumericalError",
     "RayItlError",
     "RunDirectoryError",

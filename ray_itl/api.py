@@ -92,6 +92,7 @@ def select(
         ShardError: a shard failed and could not be rebuilt.
         CacheError: features are to be kept on disk, and the disk is full or fails.
     """
+    log = "quiet" if quiet else "auto"
     carried: Any = columns if isinstance(columns, str) else list(columns)  # a single name is refused by the settings
     settings = CurationSettings(
         pool=PoolSettings(
@@ -103,7 +104,7 @@ def select(
         acquisition=AcquisitionSettings(acquisition, noise_variance, target_noise_variance),
         selection=SelectionSettings(n, replacement, seed),
         cluster=ClusterSettings(num_shards, address),
-        run=RunSettings(None if run_dir is None else str(Path(run_dir).absolute()), quiet=quiet),
+        run=RunSettings(None if run_dir is None else str(Path(run_dir).absolute()), log=log),
     )  # fmt: skip
     settings = replace(
         settings,
@@ -112,7 +113,7 @@ def select(
         known=replace(settings.known, path=_path_text(known)),
     )
     with _opened(pool, settings) as rows, _opened(target, settings) as targets, _opened(known, settings) as learnt:
-        return curate(settings, to_yaml(settings), rows, targets, learnt, Reporter(quiet))
+        return curate(settings, to_yaml(settings), rows, targets, learnt, Reporter(log))
 
 
 def _path_text(rows: Any) -> str | list[str] | None:

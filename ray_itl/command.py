@@ -13,9 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
-from ray_itl.errors import BusyError, ConfigError, InputError, RayItlError
+from ray_itl.errors import BusyError, ConfigError, InputError, MissingExtraError, RayItlError
 from ray_itl.io.credentials import masked
 from ray_itl.settings import CurationSettings
+from ray_itl.telling.json_lines import json_line
+from ray_itl.tracking.settings import TrackingSettings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,36 +26,50 @@ R = TypeVar("R")
 def guarded(job: Callable[P, R]) -> Callable[P, R]:
     """Wrap a job's main: exit codes for failures of ours, with one line on stderr.
 
-    They are 2 for bad options or data, 75 (the EX_TEMPFAIL of sysexits.h) where another process is at work and trying
-    again later helps, and 1 for anything else.
+    They are 2 for bad options or data (an option whose library is not installed among them), 75 (the EX_TEMPFAIL of
+    sysexits.h) where another process is at work and trying again later helps, and 1 for anything else.
 
-    Errors that are not ours are bugs: they end it with exit code 1, too, and their traceback.
+    Errors that are not ours are bugs: they end it with exit code 1, too, and their traceback. With run.log=json every
+    error is one JSON object on stderr.
     """
 
     @functools.wraps(job)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        in_json = _asks_for_json(*args)
         try:
             return job(*args, **kwargs)
         except RayItlError as error:
-            end_with(_exit_code(error), error)
+            end_with(_exit_code(error), error, in_json)
         except MemoryError:
-            end_with(1, RayItlError("this process has run out of memory: give it more, or use more and smaller shards"))
-        except Exception:
+            remedy = "give it more, or use more and smaller shards"
+            end_with(1, RayItlError(f"this process has run out of memory: {remedy}"), in_json)
+        except Exception as error:
+            if in_json:
+                end_with(1, error, in_json, traceback=traceback.format_exc())
             traceback.print_exc()
             sys.exit(1)
 
     return wrapped
 
 
+def _asks_for_json(*args: object) -> bool:
+    """Whether the composed configuration of a job has run.log=json; some have no such option."""
+    run = getattr(args[0], "run", None) if args else None
+    return getattr(run, "log", None) == "json"
+
+
 def _exit_code(error: RayItlError) -> int:
     if isinstance(error, BusyError):
         return os.EX_TEMPFAIL
-    return 2 if isinstance(error, InputError | ConfigError) else 1
+    return 2 if isinstance(error, InputError | ConfigError | MissingExtraError) else 1
 
 
-def end_with(code: int, error: Exception) -> NoReturn:
-    """End the process with an exit code and an error in one line on stderr."""
-    sys.stderr.write(f"error: {one_line(str(error))}\n")
+def end_with(code: int, error: Exception, in_json: bool = False, **facts: str) -> NoReturn:
+    """End the process with an exit code and an error in one line on stderr: words, or JSON with `facts`."""
+    message = one_line(str(error))
+    told = {"event": "error", "time": round(time.time(), 3), "error": type(error).__name__, "message": message}
+    told |= {"exit_code": code, **{name: masked(text) for name, text in facts.items()}}
+    sys.stderr.write(f"{json_line(told) if in_json else f'error: {message}'}\n")
     sys.exit(code)
 
 
@@ -83,7 +99,7 @@ def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
         ConfigError: under `ray job submit`, whose working directory is a copy that vanishes with the job, unless
             run.dir is absolute.
     """
-    state = replace(settings.state, dir=state_directory(settings.state.dir))
+    state = replace(settings.state, dir=lasting_path("state.dir", settings.state.dir))
     is_tick_without_run = state.dir is not None and settings.run.dir is None
     path = None if is_tick_without_run else run_directory(settings.run.dir)
     pool, target, known, cluster = settings.pool, settings.target, settings.known, settings.cluster
@@ -96,11 +112,17 @@ def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
         cluster=cluster if home else replace(cluster, cache_dir=absolute_path(cluster.cache_dir)),
         run=replace(settings.run, dir=path),
         state=state,
+        tracking=absolute_tracking(settings.tracking),
     )
 
 
-def state_directory(path: str | None) -> str | None:
-    """Return the absolute state directory for the option state.dir; a URI or None stays as it is.
+def absolute_tracking(tracking: TrackingSettings) -> TrackingSettings:
+    """Return the settings of tracking with an absolute path; ConfigError as for `lasting_path`."""
+    return replace(tracking, tensorboard_dir=lasting_path("tracking.tensorboard_dir", tracking.tensorboard_dir))
+
+
+def lasting_path(option: str, path: str | None) -> str | None:
+    """Return the absolute path for an option that names what outlives the job; a URI or None stays as it is.
 
     Raises:
         ConfigError: under `ray job submit`, unless the option is absolute (see `run_directory`).
@@ -109,7 +131,7 @@ def state_directory(path: str | None) -> str | None:
         return path
     if submission_id() is not None:
         raise ConfigError(
-            f"state.dir={path} must be an absolute path or a URI under ray job submit: the job's working directory is "
+            f"{option}={path} must be an absolute path or a URI under ray job submit: the job's working directory is "
             "a copy that vanishes with the job"
         )
     return str(Path(path).absolute())

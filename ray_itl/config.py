@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn, TypeVar, cast
@@ -61,18 +62,18 @@ def launch(main: Callable[[], None]) -> None:
     The job itself is `guarded`: nothing that it raises comes here, so what does is Hydra's trouble with the options.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises then, and does not print and exit with 1
+    in_json = "run.log=json" in sys.argv  # there are no composed options to ask
     try:
         main()
     except OverrideParseException as error:
-        end_with(2, ConfigError(f"{error.override} cannot be read: {error}"))
+        end_with(2, ConfigError(f"{error.override} cannot be read: {error}"), in_json)
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ or error.__context__
         detail = f": {cause}" if isinstance(cause, OmegaConfBaseException) else ""
-        end_with(2, cause if isinstance(cause, ConfigError) else ConfigError(f"{error}{detail}"))
+        end_with(2, cause if isinstance(cause, ConfigError) else ConfigError(f"{error}{detail}"), in_json)
     except Exception as error:  # some words make Hydra fail
-        end_with(
-            2, ConfigError(f"Hydra cannot make sense of the options ({type(error).__name__}: {error}): check them")
-        )
+        why = f"Hydra cannot make sense of the options ({type(error).__name__}: {error}): check them"
+        end_with(2, ConfigError(why), in_json)
 
 
 def to_settings(config: DictConfig, schema: type[SettingsT]) -> SettingsT:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -42,6 +43,7 @@ from ray_itl.results import (
 from ray_itl.selection import Selection
 from ray_itl.settings import CurationSettings
 from ray_itl.status import RunStatus, Watch
+from ray_itl.tracking.of_selection import SelectionTracking
 
 
 def curate(
@@ -68,7 +70,7 @@ def curate(
         RunDirectoryError: the run directory cannot be written or belongs to another run.
         ShardError, CacheError: a part of the cluster, or a disk, failed for good; the same call resumes.
     """
-    reporter = reporter or Reporter(settings.run.quiet)
+    reporter = reporter or Reporter(settings.run.log)
     check_columns(settings.pool.columns)
     with reporter.stage("open"):
         problem = open_problem(
@@ -94,21 +96,35 @@ def curate_problem(
     """
     if settings.run.dir is None:
         return _Run(problem, settings, reporter, None, watch).carry_out()
+    tracking = SelectionTracking(settings, reporter.say)
     with reporter.stage("open"):
         identity = run_identity(problem, settings)
         run = RunDirectory(settings.run.dir)
         state = run.begin(identity, _details(problem), config_text)
     if state == "finished":
         reporter.say(f"this run is finished already: its results are in {run.path}")
-        return read_selection(run)
+        selection = read_selection(run)
+        tracking.catch_up(selection)
+        return selection
     if state == "unfinished":
         reporter.say(f"continuing the run in {run.path}")
     try:
-        return _Run(problem, settings, reporter, run, watch).carry_out()
+        with tracking.running():
+            selection = _Run(problem, settings, reporter, run, _both(watch, tracking.watch)).carry_out()
+            tracking.finished(selection)
+        return selection
     except (InputError, ConfigError):
         if state == "new":
             run.abandon()
         raise
+
+
+def _both(first: Watch, second: Watch) -> Watch:
+    def watch(status: Mapping[str, Any]) -> None:
+        first(status)
+        second(status)
+
+    return watch
 
 
 class _Run:
@@ -143,7 +159,7 @@ class _Run:
                 reporter.say(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
                 with reporter.stage("select"):
                     earlier = self._earlier()
-                    status.step("select", len(earlier))
+                    status.step("select", len(earlier), sum(pick.gain for pick, _ in earlier))
                     result = problem.solve(pool, earlier, lambda p: self._on_progress(p, opened))
                 with reporter.stage("compare"):
                     status.step("compare", len(result.picks))
@@ -187,8 +203,8 @@ class _Run:
             self._ledger.append(
                 [LedgerEntry(first + i, p.position, p.row_id, p.gain) for i, p in enumerate(progress.new)]
             )
-        self._status.picked(progress.num_picked)
-        self._reporter.picks(progress, self._status.eta_s)
+        gain = sum(pick.gain for pick in progress.new)
+        self._reporter.picks(progress, self._status.picked(progress.num_picked, gain, progress.stats.passes))
         opened.on_progress(progress)
 
     def _sample(self, pool: Pool) -> Tensor:
@@ -200,17 +216,16 @@ class _Run:
 
     def _finish(self, result: GreedyResult, comparison: Sequence[dict]) -> Selection:
         selection = build_selection(self._problem, result, self._settings.pool.columns)
-        itemsize = STORAGE_DTYPES[self._settings.pool.dtype].itemsize
-        metrics = run_metrics(self._problem, selection, self._reporter.seconds, self._problem.dim * itemsize)
+        dtype = STORAGE_DTYPES[self._settings.pool.dtype]
+        metrics = run_metrics(self._problem, selection, self._reporter.seconds, self._problem.dim * dtype.itemsize)
         metrics["comparison"] = list(comparison)
         metrics["next_gain"] = result.next_gain
         path = None if self._run is None else self._run.path
-        selection = Selection(
-            selection.table, selection.unit, selection.remaining_uncertainty, selection.stats, metrics, path
-        )
+        features = result.features.to(dtype)
+        selection = replace(selection, metrics=metrics, run_dir=path, picked_features=features)
         if self._run is not None:
             write_posterior(self._run, self._problem, result)
-            write_picks(self._run, result.features, STORAGE_DTYPES[self._settings.pool.dtype])
+            write_picks(self._run, features)
             id_column = self._settings.pool.id_column
             write_challengers(self._run, self._problem.source, result.close_calls, id_column)
             write_selection(self._run, selection)

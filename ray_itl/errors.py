@@ -42,3 +42,7 @@ class TrainingError(RayItlError):
 
 class CacheError(RayItlError):
     """The local cache of a shard's features cannot be written or read: names the file or folder, and the remedy."""
+
+
+class MissingExtraError(RayItlError, ImportError):
+    """An optional library is not installed: names it, what needs it, and the command that installs it."""

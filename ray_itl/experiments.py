@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from ray_itl.command import absolute_path, run_directory
+from ray_itl.command import absolute_path, absolute_tracking, run_directory
 from ray_itl.config import to_yaml, with_overrides
 from ray_itl.datasets.cache import cache_root, data_folder
 from ray_itl.datasets.models import smollm2_path
@@ -16,27 +16,30 @@ from ray_itl.datasets.tasks import TASKS, Task
 from ray_itl.errors import ConfigError
 from ray_itl.io.atomic import write_atomic
 from ray_itl.progress import Reporter
+from ray_itl.report.words import plural
 from ray_itl.rounds.result import FineTuning
 from ray_itl.rounds.settings import FineTuneSettings, ModelSettings
 from ray_itl.rounds.sweep import Member, run_sweep, standings_table, with_member
 from ray_itl.rounds.task_settings import FineTuneJobSettings, TaskSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.rounds.tuning_report import SCORES, build_learning_report, sweep_standings, write_tuning_report
+from ray_itl.telling.event import Ending
+from ray_itl.tracking.of_rounds import RoundsTracking
 
 
-def carry_out(settings: FineTuneJobSettings) -> str:
-    """Run what the settings ask for and return a summary to print.
+def carry_out(settings: FineTuneJobSettings, reporter: Reporter) -> Ending:
+    """Run what the settings ask for and return what to say at the end.
 
     Raises:
         RayItlError: as `ActiveFineTuner.run`; the same call resumes.
     """
     settings = _with_absolute_paths(settings)
-    reporter = Reporter(settings.run.quiet)
     if not settings.sweep.variants:
         one = _fine_tuning(settings, settings.rounds.seed, reporter)
         result = ActiveFineTuner(one, to_yaml(one), reporter).run()
         curves = with_member(result.curves, (one.acquisition.name, one.rounds.seed))
         _report(curves, one, result.path, None, reporter)
+        RoundsTracking(one, reporter.say).keep_report(result.state)
         return _summary_of_one(result)
     return _sweep(settings, reporter)
 
@@ -50,6 +53,7 @@ def _with_absolute_paths(settings: FineTuneJobSettings) -> FineTuneJobSettings:
         data=replace(data, **paths),
         model=replace(model, checkpoint=absolute_path(model.checkpoint)),
         run=replace(settings.run, dir=run_directory(settings.run.dir)),
+        tracking=absolute_tracking(settings.tracking),
     )
 
 
@@ -63,11 +67,16 @@ def sweep_members(settings: FineTuneJobSettings, reporter: Reporter) -> dict[Mem
                 continue
             chosen = with_overrides(base, overrides or {})
             folder = Path(str(settings.run.dir)) / name / f"seed-{seed}"
-            members[name, seed] = replace(chosen, run=replace(chosen.run, dir=str(folder), quiet=True, report=False))
+            title = f"{settings.tracking.run_name or Path(str(settings.run.dir)).name}/{name}/seed-{seed}"
+            members[name, seed] = replace(
+                chosen,
+                run=replace(chosen.run, dir=str(folder), log="quiet", report=False),
+                tracking=replace(chosen.tracking, run_name=title),
+            )
     return members
 
 
-def _sweep(settings: FineTuneJobSettings, reporter: Reporter) -> str:
+def _sweep(settings: FineTuneJobSettings, reporter: Reporter) -> Ending:
     folder = Path(str(settings.run.dir))
     members = sweep_members(settings, reporter)
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +88,10 @@ def _sweep(settings: FineTuneJobSettings, reporter: Reporter) -> str:
     text = standings_table(found, score, reference, settings.sweep.seeds, budget)
     write_atomic(folder / "table.md", text.encode() + b"\n")
     _report(table, one, folder, reference, reporter)
-    return f"{text}\n\nresults: {folder} (table.md, learning_curves.parquet, report.html)"
+    variants = {name for name, _ in members}
+    headline = f"{plural(len(members), 'run')} of {plural(len(variants), 'variant')} finished"
+    details = f"{text}\n\nresults: {folder} (table.md, learning_curves.parquet, report.html)"
+    return Ending(headline, details, {"variants": [asdict(standing) for standing in found]}, {"results": str(folder)})
 
 
 def _report(
@@ -133,17 +145,23 @@ def prepared_task(settings: TaskSettings, seed: int, reporter: Reporter) -> Task
     return TASKS[settings.name](cache_root(settings.cache), seed, reporter.say, **settings.options)
 
 
-def _summary_of_one(result: FineTuning) -> str:
+def _summary_of_one(result: FineTuning) -> Ending:
+    paths = {"results": str(result.path)} | ({"weights": str(result.checkpoint)} if result.checkpoint else {})
     if result.waiting_for is not None:
         rows = result.waiting_for.with_name("to_label.parquet")
-        return (
+        headline = (
             f"awaiting labels: label the rows of {rows} in {result.waiting_for} (columns id and label), "
             "then run the same command again"
         )
+        paths |= {"to_label": str(rows), "labels": str(result.waiting_for)}
+        return Ending(headline, "", {"state": result.state}, paths)
     last = result.curves.slice(len(result.curves) - 1).to_pylist()[0]
     scores = {name.removeprefix("heldout."): value for name, value in last.items() if name.startswith("heldout.")}
     shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if "class_" not in name)
-    return (
-        f"{last['round']} rounds, {last['num_labelled']:,} rows labelled, {last['num_on_task']:,} on task; held-out "
-        f"rows: {shown}\nresults: {result.path}\nweights: {result.checkpoint}"
+    headline = (
+        f"{plural(last['round'], 'round')}, {plural(last['num_labelled'], 'row')} labelled, {last['num_on_task']:,} on "
+        f"task; held-out rows: {shown}"
     )
+    counts = {name: last[name] for name in ("round", "num_labelled", "num_on_task")}
+    details = f"results: {result.path}\nweights: {result.checkpoint}"
+    return Ending(headline, details, {"state": result.state, **counts, "heldout": scores}, paths)

@@ -17,6 +17,7 @@ from ray_itl.pools import plan_local, storage_options
 from ray_itl.problem import Problem, open_problem
 from ray_itl.rates import Rates, measure_rates
 from ray_itl.settings import CurationSettings
+from ray_itl.telling.event import Ending
 
 _PICKS_PER_PASS = (10, 50)
 _BASELINE_PASSES = {"nearest": 1, "cosine": 1, "random": 0}
@@ -73,6 +74,22 @@ class RunPlan:
         }
         table = "\n".join(f"{name:<20}{text}" for name, text in lines.items())
         return f"{table}\n\nTimes are rough: from speeds measured just now on this machine. Nothing was run or kept."
+
+    def ending(self) -> Ending:
+        """Return what the job says: the plan, and nothing else happened."""
+        low, high = self.passes
+        facts = {
+            "rows": self.num_rows,
+            "dim": self.dim,
+            "shards": self.shards.num_shards,
+            "on_disk": self.shards.on_disk,
+            "passes": self.passes,
+            "load_s": round(self.load_seconds, 3),
+            "pass_s": round(self.pass_seconds, 3),
+            "seconds": (round(self._total(low), 3), round(self._total(high), 3)),
+        }
+        took = f"about {_duration(self._total(low))} to {_duration(self._total(high))}"
+        return Ending(f"a run on {self.num_rows:,} rows x {self.dim:,} would take {took}", self.table(), facts)
 
     def _memory(self) -> str:
         need = self.shards.memory(self.shard.num_rows, self.dim)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from safetensors.torch import save
 from torch import Tensor
 
@@ -24,7 +23,7 @@ from ray_itl.io.memory import ArraySource
 from ray_itl.io.run_directory import RunDirectory
 from ray_itl.io.source import PoolSource
 from ray_itl.problem import Problem
-from ray_itl.selection import RESERVED_COLUMNS, Selection
+from ray_itl.selection import PICKS_FILE, RESERVED_COLUMNS, Selection
 
 
 def check_columns(columns: Sequence[str]) -> None:
@@ -116,12 +115,12 @@ def write_posterior(run: RunDirectory, problem: Problem, result: GreedyResult) -
     write_atomic(run.path / "posterior.safetensors", save({"root": result.state.posterior.root.contiguous()}, metadata))
 
 
-def write_picks(run: RunDirectory, features: Tensor, dtype: torch.dtype) -> None:
+def write_picks(run: RunDirectory, features: Tensor) -> None:
     """Write picks.safetensors: `features`, n x D in the storage dtype, of the picks in order, as the shards held them.
 
     With these as known rows, a later selection builds on this one.
     """
-    write_atomic(run.path / "picks.safetensors", save({"features": features.to(dtype).contiguous()}))
+    write_atomic(run.path / PICKS_FILE, save({"features": features.contiguous()}))
 
 
 def write_selection(run: RunDirectory, selection: Selection) -> None:

@@ -12,6 +12,8 @@ from typing import Any, TypeGuard
 
 from ray_itl.errors import ConfigError
 from ray_itl.io.sizes import parse_size
+from ray_itl.telling.choice import check_log
+from ray_itl.tracking.settings import TrackingSettings
 
 FEATURE_MAPS = ("as_is", "unit_norm", "random_fourier")
 STORAGES = ("auto", "memory", "disk")
@@ -201,11 +203,12 @@ class RunSettings:
     """Write report.html (needs the extra `report`)."""
     map_sample: int = 2000
     """Pool rows drawn in the report's map."""
-    quiet: bool = False
-    """No progress lines."""
+    log: str = "auto"
+    """auto: a live line on a terminal, else lines; lines; quiet: errors and the last line; json: objects on stdout."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
+        check_log(self.log)
         drawn = isinstance(self.map_sample, int) and self.map_sample > 0
         _require(drawn, "run.map_sample", self.map_sample, "give a whole number of at least 1")
 
@@ -253,6 +256,7 @@ class CurationSettings:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     run: RunSettings = field(default_factory=RunSettings)
     state: StateSettings = field(default_factory=StateSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
     plan: bool = False
     """Say what the run would take, and stop."""
 
@@ -277,6 +281,12 @@ class FinishedRun:
     """A run to look at."""
 
     dir: str | None = None
+    log: str = "auto"
+    """How the outcome is told: auto, lines, quiet or json (see RunSettings)."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        check_log(self.log)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Any
 
 from ray_itl.command import submission_id
 from ray_itl.io.run_directory import RunDirectory
+from ray_itl.progress import Advance
 
 Watch = Callable[[Mapping[str, Any]], None]
 """Told every status as it is written; an exception in it ends the run."""
@@ -17,8 +18,9 @@ class RunStatus:
     """Writes status.json at every step of a run, and after every accepted block of picks.
 
     It holds `state` (running, finished or failed), `step` (load, select, compare or write: what the run is doing),
-    `rows` (of the pool), `num_picked` of `num_asked`, `eta_s` (seconds until all are picked, judged by this try's picks
-    so far; null while none tell), `submission_id` (of the Ray job, or null) and `time` (of writing, seconds
+    `rows` (of the pool), `num_picked` of `num_asked`, `gain` (of all picks), `passes` (over the pool, in this try),
+    `rows_per_s` (scanned in this step; null while nothing tells), `eta_s` (seconds until all are picked, judged by this
+    try's picks so far; null while none tell), `submission_id` (of the Ray job, or null) and `time` (of writing, seconds
     since 1970).
     """
 
@@ -31,38 +33,43 @@ class RunStatus:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._run = run
-        self._facts = {"rows": num_rows, "num_picked": 0, "num_asked": num_asked}
+        self._facts = {"rows": num_rows, "num_picked": 0, "num_asked": num_asked, "gain": 0.0, "passes": 0}
+        self._rows_per_s: float | None = None
         self._eta_s: float | None = None
         self._watch = watch
         self._clock = clock
         self._step = ""
         self._began: tuple[float, int] | None = None
 
-    @property
-    def eta_s(self) -> float | None:
-        """Seconds until all rows are picked; None while none tell."""
-        return self._eta_s
-
-    def step(self, name: str, num_picked: int = 0) -> None:
-        """Say what the run is about to do; `num_picked` rows were picked before."""
-        self._step = name
-        self._facts["num_picked"] = max(num_picked, self._facts["num_picked"])
-        self._began = (self._clock(), self._facts["num_picked"])
+    def step(self, name: str, num_picked: int = 0, gain: float = 0.0) -> None:
+        """Say what the run is about to do; `num_picked` rows were picked before, worth `gain` in all."""
+        self._step, self._rows_per_s = name, None
+        if num_picked > self._facts["num_picked"]:
+            self._facts |= {"num_picked": num_picked, "gain": gain}
+        self._began = (self._clock(), int(self._facts["num_picked"]))
         self._write("running")
 
-    def picked(self, num_picked: int) -> None:
-        """Say how many rows are picked by now."""
+    def picked(self, num_picked: int, gain: float, passes: int) -> Advance:
+        """Say that there are new picks, and return how far the run is.
+
+        Args:
+            num_picked: Rows picked by now.
+            gain: What the new ones are worth together.
+            passes: Over the pool, in this try.
+        """
         assert self._began is not None, "picks come in a step"
         since, before = self._began
         elapsed, new = self._clock() - since, num_picked - before
         left = self._facts["num_asked"] - num_picked
-        self._facts["num_picked"] = num_picked
+        self._facts |= {"num_picked": num_picked, "gain": self._facts["gain"] + gain, "passes": passes}
+        self._rows_per_s = round(passes * self._facts["rows"] / elapsed, 1) if elapsed > 0 else None
         self._eta_s = round(left * elapsed / new, 1) if new > 0 else None
         self._write("running")
+        return Advance(self._facts["gain"], self._rows_per_s, self._eta_s)
 
     def finished(self, num_picked: int) -> None:
         """Say that all results are written."""
-        self._facts["num_picked"], self._eta_s = num_picked, 0
+        self._facts["num_picked"], self._rows_per_s, self._eta_s = num_picked, None, 0
         self._write("finished")
 
     def failed(self, error: BaseException) -> None:
@@ -71,7 +78,7 @@ class RunStatus:
         self._write("failed", error=f"{type(error).__name__}: {error}")
 
     def _write(self, state: str, **more: Any) -> None:
-        facts = {"step": self._step, **self._facts, "eta_s": self._eta_s}
+        facts = {"step": self._step, **self._facts, "rows_per_s": self._rows_per_s, "eta_s": self._eta_s}
         facts |= {"submission_id": submission_id(), "time": self._clock(), **more}
         if self._run is not None:
             self._run.set_status(state, **facts)

@@ -1,32 +1,68 @@
-"""The few lines at the end of a run that say what happened and where the files are."""
+"""What a run says at its end: what happened, where the files are, and what to do next."""
 
 from __future__ import annotations
 
+import shlex
+
+from ray_itl.progress import plural_passes
 from ray_itl.selection import Selection
+from ray_itl.telling.event import Ending
 
 
-def summarise(selection: Selection) -> str:
-    """Return the summary of a selection."""
+def summarise(selection: Selection) -> Ending:
+    """Return the ending of a selection."""
     metrics = selection.metrics
-    seconds = sum(metrics["seconds"].values())
-    lines = [
-        "",
+    left = float(selection.remaining_uncertainty[-1])
+    headline = (
         f"picked {len(selection):,} of {metrics['num_rows']:,} rows for {metrics['num_targets']:,} targets: "
-        f"{metrics['total_gain']:.4g} {selection.unit}, {selection.remaining_uncertainty[-1]:.1%} of the targets' "
-        "uncertainty left",
-        f"{metrics['passes']} passes over the pool, {seconds:.1f} s "
-        f"({', '.join(f'{name} {value:.1f}' for name, value in metrics['seconds'].items())})",
+        f"{metrics['total_gain']:.4g} {selection.unit}, {left:.1%} of the targets' uncertainty left"
+    )
+    facts = {
+        "picked": len(selection),
+        "of": metrics["num_rows"],
+        "gain": metrics["total_gain"],
+        "unit": selection.unit,
+        "uncertainty_left": left,
+        "passes": metrics["passes"],
+        "seconds": metrics["seconds"],
+        "next_gain": metrics.get("next_gain"),
+        "comparison": metrics.get("comparison", []),
+    }
+    return Ending(headline, "\n".join([*_figures(selection), *_places(selection)]), facts, _paths(selection))
+
+
+def _figures(selection: Selection) -> list[str]:
+    metrics = selection.metrics
+    seconds = metrics["seconds"]
+    lines = [
+        f"{plural_passes(metrics['passes'])} over the pool, {sum(seconds.values()):.1f} s "
+        f"({', '.join(f'{name} {value:.1f}' for name, value in seconds.items())})"
     ]
     if metrics.get("next_gain") is not None:
         worth = f"{metrics['next_gain']:.4g} {selection.unit}"
         lines.append(f"stopped for selection.min_gain: the next pick would have added {worth}")
-    for row in metrics.get("comparison", []):
-        lines.append(
-            f"  {row['rule']:>12}: {row['count']:,} picks on task ({row['share']:.0%}), "
-            f"{row['remaining_uncertainty']:.1%} of target uncertainty left"
-        )
-    if selection.run_dir is not None:
-        lines.append(f"results: {selection.run_dir}")
-        if (selection.run_dir / "report.html").exists():
-            lines.append(f"report:  {selection.run_dir / 'report.html'}")
-    return "\n".join(lines)
+    lines += [
+        f"  {row['rule']:>12}: {row['count']:,} picks on task ({row['share']:.0%}), "
+        f"{row['remaining_uncertainty']:.1%} of target uncertainty left"
+        for row in metrics.get("comparison", [])
+    ]
+    return lines
+
+
+def _places(selection: Selection) -> list[str]:
+    if selection.run_dir is None:
+        return []
+    lines = [f"results: {selection.run_dir}"]
+    lines += [f"report:  {path}" for name, path in _paths(selection).items() if name == "report"]
+    check = shlex.join(["python", "jobs/verify.py", f"run.dir={selection.run_dir}"])
+    return [*lines, f"next:    train on the rows named in selection.parquet; to check them: {check}"]
+
+
+def _paths(selection: Selection) -> dict[str, str]:
+    """Return where the files of a run are: its folder, the picks, and the report where there is one."""
+    folder = selection.run_dir
+    if folder is None:
+        return {}
+    files = {"selection": "selection.parquet", "report": "report.html"}
+    found = {name: str(folder / file) for name, file in files.items() if (folder / file).exists()}
+    return {"results": str(folder), **found}

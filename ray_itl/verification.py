@@ -23,6 +23,7 @@ from ray_itl.io.run_directory import RunDirectory
 from ray_itl.problem import Problem, open_problem
 from ray_itl.replay import Replay, WrongGain, WrongStep
 from ray_itl.settings import CurationSettings, VerifySettings
+from ray_itl.telling.event import Ending
 from ray_itl.ticks.reopen import reopen_tick
 
 
@@ -50,7 +51,27 @@ class Verification:
         return not (self.contradictions or self.wrong or self.wrong_gains)
 
     def summary(self) -> str:
-        """Return what was checked and every fault, as lines for people."""
+        """Return the verdict, what was checked and every fault, as lines for people."""
+        return self.ending().text
+
+    def ending(self) -> Ending:
+        """Return the same as what the job says at its end."""
+        faults = len(self.contradictions) + len(self.wrong) + len(self.wrong_gains)
+        verdict = "right: every pick checked is the best of these rows at its step, and every gain agrees"
+        if not self.right:
+            verdict = f"WRONG: {faults:,} fault{'s' * (faults != 1)}, listed below"
+        facts = {
+            "right": self.right,
+            "acquisition": self.acquisition,
+            "picks": self.num_picks,
+            "checked": self.num_steps,
+            "rows": self.num_rows,
+            "faults": self._details()[1:],
+            "seconds": self.seconds,
+        }
+        return Ending(verdict, "\n".join(self._details()), facts)
+
+    def _details(self) -> list[str]:
         lines = [
             f"checked {self.num_steps:,} of {self.num_picks:,} picks by {self.acquisition} against "
             f"{self.num_rows:,} rows, {self.num_challengers:,} of which came close, in {self.seconds:.1f} s"
@@ -65,10 +86,7 @@ class Verification:
         lines += [
             f"rank {g.rank}: recorded gain {g.recorded:.10g}, dense gain {g.dense:.10g}" for g in self.wrong_gains
         ]
-        faults = len(self.contradictions) + len(self.wrong) + len(self.wrong_gains)
-        verdict = "right: every pick checked is the best of these rows at its step, and every gain agrees"
-        lines.append(verdict if self.right else f"WRONG: {faults:,} fault{'s' * (faults != 1)}, listed above")
-        return "\n".join(lines)
+        return lines
 
 
 def verify(settings: VerifySettings) -> Verification:

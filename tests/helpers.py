@@ -68,7 +68,7 @@ class Files:
             target=TargetSettings(path=str(self.target)),
             selection=SelectionSettings(n=n),
             cluster=ClusterSettings(num_shards=0),
-            run=RunSettings(None if run is None else str(self.folder / run), report=False, quiet=True),
+            run=RunSettings(None if run is None else str(self.folder / run), report=False, log="quiet"),
         )
         return replace(base, **{group: replace(getattr(base, group), **options) for group, options in changes.items()})
 

@@ -47,7 +47,7 @@ def test_every_acquisition_composes(rule: str) -> None:
 
 
 def test_option_names_finds_nested_options() -> None:
-    assert option_names(VerifySettings) == ["run.dir", "sample", "max_steps", "seed"]
+    assert option_names(VerifySettings) == ["run.dir", "run.log", "sample", "max_steps", "seed"]
 
 
 @pytest.mark.parametrize(("job", "schema"), SCHEMAS)
@@ -75,7 +75,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"selection": {"n": "many"}}, r"selection\.n.*many"),
     ({"selection": {"n": 0}}, r"selection\.n=0"),
     ({"acquisition": {"noise_variance": [1]}}, r"acquisition\.noise_variance"),
-    ({"run": {"quiet": "perhaps"}}, r"run\.quiet.*perhaps"),
+    ({"run": {"log": "perhaps"}}, r"run\.log='perhaps' .*lines, quiet, json"),
+    ({"run": {"report": "perhaps"}}, r"run\.report.*perhaps"),
     ({"pool": {"pth": "x"}}, "pth"),
 ]
 

@@ -49,6 +49,10 @@ PLACES = {
     "transformers": {"ray_itl.datasets", "ray_itl.training"},
     "plotly": {"ray_itl.report"},
     "jinja2": {"ray_itl.report"},
+    "rich": {"RUN"},
+    "mlflow": {"RUN"},
+    "tensorboardX": {"RUN"},
+    "pandas": {"RUN"},
 }
 """Where a library may be imported; libraries not named here may be imported anywhere but in the engine."""
 CORE_LIBRARIES = set(sys.stdlib_module_names) | {"torch", "numpy", "scipy"}

@@ -88,7 +88,7 @@ def _settings(settings: RoundsSettings, task: Task, seed: int, kind: str, folder
         trainer=TrainerSettings(kind, cpus_per_worker=0.5),
         # The pool in this process, where one round differs from the next by its trainer alone.
         cluster=ClusterSettings(num_shards=0),
-        run=TuningRunSettings(str(folder), quiet=True, report=False),
+        run=TuningRunSettings(str(folder), log="quiet", report=False),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from ray_itl.io.parquet import ParquetRows
 from ray_itl.io.run_directory import RunDirectory
 from ray_itl.io.source import open_raw_rows
 from ray_itl.progress import Reporter
+from ray_itl.telling.event import Ending
 from ray_itl.training.embedded_source import EmbeddedSource
 from ray_itl.training.embedders import Embedder
 from ray_itl.training.embedding_parts import EmbeddingParts
@@ -47,16 +49,17 @@ class Embedded:
     seconds: float
     """Of this try, spent on embedding."""
 
-    def summary(self) -> str:
-        """Return what to tell people, in a few lines."""
+    def ending(self) -> Ending:
+        """Return what the job says at its end."""
         done = self.num_rows - self.rows_found
         rate = f" in {self.seconds:.1f} s ({done / max(self.seconds, 1e-9):,.0f} rows/s)" if done else ""
         found = f"; {self.rows_found:,} were there already" if self.rows_found else ""
-        return (
-            f"embedded {done:,} of {self.num_rows:,} rows as {self.dim:,} x {self.dtype}{rate}{found}\n"
-            f"embeddings: {self.path}\n"
-            f"select from them: python jobs/curate.py pool.path={self.path} target.path=..."
-        )
+        headline = f"embedded {done:,} of {self.num_rows:,} rows as {self.dim:,} x {self.dtype}{rate}{found}"
+        select = shlex.join(["python", "jobs/curate.py", f"pool.path={self.path}"])
+        details = f"embeddings: {self.path}\nnext: select from them: {select} target.path=..."
+        facts = {"done": done, "of": self.num_rows, "dim": self.dim, "dtype": self.dtype, "seconds": self.seconds}
+        paths = {"results": str(self.path.parent), "embeddings": str(self.path)}
+        return Ending(headline, details, facts, paths)
 
 
 def embed_pool(settings: EmbedSettings, config_text: str, reporter: Reporter | None = None) -> Embedded:
@@ -73,7 +76,7 @@ def embed_pool(settings: EmbedSettings, config_text: str, reporter: Reporter | N
         RunDirectoryError: the directory cannot be written or belongs to another run, or a part in it is damaged.
         ShardError: the workers failed for good; the same call continues.
     """
-    reporter = reporter or Reporter(settings.run.quiet)
+    reporter = reporter or Reporter(settings.run.log)
     if settings.run.dir is None:
         raise ConfigError("run.dir is not set: name a directory for the embeddings")
     run = RunDirectory(settings.run.dir)
@@ -152,7 +155,7 @@ def _carry_out(settings: EmbedSettings, run: RunDirectory, parts: EmbeddingParts
     if before:
         reporter.say(f"continuing the run in {run.path}: {before:,} of {total:,} rows are embedded already")
     run.set_status("running", rows=before, time=time.time())
-    with _embedding(settings, parts, missing, reporter) as finished:
+    with reporter.stage("embed"), _embedding(settings, parts, missing, reporter) as finished:
         began, done = time.perf_counter(), before
         on_rows = reporter.rows("embedded", total - before)
         for _, rows in finished:

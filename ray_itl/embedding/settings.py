@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ray_itl.errors import ConfigError
+from ray_itl.telling.choice import check_log
 from ray_itl.training.embedding_parts import DTYPES, EMBEDDING, ID
 from ray_itl.training.embedding_settings import EmbeddingSettings
 
@@ -112,8 +113,12 @@ class EmbedRunSettings:
 
     dir: str | None = None
     """Run directory. The same command on the same directory continues an unfinished run. null: runs/<time>."""
-    quiet: bool = False
-    """No progress lines."""
+    log: str = "auto"
+    """auto: a live line on a terminal, else lines; lines; quiet: errors and the last line; json: objects on stdout."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        check_log(self.log)
 
 
 @dataclass

@@ -16,6 +16,8 @@ from ray_itl.io.manifest import Manifest
 _MANIFEST = "manifest.json"
 _STATUS = "status.json"
 _CONFIG = "config.yaml"
+TRACKING_FILE = "tracking.json"
+"""Where a run is logged besides here (see `tracking`)."""
 RunState = Literal["new", "unfinished", "finished"]
 
 
@@ -85,7 +87,7 @@ class RunDirectory:
         """Take back what `begin` made of a new directory, unless picks have been recorded since."""
         if (self.path / LEDGER_FOLDER).exists():
             return
-        for name in (_STATUS, _MANIFEST, _CONFIG):
+        for name in (_STATUS, _MANIFEST, _CONFIG, TRACKING_FILE):
             (self.path / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # a folder that holds something by now stays
             for folder in self._created:

@@ -9,7 +9,10 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from ray_itl.notebook import table_html
+
 TuningState = Literal["finished", "awaiting_labels"]
+_ROUNDS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,15 @@ class FineTuning:
     """The last round's weights; None before the first training."""
     waiting_for: Path | None = None
     """The labels.parquet that is to be written, while the state is awaiting_labels."""
+
+    def _repr_html_(self) -> str:
+        """Show the last rounds of the learning curve in a notebook."""
+        figures = [name for name in self.curves.column_names if not name.startswith(("seconds.", "drift."))]
+        last = self.curves.select(figures).slice(max(len(self.curves) - _ROUNDS_SHOWN, 0))
+        return table_html(repr(self), last, "round")
+
+    def __repr__(self) -> str:
+        return f"FineTuning({self.state}, {len(self.curves) - 1} rounds, path={str(self.path)!r})"
 
 
 def curves_table(records: Sequence[dict[str, Any]]) -> pa.Table:

@@ -7,6 +7,8 @@ from typing import Any
 
 from ray_itl.errors import ConfigError
 from ray_itl.settings import DTYPES, SEQUENTIAL_RULES, AcquisitionSettings, ClusterSettings
+from ray_itl.telling.choice import check_log
+from ray_itl.tracking.settings import TrackingSettings
 from ray_itl.training.settings import TrainingSettings
 
 RULES = (*SEQUENTIAL_RULES, "nearest", "cosine", "random", "badge")
@@ -197,8 +199,13 @@ class TuningRunSettings:
 
     dir: str | None = None
     """Run directory; the same command resumes. null: runs/<time>."""
-    quiet: bool = False
     report: bool = True
+    log: str = "auto"
+    """auto: a live line on a terminal, else lines; lines; quiet: errors and the last line; json: objects on stdout."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        check_log(self.log)
 
 
 @dataclass
@@ -216,6 +223,7 @@ class FineTuneSettings:
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     cluster: ClusterSettings = field(default_factory=lambda: ClusterSettings(num_shards=0))
     run: TuningRunSettings = field(default_factory=TuningRunSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for options that contradict each other."""

@@ -27,6 +27,7 @@ from ray_itl.rounds.selecting import RoundSelector, first_weights_seed
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.trainers import make_trainer
 from ray_itl.rounds.tuning_data import TuningData, open_tuning_data
+from ray_itl.tracking.of_rounds import RoundsTracking
 from ray_itl.training.examples import Examples, read_examples, write_examples
 from ray_itl.training.objectives import evaluate, training_objective
 from ray_itl.training.registry import ModelSpec, load
@@ -49,12 +50,16 @@ class ActiveFineTuner:
             settings: All options; settings.run.dir must be set.
             config_text: The same as YAML, kept as config.yaml.
             reporter: Where progress goes.
+
+        Raises:
+            MissingExtraError: logging is asked for to a tool that is not installed.
         """
         self._settings = settings
         self._config_text = config_text
-        self._reporter = reporter or Reporter(settings.run.quiet)
+        self._reporter = reporter or Reporter(settings.run.log)
         self._spec = ModelSpec(settings.model.name, settings.model.options)
         self._run = RunDirectory(settings.run.dir or "")
+        self._tracking = RoundsTracking(settings, self._reporter.say)
 
     def run(self) -> FineTuning:
         """Carry out all rounds, or those that are missing.
@@ -72,8 +77,10 @@ class ActiveFineTuner:
         if state != "new":
             self._reporter.say(f"continuing the run in {self._run.path}")
         try:
-            with self._resources() as (keeper, trainer):
-                return self._rounds(data, RoundSelector(data, keeper), trainer)
+            with self._reporter.stage("rounds"), self._tracking.running(), self._resources() as (keeper, trainer):
+                result = self._rounds(data, RoundSelector(data, keeper), trainer)
+                self._tracking.ended(result.state)
+                return result
         except BaseException as error:
             with suppress(RunDirectoryError):  # what went wrong first is what matters
                 self._run.set_status("failed", error=f"{type(error).__name__}: {error}", time=time.time())
@@ -98,6 +105,7 @@ class ActiveFineTuner:
     def _rounds(self, data: TuningData, selector: RoundSelector, trainer: Trainer) -> FineTuning:
         heldout = self._run.path / "heldout.safetensors"
         records = [self._before_training(data, heldout)]
+        self._tracking.round(records[0])
         earlier: list[Pick] = []
         for number in range(1, self._settings.rounds.count + 1):
             folder = RoundFolder(self._run.path, number)
@@ -109,7 +117,8 @@ class ActiveFineTuner:
                 return self._wait(records, folder)
             earlier.extend(folder.read_picks() or [])
             records.append(record)
-            self._reporter.say(self._line(record))
+            self._tracking.round(record)
+            self._reporter.round(self._line(record), {**record, "of": self._settings.rounds.count})
         self._run.set_status("finished", rounds=self._settings.rounds.count, time=time.time())
         last = self._checkpoint_path(self._settings.rounds.count)
         return FineTuning("finished", self._write_curves(records), self._run.path, last)

@@ -65,7 +65,7 @@ def run_tick(
         RunDirectoryError: the state directory cannot be written or is damaged.
         ShardError: a part of the cluster failed for good; the same call resumes.
     """
-    reporter = reporter or Reporter(settings.run.quiet)
+    reporter = reporter or Reporter(settings.run.log)
     check_columns(settings.pool.columns)
     state = State(str(settings.state.dir))
     ticks = state.ticks()

@@ -1,25 +1,31 @@
-"""The few lines at the end of a tick that say what the new data was worth."""
+"""What a tick says at its end: what the new data was worth, and where its results are."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from ray_itl.report.words import plural
+from ray_itl.telling.event import Ending
 from ray_itl.ticks.record import TickRecord
 from ray_itl.ticks.tick import Tick
 
 
-def summarise_tick(tick: Tick) -> str:
-    """Return the summary of a tick, published by this call or before."""
+def summarise_tick(tick: Tick) -> Ending:
+    """Return the ending of a tick, published by this call or before."""
     record = tick.record
-    lines = [""] if tick.is_new else ["", f"tick {record.tick} was published already: nothing was done"]
-    lines += [
-        f"tick {record.tick}: {plural(record.new_files, 'new file')} with {plural(record.new_rows, 'row')}; "
-        f"{_worth(record)}",
+    already = "" if tick.is_new else " was published already, nothing was done"
+    headline = (
+        f"tick {record.tick}{already}: {plural(record.new_files, 'new file')} with {plural(record.new_rows, 'row')}; "
+        f"{_worth(record)}"
+    )
+    paths = {"results": f"{tick.location}/{record.path}", "history": f"{tick.location}/ticks.parquet"}
+    lines = [
         f"{record.uncertainty_left:.1%} of the targets' uncertainty left ({record.uncertainty_before:.1%} before); "
         f"{record.cumulative_picks:,} picks in all ticks",
-        f"results: {tick.location}/{record.path}",
-        f"history: {tick.location}/ticks.parquet and ticks.html",
+        f"results: {paths['results']}",
+        f"history: {paths['history']} and ticks.html",
     ]
-    return "\n".join(lines)
+    return Ending(headline, "\n".join(lines), {**asdict(record), "is_new": tick.is_new}, paths)
 
 
 def _worth(record: TickRecord) -> str:

@@ -161,7 +161,7 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
     spoil, kind, message = CASES[name]
     files = Files(tmp_path)
     paths = [f"pool.path={files.pool}", f"target.path={files.target}", f"run.dir={tmp_path / 'run'}"]
-    overrides = ["cluster.num_shards=0", "selection.n=12", "run.quiet=true", *paths, *spoil(files)]
+    overrides = ["cluster.num_shards=0", "selection.n=12", "run.log=quiet", *paths, *spoil(files)]
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as caught:
         load_job("curate").main(compose_job("curate", *overrides))

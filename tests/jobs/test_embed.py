@@ -59,7 +59,7 @@ def pool(tmp_path: Path) -> Path:
 def settings_for(pool: Path, run: Path, *overrides: str) -> EmbedSettings:
     options = [
         *(f"pool.path={pool}", "pool.id_column=name", "pool.raw_column=pixels", "pool.columns=[digit]"),
-        *("model.name=mlp", "model.options={input_dim: 64, classes: 10, hidden: [32]}", "run.quiet=true"),
+        *("model.name=mlp", "model.options={input_dim: 64, classes: 10, hidden: [32]}", "run.log=quiet"),
         *(f"output.part_rows={PART}", "cluster.num_workers=0", f"run.dir={run}"),
     ]
     return with_absolute_paths(to_settings(compose_job("embed", *options, *overrides), EmbedSettings))
@@ -88,7 +88,7 @@ def test_the_options_are_the_documented_and_committed_ones() -> None:
 def test_the_result_is_a_pool_with_the_models_features(pool: Path, tmp_path: Path) -> None:
     done = embed(pool, tmp_path / "run", "model.seed=3")
     assert (done.num_rows, done.dim, done.rows_found) == (1797, 32, 0)
-    assert "embedded 1,797 of 1,797 rows as 32 x float32" in done.summary()
+    assert "embedded 1,797 of 1,797 rows as 32 x float32" in done.ending().text
     assert sorted(contents(tmp_path / "run")) == [f"part-0000000{k}.parquet" for k in range(5)]
     for path in (done.path, done.path.parent):  # the run directory itself can be named, too
         source = open_source(path, id_column="id", columns=["digit"])
@@ -154,7 +154,7 @@ def test_an_interrupted_run_goes_on_without_embedding_finished_rows_again(
         done = embed(pool, tmp_path / "run", "cluster.cpus_per_worker=2")  # where it runs may change
     assert sum(embedded) == 1797 - 768
     assert done.rows_found == 768
-    assert "768 were there already" in done.summary()
+    assert "768 were there already" in done.ending().text
     assert contents(tmp_path / "run") == whole
     inodes = {path.name: path.stat().st_ino for path in done.path.iterdir()}
     assert embed(pool, tmp_path / "run").rows_found == 1797  # finished: says so, touches nothing
@@ -181,11 +181,11 @@ def test_a_killed_run_leaves_whole_parts_and_goes_on(pool: Path, tmp_path: Path,
     finished = {name for name in found if name.startswith("part-")}
     assert 3 <= len(finished) < 15
     before = {name: (tmp_path / "run" / "embeddings" / name).stat().st_ino for name in finished}
-    settings = to_settings(compose_job("embed", *slow, "run.quiet=true"), EmbedSettings)
+    settings = to_settings(compose_job("embed", *slow, "run.log=quiet"), EmbedSettings)
     done = embed_pool(settings, to_yaml(settings))
     assert done.rows_found == 128 * len(finished)
     assert {name: (done.path / name).stat().st_ino for name in finished} == before
-    other = to_settings(compose_job("embed", *slow, "run.quiet=true", f"run.dir={tmp_path / 'one'}"), EmbedSettings)
+    other = to_settings(compose_job("embed", *slow, "run.log=quiet", f"run.dir={tmp_path / 'one'}"), EmbedSettings)
     assert contents(tmp_path / "run") == contents(embed_pool(other, to_yaml(other)).path.parent)
 
 

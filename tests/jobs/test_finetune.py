@@ -111,7 +111,7 @@ def test_people_are_waited_for_and_the_same_command_goes_on(tmp_path: Path) -> N
     pq.write_table(pa.table({"id": asked[1:], "label": [labels[i] for i in asked[1:]]}), folder / "labels.parquet")
     assert re.search(rf"lacks ids \({asked[0]}\)", start(2))
     pq.write_table(pa.table({"id": asked, "label": [labels[i] for i in asked]}), folder / "labels.parquet")
-    assert "1 rounds, 6 rows labelled" in start(0)
+    assert "1 round, 6 rows labelled" in start(0)
     assert state() == "finished"
     assert [row["num_labelled"] for row in pq.read_table(run / "learning_curves.parquet").to_pylist()] == [0, 6]
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_used_is_named_and_leaves_nothing(
     wrong: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    config = compose_job("finetune", *options_of(tmp_path), wrong, f"run.dir={run}", "run.quiet=true")
+    config = compose_job("finetune", *options_of(tmp_path), wrong, f"run.dir={run}", "run.log=quiet")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         load_job("finetune").main.__wrapped__(config)

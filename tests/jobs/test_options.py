@@ -69,7 +69,7 @@ def test_bad_options(
 def test_a_bug_keeps_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def curate(*_: object) -> None:
+    def curate(*_: object, **__: object) -> None:
         raise ValueError("a bug")
 
     monkeypatch.chdir(tmp_path)

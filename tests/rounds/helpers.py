@@ -52,6 +52,6 @@ def digits_settings(data: DataSettings, run: Path, rule: str = "itl", **changes:
         "candidates": CandidateSettings(),
         "rounds": RoundSettings(count=3, batch=8, targets_per_round=10, seed=5),
         "training": TrainingSettings(epochs=20, learning_rate=0.01, batch_size=16),
-        "run": TuningRunSettings(str(run), quiet=True),
+        "run": TuningRunSettings(str(run), log="quiet"),
     }
     return FineTuneSettings(**{**values, **changes})  # pyright: ignore[reportArgumentType]

@@ -78,7 +78,7 @@ class Growing:
             acquisition=replace(CurationSettings().acquisition, noise_variance=0.1),
             selection=SelectionSettings(n=n),
             cluster=ClusterSettings(num_shards=0),
-            run=RunSettings(report=False, quiet=True),
+            run=RunSettings(report=False, log="quiet"),
             state=StateSettings(dir=self.location, tick=tick),
         )
         return replace(base, **{group: replace(getattr(base, group), **options) for group, options in changes.items()})

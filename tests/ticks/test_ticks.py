@@ -102,8 +102,8 @@ def test_nothing_worth_adding_is_a_success_of_three_kinds(growing: Growing) -> N
     ticks = (nothing_new, no_rows_left, not_worth_it)
     assert [tick.record.stop for tick in ticks] == ["nothing_new", "no_rows_left", "min_gain"]
     assert all(tick.is_new and tick.record.picks == 0 and tick.record.gain == 0 for tick in ticks)
-    assert all("nothing worth adding" in summarise_tick(tick) for tick in ticks)
-    assert "less than selection.min_gain" in summarise_tick(not_worth_it)
+    assert all("nothing worth adding" in summarise_tick(tick).text for tick in ticks)
+    assert "less than selection.min_gain" in summarise_tick(not_worth_it).text
     empty = pq.read_table(growing.folder / "state" / nothing_new.record.path / "selection.parquet")
     assert (
         empty.schema == pq.read_table(growing.folder / "state" / growing.records()[0].path / "selection.parquet").schema
@@ -126,7 +126,7 @@ def test_a_tick_of_the_same_name_changes_nothing(growing: Growing) -> None:
     again = growing.tick("2026-01-31", n=9, state={"candidates": "all"})
     assert (again.is_new, again.record) == (False, first.record)
     assert contents(growing.folder / "state") == before
-    assert "published already" in summarise_tick(again)
+    assert "published already" in summarise_tick(again).text
 
 
 @pytest.mark.parametrize("lost", ["ticks.parquet", "ticks.html"])

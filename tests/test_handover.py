@@ -1,0 +1,159 @@
+"""Handing picks over: to a torch DataLoader, pandas, Hugging Face datasets, and a figure."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from ray_itl import MissingExtraError, Selection, select
+from ray_itl.core.greedy import GreedyStats
+from ray_itl.errors import InputError, RunDirectoryError
+from ray_itl.handover import picked_rows
+from tests.helpers import DIM, Files, clustered, table_of
+
+N = 12
+
+
+@pytest.fixture(scope="module")
+def pool() -> pa.Table:
+    return table_of(clustered(80, seed=1))
+
+
+@pytest.fixture(scope="module")
+def selection(pool: pa.Table) -> Selection:
+    return select(pool, clustered(9, seed=2), N, columns=["text", "weight", "embedding"])
+
+
+def collect(loader: DataLoader) -> dict[str, Any]:
+    """Return all batches of a loader as id -> row."""
+    rows = {}
+    for batch in loader:
+        for k, row_id in enumerate(batch["id"].tolist()):
+            rows[row_id] = {name: values[k] for name, values in batch.items()}
+    return rows
+
+
+@pytest.mark.parametrize(("shuffle", "num_workers"), [(False, 0), (True, 0), (True, 2)])
+def test_a_loader_gets_every_pick_with_its_columns(
+    pool: pa.Table, selection: Selection, shuffle: bool, num_workers: int
+) -> None:
+    dataset = selection.to_torch(features=True)
+    rows = collect(DataLoader(dataset, batch_size=5, shuffle=shuffle, num_workers=num_workers))
+    assert (set(rows), len(dataset)) == (set(selection.ids), N)
+    if not shuffle:
+        assert list(rows) == selection.ids
+    stored = {row["id"]: row for row in pool.to_pylist()}
+    for row_id, row in rows.items():
+        assert row["text"] == stored[row_id]["text"]
+        assert row["weight"].item() == stored[row_id]["weight"]
+        torch.testing.assert_close(row["features"], torch.tensor(stored[row_id]["embedding"]))
+        torch.testing.assert_close(row["embedding"], row["features"])
+
+
+def test_columns_can_be_chosen_and_rows_transformed(selection: Selection) -> None:
+    def row(columns: dict[str, Any]) -> tuple[int, torch.Tensor]:
+        return len(columns["text"]), columns["gain"]
+
+    first = next(iter(DataLoader(selection.to_torch(["text", "gain"], transform=row), batch_size=N)))
+    assert first[0].tolist() == [len(text) for text in selection.table.column("text").to_pylist()]
+    np.testing.assert_array_equal(first[1].numpy(), selection.gains)
+
+
+def test_changing_a_row_leaves_the_selection_alone(selection: Selection) -> None:
+    gain = selection.to_torch(["gain"])[0]["gain"]
+    gain += 1
+    assert selection.gains[0] < gain
+
+
+def test_values_that_no_tensor_holds_stay_as_they_are() -> None:
+    values = {
+        "ragged": pa.array([[1, 2], [3]]),
+        "texts": pa.array([["a"], ["b"]]),
+        "holes": pa.array([[1.0, None], [2.0, 3.0]]),
+        "image": pa.array([b"\x89PNG", b"\x00"]),
+        "true": pa.array([True, False]),
+        "half": pa.array(np.array([1, 2], np.float16)),
+        "matrix": pa.array([[1, 2], [3, 4]], pa.list_(pa.int32(), 2)),
+    }
+    row = picked_rows(pa.table(values), list(values), None, None)[1]
+    assert (row["ragged"], row["texts"], row["holes"], row["image"]) == ([3], ["b"], [2.0, 3.0], b"\x00")
+    assert (row["true"].dtype, row["half"].dtype) == (torch.bool, torch.float16)
+    assert row["matrix"].tolist() == [3, 4]
+
+
+def test_what_cannot_be_handed_over_is_named(selection: Selection) -> None:
+    with pytest.raises(InputError, match=r"names 'label', .* rank, id, gain"):
+        selection.to_torch(["label"])
+    table = pa.table({"x": pa.chunked_array([[1], [2, None]])})
+    with pytest.raises(InputError, match="'x' has no value at rank 3"):
+        picked_rows(table, ["x"], None, None)
+    assert picked_rows(table, ["x"], None, lambda row: row["x"] or 0)[2] == 0
+
+
+def test_features_of_a_finished_run_come_from_its_files(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    first, again = (files.run(files.settings(pool={"dtype": "float16"})) for _ in range(2))
+    assert again.picked_features is None
+    assert again.features.dtype == torch.float16
+    torch.testing.assert_close(again.features, first.features)
+    (tmp_path / "run" / "picks.safetensors").write_bytes(b"damaged")
+    with pytest.raises(RunDirectoryError, match=r"picks\.safetensors cannot be read"):
+        _ = again.features
+
+
+def test_a_selection_made_by_hand_has_no_features(selection: Selection) -> None:
+    bare = Selection(selection.table, "nats", np.ones(N + 1), GreedyStats())
+    with pytest.raises(InputError, match="holds no features"):
+        bare.to_torch(features=True)
+
+
+def test_pandas_has_the_same_rows(selection: Selection) -> None:
+    frame = selection.to_pandas()
+    assert frame["id"].tolist() == selection.ids
+    assert list(frame.columns) == selection.table.column_names
+
+
+def test_the_figure_shows_every_gain_and_what_is_left(selection: Selection) -> None:
+    gain, left = selection.plot_gain().data
+    np.testing.assert_allclose(gain.y, selection.gains)
+    np.testing.assert_array_equal(gain.x, np.arange(1, N + 1))
+    np.testing.assert_allclose(left.y, selection.remaining_uncertainty)
+
+
+def test_the_figure_of_no_picks_and_of_many() -> None:
+    for n, drawn in ((0, 0), (1, 1), (100_000, 4000)):
+        table = pa.table({"gain": np.linspace(2, 1, n)})
+        gain, left = Selection(table, "nats", np.linspace(1, 0, n + 1), GreedyStats()).plot_gain().data
+        assert (len(gain.x), len(left.x)) == (drawn, min(n + 1, 4000))
+        assert left.x[-1] == n
+
+
+@pytest.mark.parametrize(
+    ("library", "use", "message"),
+    [
+        ("datasets", lambda s: s.to_dataset(), r'to_dataset needs datasets.* pip install "ray_itl\[datasets\]"'),
+        ("plotly", lambda s: s.plot_gain(), r'plot_gain needs plotly.* pip install "ray_itl\[report\]"'),
+    ],
+)
+def test_a_library_that_is_missing_is_named_with_its_extra(
+    selection: Selection, monkeypatch: pytest.MonkeyPatch, library: str, use: Any, message: str
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtraError, match=message) as caught:
+        use(selection)
+    assert isinstance(caught.value, ImportError)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="the extra datasets is not installed")
+def test_hugging_face_gets_the_columns(selection: Selection) -> None:
+    dataset = selection.to_dataset()
+    assert dataset["id"][:] == selection.ids
+    assert dataset.with_format("torch")[0]["embedding"].shape == (DIM,)
