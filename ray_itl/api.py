@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +44,14 @@ def select(
     weight_column: str | None = None,
     replacement: bool = False,
     seed: int = 0,
+    min_gain: float = 0.0,
+    cost_column: str | None = None,
+    budget: float | None = None,
+    per_cost: bool = False,
+    quotas: Mapping[str, Mapping[Any, Mapping[str, float]]] | None = None,
+    min_distance: float | None = None,
+    near_target: Literal["flag", "exclude", "ignore"] = "flag",
+    share: float | None = None,
     dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32",
     storage: Literal["auto", "memory", "disk"] = "auto",
     num_shards: int | Literal["auto"] = 0,
@@ -73,6 +81,15 @@ def select(
         weight_column: Column of target weights.
         replacement: Whether a row may be picked more than once.
         seed: Fixes random features and the random baseline.
+        min_gain: Stop before the first pick that is worth less for each unit of its cost.
+        cost_column: Column of what a row costs, > 0; None: every row costs 1.
+        budget: What all picks together may cost; rows that no longer fit are passed over.
+        per_cost: Whether rows compete by gain per cost.
+        quotas: {column: {value: {"min": .., "max": ..}}}, as numbers of picks or shares of n below 1; the value "*"
+            stands for every value not named.
+        min_distance: Rows nearer than this (1 - cosine of the features) to an earlier pick or known row are not picked.
+        near_target: Whether rows nearly equal to a target are flagged in the result, excluded, or nothing.
+        share: Stop once this share of what the whole pool could teach about the targets is learnt.
         dtype: Storage of features. Exactness is stated for the rows as stored.
         storage: Whether features are kept in memory, in a cache on disk ($RAY_ITL_CACHE, else ~/.cache/ray_itl), or on
             disk only if they do not fit memory.
@@ -102,7 +119,11 @@ def select(
         target=TargetSettings(path="", embedding_column=embedding_column, weight_column=weight_column),
         known=KnownSettings(embedding_column=embedding_column),
         acquisition=AcquisitionSettings(acquisition, noise_variance, target_noise_variance),
-        selection=SelectionSettings(n, replacement, seed),
+        selection=SelectionSettings(
+            n, replacement, seed, min_gain, cost_column=cost_column, budget=budget, per_cost=per_cost,
+            quotas={column: dict(values) for column, values in (quotas or {}).items()}, min_distance=min_distance,
+            near_target=near_target, share=share,
+        ),
         cluster=ClusterSettings(num_shards, address),
         run=RunSettings(None if run_dir is None else str(Path(run_dir).absolute()), log=log),
     )  # fmt: skip

@@ -103,12 +103,14 @@ def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
     is_tick_without_run = state.dir is not None and settings.run.dir is None
     path = None if is_tick_without_run else run_directory(settings.run.dir)
     pool, target, known, cluster = settings.pool, settings.target, settings.known, settings.cluster
+    chosen = settings.selection
     home = str(cluster.cache_dir).startswith("~")  # that of each shard's machine
     return replace(
         settings,
         pool=replace(pool, path=absolute_path(pool.path), prior_covariance=absolute_path(pool.prior_covariance)),
         target=replace(target, path=absolute_path(target.path)),
         known=replace(known, path=absolute_path(known.path)),
+        selection=replace(chosen, exclude=absolute_path(chosen.exclude), include=absolute_path(chosen.include)),
         cluster=cluster if home else replace(cluster, cache_dir=absolute_path(cluster.cache_dir)),
         run=replace(settings.run, dir=path),
         state=state,

@@ -25,6 +25,10 @@ from ray_itl.io.ledger import Ledger, LedgerEntry
 from ray_itl.io.loading import STORAGE_DTYPES, map_rows
 from ray_itl.io.parquet import ParquetSource
 from ray_itl.io.run_directory import RunDirectory
+from ray_itl.io.traits import traits_at
+from ray_itl.limiting import with_limits
+from ray_itl.limits_report import limit_words, limits_used
+from ray_itl.lists import with_lists
 from ray_itl.pools import OpenPool, open_pool
 from ray_itl.problem import Problem, open_problem
 from ray_itl.progress import Reporter
@@ -94,6 +98,8 @@ def curate_problem(
 
     `watch` is told every status of the run; what it raises ends the run, which the same call resumes.
     """
+    with reporter.stage("open"):
+        problem = with_limits(with_lists(problem, settings), settings)
     if settings.run.dir is None:
         return _Run(problem, settings, reporter, None, watch).carry_out()
     tracking = SelectionTracking(settings, reporter.say)
@@ -195,13 +201,21 @@ class _Run:
         # As the shards hold them: rounded to the storage dtype.
         rows = rows.to(STORAGE_DTYPES[self._settings.pool.dtype]).to(torch.float64)
         self._reporter.say(f"  {len(entries):,} picks are in the ledger already")
-        return [(Pick(e.position, e.id, e.gain), row) for e, row in zip(entries, rows, strict=True)]
+        groups = self._groups(positions)
+        picks = [Pick(e.position, e.id, e.gain, e.cost, group) for e, group in zip(entries, groups, strict=True)]
+        return list(zip(picks, rows, strict=True))
+
+    def _groups(self, positions: np.ndarray) -> list[int]:
+        spec = self._problem.traits
+        if spec is None:
+            return [0] * len(positions)
+        return traits_at(self._problem.source, spec, positions).groups.tolist()
 
     def _on_progress(self, progress: Progress, opened: OpenPool) -> None:
         first = progress.num_picked - len(progress.new)
         if self._ledger is not None:
             self._ledger.append(
-                [LedgerEntry(first + i, p.position, p.row_id, p.gain) for i, p in enumerate(progress.new)]
+                [LedgerEntry(first + i, p.position, p.row_id, p.gain, p.cost) for i, p in enumerate(progress.new)]
             )
         gain = sum(pick.gain for pick in progress.new)
         self._reporter.picks(progress, self._status.picked(progress.num_picked, gain, progress.stats.passes))
@@ -220,6 +234,8 @@ class _Run:
         metrics = run_metrics(self._problem, selection, self._reporter.seconds, self._problem.dim * dtype.itemsize)
         metrics["comparison"] = list(comparison)
         metrics["next_gain"] = result.next_gain
+        metrics["stop"] = result.stop
+        metrics["limits"] = limits_used(self._problem, result)
         path = None if self._run is None else self._run.path
         features = result.features.to(dtype)
         selection = replace(selection, metrics=metrics, run_dir=path, picked_features=features)
@@ -265,7 +281,14 @@ def _version(name: str) -> str | None:
 
 
 def _warnings(selection: Selection) -> list[str]:
-    warnings = []
+    warnings = [words for words in limit_words(selection.metrics["limits"]) if "not met" in words]
+    if "near_target" in selection.table.column_names:
+        near = int(np.count_nonzero(selection.table.column("near_target").to_numpy()))
+        if near:
+            warnings.append(
+                f"{near:,} of {len(selection):,} picks are nearly equal to a target (column near_target): if the "
+                "targets are to be tested on, set selection.near_target=exclude."
+            )
     gains = selection.gains
     if len(gains) > 1 and gains[-1] < 1e-3 * gains[0]:
         small = int(np.argmax(gains < 1e-3 * gains[0])) + 1

@@ -18,7 +18,10 @@ from ray_itl.settings import CurationSettings
 _DECISIVE = {
     "pool": ("id_column", "features", "fourier_features", "lengthscale", "prior_covariance", "dtype", "columns"),
     "acquisition": ("name", "noise_variance", "target_noise_variance"),
-    "selection": ("n", "replacement", "seed", "min_gain"),
+    "selection": (
+        *("n", "replacement", "seed", "min_gain", "cost_column", "budget", "per_cost", "quotas", "min_distance"),
+        *("near_target", "target_distance", "share"),
+    ),
 }
 
 
@@ -32,6 +35,7 @@ def run_identity(problem: Problem, settings: CurationSettings) -> dict[str, str]
         "pool": pool_fingerprint(problem.source),
         "targets": _digest(problem.targets.rows, problem.targets.weights),
         "known rows": _digest(none if problem.known is None else problem.known),
+        "limits": _limits_digest(problem),
         "contents of pool.prior_covariance": _file_digest(settings.pool.prior_covariance),
         **excluded,
         **values,
@@ -48,6 +52,15 @@ def pool_fingerprint(source: PoolSource) -> str:
         digest.update(id_bytes)
         digest.update(np.ascontiguousarray(rows).tobytes())
     return digest.hexdigest()
+
+
+def _limits_digest(problem: Problem) -> str:
+    """Return a digest of costs and groups of the pool's rows, so far as limits look at them; "" without."""
+    if problem.traits is None:
+        return ""
+    columns = [] if problem.limits.quotas is None else problem.limits.quotas.columns
+    values = [(quota.column, quota.values, quota.least.tolist(), quota.most.tolist()) for quota in columns]
+    return sha256(repr((problem.traits.cells, values)).encode()).hexdigest()
 
 
 def _file_digest(path: str | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
@@ -58,7 +58,7 @@ def open_pool(
         yield OpenPool(_load_local(problem, settings, reporter))
         return
     with (
-        _readable_by_actors(problem.source) as source,
+        _readable_by_actors(problem.source, [] if problem.traits is None else problem.traits.columns) as source,
         _ray_pool(problem, source, settings, reporter, run_name) as opened,
     ):
         yield opened
@@ -80,7 +80,9 @@ def plan_local(problem: Problem, settings: CurationSettings) -> ShardPlan:
 
 def _load_local(problem: Problem, settings: CurationSettings, reporter: Reporter) -> LocalPool:
     source, plan = problem.source, plan_local(problem, settings)
-    rows = RowRange(source, 0, source.num_rows, problem.feature_map, STORAGE_DTYPES[settings.pool.dtype])
+    rows = RowRange(
+        source, 0, source.num_rows, problem.feature_map, STORAGE_DTYPES[settings.pool.dtype], problem.traits
+    )
     on_rows = reporter.rows("loaded", source.num_rows)
     where = ", features on disk" if plan.on_disk else ""
     with reporter.stage("load", f"loading {source.num_rows:,} rows x {problem.dim} in this process{where}"):
@@ -107,7 +109,14 @@ def _ray_pool(
         announce = f"loading {source.num_rows:,} rows x {problem.dim} on Ray"
         metrics = SelectionMetrics(run_name)
         with open_ray_pool(
-            source, problem.feature_map, settings.pool.dtype, cluster, reporter.say, metrics.on_pass, storage
+            source,
+            problem.feature_map,
+            settings.pool.dtype,
+            cluster,
+            reporter.say,
+            metrics.on_pass,
+            storage,
+            problem.traits,
         ) as pool:
             with reporter.stage("load", announce):
                 pool.load(reporter.rows("loaded", source.num_rows))
@@ -116,13 +125,13 @@ def _ray_pool(
 
 
 @contextmanager
-def _readable_by_actors(source: PoolSource) -> Iterator[PoolSource]:
+def _readable_by_actors(source: PoolSource, columns: Sequence[str]) -> Iterator[PoolSource]:
     """Yield a source that shards can open themselves: rows in this process's memory go to a temporary file."""
     if isinstance(source, ParquetSource):
         yield source
         return
     with TemporaryDirectory(prefix="ray_itl-pool-") as folder:
-        yield spool(source, folder)
+        yield spool(source, folder, columns)
 
 
 def _check_ids(pool: Pool, source: PoolSource) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -19,14 +19,17 @@ from ray_itl.core.acquisitions import InformationGain, Uncertainty, VarianceRedu
 from ray_itl.core.baselines import BaselineRule, select_baseline
 from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomFourier, UnitNorm
 from ray_itl.core.greedy import GreedyResult, GreedySelector, Progress
-from ray_itl.core.limits import Limits
+from ray_itl.core.limits import Ending, Limits
+from ray_itl.core.linalg import moment_rows
 from ray_itl.core.pool import Pool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.trajectory import Pick
+from ray_itl.core.uncertainty import target_variance
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.io.loading import map_rows
 from ray_itl.io.source import PoolSource, open_source
 from ray_itl.io.targets import read_targets
+from ray_itl.io.traits import TraitSpec
 from ray_itl.settings import AcquisitionSettings, CurationSettings, PoolSettings, SelectionSettings
 
 _KINDS = (str, os.PathLike, list, tuple, pa.Table, pads.Dataset, np.ndarray, Tensor)
@@ -49,6 +52,9 @@ class Problem:
     baseline: BaselineRule | None = None
     excluded: np.ndarray | None = None
     """Positions (distinct) of rows that may not be picked."""
+    limits: Limits = field(default_factory=Limits)
+    traits: TraitSpec | None = None
+    """Where costs and groups of rows come from, if limits look at any."""
     idle: bool = False
     """Whether no row at all may be picked, so that the pool need not be loaded."""
 
@@ -67,6 +73,15 @@ class Problem:
         """The weight posterior before the first pick."""
         prior = Posterior.prior(self.dim)
         return prior if self.known is None else prior.condition_on_rows(self.known, self.acquisition.noise_variance)
+
+    def _limits_on(self, pool: Pool) -> Limits:
+        """Return the limits; where a share of what can be learnt is asked for, what that is takes a pass."""
+        if self.selection.share is None:
+            return self.limits
+        root, noise = self.targets.moment_root(), self.acquisition.noise_variance
+        whole = self.posterior.condition_on_rows(moment_rows(pool.second_moment()), noise)
+        first, last = (target_variance(posterior, self.targets) for posterior in (self.posterior, whole))
+        return replace(self.limits, ending=Ending(root, first, first - self.selection.share * (first - last)))
 
     def start(self) -> AcquisitionState:
         """Return the acquisition's state before the first pick."""
@@ -90,7 +105,7 @@ class Problem:
             self.start(),
             self.selection.replacement,
             on_progress=on_progress,
-            limits=Limits(min_gain=self.selection.min_gain),
+            limits=self._limits_on(pool),
             excluded=np.empty(0, dtype=np.int64) if self.excluded is None else self.excluded,
         )
         return selector.select(self.selection.n, earlier)

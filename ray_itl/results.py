@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ray_itl.core.greedy import GreedyResult, GreedyStats
+from ray_itl.core.rules import Guard
 from ray_itl.core.trajectory import Pick
 from ray_itl.core.uncertainty import remaining_uncertainty
 from ray_itl.errors import ConfigError, RunDirectoryError
@@ -51,6 +52,11 @@ def build_selection(problem: Problem, result: GreedyResult, columns: Sequence[st
             "row": pa.array(rows),
         }
     )
+    if problem.selection.cost_column is not None:
+        table = table.append_column("cost", pa.array([pick.cost for pick in result.picks], pa.float64()))
+    if problem.selection.near_target == "flag":
+        near = Guard.around(problem.targets.rows, 1.0 - problem.selection.target_distance).bars(result.features)
+        table = table.append_column("near_target", pa.array(near.numpy()))
     carried = problem.source.take(positions, columns)
     for name in carried.column_names:
         table = table.append_column(carried.schema.field(name), carried.column(name))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PICKS_FILE = "picks.safetensors"
 
-RESERVED_COLUMNS = ("rank", "id", "gain", "cumulative_gain", "file", "row")
+RESERVED_COLUMNS = ("rank", "id", "gain", "cumulative_gain", "file", "row", "near_target")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Selection:
     """The n picked rows, best first.
 
     `table` has rank (from 1), id, gain (worth of the pick given those before it, in `unit`), cumulative_gain, file and
-    row (counted from 0 in that file; file is "" for a pool in memory), and the columns asked for.
+    row (counted from 0 in that file; file is "" for a pool in memory), cost (where costs were given), near_target
+    (whether the row is nearly equal to a target), and the columns asked for.
     """
 
     table: pa.Table

@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 
 from ray_itl.errors import ConfigError
 from ray_itl.io.sizes import parse_size
+from ray_itl.limit_settings import LimitSettings
 from ray_itl.telling.choice import check_log
 from ray_itl.tracking.settings import TrackingSettings
 
@@ -118,8 +119,8 @@ class AcquisitionSettings:
 
 
 @dataclass
-class SelectionSettings:
-    """How much to pick."""
+class SelectionSettings(LimitSettings):
+    """How much to pick, and within which limits."""
 
     n: int = 100
     replacement: bool = False
@@ -138,6 +139,9 @@ class SelectionSettings:
         _require(seed, "selection.seed", self.seed, "give a whole number from 0 to 2^63 - 1")
         least = _is_number(self.min_gain) and self.min_gain >= 0
         _require(least, "selection.min_gain", self.min_gain, "give a number >= 0")
+        self.check_limits()
+        together = not (self.replacement and self.min_distance is not None)
+        _require(together, "selection.min_distance", self.min_distance, "leave it out with selection.replacement=true")
 
 
 @dataclass
@@ -265,13 +269,17 @@ class CurationSettings:
         if (self.pool.path is None) != (self.target.path is None):
             missing = "pool.path" if self.pool.path is None else "target.path"
             raise ConfigError(f"{missing} is not set: give both pool.path and target.path, or neither for the demo")
-        for option in ("replacement", "min_gain"):
+        for option in ("replacement", "min_gain", *self.selection.limiting):
             value = getattr(self.selection, option)
             if self.acquisition.name in BASELINE_RULES and value:
                 raise ConfigError(
                     f"selection.{option}={str(value).lower()} has no meaning for "
                     f"acquisition.name={self.acquisition.name}"
                 )
+        if self.state.dir is not None and self.selection.include is not None:
+            raise ConfigError(
+                "selection.include cannot go with state.dir: ticks know their own picks; other rows go to known.path"
+            )
         if self.state.dir is not None and self.selection.replacement:
             raise ConfigError("selection.replacement=true cannot go with state.dir: no tick picks a row again")
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import shlex
 
+from ray_itl.limits_report import limit_words
 from ray_itl.progress import plural_passes
 from ray_itl.selection import Selection
 from ray_itl.telling.event import Ending
+
+_STOPS = {
+    "share": "stopped for selection.share: enough of what the pool could teach is learnt",
+    "no_rows": "stopped because no further row may be picked within the limits",
+}
 
 
 def summarise(selection: Selection) -> Ending:
@@ -26,6 +32,8 @@ def summarise(selection: Selection) -> Ending:
         "passes": metrics["passes"],
         "seconds": metrics["seconds"],
         "next_gain": metrics.get("next_gain"),
+        "stop": metrics.get("stop"),
+        "limits": metrics.get("limits", []),
         "comparison": metrics.get("comparison", []),
     }
     return Ending(headline, "\n".join([*_figures(selection), *_places(selection)]), facts, _paths(selection))
@@ -41,6 +49,9 @@ def _figures(selection: Selection) -> list[str]:
     if metrics.get("next_gain") is not None:
         worth = f"{metrics['next_gain']:.4g} {selection.unit}"
         lines.append(f"stopped for selection.min_gain: the next pick would have added {worth}")
+    elif metrics.get("stop") in _STOPS:
+        lines.append(_STOPS[metrics["stop"]])
+    lines += limit_words(metrics.get("limits", []))
     lines += [
         f"  {row['rule']:>12}: {row['count']:,} picks on task ({row['share']:.0%}), "
         f"{row['remaining_uncertainty']:.1%} of target uncertainty left"

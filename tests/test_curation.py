@@ -67,7 +67,17 @@ def test_a_run_directory_holds_what_it_should(files: Files) -> None:
     }  # fmt: skip
     table = pq.read_table(run / "selection.parquet")
     assert table.equals(selection.table)
-    assert table.column_names == ["rank", "id", "gain", "cumulative_gain", "file", "row", "text", "weight"]
+    assert table.column_names == [
+        "rank",
+        "id",
+        "gain",
+        "cumulative_gain",
+        "file",
+        "row",
+        "near_target",
+        "text",
+        "weight",
+    ]
     assert table.column("text").to_pylist() == [f"text {i}" for i in selection.ids]
     for row in table.to_pylist():
         assert pq.read_table(files.pool / row["file"]).column("id")[row["row"]].as_py() == row["id"]

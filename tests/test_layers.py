@@ -55,7 +55,7 @@ PLACES = {
     "pandas": {"RUN"},
 }
 """Where a library may be imported; libraries not named here may be imported anywhere but in the engine."""
-CORE_LIBRARIES = set(sys.stdlib_module_names) | {"torch", "numpy", "scipy"}
+CORE_LIBRARIES = set(sys.stdlib_module_names) | {"torch", "numpy"}
 
 
 def _modules() -> dict[str, Path]:

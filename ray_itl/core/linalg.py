@@ -80,6 +80,12 @@ def compress_rows(rows: Tensor) -> Tensor:
     return compact
 
 
+def moment_rows(moment: Tensor) -> Tensor:
+    """Return T, D x D, with T'T = a second moment X'X (D x D float64, up to its rounding). O(D^3)."""
+    values, vectors = torch.linalg.eigh(moment)
+    return values.clamp_min(0).sqrt()[:, None] * vectors.mT
+
+
 def removed_factor(root: Tensor) -> Tensor:
     """Return F (D x r) with R R' = I - F F': what has been learnt, as few columns as its rank.
 

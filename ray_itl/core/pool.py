@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ray_itl.core.messages import (
@@ -82,6 +83,10 @@ class Pool(Protocol):
         """Return the best rows of a one-shot ranking (the baselines). One pass."""
         ...
 
+    def second_moment(self) -> Tensor:
+        """Return X'X of all rows, D x D float64. One pass."""
+        ...
+
 
 class LocalPool:
     """A pool in this process: one or more shards, visited in order."""
@@ -152,6 +157,10 @@ class LocalPool:
     def rank(self, query: RankQuery) -> RankedRows:
         """See `Pool.rank`."""
         return merge_ranked([shard.rank(query) for shard in self._shards], query)
+
+    def second_moment(self) -> Tensor:
+        """See `Pool.second_moment`."""
+        return torch.stack([shard.second_moment() for shard in self._shards]).sum(dim=0)
 
 
 def per_shard(count: int, num_shards: int) -> int:

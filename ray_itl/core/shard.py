@@ -219,6 +219,14 @@ class PoolShard:
         ends = np.cumsum([len(indices) for indices, _ in best])[:-1]
         return RankedRows(np.split(inverse, ends), [scores for _, scores in best], rows)
 
+    def second_moment(self) -> Tensor:
+        """Return X'X of all rows, D x D float64. One pass, O(n D^2)."""
+        moment = torch.zeros(self.dim, self.dim, dtype=torch.float64)
+        for _, features in self.features.chunks():
+            exact = features.to(torch.float64)
+            moment += (exact.mT @ exact).cpu()
+        return moment
+
     def positions_of(self, row_id: int | str) -> np.ndarray:
         """Return the positions at which an id stands in this shard. O(n)."""
         return np.flatnonzero(self.ids == row_id) + self.first_position

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ray_itl.core.features import FeatureMap
@@ -28,6 +29,7 @@ from ray_itl.io.footprint import StorageOptions
 from ray_itl.io.manifest import plan_shards
 from ray_itl.io.parquet import ParquetSource
 from ray_itl.io.source import PoolSource
+from ray_itl.io.traits import TraitSpec
 
 
 @contextmanager
@@ -39,6 +41,7 @@ def open_ray_pool(
     say: Callable[[str], None] | None = None,
     on_pass: Callable[[list[PassTime]], None] | None = None,
     storage: StorageOptions | None = None,
+    traits: TraitSpec | None = None,
 ) -> Iterator[RayPool]:
     """Plan shards for the cluster this process is connected to and yield their pool, on which to call `load` first.
 
@@ -50,6 +53,7 @@ def open_ray_pool(
         say: Told, in a line, about the shards and about every one that was lost.
         on_pass: See `RayPool`.
         storage: Where features are kept; None: in memory. On disk only those of a ParquetSource.
+        traits: Where rows' costs and groups come from; None: none are needed.
 
     Raises:
         ConfigError: the shards ask for more than the cluster's nodes have, or than a shard may use.
@@ -58,7 +62,7 @@ def open_ray_pool(
     plan = plan_for_cluster(source.num_rows, feature_map.dim(source.dim), dtype, options, storage)
     policy = RecoveryPolicy(restart_deadline_s=options.restart_deadline_s)
     cache = storage.cache(source.manifest.fingerprint) if plan.on_disk and isinstance(source, ParquetSource) else None
-    with RayPool(source, feature_map, plan, policy, say=say, on_pass=on_pass, cache=cache) as pool:
+    with RayPool(source, feature_map, plan, policy, say=say, on_pass=on_pass, cache=cache, traits=traits) as pool:
         if say is not None:
             where = ", features on disk" if plan.on_disk else ""
             say(f"shards: {pool.num_shards} (threads each: {plan.num_threads}, on {plan.device}{where})")
@@ -98,6 +102,7 @@ class RayPool:
         say: Callable[[str], None] | None = None,
         on_pass: Callable[[list[PassTime]], None] | None = None,
         cache: CacheOptions | None = None,
+        traits: TraitSpec | None = None,
         actor_class: type[ShardActor] = ShardActor,
     ) -> None:
         """Prepare the shards; `load` starts them.
@@ -110,10 +115,12 @@ class RayPool:
             say: Told, in a line, about every shard that was lost.
             on_pass: Told, after each pass over the rows, the rows and seconds of every shard.
             cache: Where shards keep features, if the plan says on disk.
+            traits: Where rows' costs and groups come from; None: none are needed.
             actor_class: What runs in the processes.
         """
         assert (cache is not None) == plan.on_disk, "features on disk are those of Parquet files"
         self._cache = cache
+        self._traits = traits
         self._source = source
         self._feature_map = feature_map
         self._plan = plan
@@ -247,6 +254,10 @@ class RayPool:
         """See `Pool.rank`."""
         return merge_ranked(self._pass("rank", query), query)
 
+    def second_moment(self) -> Tensor:
+        """See `Pool.second_moment`."""
+        return torch.stack(self._call("second_moment")).sum(dim=0)
+
     def close(self) -> None:
         """End the shards' processes. May be called again."""
         self._crew.close()
@@ -264,7 +275,14 @@ class RayPool:
             Member(
                 f"shard {r.shard} (rows {r.start} to {r.stop - 1})",
                 ShardSpec(
-                    r.start, r.stop, self._feature_map, plan.dtype, plan.device, plan.num_threads, cache=self._cache
+                    r.start,
+                    r.stop,
+                    self._feature_map,
+                    plan.dtype,
+                    plan.device,
+                    plan.num_threads,
+                    cache=self._cache,
+                    traits=self._traits,
                 ),
                 options,
             )

@@ -24,6 +24,7 @@ from ray_itl.errors import StaleShardError
 from ray_itl.io.disk_loading import CacheOptions, load_disk_shard
 from ray_itl.io.loading import STORAGE_DTYPES, RowRange
 from ray_itl.io.source import PoolSource
+from ray_itl.io.traits import TraitSpec
 
 T = TypeVar("T")
 
@@ -43,10 +44,12 @@ class ShardSpec:
     """How often the pool was loaded before; a shard that holds rows of another version loads these in their place."""
     cache: CacheOptions | None = None
     """Where features are kept on disk; None: in memory."""
+    traits: TraitSpec | None = None
+    """Where rows' costs and groups come from; None: none are needed."""
 
     def load(self, source: PoolSource, on_rows: Callable[[int], None]) -> PoolShard:
         """Return the shard."""
-        rows = RowRange(source, self.start, self.stop, self.feature_map, STORAGE_DTYPES[self.dtype])
+        rows = RowRange(source, self.start, self.stop, self.feature_map, STORAGE_DTYPES[self.dtype], self.traits)
         if self.cache is None:
             return rows.load(self.device, on_rows)
         return load_disk_shard(rows, self.cache, self.device, on_rows)
@@ -148,6 +151,10 @@ class ShardActor:
     def rank(self, query: Packed) -> Reply:
         """See `PoolShard.rank`."""
         return self._timed(lambda shard: shard.rank(unpack(query)))
+
+    def second_moment(self) -> Reply:
+        """See `PoolShard.second_moment`."""
+        return self._timed(lambda shard: shard.second_moment())
 
     def id_span(self) -> Reply:
         """See `uniqueness.id_span`."""

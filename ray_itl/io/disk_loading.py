@@ -56,7 +56,7 @@ def load_disk_shard(
         found = _open(_make(store, key, rows, on_rows), rows, device)
     elif on_rows is not None:
         on_rows(rows.num_rows)
-    return PoolShard(found.features, found.ids, rows.start, found.norms)
+    return PoolShard(found.features, found.ids, rows.start, found.norms, rows.traits())
 
 
 def _find(store: ShardCache, key: EntryKey, rows: RowRange, device: str | torch.device) -> CachedRows | None:

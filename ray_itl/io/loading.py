@@ -12,10 +12,12 @@ from torch import Tensor
 
 from ray_itl.core.features import FeatureMap
 from ray_itl.core.linalg import squared_norms
+from ray_itl.core.row_rules import RowTraits
 from ray_itl.core.shard import PoolShard
 from ray_itl.core.store import MemoryFeatures
 from ray_itl.errors import InputError
 from ray_itl.io.source import PoolSource
+from ray_itl.io.traits import TraitSpec, read_traits
 
 STORAGE_DTYPES = {
     "float64": torch.float64,
@@ -36,6 +38,8 @@ class RowRange:
     """Applied to every row in float64 before it is rounded to the storage dtype."""
     dtype: torch.dtype
     """Storage dtype. The rounded values are the pool: exactness is stated for them."""
+    trait_spec: TraitSpec | None = None
+    """Where costs and groups come from; None: none are needed."""
 
     @property
     def num_rows(self) -> int:
@@ -51,7 +55,13 @@ class RowRange:
         """Return the rows as a shard in memory; errors as of `read`."""
         tensor = torch.empty(self.num_rows, self.dim, dtype=self.dtype, device=device)
         facts = self.read(tensor.__setitem__, on_rows)
-        return PoolShard(MemoryFeatures(tensor), facts.ids, self.start, facts.norms)
+        return PoolShard(MemoryFeatures(tensor), facts.ids, self.start, facts.norms, self.traits())
+
+    def traits(self) -> RowTraits | None:
+        """Return the rows' costs and groups, if they are needed; InputError for a bad cost."""
+        if self.trait_spec is None:
+            return None
+        return read_traits(self.source, self.trait_spec, self.start, self.stop)
 
     def read(self, put: Callable[[slice, Tensor], None], on_rows: Callable[[int], None] | None) -> RowFacts:
         """Read all rows, in order.

@@ -7,16 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import cast
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
 from ray_itl.errors import InputError, RunDirectoryError
-from ray_itl.io.ids import ids_to_arrow
+from ray_itl.io.lookup import positions_of
 from ray_itl.io.parquet import ParquetSource
 from ray_itl.io.store import Store
 from ray_itl.problem import Problem
@@ -71,23 +69,13 @@ def given_the_past(problem: Problem, past: Past, news: PoolNews, candidates: str
             return replace(problem, idle=True)
         problem = replace(problem, source=_parquet(problem).only(news.fresh))
     if past.ids is not None:
-        problem = replace(problem, excluded=_positions_of(_parquet(problem), past.ids))
+        problem = replace(problem, excluded=positions_of(_parquet(problem), past.ids))
     n = min(problem.selection.n, problem.num_free)
     return replace(problem, selection=replace(problem.selection, n=max(1, n)), idle=n == 0)
 
 
 def _parquet(problem: Problem) -> ParquetSource:
     return cast(ParquetSource, problem.source)
-
-
-def _positions_of(source: ParquetSource, ids: pa.Array) -> np.ndarray:
-    """Return the positions of rows with some of these ids. Reads the id column."""
-    found, position = [], 0
-    for batch_ids, _ in source.row_batches(0, source.num_rows, []):
-        hits = pc.call_function("is_in", [ids_to_arrow(batch_ids)], pc.SetLookupOptions(ids))
-        found.append(position + np.flatnonzero(hits.to_numpy(zero_copy_only=False)))
-        position += len(batch_ids)
-    return np.concatenate(found).astype(np.int64)
 
 
 def _read_features(store: Store, name: str) -> Tensor:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from ray_itl.errors import RunDirectoryError
 from ray_itl.io.tick_log import Entry
 
-Stop = Literal["n", "min_gain", "no_rows_left", "nothing_new"]
+Stop = Literal["n", "min_gain", "share", "no_rows_left", "nothing_new"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TickRecord:
     """What the picks are worth given all earlier ones, in `unit`."""
     unit: str
     stop: Stop
-    """Why it picked no more: n reached, min_gain, no rows left among the candidates, or nothing new at all."""
+    """Why it picked no more: n reached, min_gain, share, no rows left among the candidates, or nothing new at all."""
     next_gain: float | None
     """Where it stopped for min_gain: what the next pick would have been worth."""
     cumulative_picks: int

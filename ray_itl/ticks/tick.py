@@ -198,8 +198,8 @@ class _Work:
 
 
 def _stop(settings: CurationSettings, news: PoolNews, selection: Selection) -> Stop:
-    if selection.metrics["next_gain"] is not None:
-        return "min_gain"
+    if selection.metrics["stop"] in ("min_gain", "share"):
+        return selection.metrics["stop"]
     if settings.state.candidates == "new" and not news.num_rows:
         return "nothing_new"
     return "n" if len(selection) == settings.selection.n else "no_rows_left"

@@ -1,0 +1,45 @@
+"""How far a selection used its limits."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ray_itl.core.greedy import GreedyResult
+from ray_itl.problem import Problem
+
+
+def limits_used(problem: Problem, result: GreedyResult) -> list[dict[str, Any]]:
+    """Return, for the budget and every bounded value of the quotas, what was used and what was asked for.
+
+    Each entry has name, used, and min or max (absent where there is none); `unmet` is true for a missed minimum.
+    """
+    found: list[dict[str, Any]] = []
+    limits = problem.limits
+    if math.isfinite(limits.budget):
+        spent = math.fsum(pick.cost for pick in result.picks)
+        found.append({"name": "budget", "used": spent, "max": limits.budget})
+    if limits.quotas is None:
+        return found
+    quotas = limits.quotas
+    for pick in result.picks:
+        quotas = quotas.take(pick.group)
+    for quota, counts in zip(quotas.columns, quotas.counts, strict=True):
+        for value, least, most, count in zip(quota.values, quota.least, quota.most, counts, strict=True):
+            bounds = {"min": int(least)} if least else {}
+            if most < problem.selection.n:
+                bounds["max"] = int(most)
+            if bounds:
+                unmet = {"unmet": True} if count < least else {}
+                found.append({"name": f"{quota.column}={value}", "used": int(count), **bounds, **unmet})
+    return found
+
+
+def limit_words(used: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each limit."""
+    lines = []
+    for entry in used:
+        bounds = [f"{side} {entry[side]:,g}" for side in ("min", "max") if side in entry]
+        missed = ": the minimum is not met, too few such rows could still be picked" if entry.get("unmet") else ""
+        lines.append(f"{entry['name']}: {entry['used']:,g} ({', '.join(bounds)}){missed}")
+    return lines

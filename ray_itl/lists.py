@@ -1,0 +1,48 @@
+"""Rows of the pool that a user names: those that may not be picked, and those that are picked already."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ray_itl.errors import InputError
+from ray_itl.io.loading import STORAGE_DTYPES, map_rows
+from ray_itl.io.lookup import positions_of, read_ids
+from ray_itl.problem import Problem
+from ray_itl.settings import CurationSettings
+
+
+def with_lists(problem: Problem, settings: CurationSettings) -> Problem:
+    """Return the problem without the rows of `selection.exclude`, and given those of `selection.include`.
+
+    Ids to exclude that the pool does not have are passed over: a list may serve many pools. One to include must be
+    there, since nothing else tells what it taught. Included rows count towards no limit.
+
+    Raises:
+        InputError: a list that cannot be read, or an included id that the pool does not have (names the option).
+    """
+    chosen, id_column = settings.selection, settings.pool.id_column
+    if problem.idle or (chosen.exclude is None and chosen.include is None):
+        return problem
+    barred = [np.empty(0, dtype=np.int64) if problem.excluded is None else problem.excluded]
+    if chosen.exclude is not None:
+        barred.append(
+            positions_of(problem.source, read_ids(chosen.exclude, id_column, problem.source, "selection.exclude"))
+        )
+    if chosen.include is not None:
+        ids = read_ids(chosen.include, id_column, problem.source, "selection.include").unique()
+        included = positions_of(problem.source, ids)
+        if len(included) < len(ids):
+            raise InputError(
+                f"selection.include={chosen.include} has {len(ids)} ids, of which the pool has {len(included)}: leave "
+                "out the others, or give their embeddings as known.path"
+            )
+        rows = map_rows(problem.feature_map, problem.source.embeddings(included))
+        rows = rows.to(STORAGE_DTYPES[settings.pool.dtype]).to(torch.float64)
+        problem = replace(problem, known=rows if problem.known is None else torch.cat([problem.known, rows]))
+        barred.append(included)
+    problem = replace(problem, excluded=np.unique(np.concatenate(barred)))
+    n = min(problem.selection.n, problem.num_free) if settings.state.dir is not None else problem.selection.n
+    return replace(problem, selection=replace(problem.selection, n=max(1, n)), idle=problem.num_free == 0)

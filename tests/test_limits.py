@@ -1,0 +1,179 @@
+"""Limits from the options to the result: the picks are the dense reference's, wherever rows are."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from ray_itl.core.posterior import Targets
+from ray_itl.core.reference import dense_greedy
+from ray_itl.core.reference_limits import DenseLimits, DenseQuota
+from ray_itl.core.rules import cosines, unit_rows
+from ray_itl.errors import ConfigError, InputError
+from tests.helpers import Files
+from tests.test_curation import Listener, StopAfter
+
+_N, _COSTS, _BUDGET = 20, 9, 70.0
+_QUOTAS = {"lang": {"de": {"min": 3}, "*": {"max": 0.5}}, "source": {"web": {"max": 12}}}
+_LIMITS = {"cost_column": "tokens", "budget": _BUDGET, "quotas": _QUOTAS, "min_distance": 0.01}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    """Files whose rows have costs, languages and sources."""
+    files = Files(tmp_path)
+    rng = np.random.default_rng(0)
+    tables = []
+    for path in sorted(files.pool.iterdir()):
+        table = pq.read_table(path)
+        size = table.num_rows
+        table = table.append_column("tokens", pa.array(rng.integers(1, _COSTS, size)))
+        table = table.append_column("lang", pa.array(rng.choice(["de", "en", "fr"], size, p=[0.05, 0.75, 0.2])))
+        table = table.append_column("source", pa.array(rng.choice(["books", "web"], size)))
+        pq.write_table(table, path, row_group_size=40)
+        tables.append(table)
+    files.table = pa.concat_tables(tables)
+    return files
+
+
+def _dense(
+    files: Files, excluded: tuple[int, ...] = (), known: torch.Tensor | None = None, **changes: Any
+) -> list[Any]:
+    table = files.table
+    rows = torch.tensor(np.array(table.column("embedding").to_pylist())).to(torch.float32).to(torch.float64)
+    targets = torch.tensor(np.array(pq.read_table(files.target).column("embedding").to_pylist()))
+    lang = table.column("lang").to_pylist()
+    limits = DenseLimits(
+        _N,
+        torch.tensor(table.column("tokens").to_numpy(), dtype=torch.float64),
+        _BUDGET,
+        False,
+        [
+            DenseQuota(lang, {"de": 3}, dict.fromkeys(["en", "fr"], 10)),
+            DenseQuota(table.column("source").to_pylist(), {}, {"web": 12}),
+        ],
+        cosines(rows, unit_rows(rows)),
+        0.99,
+    )
+    picks = dense_greedy(
+        "itl", rows, table.column("id").to_numpy(), Targets.uniform(targets), _N, 1.0,
+        limits=replace(limits, **changes), excluded=excluded, known=known,
+    )  # fmt: skip
+    return table.column("id").to_numpy()[[pick.index for pick in picks]].tolist()
+
+
+@pytest.mark.parametrize("num_shards", [0, 2])
+@pytest.mark.parametrize("storage", ["memory", "disk"])
+@pytest.mark.usefixtures("small_blocks")
+def test_a_run_within_limits_is_the_references(files: Files, tmp_path: Path, num_shards: int, storage: str) -> None:
+    cluster = {"num_shards": num_shards, "cache_dir": str(tmp_path / "cache")}
+    settings = files.settings(n=_N, selection=_LIMITS, cluster=cluster, pool={"storage": storage, "columns": ["lang"]})
+    selection = files.run(settings)
+    assert selection.ids == _dense(files)
+    costs = selection.table.column("cost").to_pylist()
+    languages = Counter(selection.table.column("lang").to_pylist())
+    used = {entry["name"]: entry for entry in selection.metrics["limits"]}
+    assert used["budget"] == {"name": "budget", "used": math.fsum(costs), "max": _BUDGET}
+    unmet = {"unmet": True} if languages["de"] < 3 else {}
+    assert used["lang=de"] == {"name": "lang=de", "used": languages["de"], "min": 3, **unmet}
+    assert used["lang=en"] == {"name": "lang=en", "used": languages["en"], "max": 10}
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("num_blocks", [1, 2])
+def test_an_interrupted_run_goes_on_within_its_limits(files: Files, num_blocks: int) -> None:
+    settings = files.settings(n=_N, selection=_LIMITS)
+    with pytest.raises(InterruptedError):
+        files.run(settings, StopAfter(num_blocks))
+    listener = Listener()
+    assert files.run(settings, listener).ids == _dense(files)
+    assert any("picks are in the ledger already" in line for line in listener.lines)
+
+
+def test_gain_per_cost(files: Files) -> None:
+    limits = {"cost_column": "tokens", "budget": _BUDGET, "per_cost": True}
+    selection = files.run(files.settings(n=_N, selection=limits))
+    assert selection.ids == _dense(files, per_cost=True, quotas=[], kernel=None)
+
+
+def test_rows_to_exclude_and_rows_picked_already(files: Files, tmp_path: Path) -> None:
+    free = files.run(files.settings("free", n=_N)).ids
+    out, known = free[:5], free[5:9]
+    pq.write_table(pa.table({"id": [*out, 10**9]}), tmp_path / "out.parquet")
+    pq.write_table(pa.table({"id": known}), tmp_path / "in.parquet")
+    lists = {"exclude": str(tmp_path / "out.parquet"), "include": str(tmp_path / "in.parquet")}
+    selection = files.run(files.settings(n=_N, selection={**_LIMITS, **lists, "min_distance": None}))
+    places = [files.table.column("id").to_pylist().index(i) for i in [*out, *known]]
+    rows = torch.tensor(np.array(files.table.column("embedding").to_pylist())).to(torch.float32).to(torch.float64)
+    expected = _dense(files, tuple(places), rows[sorted(places[5:])], kernel=None)
+    assert selection.ids == expected
+    pq.write_table(pa.table({"id": [*known, 10**9]}), tmp_path / "in.parquet")
+    with pytest.raises(InputError, match=r"selection\.include=.*5 ids, of which the pool has 4"):
+        files.run(files.settings("other", n=_N, selection=lists))
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_row_equal_to_a_target_is_flagged_or_excluded(files: Files) -> None:
+    row = files.table.slice(7, 1)
+    target = pq.read_table(files.target)
+    like = pa.table(
+        {"embedding": pa.chunked_array([*target.column("embedding").chunks, *row.column("embedding").chunks])}
+    )
+    pq.write_table(like, files.target)
+    flagged = files.run(files.settings("flag", n=300))
+    near = dict(zip(flagged.ids, flagged.table.column("near_target").to_pylist(), strict=True))
+    assert [row_id for row_id, flag in near.items() if flag] == row.column("id").to_pylist()
+    excluded = files.run(files.settings("exclude", n=299, selection={"near_target": "exclude"}))
+    assert set(near) - set(excluded.ids) == set(row.column("id").to_pylist())
+
+
+def test_it_stops_at_a_share_of_what_the_pool_could_teach(files: Files) -> None:
+    whole = files.run(files.settings("whole", n=300)).remaining_uncertainty
+    stopped = files.run(files.settings("share", n=300, selection={"share": 0.6}))
+    reached = 1 - 0.6 * (1 - whole[-1])
+    assert stopped.metrics["stop"] == "share"
+    assert stopped.remaining_uncertainty[-1] <= reached < stopped.remaining_uncertainty[-2]
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"quotas": {"lang": {"de": {"min": 10}, "fr": {"min": 15}}}}, r"add up to 25.*selection\.n=25"),
+        ({"quotas": {"lang": {"xx": {"min": 1}}}}, r"lang=xx must have 1 picks, but the pool has 0"),
+        ({"quotas": {"lang": {"de": {"min": 5, "max": 4}}}}, r"minimum of 5 above its maximum of 4"),
+        ({"quotas": {"lang": {"*": {"max": 3}}}}, r"allow 9 picks at most.*selection\.n=9"),
+        ({"quotas": {"lang": {"de": {"min": 8}}, "source": {"*": {"max": 3}}}}, r"minimums lowered to \d+%"),
+        ({"quotas": {"lang": {"de": {"min": 9}}}, "cost_column": "tokens", "budget": 2.0}, r"selection\.budget=\d+"),
+        ({"quotas": {"nope": {"de": {"min": 9}}}}, r"nope"),
+        ({"cost_column": "text"}, r"selection\.cost_column=text is of type string"),
+    ],
+)
+def test_what_cannot_be_met_is_refused_with_what_would_do(files: Files, limits: dict[str, Any], words: str) -> None:
+    with pytest.raises((ConfigError, InputError), match=words):
+        files.run(files.settings(n=_N, selection=limits))
+    assert not (files.folder / "run").exists()
+
+
+def test_a_bad_cost_names_its_row(files: Files) -> None:
+    path = files.pool / "part-1.parquet"
+    table = pq.read_table(path)
+    costs = table.column("tokens").to_pylist()
+    costs[17] = 0
+    place = table.column_names.index("tokens")
+    pq.write_table(table.set_column(place, "tokens", pa.array(costs)), path)
+    with pytest.raises(InputError, match=r"part-1\.parquet.*row 17.*tokens is 0"):
+        files.run(files.settings(n=_N, selection={"cost_column": "tokens"}))
+
+
+def test_limits_that_a_baseline_cannot_obey_are_refused(files: Files) -> None:
+    with pytest.raises(ConfigError, match=r"selection\.budget=5\.0 has no meaning for acquisition\.name=random"):
+        files.settings(selection={"cost_column": "tokens", "budget": 5.0}, acquisition={"name": "random"})
