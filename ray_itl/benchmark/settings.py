@@ -83,6 +83,8 @@ class ScalingSettings:
     num_targets: int = 64
     n: int = 100
     noise_variance: float = 1.0
+    repeats: int = 3
+    """Of selections that take less than ten seconds."""
     local_shards: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
     """Shards in this process."""
     ray_shards: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
