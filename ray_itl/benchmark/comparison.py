@@ -79,13 +79,13 @@ def run_comparison(settings: PeersSettings, seed: int, folder: Path, say: Say) -
         matrices = write_matrices(name, *options, folder / "data", say)
         measured = {}
         for peer in peers:
-            last: Measurement | None = None
+            row: list[Measurement] = []
             for num_rows in sizes:
-                last = _unless_hopeless(peer.name, num_rows, last, settings) or _measure(
-                    peer, matrices, num_rows, settings, folder
-                )
-                measured[peer.name, num_rows] = last
-                say(f"{name}, {num_rows:,} rows, {peer.name}: {last.stopped or f'{last.seconds:.3g} s'}")
+                reason = _hopeless(row, num_rows, settings.time_limit_s)
+                stopped = Measurement(peer.name, num_rows, stopped=reason)
+                row.append(stopped if reason else _measure(peer, matrices, num_rows, settings, folder))
+                say(f"{name}, {num_rows:,} rows, {peer.name}: {row[-1].stopped or f'{row[-1].seconds:.3g} s'}")
+            measured |= {(m.peer, m.num_rows): m for m in row}
         comparisons.append(Comparison(matrices, sizes, measured))
     return comparisons
 
@@ -105,16 +105,16 @@ def _chosen(settings: PeersSettings, say: Say) -> list[Peer]:
     return found
 
 
-def _unless_hopeless(peer: str, num_rows: int, last: Measurement | None, settings: PeersSettings) -> Measurement | None:
-    """Say why a larger pool need not be tried, or None; no peer's time grows slower than the pool does."""
-    if last is None:
-        return None
-    if last.stopped:
-        return Measurement(peer, num_rows, stopped="-")
-    expected = last.seconds * num_rows / last.num_rows
-    if last.seconds > 1 and expected > _SURE * settings.time_limit_s:
-        return Measurement(peer, num_rows, stopped=f"time: {expected:,.0f} s if linear")
-    return None
+def _hopeless(earlier: list[Measurement], num_rows: int, limit_s: float) -> str:
+    """Say why a larger pool need not be tried, or "": no peer's time grows slower than along a straight line."""
+    if earlier and earlier[-1].stopped:
+        return "-"
+    if len(earlier) < 2:
+        return ""
+    before, last = earlier[-2:]
+    slope = (last.seconds - before.seconds) / (last.num_rows - before.num_rows)
+    expected = last.seconds + slope * (num_rows - last.num_rows)
+    return f"time: {expected:,.0f} s if linear" if expected > _SURE * limit_s else ""
 
 
 def _measure(peer: Peer, matrices: Matrices, num_rows: int, settings: PeersSettings, folder: Path) -> Measurement:

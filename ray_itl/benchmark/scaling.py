@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from ray_itl.io.source import open_source
 from ray_itl.settings import ClusterSettings
 
 _SHARDS_PER_NODE = 2
+_CPUS_PER_NODE = 1
 _REPEAT_BELOW_S = 10.0
 LOCAL_SHARDS, RAY_SHARDS, NODES = "shards in one process", "Ray shards", "simulated nodes"
 SPREAD = (LOCAL_SHARDS, RAY_SHARDS, NODES)
@@ -82,11 +84,14 @@ class _Bench:
         picks = [pick.position for pick in result.picks]
         return ScalingPoint(axis, value, result.stats.passes, statistics.median(seconds), picks)
 
-    def select_over_ray(self, axis: str, value: int, num_shards: int, folder: Path) -> ScalingPoint:
+    def select_over_ray(
+        self, axis: str, value: int, num_shards: int, cpus_per_shard: float, folder: Path
+    ) -> ScalingPoint:
         """Load the pool into Ray shards and select; this process has to be connected."""
         path = write_pool(self._rows, self._settings.num_rows, folder / "data")
         source = open_source(str(path), id_column="id", embedding_column="embedding", columns=[])
-        with open_ray_pool(source, Identity(), "float32", ClusterSettings(num_shards=num_shards)) as pool:
+        cluster = ClusterSettings(num_shards=num_shards, cpus_per_shard=cpus_per_shard)
+        with open_ray_pool(source, Identity(), "float32", cluster) as pool:
             pool.load(lambda _: None)
             return self.select(axis, value, pool)
 
@@ -115,10 +120,14 @@ def _in_process(settings: ScalingSettings, seed: int) -> Iterator[ScalingPoint]:
 
 
 def _over_ray(settings: ScalingSettings, seed: int, folder: Path) -> Iterator[ScalingPoint]:
-    bench = _Bench(settings, seed)
+    bench, cores = _Bench(settings, seed), os.cpu_count() or 1
     if settings.ray_shards:
         with connect():
-            yield from (bench.select_over_ray(RAY_SHARDS, count, count, folder) for count in settings.ray_shards)
+            for count in settings.ray_shards:
+                # Half of the cores between them, so that more shards than cores find room.
+                yield bench.select_over_ray(RAY_SHARDS, count, count, cores / (2 * count), folder)
     for count in settings.nodes:
-        with simulated_cluster(count, _SHARDS_PER_NODE):
-            yield bench.select_over_ray(NODES, count, _SHARDS_PER_NODE * count, folder)
+        with simulated_cluster(count, _CPUS_PER_NODE):
+            # As much as there is, so that no node has room for the shards of another.
+            each = _CPUS_PER_NODE / _SHARDS_PER_NODE
+            yield bench.select_over_ray(NODES, count, _SHARDS_PER_NODE * count, each, folder)

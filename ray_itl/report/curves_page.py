@@ -95,11 +95,15 @@ def _chart(name: str, chart: CurvesChart, styles: Mapping[str, VariantStyle]) ->
             legendgroup=style.key,
             meta=f"variant-{style.color}",
         )
+    ticks = sorted({float(x) for places, _ in chart.curves.values() for x in places})
     figure.update_layout(
         hovermode="closest",
-        xaxis={"title": chart.x_title, "type": "log", "dtick": 1, "zeroline": False},
-        yaxis={"title": chart.y_title, "type": "linear" if chart.linear_y else "log", "zeroline": False},
-    )
+        xaxis={
+            "title": chart.x_title, "type": "log", "zeroline": False,
+            "tickmode": "array", "tickvals": ticks, "ticktext": [number(x) for x in ticks],
+        },
+        yaxis={"title": chart.y_title, "zeroline": False} | ({} if chart.linear_y else {"type": "log", "dtick": "D2"}),
+    )  # fmt: skip
     spoken = "; ".join(f"{curve} ends at {_last(values)}" for curve, (_, values) in chart.curves.items())
     return Chart(name, chart.heading, chart.caption, f"Curves: {clip(plain(spoken), _SPOKEN_CHARS)}.", figure)
 

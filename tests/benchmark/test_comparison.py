@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ray_itl.benchmark.comparison import run_comparison
+from ray_itl.benchmark.comparison import Measurement, _hopeless, run_comparison
 from ray_itl.benchmark.comparison_page import write_comparison_page
 from ray_itl.benchmark.comparison_table import comparison_tables
 from ray_itl.benchmark.matrices import tiled, write_matrices
@@ -134,3 +134,15 @@ def test_options_are_checked(wrong: dict) -> None:
 def test_a_peer_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'nosuch' is no peer; there are ray_itl ITL"):
         run_comparison(replace(SMALL, only=["nosuch"]), 0, tmp_path, lambda _: None)
+
+
+def test_what_a_straight_line_puts_far_beyond_the_limit_is_not_tried() -> None:
+    def row(*seconds: float) -> list[Measurement]:
+        return [Measurement("p", 10 ** (k + 3), value) for k, value in enumerate(seconds)]
+
+    # What takes a while before it begins (a compiler, say) tells nothing about growth.
+    assert _hopeless(row(20.0), 10_000, 10.0) == ""
+    assert _hopeless(row(20.0, 20.5), 100_000, 14.0) == ""
+    assert _hopeless(row(1.0, 10.0), 100_000, 49.0) == "time: 100 s if linear"
+    assert _hopeless(row(1.0, 10.0), 100_000, 51.0) == ""
+    assert _hopeless([*row(1.0), Measurement("p", 10_000, stopped="memory: over 1 GiB")], 100_000, 60.0) == "-"
