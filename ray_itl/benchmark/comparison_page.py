@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ray_itl.benchmark.comparison import Comparison, Measurement
+from ray_itl.benchmark.peers.plain import RANDOM
 from ray_itl.benchmark.settings import PeersSettings
 from ray_itl.report.curves_page import CurvesChart, CurvesReport, write_curves_report
 
@@ -54,6 +55,8 @@ def _chart(
 ) -> CurvesChart:
     curves = {}
     for name in comparison.peers:
+        if name == RANDOM and not linear:  # costs next to nothing, and would squeeze the others together
+            continue
         done = [m for size in comparison.num_rows if not (m := comparison.measurements[name, size]).stopped]
         if done:
             curves[name] = ([m.num_rows for m in done], [value(m) for m in done])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ray_itl.benchmark.comparison import Comparison, Measurement
 from ray_itl.benchmark.peers.ours import ITL, NOISELESS, VTL
+from ray_itl.benchmark.peers.plain import RANDOM
 from ray_itl.benchmark.peers.registry import PEERS
 from ray_itl.benchmark.settings import PeersSettings
 from ray_itl.io.sizes import format_size
@@ -23,7 +24,7 @@ def comparison_tables(comparisons: list[Comparison], settings: PeersSettings) ->
     intro = [
         f"Peers: n = {settings.n:,} picks, {settings.num_targets} targets, noise variance {settings.noise_variance:g}, "
         f"float32 rows of norm 1; threads: {threads}; at most {settings.time_limit_s:g} s for a selection and "
-        f"{settings.memory_limit} for a process"
+        f"{settings.memory_limit} for a process, which first selects from few rows, uncounted"
         + (f"; {', '.join(f'{package} {versions[package]}' for package in packages)}." if packages else "."),
         "",
         *(f"- {name}: {PEERS[name].how}" for name in dict.fromkeys(name for c in comparisons for name in c.peers)),
@@ -55,7 +56,7 @@ def _table(comparison: Comparison, what: str, cell: Callable[[Measurement, Measu
 
 
 def _seconds(measured: Measurement, ours: Measurement | None) -> str:
-    text = f"{measured.seconds:.3f}" if measured.seconds < 1 else f"{measured.seconds:.3g}"
+    text = f"{measured.seconds:.2g}" if measured.seconds < 1 else f"{measured.seconds:.3g}"
     if ours is None or ours.stopped or measured.peer in _OURS:
         return text
     return f"{text} ({measured.seconds / ours.seconds:.2g}x)"
@@ -86,7 +87,7 @@ def _ahead(comparison: Comparison) -> list[str]:
 
 def _winners(comparison: Comparison, size: int) -> str:
     done = [m for name in comparison.peers if not (m := comparison.measurements[name, size]).stopped]
-    ours, others = [m for m in done if m.peer in _OURS], [m for m in done if m.peer not in _OURS]
+    ours, others = [m for m in done if m.peer in _OURS], [m for m in done if m.peer not in (*_OURS, RANDOM)]
     if not ours:
         return "not compared"
     found = {

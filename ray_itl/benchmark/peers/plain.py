@@ -7,6 +7,8 @@ import numpy as np
 from ray_itl.benchmark.peers.peer import Peer, Problem
 from ray_itl.core.reference import one_pass_per_pick
 
+RANDOM = "random"
+
 
 def _greedy(problem: Problem) -> list[int]:
     return one_pass_per_pick(problem.pool_tensor, problem.exact_targets, problem.n, problem.noise_variance)
@@ -18,5 +20,5 @@ def _random(problem: Problem) -> list[int]:
 
 PLAIN = (
     Peer("torch, one pass a pick", "", "greedy ITL in float32", _greedy),
-    Peer("random", "", "uniformly, for scale", _random),
+    Peer(RANDOM, "", "uniformly, for scale", _random),
 )
