@@ -1,7 +1,8 @@
-"""activeft: VTL as its loader does it, in one minibatch, and after a faiss search; ITL in one minibatch.
+"""activeft: VTL as its loader does it, in one minibatch, and after a faiss search.
 
-Not here: its SIFT-Fast (LazyVTL), whose queue starts from the mean of the targets; that bounds the gains for a single
-target only. Its loaders may pick a row more than once.
+Not here: its ITL, whose gains leave the noise out of the ratio that its documentation gives; and its SIFT-Fast
+(LazyVTL), whose queue starts from the mean of the targets, which bounds the gains for a single target only. Its loaders
+may pick a row more than once.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ class _Rows:
         return self._rows[index]
 
 
-def _loader(problem: Problem, rule: str, mini_batch_size: int) -> list[int]:
+def _loader(problem: Problem, mini_batch_size: int) -> list[int]:
     """Pick by hierarchical composition of minibatches, or exactly where one holds all rows.
 
     The noise is that of all peers: by default activeft takes a variance of 0.01.
     """
     from activeft import ActiveDataLoader
 
-    acquisition = _acquisition(problem, rule, mini_batch_size)
+    acquisition = _vtl(problem, mini_batch_size)
     picks, _ = ActiveDataLoader(_Rows(problem), problem.n, acquisition).next()  # type: ignore[arg-type]
     return picks.tolist()
 
@@ -49,23 +50,20 @@ def _retriever(problem: Problem) -> list[int]:
     index = faiss.IndexFlatIP(problem.pool.shape[1])
     index.add(problem.pool)  # type: ignore[call-arg]
     count = min(_CANDIDATES, len(problem.pool))
-    retriever = Retriever(index, _acquisition(problem, "VTL", count))
+    retriever = Retriever(index, _vtl(problem, count))
     _, picks, _, _ = retriever.search(problem.targets, N=problem.n, K=count, threads=problem.num_threads)
     return picks.tolist()
 
 
-def _acquisition(problem: Problem, rule: str, mini_batch_size: int) -> Any:
-    from activeft.acquisition_functions.itl import ITL
+def _vtl(problem: Problem, mini_batch_size: int) -> Any:
     from activeft.acquisition_functions.vtl import VTL
 
-    kind = {"ITL": ITL, "VTL": VTL}[rule]
     noise = problem.noise_variance**0.5
-    return kind(target=problem.target_tensor, noise_std=noise, mini_batch_size=max(mini_batch_size, problem.n + 1))
+    return VTL(target=problem.target_tensor, noise_std=noise, mini_batch_size=max(mini_batch_size, problem.n + 1))
 
 
 ACTIVEFT = (
-    Peer("activeft VTL", _PACKAGE, "its default: minibatches of 1,000", lambda p: _loader(p, "VTL", 1000), _MODULES),
-    Peer("activeft VTL, flat", _PACKAGE, "one minibatch", lambda p: _loader(p, "VTL", len(p.pool)), _MODULES),
-    Peer("activeft ITL, flat", _PACKAGE, "one minibatch", lambda p: _loader(p, "ITL", len(p.pool)), _MODULES),
+    Peer("activeft VTL", _PACKAGE, "its default: minibatches of 1,000", lambda p: _loader(p, 1000), _MODULES),
+    Peer("activeft VTL, flat", _PACKAGE, "one minibatch", lambda p: _loader(p, len(p.pool)), _MODULES),
     Peer("activeft Retriever", _PACKAGE, "VTL on the 1,000 nearest by faiss", _retriever, _MODULES),
 )

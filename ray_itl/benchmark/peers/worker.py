@@ -85,6 +85,7 @@ def _load(task: WorkerTask) -> Problem:
 
 
 def _select(peer: Peer, problem: Problem, limit_s: float) -> tuple[list[int], float]:
+    torch.manual_seed(0)  # some peers shuffle
     signal.setitimer(signal.ITIMER_REAL, limit_s)
     began = time.perf_counter()
     picks = [int(index) for index in peer.select(problem)]
