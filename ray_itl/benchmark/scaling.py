@@ -49,6 +49,8 @@ class ScalingPoint:
     """From the loaded pool to the picks, the targets' factors included; median over the repeats."""
     picks: list[int]
     """Positions, in order."""
+    precision: str
+    """In which rows were screened at the end: float64 where float32 could not tell them apart any more."""
 
 
 class _Bench:
@@ -81,8 +83,8 @@ class _Bench:
             seconds.append(time.perf_counter() - began)
             if len(seconds) == self._settings.repeats or seconds[-1] > _REPEAT_BELOW_S:
                 break
-        picks = [pick.position for pick in result.picks]
-        return ScalingPoint(axis, value, result.stats.passes, statistics.median(seconds), picks)
+        picks, stats = [pick.position for pick in result.picks], result.stats
+        return ScalingPoint(axis, value, stats.passes, statistics.median(seconds), picks, stats.precision)
 
     def select_over_ray(
         self, axis: str, value: int, num_shards: int, cpus_per_shard: float, folder: Path

@@ -15,15 +15,15 @@ def scaling_table(points: list[ScalingPoint], settings: ScalingSettings) -> str:
         f"Scaling, one thing varied at a time around {_base(settings)}. Nodes are processes of this machine, with two "
         "shards each: what is added by more of them is the cost of messages, not computing power.",
         "",
-        "| varied | value | picks | passes | picks a pass | seconds | seconds / first row | same picks |",
-        "|---|---|---|---|---|---|---|---|",
+        "| varied | value | picks | passes | picks a pass | screened in | seconds | seconds / first row | same picks |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     first: dict[str, ScalingPoint] = {}
     for p in points:
         ratio = p.seconds / first.setdefault(p.axis, p).seconds
         lines.append(
             f"| {p.axis} | {p.value:,} | {len(p.picks):,} | {p.passes:,} | {len(p.picks) / p.passes:.1f} "
-            f"| {p.seconds:.3g} | {ratio:.3g} | {_same(p, points)} |"
+            f"| {p.precision} | {p.seconds:.3g} | {ratio:.3g} | {_same(p, points)} |"
         )
     return "\n".join(lines)
 

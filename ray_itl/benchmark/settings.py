@@ -111,7 +111,7 @@ class PeersSettings:
     """0: as many as this machine has cores."""
     repeats: int = 3
     """Of selections that take less than ten seconds."""
-    time_limit_s: float = 60.0
+    time_limit_s: float = 90.0
     """For one selection."""
     memory_limit: str = "12GiB"
     """For one process, its pool included."""
@@ -151,7 +151,16 @@ class BenchmarkSettings:
                     if isinstance(number, int) and number < least:
                         allowed = f"give whole numbers of at least {least}"
                         raise ConfigError(f"{part}.{option}={value} cannot be used: {allowed}")
+        self._check_scaling()
         self._check_peers()
+
+    def _check_scaling(self) -> None:
+        most = max([self.scaling.n, *self.scaling.picks])
+        if most > self.scaling.num_rows:
+            raise ConfigError(
+                f"scaling.num_rows={self.scaling.num_rows} cannot be used: {most} rows are to be picked (scaling.n, "
+                "scaling.picks)"
+            )
 
     def _check_peers(self) -> None:
         peers = self.peers

@@ -6,8 +6,9 @@ import pytest
 from ray_itl.benchmark.scaling import LOCAL_SHARDS, NODES, RAY_SHARDS, run_scaling
 from ray_itl.benchmark.scaling_table import scaling_table, write_scaling_page
 from ray_itl.benchmark.settings import SUITES as NAMES
-from ray_itl.benchmark.settings import ScalingSettings
+from ray_itl.benchmark.settings import BenchmarkSettings, ScalingSettings
 from ray_itl.benchmark.suites import SUITES
+from ray_itl.errors import ConfigError
 
 SMALL = ScalingSettings(
     num_rows=5000, dim=8, num_targets=4, n=10, repeats=1, local_shards=[1, 3], ray_shards=[], nodes=[], dims=[4, 8],
@@ -47,3 +48,9 @@ def test_shards_and_nodes_of_ray_pick_the_same(tmp_path: Path) -> None:
 
 def test_every_suite_that_can_be_asked_for_is_there() -> None:
     assert tuple(SUITES) == NAMES
+
+
+@pytest.mark.parametrize("wrong", [{"n": 6000}, {"picks": [10, 6000]}, {"dims": [0]}, {"nodes": [2, -1]}])
+def test_options_are_checked(wrong: dict) -> None:
+    with pytest.raises(ConfigError, match=r"scaling\..* cannot be used"):
+        BenchmarkSettings(scaling=replace(SMALL, **wrong))
