@@ -2,7 +2,8 @@
 
 Not here: its ITL, whose gains leave the noise out of the ratio that its documentation gives; and its SIFT-Fast
 (LazyVTL), whose queue starts from the mean of the targets, which bounds the gains for a single target only. Its loaders
-may pick a row more than once.
+may pick a row more than once, and where minibatches need a third round (N > 1,000^2 / n) activeft 0.1.1 ends with an
+IndexError, as it looks up rows of the pool by number in what the second round has left.
 """
 
 from __future__ import annotations

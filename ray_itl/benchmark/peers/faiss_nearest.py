@@ -1,6 +1,7 @@
 """faiss: for each target in turn its nearest row that was not taken yet, by an exact search.
 
-Without an index (faiss.knn), which would copy the pool."""
+Without an index (faiss.knn), which would copy the pool.
+"""
 
 from __future__ import annotations
 
