@@ -53,6 +53,7 @@ PLACES = {
     "mlflow": {"RUN"},
     "tensorboardX": {"RUN"},
     "pandas": {"RUN"},
+    **{peer: {"ray_itl.benchmark"} for peer in ("activeft", "apricot", "faiss", "submodlib")},
 }
 """Where a library may be imported; libraries not named here may be imported anywhere but in the engine."""
 CORE_LIBRARIES = set(sys.stdlib_module_names) | {"torch", "numpy"}
@@ -163,6 +164,8 @@ def test_no_module_imports_itself_in_a_circle() -> None:
         ("ray_itl.config", "from jobs import curate"),
         ("ray_itl.io.lease", "from ray_itl.ticks.record import TickRecord"),
         ("ray_itl.ticks.tick", "import ray"),
+        ("ray_itl.benchmark.scaling", "import ray"),
+        ("ray_itl.training.embedders", "import faiss"),
         ("ray_itl.curation", "from ray_itl.ticks.tick import run_tick"),
         ("ray_itl.errors", "import ray_itl"),
     ],

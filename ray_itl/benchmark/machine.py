@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import threading
@@ -55,18 +56,34 @@ def tree_memory(pid: int) -> int:
     return sum(_pss(each) for each in _descendants(pid))
 
 
+def resident_memory() -> int:
+    """Return the resident memory of this process now, in bytes (Linux)."""
+    return _status_bytes("self", "VmRSS")
+
+
+def peak_memory() -> int:
+    """Return the largest resident memory of this process since `forget_peak`, in bytes (Linux)."""
+    return _status_bytes("self", "VmHWM")
+
+
+def forget_peak() -> None:
+    """Let the peak of this process's memory begin anew; where the system does not allow it, it stays."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def largest_peak(pid: int, name: str) -> int:
     """Return the largest peak so far of those descendants of a process whose name holds a word, in bytes (Linux).
 
     It is each process's own record of its peak resident memory, so nothing is missed between looks.
     """
     named = [each for each in _descendants(pid) if name in _read(f"/proc/{each}/cmdline")]
-    return max(map(_high_water, named), default=0)
+    return max((_status_bytes(each, "VmHWM") for each in named), default=0)
 
 
-def _high_water(pid: int) -> int:
+def _status_bytes(pid: int | str, name: str) -> int:
     for line in _read(f"/proc/{pid}/status").splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return 0
 

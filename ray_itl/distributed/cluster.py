@@ -58,7 +58,7 @@ def connect(
 
 
 def _start_embedded(num_cpus: int | None, object_store_bytes: int | None, namespace: str | None) -> None:
-    _ensure_token()
+    ensure_token()
     ray.init(
         address="local",
         num_cpus=num_cpus,
@@ -88,7 +88,7 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
 
 
-def _ensure_token() -> None:
+def ensure_token() -> None:
     """Give the embedded cluster a secret, without which anyone on the network could run code in it.
 
     Left to itself Ray writes one to a file in the home folder that every user of the machine can read. Ray reads
