@@ -83,7 +83,8 @@ def to_settings(config: DictConfig, schema: type[SettingsT]) -> SettingsT:
         ConfigError: a value of the wrong type or out of range, or one that holds credentials (names the option).
     """
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), config)
+        merged = cast(DictConfig, OmegaConf.merge(OmegaConf.structured(schema), config))
+        _refuse_borrowed_groups(merged, schema)
         settings = cast(SettingsT, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         cause = error.__cause__ or error.__context__
@@ -94,6 +95,17 @@ def to_settings(config: DictConfig, schema: type[SettingsT]) -> SettingsT:
         if holds_credentials(text):
             raise ConfigError(f"{option} holds credentials: {REMEDY}")
     return settings
+
+
+def _refuse_borrowed_groups(config: DictConfig, schema: type, prefix: str = "") -> None:
+    """Raise ConfigError for a group of options that refers to another as a whole: it would be of the other's type."""
+    for each in fields(schema):
+        kind, name = each.default_factory, prefix + each.name
+        if not (isinstance(kind, type) and is_dataclass(kind)):
+            continue
+        if OmegaConf.is_interpolation(config, each.name):
+            raise ConfigError(f"{name} refers to other options as a whole: set {name}'s options one by one")
+        _refuse_borrowed_groups(config[each.name], kind, f"{name}.")
 
 
 def _texts(value: Any, option: str = "") -> Iterator[tuple[str, str]]:

@@ -87,6 +87,12 @@ def test_wrong_values_are_named(options: dict[str, Any], message: str) -> None:
         to_settings(OmegaConf.create(options), CurationSettings)
 
 
+@pytest.mark.parametrize("group", ["pool", "run"])
+def test_a_group_of_options_is_not_another_one(group: str) -> None:
+    with pytest.raises(ConfigError, match=f"{group} refers to other options as a whole"):
+        to_settings(compose_job("curate", f"{group}=${{run}}"), CurationSettings)
+
+
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "unknown: 1"])
 def test_text_that_is_no_configuration(text: str) -> None:
     with pytest.raises(ConfigError):
