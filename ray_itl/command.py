@@ -57,7 +57,7 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
         except Exception as error:
             if in_json:
                 end_with(1, error, in_json, traceback=traceback.format_exc())
-            traceback.print_exc()
+            sys.stderr.write(masked(traceback.format_exc()))
             sys.exit(1)
 
     return wrapped

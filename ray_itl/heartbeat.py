@@ -12,6 +12,7 @@ from typing import Any
 
 from ray_itl.command import submission_id
 from ray_itl.errors import RayItlError
+from ray_itl.io.credentials import masked
 
 EVERY_S = 15.0
 """A process that lives writes its status at least this often, unless the filesystem errs."""
@@ -88,4 +89,4 @@ def ending(error: BaseException) -> dict[str, str]:
     if isinstance(error, KeyboardInterrupt | SystemExit):
         signal = "SIGINT" if isinstance(error, KeyboardInterrupt) else "SIGTERM"
         return {"state": "interrupted", "error": f"stopped by {signal}: the same command goes on from here"}
-    return {"state": "failed", "error": f"{type(error).__name__}: {error}"}
+    return {"state": "failed", "error": masked(f"{type(error).__name__}: {error}")}

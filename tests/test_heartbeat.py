@@ -86,6 +86,7 @@ def test_a_status_that_is_another_process_s_by_now_is_not_repeated() -> None:
     ("error", "state", "words"),
     [
         (InputError("row 3 is bad"), "failed", "InputError: row 3 is bad"),
+        (OSError("no s3://key:word@b/x here"), "failed", "OSError: no s3://... here"),
         (MemoryError(), "failed", "MemoryError: "),
         (KeyboardInterrupt(), "interrupted", "stopped by SIGINT: the same command goes on from here"),
         (SystemExit(143), "interrupted", "stopped by SIGTERM: the same command goes on from here"),

@@ -128,21 +128,22 @@ def test_the_next_pod_of_the_cron_job_takes_over_from_one_that_died(head: Head, 
     }
     for old, new in changes.items():
         command[-1] = command[-1].replace(old, new)
-    variables = {"RAY_API_SERVER_ADDRESS": head.url, "JOB_NAME": scheduled("2026-02-04")}
-    pod = subprocess.Popen(command, env=head.environment | variables, start_new_session=True, stdout=subprocess.DEVNULL)
+    job = scheduled("2026-02-04")
+    environment = head.environment | {"RAY_API_SERVER_ADDRESS": head.url, "JOB_NAME": job}
+    pod = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
     try:
         left = await_picks(files.folder / "state" / "status.json", pod)
         os.kill(left["pid"], signal.SIGSTOP)
     finally:
         os.killpg(pod.pid, signal.SIGKILL)
         pod.wait()
-    ended = run(head, command, **variables)
+    ended = run(head, command, JOB_NAME=job)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "picks are in the ledger already" in ended.stdout
     (tick,) = pq.read_table(files.folder / "state" / "ticks.parquet").to_pylist()
     picks = pq.read_table(files.folder / "state" / tick["path"] / "selection.parquet").column("id").to_pylist()
     assert picks == select(files.pool, files.target, 3000).ids
-    again = run(head, command, **variables)
+    again = run(head, command, JOB_NAME=job)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "tick 2026-02-04 was published already: nothing was done" in again.stdout
 
