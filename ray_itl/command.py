@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -21,13 +24,16 @@ from ray_itl.tracking.settings import TrackingSettings
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_SIGNAL_EXIT = 128
+"""A shell's exit code of a process that a signal ended, less the signal's number."""
 
 
 def guarded(job: Callable[P, R]) -> Callable[P, R]:
     """Wrap a job's main: exit codes for failures of ours, with one line on stderr.
 
     They are 2 for bad options or data (an option whose library is not installed among them), 75 (the EX_TEMPFAIL of
-    sysexits.h) where another process is at work and trying again later helps, and 1 for anything else.
+    sysexits.h) where another process is at work and trying again later helps, 143 and 130 after SIGTERM and SIGINT
+    (Ctrl-C), upon which a job clears up as after any error, and 1 for anything else.
 
     Errors that are not ours are bugs: they end it with exit code 1, too, and their traceback. With run.log=json every
     error is one JSON object on stderr.
@@ -37,7 +43,12 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         in_json = _asks_for_json(*args)
         try:
-            return job(*args, **kwargs)
+            with _terminable():
+                return job(*args, **kwargs)
+        except KeyboardInterrupt:
+            end_with(_SIGNAL_EXIT + signal.SIGINT, RayItlError("stopped by SIGINT"), in_json)
+        except _Terminated:
+            end_with(_SIGNAL_EXIT + signal.SIGTERM, RayItlError("stopped by SIGTERM"), in_json)
         except RayItlError as error:
             end_with(_exit_code(error), error, in_json)
         except MemoryError:
@@ -46,7 +57,7 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
         except Exception as error:
             if in_json:
                 end_with(1, error, in_json, traceback=traceback.format_exc())
-            traceback.print_exc()
+            sys.stderr.write(masked(traceback.format_exc()))
             sys.exit(1)
 
     return wrapped
@@ -56,6 +67,31 @@ def _asks_for_json(*args: object) -> bool:
     """Whether the composed configuration of a job has run.log=json; some have no such option."""
     run = getattr(args[0], "run", None) if args else None
     return getattr(run, "log", None) == "json"
+
+
+class _Terminated(SystemExit):
+    """SIGTERM came."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Make SIGTERM raise in the main thread, so that work that it ends says so and gives back what it holds."""
+
+    def terminate(*_: object) -> NoReturn:
+        raise _Terminated(_SIGNAL_EXIT + signal.SIGTERM)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except SystemExit as end:
+        if end.code == signal.SIGTERM:  # by the handler that Ray puts in place of this one as it connects
+            raise _Terminated(_SIGNAL_EXIT + signal.SIGTERM) from end
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _exit_code(error: RayItlError) -> int:

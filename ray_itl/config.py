@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, NoReturn, TypeVar, cast
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -83,7 +83,8 @@ def to_settings(config: DictConfig, schema: type[SettingsT]) -> SettingsT:
         ConfigError: a value of the wrong type or out of range, or one that holds credentials (names the option).
     """
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), config)
+        merged = cast(DictConfig, OmegaConf.merge(OmegaConf.structured(schema), config))
+        _refuse_borrowed_groups(merged, schema)
         settings = cast(SettingsT, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         cause = error.__cause__ or error.__context__
@@ -94,6 +95,19 @@ def to_settings(config: DictConfig, schema: type[SettingsT]) -> SettingsT:
         if holds_credentials(text):
             raise ConfigError(f"{option} holds credentials: {REMEDY}")
     return settings
+
+
+def _refuse_borrowed_groups(config: DictConfig, schema: type, prefix: str = "") -> None:
+    """Raise ConfigError for an option that refers to a group of others, or is one: it would be of another type."""
+    for each in fields(schema):
+        name, kind = prefix + each.name, each.default_factory
+        if OmegaConf.is_interpolation(config, each.name):
+            value = config[each.name]
+            is_list = kind is list and isinstance(value, ListConfig)
+            if not is_list and (kind is not MISSING or isinstance(value, DictConfig)):
+                raise ConfigError(f"{name} refers to other options as a whole: give it values of its own")
+        elif isinstance(kind, type) and is_dataclass(kind):
+            _refuse_borrowed_groups(config[each.name], kind, f"{name}.")
 
 
 def _texts(value: Any, option: str = "") -> Iterator[tuple[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -18,7 +17,7 @@ from ray_itl.core.greedy import GreedyResult, GreedyStats, Progress
 from ray_itl.core.pool import Pool
 from ray_itl.core.ranking import RankQuery
 from ray_itl.core.trajectory import Pick
-from ray_itl.errors import ConfigError, InputError, RayItlError
+from ray_itl.errors import ConfigError, InputError
 from ray_itl.evaluation import check_classes, count_on_task
 from ray_itl.identity import run_identity
 from ray_itl.io.ledger import Ledger, LedgerEntry
@@ -157,10 +156,10 @@ class _Run:
         if problem.idle:
             return self._carry_out_nothing()
         comparison: list[dict] = []
-        try:
+        with status.going_on():
             status.step("load")
             name = "" if self._run is None else self._run.path.name
-            with open_pool(problem, settings, reporter, name) as opened:
+            with open_pool(problem, settings, reporter, name) as opened, status.telling_failure():
                 pool = opened.pool
                 reporter.say(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
                 with reporter.stage("select"):
@@ -178,10 +177,6 @@ class _Run:
                 selection = self._finish(result, comparison)
             self._report(selection, result, sample, comparison)
             status.finished(len(selection))
-        except BaseException as error:
-            with suppress(RayItlError):  # what went wrong first is what matters
-                status.failed(error)
-            raise
         return selection
 
     def _carry_out_nothing(self) -> Selection:

@@ -233,6 +233,8 @@ class StateSettings:
     """When the targets differ from those of the last tick: refuse, or accept."""
     lease_s: float = 60.0
     """Seconds without a sign of life after which a tick counts as dead and another may begin."""
+    wait_s: float = 0.0
+    """Seconds to wait while another tick is at work, before exit code 75."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
@@ -244,7 +246,9 @@ class StateSettings:
             _require(
                 getattr(self, option) in words, f"state.{option}", getattr(self, option), f"use {' or '.join(words)}"
             )
-        _require(_is_number(self.lease_s) and self.lease_s > 0, "state.lease_s", self.lease_s, "give seconds > 0")
+        lease, wait = self.lease_s, self.wait_s
+        _require(_is_number(lease) and lease > 0, "state.lease_s", lease, "give seconds > 0")
+        _require(_is_number(wait) and wait >= 0, "state.wait_s", wait, "give seconds >= 0")
 
 
 @dataclass

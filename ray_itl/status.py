@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from ray_itl.command import submission_id
+from ray_itl.errors import RayItlError
+from ray_itl.heartbeat import Heartbeat, ending
 from ray_itl.io.run_directory import RunDirectory
 from ray_itl.progress import Advance
 
@@ -15,13 +17,13 @@ Watch = Callable[[Mapping[str, Any]], None]
 
 
 class RunStatus:
-    """Writes status.json at every step of a run, and after every accepted block of picks.
+    """Writes status.json at every step of a run, after every accepted block of picks, and every few seconds.
 
-    It holds `state` (running, finished or failed), `step` (load, select, compare or write: what the run is doing),
-    `rows` (of the pool), `num_picked` of `num_asked`, `gain` (of all picks), `passes` (over the pool, in this try),
-    `rows_per_s` (scanned in this step; null while nothing tells), `eta_s` (seconds until all are picked, judged by this
-    try's picks so far; null while none tell), `submission_id` (of the Ray job, or null) and `time` (of writing, seconds
-    since 1970).
+    It holds `state` (running, finished, failed or interrupted), `step` (load, select, compare or write: what the run is
+    doing), `rows` (of the pool), `num_picked` of `num_asked`, `gain` (of all picks), `passes` (over the pool, in this
+    try), `rows_per_s` (scanned in this step; null while nothing tells), `eta_s` (seconds until all are picked, judged
+    by this try's picks so far; null while none tell), `error` of a failed or interrupted run, and what `Heartbeat`
+    adds: the `time` and who writes. Of a process that was killed it says "running" with a `time` that gets old.
     """
 
     def __init__(
@@ -32,7 +34,6 @@ class RunStatus:
         watch: Watch = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._run = run
         self._facts = {"rows": num_rows, "num_picked": 0, "num_asked": num_asked, "gain": 0.0, "passes": 0}
         self._rows_per_s: float | None = None
         self._eta_s: float | None = None
@@ -40,6 +41,8 @@ class RunStatus:
         self._clock = clock
         self._step = ""
         self._began: tuple[float, int] | None = None
+        self._has_ended = False
+        self._heartbeat = Heartbeat((lambda _: None) if run is None else (lambda facts: run.set_status(**facts)), clock)
 
     def step(self, name: str, num_picked: int = 0, gain: float = 0.0) -> None:
         """Say what the run is about to do; `num_picked` rows were picked before, worth `gain` in all."""
@@ -72,14 +75,25 @@ class RunStatus:
         self._facts["num_picked"], self._rows_per_s, self._eta_s = num_picked, None, 0
         self._write("finished")
 
-    def failed(self, error: BaseException) -> None:
-        """Say what went wrong, and in which step."""
-        self._eta_s = None
-        self._write("failed", error=f"{type(error).__name__}: {error}")
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """Keep the status fresh during a `with` block, and where that fails say why, and in which step."""
+        with self._heartbeat.beating(), self.telling_failure():
+            yield
+
+    @contextmanager
+    def telling_failure(self) -> Iterator[None]:
+        """Say of an exception what it is at once, before what the `with` block is in is cleared away."""
+        try:
+            yield
+        except BaseException as error:
+            self._eta_s = None
+            if not self._has_ended:
+                with suppress(RayItlError):  # what went wrong first is what matters
+                    self._write(**ending(error))
+            raise
 
     def _write(self, state: str, **more: Any) -> None:
-        facts = {"step": self._step, **self._facts, "rows_per_s": self._rows_per_s, "eta_s": self._eta_s}
-        facts |= {"submission_id": submission_id(), "time": self._clock(), **more}
-        if self._run is not None:
-            self._run.set_status(state, **facts)
-        self._watch({"state": state, **facts})
+        self._has_ended = state != "running"
+        facts = {"state": state, "step": self._step, **self._facts, "rows_per_s": self._rows_per_s}
+        self._watch(self._heartbeat.tell({**facts, "eta_s": self._eta_s, **more}))

@@ -87,6 +87,20 @@ def test_wrong_values_are_named(options: dict[str, Any], message: str) -> None:
         to_settings(OmegaConf.create(options), CurationSettings)
 
 
+@pytest.mark.parametrize(
+    "option", ["pool=${run}", "pool.path=${run}", "pool.columns=${run.report}", "pool.columns=${run}"]
+)
+def test_an_option_does_not_refer_to_a_group_of_others(option: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{option.partition('=')[0]} refers to other options as a whole"):
+        to_settings(compose_job("curate", option), CurationSettings)
+
+
+def test_an_option_may_refer_to_another_one() -> None:
+    options = ["pool.columns=[a,b]", "evaluation.classes=${pool.columns}", "evaluation.class_column=${pool.columns[0]}"]
+    settings = to_settings(compose_job("curate", *options), CurationSettings)
+    assert (settings.evaluation.classes, settings.evaluation.class_column) == (["a", "b"], "a")
+
+
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "unknown: 1"])
 def test_text_that_is_no_configuration(text: str) -> None:
     with pytest.raises(ConfigError):

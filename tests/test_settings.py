@@ -51,6 +51,7 @@ BAD: list[tuple[type, dict[str, Any], str]] = [
     (StateSettings, {"on_changed": "accept"}, r"state\.on_changed='accept' .* refuse or as_new or as_seen"),
     (StateSettings, {"on_new_target": "yes"}, r"state\.on_new_target='yes'"),
     (StateSettings, {"lease_s": 0}, r"state\.lease_s=0"),
+    (StateSettings, {"wait_s": -1}, r"state\.wait_s=-1"),
     (
         CurationSettings,
         {"acquisition": AcquisitionSettings("nearest"), "selection": SelectionSettings(min_gain=0.1)},

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +17,8 @@ import numpy as np
 from ray_itl.command import absolute_path, run_directory, submission_id
 from ray_itl.core.uniqueness import id_span
 from ray_itl.embedding.settings import EmbedSettings
-from ray_itl.errors import ConfigError, InputError
+from ray_itl.errors import ConfigError, InputError, RunDirectoryError
+from ray_itl.heartbeat import Heartbeat
 from ray_itl.io.atomic import write_json
 from ray_itl.io.loading import repeated_id_error
 from ray_itl.io.manifest import Manifest
@@ -85,12 +85,15 @@ def embed_pool(settings: EmbedSettings, config_text: str, reporter: Reporter | N
     if state == "finished":
         reporter.say(f"this run is finished already: its results are in {run.path}")
         return _embedded(parts, parts.source.num_rows, 0.0)
+    status = Heartbeat(lambda facts: run.set_status(**facts))
     try:
-        _check_ids(parts, reporter)
-        return _carry_out(settings, run, parts, reporter)
-    except (InputError, ConfigError) as error:
-        if not _abandon(run, parts):
-            run.set_status("failed", error=str(error), time=time.time())
+        with status.beating():
+            _check_ids(parts, reporter)
+            return _carry_out(settings, run, parts, reporter, status)
+    except BaseException as error:
+        if not (isinstance(error, InputError | ConfigError) and _abandon(run, parts)):
+            with suppress(RunDirectoryError):  # what went wrong first is what matters
+                status.end(error)
         raise
 
 
@@ -147,21 +150,23 @@ def _details(parts: EmbeddingParts) -> dict[str, Any]:
     }
 
 
-def _carry_out(settings: EmbedSettings, run: RunDirectory, parts: EmbeddingParts, reporter: Reporter) -> Embedded:
+def _carry_out(
+    settings: EmbedSettings, run: RunDirectory, parts: EmbeddingParts, reporter: Reporter, status: Heartbeat
+) -> Embedded:
     Path(parts.folder).mkdir(exist_ok=True)
     missing = parts.missing()
     total = parts.source.num_rows
     before = total - sum(stop - start for _, start, stop in map(parts.rows, missing))
     if before:
         reporter.say(f"continuing the run in {run.path}: {before:,} of {total:,} rows are embedded already")
-    run.set_status("running", rows=before, time=time.time())
+    status.tell({"state": "running", "rows": before})
     with reporter.stage("embed"), _embedding(settings, parts, missing, reporter) as finished:
         began, done = time.perf_counter(), before
         on_rows = reporter.rows("embedded", total - before)
         for _, rows in finished:
             done += rows
             on_rows(done - before)
-            run.set_status("running", rows=done, time=time.time())
+            status.tell({"state": "running", "rows": done})
     seconds = time.perf_counter() - began
     with reporter.stage("check", "comparing ids with the pool's"):
         parts.check()
@@ -170,7 +175,7 @@ def _carry_out(settings: EmbedSettings, run: RunDirectory, parts: EmbeddingParts
     rate = (total - before) / max(seconds, 1e-9)
     facts = {"rows": total, "dim": result.dim, "rows_found": before, "seconds": seconds, "rows_per_second": rate}
     write_json(run.path / "metrics.json", facts)
-    run.set_status("finished", rows=total, time=time.time())
+    status.tell({"state": "finished", "rows": total})
     return result
 
 
@@ -194,7 +199,7 @@ def _embedding(
             wanted, cluster.cpus_per_worker, cluster.gpus_per_worker, len(missing), cluster.start_deadline_s
         )
         reporter.say(f"embedding {len(missing):,} parts on Ray with {options.num_workers} workers")
-        with contextlib.closing(embed_on_ray(parts, missing, options)) as finished:
+        with closing(embed_on_ray(parts, missing, options)) as finished:
             yield finished
 
 
@@ -213,7 +218,7 @@ def _abandon(run: RunDirectory, parts: EmbeddingParts) -> bool:
     folder = Path(parts.folder)
     if len(parts.missing()) < parts.num_parts:
         return False
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         folder.rmdir()
     run.abandon()
     return True

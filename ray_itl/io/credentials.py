@@ -1,5 +1,6 @@
 """Noticing credentials in URIs. They are refused: what a run is given is written to its files and shown in messages."""
 
+import os
 import re
 
 REMEDY = (
@@ -12,6 +13,10 @@ _URI = re.compile(r"(\w+)://\S*")
 _PASSWORD = re.compile(r"[^:/?]*:(?!\d*(/|$))[^?]*@")
 
 
+_SECRET_VARIABLE = re.compile(r"(TOKEN|SECRET|PASSWORD|(ACCESS|ACCOUNT|STORAGE|API)_KEY)(_ID)?$", re.IGNORECASE)
+_SHORTEST_SECRET = 8
+
+
 def holds_credentials(text: str) -> bool:
     """Whether a text is a URI with a password, key or token in it; a mere user name is none."""
     _, separator, rest = text.partition("://")
@@ -19,5 +24,11 @@ def holds_credentials(text: str) -> bool:
 
 
 def masked(text: str) -> str:
-    """Return a text with every URI that holds credentials cut to its scheme."""
+    """Return a text with every URI that holds credentials cut to its scheme, and without secrets of the environment.
+
+    Libraries quote what they were given: an address of a store, from the environment, that holds a key, for example.
+    """
+    for name, value in os.environ.items():
+        if len(value) >= _SHORTEST_SECRET and _SECRET_VARIABLE.search(name):
+            text = text.replace(value, "...")
     return _URI.sub(lambda uri: f"{uri[1]}://..." if holds_credentials(uri[0]) else uri[0], text)

@@ -21,6 +21,7 @@ from ray_itl.errors import BusyError, RunDirectoryError
 from ray_itl.io.tick_log import Entry, TickLog
 
 _BEATS = 4
+_LOOK_EVERY_S = 2.0
 
 
 class Lease:
@@ -134,6 +135,29 @@ def acquire(
     if not log.add(number, "claim", {**claim, "heartbeat": now, "expires": now + seconds}):
         raise BusyError(f"another tick began at the same moment in {log.store.location}; try again later")
     return Lease(log, number, claim, seconds, clock)
+
+
+def acquire_within(wait_s: float, say: Callable[[str], None], *claim: Any) -> Lease:
+    """Claim as `acquire` does, after waiting for up to `wait_s` seconds while another process is at work.
+
+    Args:
+        wait_s: Seconds; 0 for one attempt.
+        say: Told once whom it waits for.
+        claim: The arguments of `acquire`.
+    """
+    deadline = time.monotonic() + wait_s
+    is_told = False
+    while True:
+        try:
+            return acquire(*claim)
+        except BusyError as busy:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise
+            if not is_told:
+                say(f"waiting for up to {left:.0f} s: {busy}")
+            is_told = True
+            time.sleep(min(left, _LOOK_EVERY_S))
 
 
 def _is_live(entry: Entry, now: float) -> bool:

@@ -15,6 +15,7 @@ import torch
 
 from ray_itl.core.trajectory import Pick
 from ray_itl.errors import RayItlError, RunDirectoryError
+from ray_itl.heartbeat import Heartbeat
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.io.run_directory import RunDirectory
 from ray_itl.progress import Reporter
@@ -60,6 +61,7 @@ class ActiveFineTuner:
         self._spec = ModelSpec(settings.model.name, settings.model.options)
         self._run = RunDirectory(settings.run.dir or "")
         self._tracking = RoundsTracking(settings, self._reporter.say)
+        self._status = Heartbeat(lambda facts: self._run.set_status(**facts))
 
     def run(self) -> FineTuning:
         """Carry out all rounds, or those that are missing.
@@ -77,13 +79,18 @@ class ActiveFineTuner:
         if state != "new":
             self._reporter.say(f"continuing the run in {self._run.path}")
         try:
-            with self._reporter.stage("rounds"), self._tracking.running(), self._resources() as (keeper, trainer):
+            with (
+                self._status.beating(),
+                self._reporter.stage("rounds"),
+                self._tracking.running(),
+                self._resources() as (keeper, trainer),
+            ):
                 result = self._rounds(data, RoundSelector(data, keeper), trainer)
                 self._tracking.ended(result.state)
                 return result
         except BaseException as error:
             with suppress(RunDirectoryError):  # what went wrong first is what matters
-                self._run.set_status("failed", error=f"{type(error).__name__}: {error}", time=time.time())
+                self._status.end(error)
             if state == "new" and isinstance(error, RayItlError) and not (self._run.path / "rounds").exists():
                 self._run.abandon()
             raise
@@ -111,7 +118,7 @@ class ActiveFineTuner:
             folder = RoundFolder(self._run.path, number)
             record = folder.read_record()
             if record is None:
-                self._run.set_status("running", round=number, rounds=self._settings.rounds.count, time=time.time())
+                self._tell("running", round=number)
                 record = self._round(data, selector, trainer, folder, earlier, heldout)
             if record is None:
                 return self._wait(records, folder)
@@ -119,7 +126,7 @@ class ActiveFineTuner:
             records.append(record)
             self._tracking.round(record)
             self._reporter.round(self._line(record), {**record, "of": self._settings.rounds.count})
-        self._run.set_status("finished", rounds=self._settings.rounds.count, time=time.time())
+        self._tell("finished")
         last = self._checkpoint_path(self._settings.rounds.count)
         return FineTuning("finished", self._write_curves(records), self._run.path, last)
 
@@ -242,8 +249,11 @@ class ActiveFineTuner:
     def _first_seed(self) -> int:
         return first_weights_seed(self._settings.rounds.seed)
 
+    def _tell(self, state: str, **facts: Any) -> None:
+        self._status.tell({"state": state, "rounds": self._settings.rounds.count, **facts})
+
     def _wait(self, records: Sequence[dict[str, Any]], folder: RoundFolder) -> FineTuning:
-        self._run.set_status("awaiting_labels", round=folder.number, labels=str(folder.labels), time=time.time())
+        self._tell("awaiting_labels", round=folder.number, labels=str(folder.labels))
         curves = self._write_curves(records)
         return FineTuning(
             "awaiting_labels", curves, self._run.path, self._checkpoint_path(folder.number - 1), folder.labels

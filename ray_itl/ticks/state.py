@@ -29,6 +29,7 @@ REPORT = "ticks.html"
 STATUS = "status.json"
 _STAGING = "staging"
 _STATUS_EVERY_S = 1.0
+_UNFINISHED = ("running", "failed", "interrupted")
 
 
 class State:
@@ -71,6 +72,13 @@ class State:
         self._status_due = now + _STATUS_EVERY_S
         with suppress(RunDirectoryError):
             self.store.write(STATUS, json.dumps(dict(facts), indent=2, ensure_ascii=False).encode() + b"\n")
+
+    def settle_status(self, tick: str, record: Mapping[str, Any]) -> None:
+        """Make status.json say that a published tick is finished, where its process died before it could."""
+        with suppress(RunDirectoryError, ValueError):
+            status = json.loads(self.store.read(STATUS) or b"{}")
+            if (status.get("tick"), status.get("state")) in ((tick, state) for state in _UNFINISHED):
+                self.set_status({**record, "state": "finished"})
 
     def refresh_history(self, say: Callable[[str], None]) -> None:
         """Make ticks.parquet and ticks.html tell of every published tick, also of those published meanwhile."""

@@ -16,9 +16,10 @@ from ray_itl.config import to_yaml
 from ray_itl.core.uncertainty import target_variance
 from ray_itl.curation import curate_problem
 from ray_itl.errors import BusyError
+from ray_itl.heartbeat import Heartbeat
 from ray_itl.identity import run_identity
 from ray_itl.io.atomic import write_parquet_table
-from ray_itl.io.lease import Lease, acquire
+from ray_itl.io.lease import Lease, acquire_within
 from ray_itl.problem import Problem
 from ray_itl.progress import Reporter
 from ray_itl.report.words import plural
@@ -71,7 +72,9 @@ def run_tick(
     ticks = state.ticks()
     name = tick_name(settings.state.tick, ticks, clock())
     if not any(tick.record.tick == name for tick in ticks):
-        lease = acquire(state.log, name, settings.state.lease_s, submission_id(), clock)
+        lease = acquire_within(
+            settings.state.wait_s, reporter.say, state.log, name, settings.state.lease_s, submission_id(), clock
+        )
         with lease.kept_alive():
             ticks = state.ticks()  # another may have been published before the claim
             name = tick_name(settings.state.tick, ticks, clock())
@@ -82,6 +85,7 @@ def run_tick(
                 return Tick(record, state.store.location, is_new=True)
     state.refresh_history(reporter.say)
     record = next(tick.record for tick in ticks if tick.record.tick == name)
+    state.settle_status(name, asdict(record))
     return Tick(record, state.store.location, is_new=False)
 
 
@@ -114,15 +118,17 @@ class _Work:
         self._reporter = reporter
         self._clock = clock
         self._began = clock()
+        self._heartbeat = Heartbeat(self._set_status, clock, lease.check)
 
     def carry_out(self, ticks: list[PastTick]) -> TickRecord:
         """Select and publish, given the ticks so far; says in status.json how it goes."""
         try:
-            self._tell({"state": "running", "step": "open"})
-            return self._carry_out(ticks)
+            self._heartbeat.tell({"state": "running", "step": "open"})
+            with self._heartbeat.beating():
+                return self._carry_out(ticks)
         except BaseException as error:
             if not isinstance(error, BusyError):  # then the status is another tick's to write
-                self._tell({"state": "failed", "error": f"{type(error).__name__}: {error}"})
+                self._heartbeat.end(error)
             raise
 
     def _carry_out(self, ticks: list[PastTick]) -> TickRecord:
@@ -181,20 +187,17 @@ class _Work:
         self._state.store.upload(folder, record.path)
         self._lease.publish(log_content(record, identity))
         shutil.rmtree(folder if self._settings.run.dir is not None else folder.parent, ignore_errors=True)
-        self._tell({"state": "finished", **asdict(record)})
+        self._heartbeat.tell({"state": "finished", **asdict(record)})
         return record
 
     def _watch(self, status: Mapping[str, Any]) -> None:
         """Pass on the status of the selection; ends it where another process has taken over."""
         self._lease.check()
-        if status["state"] == "running":
-            self._tell(status)
-        elif status["state"] == "finished":
-            self._tell({**status, "state": "running", "step": "publish"})
+        told = {**status, "state": "running", "step": "publish"} if status["state"] == "finished" else status
+        self._heartbeat.tell(told)
 
-    def _tell(self, facts: Mapping[str, Any]) -> None:
-        common = {"submission_id": submission_id(), "time": self._clock()}
-        self._state.set_status({"tick": self._settings.state.tick, **common, **facts})
+    def _set_status(self, facts: Mapping[str, Any]) -> None:
+        self._state.set_status({"tick": self._settings.state.tick, **facts})
 
 
 def _stop(settings: CurationSettings, news: PoolNews, selection: Selection) -> Stop:

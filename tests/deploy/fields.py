@@ -15,6 +15,7 @@ SIMPLE: dict[str, dict[str, Any]] = {
     "boolean": {"type": "boolean"},
     "number": {"type": "number", "minimum": 0},
     "count": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+    "positive": {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},
     "name": {"type": "string", "pattern": r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"},
     "quantity": {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti)?$"},
     "cron": {"type": "string", "pattern": r"^([0-9*/,-]+ ){4}[0-9*/,-]+$"},

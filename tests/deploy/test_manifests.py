@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from ray_itl.settings import StateSettings
 from tests.deploy.fields import FIELDS, problems
 from tests.deploy.manifests import MANIFESTS, ROOT, found, pods, ray_job_spec, walk
 
 README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CLUSTERS = ("rayjob.yaml", "raycronjob.yaml", "raycluster.yaml")
+STATE = "state.dir=/data/state"
 SCHEDULED = ("raycronjob.yaml", "cronjob.yaml")
 BY_HAND = {"ray-itl-token", "ray-itl-s3"}
 """Secrets that people make as the README says; no manifest holds one."""
@@ -64,6 +66,9 @@ WRONG: list[tuple[str, Callable[[dict], None], str]] = [
     ("rayjob.yaml", _set("spec.authOptions", {"mode": "token"}), r"\$\.spec: .*authOptions"),
     ("rayjob.yaml", _set("spec.rayClusterSpec.authOptions.mode", "tokens"), r"authOptions\.mode: 'tokens'"),
     ("rayjob.yaml", _set("spec.rayClusterSpec.headGroupSpec.rayStartParams.num-cpus", 0), "num-cpus.*: 0 is not of"),
+    ("rayjob.yaml", _set("spec.activeDeadlineSeconds", 0), r"activeDeadlineSeconds: 0 is less than the minimum"),
+    ("rayjob.yaml", _set("spec.submissionMode", "K8sJob"), r"submissionMode: 'K8sJob' is not one of"),
+    ("raycronjob.yaml", _set("spec.startingDeadlineSeconds", 3600), r"\$\.spec: .*startingDeadlineSeconds"),
     ("rayjob.yaml", _set("spec.backoffLimit", "3"), r"backoffLimit: '3' is not of type 'integer'"),
     ("rayjob.yaml", _set(f"{CONTAINER}.resources.cpu", "2"), r"resources: .*'cpu' was unexpected"),
     ("rayjob.yaml", _set(f"{CONTAINER}.resources.limits.memory", "8GB"), r"limits\.memory: '8GB'"),
@@ -150,7 +155,8 @@ def test_no_manifest_holds_a_secret() -> None:
         for variables in found(manifest, "env"):
             secret = [v for v in variables if re.search("TOKEN|SECRET|PASSWORD|KEY", v["name"])]
             assert all("value" not in variable for variable in secret)
-    assert all("://" not in str(value) or "@" not in str(value) for m in MANIFESTS.values() for _, value in walk(m))
+    texts = [value for manifest in MANIFESTS.values() for _, value in walk(manifest) if isinstance(value, str)]
+    assert not [text for text in texts if re.search(r"://[^/\s]*@", text)]
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
@@ -168,24 +174,48 @@ def test_the_network_policy_covers_every_pod() -> None:
     assert all(rule["from"] for rule in policy["ingress"])
 
 
-@pytest.mark.parametrize("name", ["rayjob.yaml", "raycronjob.yaml"])
-def test_retries_go_on_in_the_same_run_directory_on_lasting_storage(name: str) -> None:
+@pytest.mark.parametrize(("name", "place"), [("rayjob.yaml", "run.dir=/data/runs/"), ("raycronjob.yaml", STATE)])
+def test_retries_go_on_in_the_same_place_on_lasting_storage(name: str, place: str) -> None:
     spec = ray_job_spec(name)
     assert spec["backoffLimit"] >= 1
-    assert re.search(r" run\.dir=/data/runs/", spec["entrypoint"])
+    assert f" {place}" in spec["entrypoint"]
     assert {mount["mountPath"] for mounts in found(spec["rayClusterSpec"], "volumeMounts") for mount in mounts} == {
         "/data"
     }
 
 
-@pytest.mark.parametrize("name", SCHEDULED)
-def test_all_tries_of_a_night_end_on_the_day_that_names_the_run(name: str) -> None:
-    spec = MANIFESTS[name]["spec"]
-    minute, hour, *_ = map(int, spec["schedule"].split()[:2])
-    latest = spec.get("startingDeadlineSeconds", 0) + found(spec, "activeDeadlineSeconds")[0]
+def test_all_tries_of_a_ray_cron_job_end_on_the_day_that_names_the_tick() -> None:
+    """Its entrypoint knows no other day than the present one, and KubeRay counts the deadline anew for each try."""
+    spec = MANIFESTS["raycronjob.yaml"]["spec"]
+    minute, hour = map(int, spec["schedule"].split()[:2])
+    tries = spec["jobTemplate"]["backoffLimit"] + 1
     assert spec["timeZone"] == "Etc/UTC"
-    assert hour * 3600 + minute * 60 + latest < 24 * 3600
-    assert "date -u +%F" in str(spec)
+    assert hour * 3600 + minute * 60 + tries * spec["jobTemplate"]["activeDeadlineSeconds"] < 24 * 3600
+    assert "state.tick=$(date -u +%F)" in spec["jobTemplate"]["entrypoint"]
+
+
+def test_a_cron_job_ends_before_its_next_night() -> None:
+    spec = MANIFESTS["cronjob.yaml"]["spec"]
+    assert spec["startingDeadlineSeconds"] + spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] < 24 * 3600
+    assert spec["timeZone"] == "Etc/UTC"
+
+
+def test_the_cron_job_is_told_the_name_of_its_job() -> None:
+    manifest = MANIFESTS["cronjob.yaml"]
+    (variables,) = found(manifest, "env")
+    (job,) = [each["valueFrom"] for each in variables if each["name"] == "JOB_NAME"]
+    assert job == {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-name']"}}
+    assert f"^{manifest['metadata']['name']}-([0-9]{{8}})$" in str(manifest)
+
+
+@pytest.mark.parametrize("name", SCHEDULED)
+def test_nights_are_ticks_that_remember_and_wait_for_each_other(name: str) -> None:
+    text = str(MANIFESTS[name])
+    assert STATE in text
+    assert "run.dir" not in text
+    wait = re.search(r"state\.wait_s=(\d+)", text)
+    assert wait is not None
+    assert int(wait[1]) > 2 * StateSettings().lease_s
 
 
 def test_the_cron_job_runs_one_at_a_time() -> None:

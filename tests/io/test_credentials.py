@@ -38,3 +38,23 @@ def test_credentials_are_noticed(uri):
 def test_what_holds_none_is_left_alone(text):
     assert not holds_credentials(text)
     assert masked(f"cannot open {text}") == f"cannot open {text}"
+
+
+@pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "RAY_AUTH_TOKEN", "DB_PASSWORD"])
+def test_secrets_of_the_environment_are_cut(name, monkeypatch):
+    monkeypatch.setenv(name, "wJalr/XUtn")
+    assert masked("no host wJalr/XUtn: wJalr/XUtn") == "no host ...: ..."
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RAY_AUTH_TOKEN_PATH", "/root/token"),
+        ("RAY_TLS_SERVER_KEY", "/root/key"),
+        ("HF_TOKEN", "short"),
+        ("HOME", "/root/abc"),
+    ],
+)
+def test_paths_and_what_is_too_short_to_be_one_are_not(name, value, monkeypatch):
+    monkeypatch.setenv(name, value)
+    assert masked(f"cannot open {value}") == f"cannot open {value}"

@@ -163,6 +163,7 @@ def test_random_options(line: tuple[str, list[str]]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # the time to shrink what it finds included
 @settings(max_examples=10_000, deadline=None)
 @given(command_lines())
 def test_a_lot_of_random_options(line: tuple[str, list[str]]) -> None:

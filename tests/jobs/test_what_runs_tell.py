@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_itl import select
+from ray_itl.command import guarded
 from ray_itl.errors import InputError
 from tests.helpers import Files, clustered, table_of
 from tests.jobs.helpers import ROOT
@@ -109,6 +110,31 @@ def test_credentials_of_a_store_come_from_the_environment(tmp_path: Path) -> Non
     assert telling(written(tmp_path) | {"output": (done.stdout + done.stderr + refused.stderr).encode()}) == []
     picks = pq.read_table(tmp_path / "run" / "selection.parquet").column("id").to_pylist()
     assert picks == select(files.pool, files.target, 12).ids
+
+
+def test_a_tick_that_fails_tells_no_secret(tmp_path: Path) -> None:
+    """Neither in its state, nor in what it prints; also where the address of the store is no use and holds some."""
+    files = Files(tmp_path / "data")
+    address = f"http://{SECRETS['AWS_ACCESS_KEY_ID']}:{SECRETS['HF_TOKEN']}@127.0.0.1:9"
+    options = ["pool.path=s3://bucket/pool", f"target.path={files.target}", f"state.dir={tmp_path / 'state'}"]
+    done = run("curate", tmp_path, *options, "cluster.num_shards=0", AWS_ENDPOINT_URL=address, AWS_MAX_ATTEMPTS="1")
+    assert (done.returncode, done.stdout) == (2, "")
+    told = written(tmp_path / "state")
+    assert b'"state": "failed"' in told["status.json"]
+    assert telling(told | {"output": done.stderr.encode()}) == []
+
+
+def test_a_bug_s_traceback_tells_no_credentials_of_a_uri(capsys: pytest.CaptureFixture[str]) -> None:
+    @guarded
+    def job() -> None:
+        raise ZeroDivisionError("s3://AKIA1:abcDEF@bucket/pool")
+
+    with pytest.raises(SystemExit) as caught:
+        job()
+    assert caught.value.code == 1
+    shown = capsys.readouterr().err
+    assert "ZeroDivisionError: s3://..." in shown
+    assert "abcDEF" not in shown
 
 
 def test_ids_and_names_lead_to_no_file(folder: Path, ran: subprocess.CompletedProcess) -> None:

@@ -21,6 +21,7 @@ from ray_itl.errors import BusyError, ConfigError, InputError, RunDirectoryError
 from ray_itl.io.lease import acquire
 from ray_itl.io.store import Store
 from ray_itl.io.tick_log import TickLog
+from ray_itl.progress import Reporter
 from ray_itl.settings import FinishedRun, StateSettings, VerifySettings
 from ray_itl.ticks.state import State
 from ray_itl.ticks.tick import run_tick
@@ -266,6 +267,40 @@ def test_beside_a_live_tick_it_refuses_and_after_a_dead_one_it_takes_over(growin
     settings = growing.settings("t1")
     long_after = datetime.now().timestamp() + 61
     assert run_tick(settings, clock=lambda: long_after).is_new
+
+
+def test_it_waits_for_another_tick_to_end_where_asked_to(growing: Growing, monkeypatch: pytest.MonkeyPatch) -> None:
+    growing.grow(0)
+    said: list[str] = []
+    reporter = Reporter()
+    monkeypatch.setattr(reporter, "say", said.append)
+    acquire(TickLog(Store(growing.location)), "t0", 1.0, "raysubmit_9")
+    assert growing.tick("t1", reporter=reporter, state={"wait_s": 60}).is_new
+    (line,) = [line for line in said if line.startswith("waiting for up to 60 s: tick t0 is at work")]
+    assert "raysubmit_9" in line
+
+
+def test_it_does_not_wait_for_longer_than_asked_to(growing: Growing) -> None:
+    growing.grow(0)
+    acquire(TickLog(Store(growing.location)), "t0", 60, None)
+    began = time.monotonic()
+    with pytest.raises(BusyError):
+        growing.tick("t1", state={"wait_s": 0.5})
+    assert 0.5 <= time.monotonic() - began < 30
+
+
+def test_the_status_says_finished_also_where_the_process_died_after_publishing(growing: Growing) -> None:
+    growing.grow(0)
+    record = growing.tick("t0").record
+    store = Store(growing.location)
+    finished = json.loads(store.read("status.json") or b"")
+    for state, tick in (("running", "t0"), ("failed", "t0"), ("running", "t1")):
+        store.write("status.json", json.dumps({"state": state, "tick": tick}).encode())
+        assert not growing.tick("t0").is_new
+        told = json.loads(store.read("status.json") or b"")
+        assert told["state"] == ("finished" if tick == "t0" else state)
+        assert told.get("path") == (record.path if tick == "t0" else None)
+        assert set(told) <= set(finished)
 
 
 @pytest.mark.usefixtures("small_blocks")
