@@ -5,44 +5,83 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from ray_itl.errors import BusyError, ConfigError, InputError, RayItlError
 from ray_itl.io.credentials import masked
+from ray_itl.io.outages import may_pass, outage
 from ray_itl.settings import CurationSettings
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
+_STOPPED = 128 + signal.SIGTERM
+
+
+class Stopped(SystemExit):
+    """SIGTERM came: whoever keeps a status writes down that work has ended, and the process exits with 143."""
+
+    def __init__(self) -> None:
+        super().__init__(_STOPPED)
+
+    def __str__(self) -> str:
+        return "stopped by SIGTERM: the same command continues"
+
+
 def guarded(job: Callable[P, R]) -> Callable[P, R]:
     """Wrap a job's main: exit codes for failures of ours, with one line on stderr.
 
     They are 2 for bad options or data, 75 (the EX_TEMPFAIL of sysexits.h) where another process is at work and trying
-    again later helps, and 1 for anything else.
+    again later helps, 143 after a SIGTERM, and 1 for anything else.
 
-    Errors that are not ours are bugs: they end it with exit code 1, too, and their traceback.
+    Errors that are neither ours nor of storage are bugs: they end it with exit code 1, too, and their traceback.
     """
 
     @functools.wraps(job)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return job(*args, **kwargs)
+            with _stopped_by_sigterm():
+                return job(*args, **kwargs)
+        except Stopped as error:
+            end_with(_STOPPED, error)
         except RayItlError as error:
             end_with(_exit_code(error), error)
         except MemoryError:
             end_with(1, RayItlError("this process has run out of memory: give it more, or use more and smaller shards"))
-        except Exception:
+        except Exception as error:
+            if may_pass(error):
+                end_with(1, outage("a file cannot be read or written", error))
             traceback.print_exc()
             sys.exit(1)
 
     return wrapped
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Turn a SIGTERM into `Stopped`; left to itself it would end the process with a status that says "running"."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _exit_code(error: RayItlError) -> int:
@@ -51,7 +90,7 @@ def _exit_code(error: RayItlError) -> int:
     return 2 if isinstance(error, InputError | ConfigError) else 1
 
 
-def end_with(code: int, error: Exception) -> NoReturn:
+def end_with(code: int, error: BaseException) -> NoReturn:
     """End the process with an exit code and an error in one line on stderr."""
     sys.stderr.write(f"error: {one_line(str(error))}\n")
     sys.exit(code)

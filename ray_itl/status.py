@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from ray_itl.command import submission_id
+from ray_itl.errors import RunDirectoryError
 from ray_itl.io.run_directory import RunDirectory
 
 Watch = Callable[[Mapping[str, Any]], None]
@@ -74,5 +76,7 @@ class RunStatus:
         facts = {"step": self._step, **self._facts, "eta_s": self._eta_s}
         facts |= {"submission_id": submission_id(), "time": self._clock(), **more}
         if self._run is not None:
-            self._run.set_status(state, **facts)
+            # While the run goes on its status is a courtesy: storage that fails for a moment need not end it.
+            with suppress(RunDirectoryError) if state == "running" else nullcontext():
+                self._run.set_status(state, **facts)
         self._watch({"state": state, **facts})

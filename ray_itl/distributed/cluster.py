@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,13 +50,23 @@ def connect(
     if not embedded and (num_cpus is not None or object_store_bytes is not None):
         raise ConfigError(f"num_cpus and object_store_bytes are not for cluster.address={address}")
     try:
-        if embedded:
-            _start_embedded(num_cpus, object_store_bytes, namespace)
-        else:
-            _connect(address, namespace)
+        with _own_sigterm():
+            if embedded:
+                _start_embedded(num_cpus, object_store_bytes, namespace)
+            else:
+                _connect(address, namespace)
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep what this process does about SIGTERM: `ray.init` puts an exit without a word in its place."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if before != signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _start_embedded(num_cpus: int | None, object_store_bytes: int | None, namespace: str | None) -> None:

@@ -60,6 +60,12 @@ def write_parquet_table(path: str | os.PathLike[str], table: pa.Table) -> None:
     write_atomic(path, lambda file: pq.write_table(table, file))
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed writes left in a folder; for its only writer. OSError if that fails."""
+    for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+        path.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable; OSError if that fails."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -6,7 +6,7 @@ import posixpath
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from ray_itl.io.locations import open_folder
 SETTLE_S = 2.0
 """How long a writer waits before it reads back whether a file it created is its own, where that is not one step."""
 _COPY_BYTES = 1 << 23
+_LEFTOVER_S = 3600.0
 _WITHOUT_FOLDERS = ("s3", "gcs", "abfs")
 
 
@@ -116,6 +117,16 @@ class Store:
         """Delete a folder with all in it."""
         with self._explained("delete", name):
             self._filesystem.delete_dir(self.path(name))
+
+    def remove_leftovers(self, folder: str) -> None:
+        """Delete what writes into a folder on a mount left when their process was killed, once it is an hour old."""
+        if not self.is_local:
+            return
+        with self._explained("tidy", folder or "the folder"):
+            for path in Path(self.path(folder) if folder else self._root).glob(f".*{TEMPORARY_SUFFIX}"):
+                with suppress(FileNotFoundError):  # another process's, which lives
+                    if time.time() - path.stat().st_mtime > _LEFTOVER_S:
+                        path.unlink()
 
     def _make_folder(self, name: str) -> None:
         if self._filesystem.type_name not in _WITHOUT_FOLDERS:
