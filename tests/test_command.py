@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ray_itl.command import guarded
+from ray_itl.core.greedy import Progress
 from ray_itl.progress import Reporter
 from tests.helpers import Files
 
@@ -38,7 +39,8 @@ def test_what_nobody_foresaw_is_shown_in_full(capsys: pytest.CaptureFixture[str]
 class Terminated(Reporter):
     """Sends SIGTERM to this process at the first picks."""
 
-    def picks(self, *_: object) -> None:
+    def picks(self, progress: Progress, eta_s: float | None) -> None:
+        del progress, eta_s
         os.kill(os.getpid(), signal.SIGTERM)
 
 
