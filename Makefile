@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 PIP := -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint pytest test-slow benchmark lock
+.PHONY: help demo test lint pytest test-slow faults benchmark lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ pytest: $(VENV)/installed-dev ## install, then run all tests but the slow ones
 
 test-slow: $(VENV)/installed-dev ## install, then run the slow tests
 	$(RUN) -m pytest -m slow
+
+faults: $(VENV)/installed-dev ## install, then kill, starve and corrupt 200 runs and compare how they end
+	$(RUN) -m tests.faults
 
 benchmark: $(VENV)/installed-demo ## install, then measure the speed of selections
 	$(RUN) jobs/benchmark.py

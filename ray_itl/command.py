@@ -18,6 +18,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from ray_itl.errors import BusyError, ConfigError, InputError, MissingExtraError, RayItlError
 from ray_itl.io.credentials import masked
+from ray_itl.io.outages import may_pass, outage
 from ray_itl.settings import CurationSettings
 from ray_itl.telling.json_lines import json_line
 from ray_itl.tracking.settings import TrackingSettings
@@ -35,8 +36,8 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
     sysexits.h) where another process is at work and trying again later helps, 143 and 130 after SIGTERM and SIGINT
     (Ctrl-C), upon which a job clears up as after any error, and 1 for anything else.
 
-    Errors that are not ours are bugs: they end it with exit code 1, too, and their traceback. With run.log=json every
-    error is one JSON object on stderr.
+    Errors that are neither ours nor of storage are bugs: they end it with exit code 1, too, and their traceback. With
+    run.log=json every error is one JSON object on stderr.
     """
 
     @functools.wraps(job)
@@ -55,6 +56,8 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
             remedy = "give it more, or use more and smaller shards"
             end_with(1, RayItlError(f"this process has run out of memory: {remedy}"), in_json)
         except Exception as error:
+            if may_pass(error):
+                end_with(1, outage("a file cannot be read or written", error), in_json)
             if in_json:
                 end_with(1, error, in_json, traceback=traceback.format_exc())
             sys.stderr.write(masked(traceback.format_exc()))

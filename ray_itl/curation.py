@@ -22,6 +22,7 @@ from ray_itl.evaluation import check_classes, count_on_task
 from ray_itl.identity import run_identity
 from ray_itl.io.ledger import Ledger, LedgerEntry
 from ray_itl.io.loading import STORAGE_DTYPES, map_rows
+from ray_itl.io.outages import outage
 from ray_itl.io.parquet import ParquetSource
 from ray_itl.io.run_directory import RunDirectory
 from ray_itl.io.traits import traits_at
@@ -71,6 +72,7 @@ def curate(
         InputError, ConfigError: inputs or options that cannot be used; nothing is left behind, except picks already
             made, which the same call resumes once the cause is mended.
         RunDirectoryError: the run directory cannot be written or belongs to another run.
+        StorageError: storage failed, or was full; the same call resumes.
         ShardError, CacheError: a part of the cluster, or a disk, failed for good; the same call resumes.
     """
     reporter = reporter or Reporter(settings.run.log)
@@ -254,6 +256,8 @@ class _Run:
             write_report(data, self._run.path / "report.html")
         except ImportError as error:
             self._reporter.say(f"no report.html: {error}")
+        except OSError as error:
+            raise outage(f"{self._run.path / 'report.html'} cannot be written", error) from error
 
 
 def _details(problem: Problem) -> dict[str, Any]:

@@ -20,6 +20,10 @@ class RunDirectoryError(RayItlError):
     """A run or state directory cannot be written, read, or does not belong to this run."""
 
 
+class StorageError(RayItlError):
+    """Storage failed, was full, or did not answer: names the file. The same command continues once it is well."""
+
+
 class BusyError(RayItlError):
     """Another live process holds what this one needs, or took it over: says which. Trying again later helps."""
 

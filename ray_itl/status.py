@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-from ray_itl.errors import RayItlError
+from ray_itl.errors import RayItlError, RunDirectoryError
 from ray_itl.heartbeat import Heartbeat, ending
 from ray_itl.io.run_directory import RunDirectory
 from ray_itl.progress import Advance
@@ -42,7 +42,8 @@ class RunStatus:
         self._step = ""
         self._began: tuple[float, int] | None = None
         self._has_ended = False
-        self._heartbeat = Heartbeat((lambda _: None) if run is None else (lambda facts: run.set_status(**facts)), clock)
+        self._run = run
+        self._heartbeat = Heartbeat(self._put, clock)
 
     def step(self, name: str, num_picked: int = 0, gain: float = 0.0) -> None:
         """Say what the run is about to do; `num_picked` rows were picked before, worth `gain` in all."""
@@ -92,6 +93,12 @@ class RunStatus:
                 with suppress(RayItlError):  # what went wrong first is what matters
                     self._write(**ending(error))
             raise
+
+    def _put(self, facts: Mapping[str, Any]) -> None:
+        # While the run goes on its status is a courtesy: storage that fails for a moment need not end it.
+        with suppress(RunDirectoryError) if facts["state"] == "running" else nullcontext():
+            if self._run is not None:
+                self._run.set_status(**facts)
 
     def _write(self, state: str, **more: Any) -> None:
         self._has_ended = state != "running"

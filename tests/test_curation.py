@@ -1,6 +1,8 @@
 """Runs that leave a directory: what is in it, resuming, refusing, and leaving nothing behind."""
 
+import errno
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,8 @@ from safetensors.torch import load_file
 from ray_itl.config import from_yaml
 from ray_itl.core.greedy import Progress
 from ray_itl.curation import curate_problem
-from ray_itl.errors import ConfigError, InputError, RunDirectoryError
+from ray_itl.errors import ConfigError, InputError, RunDirectoryError, StorageError
+from ray_itl.io.run_directory import RunDirectory
 from ray_itl.problem import open_problem
 from ray_itl.progress import Advance, Reporter
 from ray_itl.settings import CurationSettings
@@ -196,6 +199,58 @@ def test_a_directory_of_other_inputs_is_refused_naming_them(files: Files, name: 
     with pytest.raises(RunDirectoryError, match=rf"changed: {name}[,)]"):
         files.run(replace(settings, **groups))
     assert sorted(path.name for path in (files.folder / "run").iterdir()) == before
+
+
+def test_a_changed_file_of_the_pool_is_named(files: Files) -> None:
+    files.run(files.settings())
+    pq.write_table(table_of(clustered(100, seed=8), first_id=1000), files.pool / "part-1.parquet")
+    with pytest.raises(RunDirectoryError, match=r"changed: pool\) \(in the pool: changed: part-1\.parquet\)"):
+        files.run(files.settings())
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_what_killed_writes_left_is_gone_when_the_run_is_done(files: Files) -> None:
+    with pytest.raises(InterruptedError):
+        files.run(files.settings(), StopAfter(1))
+    leftovers = [
+        files.folder / "run" / name
+        for name in (".status.json.0123abcd.tmp", "ledger/.block-00000001.json.0123abcd.tmp")
+    ]
+    for path in leftovers:
+        path.write_bytes(b"half")
+        os.utime(path, (0, 0))
+    kept = [files.folder / "run" / name for name in (".notes.tmp", ".status.json.0123abce.tmp")]
+    for path in kept:  # not ours, or of a write that may still go on
+        path.write_bytes(b"half")
+    files.run(files.settings())
+    assert not any(path.exists() for path in leftovers)
+    assert all(path.exists() for path in kept)
+
+
+def test_a_status_that_cannot_be_written_does_not_end_a_run(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, told = RunDirectory.set_status, []
+
+    def fail_while_running(run: RunDirectory, state: str, **facts: Any) -> None:
+        told.append(state)
+        if state == "running":
+            raise RunDirectoryError("cannot write status.json")
+        write(run, state, **facts)
+
+    monkeypatch.setattr(RunDirectory, "set_status", fail_while_running)
+    assert len(files.run(files.settings())) == 12
+    assert "running" in told
+    assert read(files.folder / "run" / "status.json")["state"] == "finished"
+
+
+def test_a_report_for_which_there_is_no_space_says_so(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ray_itl.curation.write_report", full)
+    settings = files.settings()
+    with pytest.raises(StorageError, match=r"report\.html cannot be written at the moment \(.*No space left"):
+        files.run(replace(settings, run=replace(settings.run, report=True)))
+    assert read(files.folder / "run" / "status.json")["state"] == "failed"
 
 
 def test_where_rows_are_computed_may_change(files: Files) -> None:

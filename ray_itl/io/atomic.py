@@ -4,7 +4,9 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 from ray_itl.errors import RunDirectoryError
 
 TEMPORARY_SUFFIX = ".tmp"
+_OWN_NAME = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], object]) -> None:
@@ -58,6 +61,17 @@ def write_json(path: str | os.PathLike[str], value: object) -> None:
 def write_parquet_table(path: str | os.PathLike[str], table: pa.Table) -> None:
     """Write `table` as one Parquet file, atomically."""
     write_atomic(path, lambda file: pq.write_table(table, file))
+
+
+def remove_leftovers(folder: Path, older_than_s: float = 60.0) -> None:
+    """Delete what killed writes of `write_atomic` left in a folder, unless a live one may still be at it.
+
+    Other temporary files are not touched. OSError if that fails.
+    """
+    for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):  # another process's, which lives
+            if _OWN_NAME.fullmatch(path.name) and time.time() - path.stat().st_mtime > older_than_s:
+                path.unlink()
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,7 +12,6 @@ from ray_itl.errors import CacheError
 from ray_itl.io.cache_entry import MATRIX, CachedRows, entry_bytes, read_entry, write_facts
 from ray_itl.io.loading import RowRange
 from ray_itl.io.matrix_file import MatrixWriter
-from ray_itl.io.parquet import ParquetSource
 from ray_itl.io.shard_cache import EntryKey, EntryLease, ShardCache, unusable
 
 
@@ -92,6 +91,3 @@ def _write(lease: EntryLease, rows: RowRange, on_rows: Callable[[int], None] | N
         facts = rows.read(lambda _, features: matrix.append(features), on_rows)
         matrix.finish()
     write_facts(lease.folder, facts)
-    if isinstance(rows.source, ParquetSource):
-        # Else rows of another file would be found under this pool's fingerprint for ever.
-        rows.source.check_unchanged(rows.start, rows.stop)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ray_itl.errors import RunDirectoryError
 from ray_itl.io.atomic import sync_folder, write_json
+from ray_itl.io.outages import may_pass, outage
 
 FORMAT_VERSION = 1
 FOLDER = "ledger"
@@ -79,7 +80,7 @@ class Ledger:
         """Return all recorded picks in order of their steps, read anew from the files.
 
         Leftovers of interrupted writes are ignored. RunDirectoryError names the file if one is damaged
-        or missing, or if steps do not continue or a position repeats.
+        or missing, or if steps do not continue or a position repeats. StorageError if storage failed.
         """
         picks: list[LedgerEntry] = []
         positions: list[int] = []
@@ -145,6 +146,8 @@ def _read_block(path: Path) -> list[LedgerEntry]:
         if intact and version == FORMAT_VERSION:
             return [LedgerEntry(**pick) for pick in picks]
     except (OSError, ValueError, TypeError, KeyError) as error:
+        if may_pass(error):
+            raise outage(f"{path} cannot be read", error) from error
         raise RunDirectoryError(f"{path} cannot be read ({error}); {_REMEDY}") from error
     if not intact:
         raise RunDirectoryError(f"{path} is damaged: its picks do not match its checksum; {_REMEDY}")

@@ -11,8 +11,9 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from ray_itl.errors import InputError
+from ray_itl.errors import InputError, RayItlError
 from ray_itl.io.credentials import REMEDY, holds_credentials, masked
+from ray_itl.io.outages import may_pass, outage
 
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 _GLOB = re.compile(r"[*?\[]")
@@ -46,7 +47,7 @@ def list_files(sources: Sequence[str], filesystem: pafs.FileSystem | None = None
     with "_" or "."), a glob ("**" crosses folders; a leading "_" or "." must be written out), or a URI
     of one of these (s3://, gs://, hdfs://, file://). With `filesystem` given, sources are paths on it.
     InputError: nothing matched, a source is missing or unreadable, sources are on different
-    filesystems, or a URI holds credentials.
+    filesystems, or a URI holds credentials. StorageError: storage failed for the moment.
     """
     if not sources:
         raise InputError("the list of paths is empty; name at least one Parquet file, folder or glob")
@@ -121,7 +122,13 @@ def _file_type(filesystem: pafs.FileSystem, path: str, source: str) -> pafs.File
     try:
         return filesystem.get_file_info(path).type
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"cannot read {source!r}: {error}; check the path and its permissions") from error
+        raise _unreachable("read", source, error) from error
+
+
+def _unreachable(verb: str, source: str, error: Exception) -> RayItlError:
+    if may_pass(error):
+        return outage(f"cannot {verb} {source!r}", error)
+    return InputError(f"cannot {verb} {source!r}: {error}; check the path and its permissions")
 
 
 def _expand(filesystem: pafs.FileSystem, path: str, pattern: str, source: str) -> tuple[str, list[str]]:
@@ -134,7 +141,7 @@ def _expand(filesystem: pafs.FileSystem, path: str, pattern: str, source: str) -
     try:
         infos = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"cannot list {source!r}: {error}; check the path and its permissions") from error
+        raise _unreachable("list", source, error) from error
     prefix = path.rstrip("/") + "/"
     names = [info.path.removeprefix(prefix) for info in infos if info.type == pafs.FileType.File]
     if pattern:

@@ -29,7 +29,8 @@ _MAX_TAKE_THREADS = 8
 class ParquetRows:
     """Rows of a manifest's files in its order (see `RowSource`); pickles as the manifest, no open file.
 
-    InputError, naming the file, if one is gone, damaged, or has other row groups than the manifest says.
+    InputError, naming the file, if one is gone, damaged, or was replaced since the manifest was made: rows of a file
+    are known to be the planned once the iteration has gone beyond it, or has ended. StorageError if storage failed.
     """
 
     def __init__(self, manifest: Manifest, filesystem: pafs.FileSystem | None = None):
@@ -53,15 +54,6 @@ class ParquetRows:
         """
         for ids, batch, _ in self._gather(positions, columns):
             yield ids, batch
-
-    def check_unchanged(self, start: int, stop: int) -> None:
-        """InputError unless the files of positions `start <= position < stop` are those of the manifest.
-
-        Reads at most 1 MiB of each.
-        """
-        files = dict.fromkeys(segment.file for segment in self.manifest.segments(start, stop))
-        with ThreadPoolExecutor(_MAX_TAKE_THREADS) as threads:
-            list(threads.map(self._check_file, files))
 
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """Return `columns` of the rows at `positions` (int64, any order, repeats allowed), in that order.
@@ -183,7 +175,11 @@ class ParquetRows:
 
     @contextmanager
     def _open(self, file: FileEntry, columns: Sequence[str]) -> Iterator[pq.ParquetFile]:
-        """Open a file and check that it is the planned one and has the columns."""
+        """Open a file, check that it is the planned one and has the columns, and once more after all was read.
+
+        Rows come from a file that may be replaced at any moment by one of equal shape: only if the one that is there
+        afterwards has the planned fingerprint, for which at most 1 MiB is read, were they the planned rows.
+        """
         with open_parquet(self._filesystem, posixpath.join(self.manifest.root, file.path), file.path) as opened:
             metadata = opened.metadata
             groups = (metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
@@ -192,6 +188,7 @@ class ParquetRows:
             for column in columns:
                 find_column(opened.schema_arrow, column, "columns", file.path)
             yield opened
+        self._check_file(file)
 
 
 class ParquetSource(ParquetRows):

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from ray_itl.errors import InputError
+from ray_itl.errors import InputError, RayItlError
+from ray_itl.io.outages import may_pass, outage
 
 # A footer is data from elsewhere: these limits stop one that claims absurd sizes from taking all memory.
 _MAX_THRIFT_STRING = 64 << 20
@@ -26,7 +27,8 @@ _MAX_BATCH_ROWS = 1 << 16
 def open_parquet(filesystem: pafs.FileSystem, path: str, name: str) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file; whatever Arrow raises inside the block becomes an InputError naming `name`.
 
-    So does a lack of memory, since a damaged file, too, can ask for more than there is.
+    Where storage failed for the moment it is a StorageError. A lack of memory is an InputError, since a damaged file,
+    too, can ask for more than there is.
     """
     is_local = isinstance(filesystem, pafs.LocalFileSystem)
     try:
@@ -51,8 +53,10 @@ def open_parquet(filesystem: pafs.FileSystem, path: str, name: str) -> Iterator[
         raise unreadable(name, error) from error
 
 
-def unreadable(name: str, error: Exception) -> InputError:
-    """Return the InputError that says why the Parquet file called `name` cannot be read."""
+def unreadable(name: str, error: Exception) -> RayItlError:
+    """Return the InputError (StorageError for an outage) that says why the Parquet file `name` cannot be read."""
+    if may_pass(error):
+        return outage(f"file {name!r} cannot be read", error)
     if isinstance(error, FileNotFoundError):
         return InputError(f"file {name!r} is gone; restore it, or start again on the pool as it is")
     reason = " ".join(str(error).split())

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ray_itl.errors import ConfigError, RunDirectoryError
-from ray_itl.io.atomic import TEMPORARY_SUFFIX, write_atomic, write_json
+from ray_itl.io.atomic import TEMPORARY_SUFFIX, remove_leftovers, write_atomic, write_json
 from ray_itl.io.ledger import FOLDER as LEDGER_FOLDER
-from ray_itl.io.manifest import Manifest
+from ray_itl.io.manifest import Manifest, describe_changes
+from ray_itl.io.outages import may_pass, outage
 
 _MANIFEST = "manifest.json"
 _STATUS = "status.json"
@@ -58,6 +59,7 @@ class RunDirectory:
         Raises:
             UnusableRunDirectoryError: the directory cannot be written, another run is here (names what differs), or
                 files are here that are no run.
+            StorageError: storage failed for the moment, or is full.
         """
         self._create()
         state = self.state
@@ -71,9 +73,12 @@ class RunDirectory:
             write_json(self.path / _MANIFEST, {"identity": dict(identity), **details})
         elif changed := self.changes(identity):
             raise UnusableRunDirectoryError(
-                f"run.dir={self.path} belongs to a run with other inputs (changed: {', '.join(changed)}): choose "
-                "another directory, or restore what changed to continue this one"
+                f"run.dir={self.path} belongs to a run with other inputs (changed: {', '.join(changed)})"
+                f"{self._changed_files(details)}: choose another directory, or restore what changed to continue this "
+                "one"
             )
+        for folder in (self.path, self.path / LEDGER_FOLDER):
+            remove_leftovers(folder)  # only now: until here it might be a stranger's
         if not (self.path / _CONFIG).exists():
             write_atomic(self.path / _CONFIG, config_text.encode())
         return state
@@ -83,13 +88,22 @@ class RunDirectory:
         before = self._read(_MANIFEST).get("identity", {})
         return sorted(k for k in {*before, *identity} if before.get(k) != identity.get(k))
 
+    def _changed_files(self, details: Mapping[str, Any]) -> str:
+        """Say which files of a pool in Parquet files are not those of the run here."""
+        before, after = self._read(_MANIFEST).get("pool_manifest"), details.get("pool_manifest")
+        if not isinstance(before, str) or not isinstance(after, str):
+            return ""
+        changes = describe_changes(Manifest.from_json(before), Manifest.from_json(after))
+        return f" (in the pool: {changes})" if changes else ""
+
     def abandon(self) -> None:
         """Take back what `begin` made of a new directory, unless picks have been recorded since."""
-        if (self.path / LEDGER_FOLDER).exists():
-            return
-        for name in (_STATUS, _MANIFEST, _CONFIG, TRACKING_FILE):
-            (self.path / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # a folder that holds something by now stays
+        # A folder that holds something by now stays, and so does what storage will not remove.
+        with contextlib.suppress(OSError):
+            if (self.path / LEDGER_FOLDER).exists():
+                return
+            for name in (_STATUS, _MANIFEST, _CONFIG, TRACKING_FILE):
+                (self.path / name).unlink(missing_ok=True)
             for folder in self._created:
                 folder.rmdir()
 
@@ -120,6 +134,8 @@ class RunDirectory:
             probe.touch()
             probe.unlink()
         except OSError as error:
+            if may_pass(error):
+                raise outage(f"run.dir={self.path} cannot be written", error) from error
             raise UnusableRunDirectoryError(
                 f"run.dir={self.path} cannot be written ({error.strerror}): choose another directory or free this one"
             ) from error
@@ -131,6 +147,8 @@ class RunDirectory:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
+            if may_pass(error):
+                raise outage(f"{path} cannot be read", error) from error
             raise RunDirectoryError(f"{path} cannot be read ({error}): restore it, or use another run.dir") from error
         if not isinstance(value, dict):
             raise RunDirectoryError(f"{path} is not a JSON object: restore it, or use another run.dir")

@@ -14,12 +14,13 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
-from ray_itl.io.atomic import TEMPORARY_SUFFIX, sync_folder, write_atomic
+from ray_itl.io.atomic import TEMPORARY_SUFFIX, remove_leftovers, sync_folder, write_atomic
 from ray_itl.io.locations import open_folder
 
 SETTLE_S = 2.0
 """How long a writer waits before it reads back whether a file it created is its own, where that is not one step."""
 _COPY_BYTES = 1 << 23
+_LEFTOVER_S = 3600.0
 _WITHOUT_FOLDERS = ("s3", "gcs", "abfs")
 
 
@@ -116,6 +117,13 @@ class Store:
         """Delete a folder with all in it."""
         with self._explained("delete", name):
             self._filesystem.delete_dir(self.path(name))
+
+    def remove_leftovers(self, folder: str) -> None:
+        """Delete what writes into a folder on a mount left when their process was killed, once it is an hour old."""
+        if not self.is_local:
+            return
+        with self._explained("tidy", folder or "the folder"):
+            remove_leftovers(Path(self.path(folder) if folder else self._root), _LEFTOVER_S)
 
     def _make_folder(self, name: str) -> None:
         if self._filesystem.type_name not in _WITHOUT_FOLDERS:

@@ -58,7 +58,7 @@ def write_page(text: str, path: str | Path) -> Path:
     path = Path(path)
     # Ids may hold halves of surrogate pairs, which no file can: they become question marks.
     content = text.encode("utf-8", errors="replace")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)

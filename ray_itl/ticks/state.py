@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from ray_itl.errors import RunDirectoryError
 from ray_itl.io.store import Store
+from ray_itl.io.tick_log import FOLDER as LOG
 from ray_itl.io.tick_log import TickLog
 from ray_itl.report import TickPoint, TicksReport, render_ticks
 from ray_itl.report.optional import MissingReportDependencyError
@@ -58,11 +59,13 @@ class State:
         return _private(Path(tempfile.gettempdir()) / f"ray_itl-ticks-{os.getuid()}-{name}")
 
     def remove_abandoned(self, records: Sequence[TickRecord]) -> None:
-        """Delete what ticks that died while publishing left under `ticks/`; for the holder of the lease."""
+        """Delete what ticks that died left under `ticks/`, and killed writes elsewhere; for the holder of the lease."""
         published = {record.path for record in records}
         for name in self.store.names(RUNS):
             if f"{RUNS}/{name}" not in published:
                 self.store.remove_folder(f"{RUNS}/{name}")
+        for folder in ("", LOG):
+            self.store.remove_leftovers(folder)
 
     def set_status(self, facts: Mapping[str, Any]) -> None:
         """Write status.json, at most every second while running; it is a courtesy, so errors do not matter."""

@@ -225,3 +225,17 @@ def test_replaced_file_is_named(tmp_path):
     pq.write_table(pool_table(random_rows(9), 5), tmp_path / "part-1.parquet", row_group_size=3)
     with pytest.raises(InputError, match=r"file 'part-1.parquet' was replaced"):
         read_range(source, 0, 14)
+
+
+def test_a_file_replaced_by_one_of_equal_shape_is_named(tmp_path):
+    write_pool(tmp_path, [5, 9])
+    source = open_pool(tmp_path)
+    pq.write_table(pool_table(random_rows(9, seed=3), 5), tmp_path / "part-1.parquet", row_group_size=4)
+    for read in (
+        lambda: read_range(source, 0, 14),
+        lambda: source.take(np.array([3, 9]), ["id"]),
+        lambda: source.embeddings(np.array([9])),
+    ):
+        with pytest.raises(InputError, match=r"file 'part-1.parquet' was replaced"):
+            read()
+    assert source.take(np.array([3]), ["id"]).num_rows == 1, "the other file is as it was"

@@ -1,5 +1,6 @@
 """Files of a store on a mount and on an object store: whole or not there, created once, and never outside."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -96,3 +97,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "file"))
     with pytest.raises(RunDirectoryError, match=r"cannot create log/1 in .*file"):
         store.create("log/1", b"x")
+
+
+def test_leftovers_of_killed_writes_go_when_they_are_old(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.write("log/a.json", b"whole")
+    old, young = tmp_path / "log" / ".a.json.0123abcd.tmp", tmp_path / "log" / ".b.json.0123abce.tmp"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    store.remove_leftovers("log")
+    assert {path.name for path in (tmp_path / "log").iterdir()} == {"a.json", young.name}
+    store.remove_leftovers("")
+    store.remove_leftovers("nosuch")

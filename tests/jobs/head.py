@@ -29,7 +29,11 @@ class Head:
     """A running head node."""
 
     url: str
+    gcs: str
+    """Address at which nodes and drivers join."""
     environment: dict[str, str]
+    pid: int
+    """Of the process above all of Ray's on this node."""
 
     def get(self, path: str, token: bool = True) -> dict:
         """Ask the dashboard; OSError (HTTPError) if it does not answer or refuses."""
@@ -95,7 +99,7 @@ def running_head() -> Iterator[Head]:
         with log.open("w") as output:
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         try:
-            head = Head(f"http://127.0.0.1:{dashboard}", environment)
+            head = Head(f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{gcs}", environment, process.pid)
             await_start(head, process, log)
             yield head
         finally:
