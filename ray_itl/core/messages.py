@@ -74,7 +74,7 @@ class Start:
         """
         gains = values * prices
         # Not as a difference: values may be infinite.
-        return gains * torch.where(gains > 0, 1.0 - 2e-9, 1.0 + 2e-9) - 2e-12 * self.gain_scale
+        return gains * (1.0 - 2e-9 * gains.sign()) - 2e-12 * self.gain_scale
 
 
 @dataclass(frozen=True)
