@@ -44,6 +44,7 @@ def select(
     weight_column: str | None = None,
     replacement: bool = False,
     seed: int = 0,
+    explain: bool = False,
     dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32",
     storage: Literal["auto", "memory", "disk"] = "auto",
     num_shards: int | Literal["auto"] = 0,
@@ -73,6 +74,9 @@ def select(
         weight_column: Column of target weights.
         replacement: Whether a row may be picked more than once.
         seed: Fixes random features and the random baseline.
+        explain: Whether to add columns that say why each row was picked: its nearest targets, the targets that it says
+            most about, the nearest earlier pick, the runner-up and by how much the gain exceeds the runner-up's. Takes
+            one more pass over the pool, O(N D n); see `explanation.explanation_schema`.
         dtype: Storage of features. Exactness is stated for the rows as stored.
         storage: Whether features are kept in memory, in a cache on disk ($RAY_ITL_CACHE, else ~/.cache/ray_itl), or on
             disk only if they do not fit memory.
@@ -102,7 +106,7 @@ def select(
         target=TargetSettings(path="", embedding_column=embedding_column, weight_column=weight_column),
         known=KnownSettings(embedding_column=embedding_column),
         acquisition=AcquisitionSettings(acquisition, noise_variance, target_noise_variance),
-        selection=SelectionSettings(n, replacement, seed),
+        selection=SelectionSettings(n, replacement, seed, explain=explain),
         cluster=ClusterSettings(num_shards, address),
         run=RunSettings(None if run_dir is None else str(Path(run_dir).absolute()), log=log),
     )  # fmt: skip

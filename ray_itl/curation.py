@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from ray_itl.core.ranking import RankQuery
 from ray_itl.core.trajectory import Pick
 from ray_itl.errors import ConfigError, InputError, RayItlError
 from ray_itl.evaluation import check_classes, count_on_task
+from ray_itl.explanation import explain, explanation_schema
 from ray_itl.identity import run_identity
 from ray_itl.io.ledger import Ledger, LedgerEntry
 from ray_itl.io.loading import STORAGE_DTYPES, map_rows
@@ -71,7 +73,7 @@ def curate(
         ShardError, CacheError: a part of the cluster, or a disk, failed for good; the same call resumes.
     """
     reporter = reporter or Reporter(settings.run.log)
-    check_columns(settings.pool.columns)
+    check_columns(settings.pool.columns, settings.selection.explain)
     with reporter.stage("open"):
         problem = open_problem(
             settings,
@@ -151,6 +153,7 @@ class _Run:
         if problem.idle:
             return self._carry_out_nothing()
         comparison: list[dict] = []
+        explanation = None
         try:
             status.step("load")
             name = "" if self._run is None else self._run.path.name
@@ -161,6 +164,11 @@ class _Run:
                     earlier = self._earlier()
                     status.step("select", len(earlier), sum(pick.gain for pick, _ in earlier))
                     result = problem.solve(pool, earlier, lambda p: self._on_progress(p, opened))
+                if settings.selection.explain:
+                    reporter.say("explaining the picks: one pass over the pool")
+                    with reporter.stage("explain"):
+                        status.step("explain", len(result.picks))
+                        explanation = explain(problem, pool, result)
                 with reporter.stage("compare"):
                     status.step("compare", len(result.picks))
                     if settings.evaluation.class_column and result.picks:
@@ -169,7 +177,7 @@ class _Run:
                     sample = self._sample(pool)
             status.step("write")
             with reporter.stage("write"):
-                selection = self._finish(result, comparison)
+                selection = self._finish(result, comparison, explanation)
             self._report(selection, result, sample, comparison)
             status.finished(len(selection))
         except BaseException as error:
@@ -181,7 +189,8 @@ class _Run:
     def _carry_out_nothing(self) -> Selection:
         self._status.step("write")
         none = torch.empty(0, self._problem.dim, dtype=torch.float64)
-        selection = self._finish(GreedyResult([], none, self._problem.start(), GreedyStats()), [])
+        explanation = explanation_schema(self._problem).empty_table() if self._settings.selection.explain else None
+        selection = self._finish(GreedyResult([], none, self._problem.start(), GreedyStats()), [], explanation)
         self._status.finished(0)
         return selection
 
@@ -214,8 +223,8 @@ class _Run:
         query = RankQuery("random", torch.zeros(1, pool.dim, dtype=torch.float64), self._settings.run.map_sample)
         return pool.rank(query).rows.features
 
-    def _finish(self, result: GreedyResult, comparison: Sequence[dict]) -> Selection:
-        selection = build_selection(self._problem, result, self._settings.pool.columns)
+    def _finish(self, result: GreedyResult, comparison: Sequence[dict], explanation: pa.Table | None) -> Selection:
+        selection = build_selection(self._problem, result, self._settings.pool.columns, explanation)
         dtype = STORAGE_DTYPES[self._settings.pool.dtype]
         metrics = run_metrics(self._problem, selection, self._reporter.seconds, self._problem.dim * dtype.itemsize)
         metrics["comparison"] = list(comparison)

@@ -18,7 +18,7 @@ from ray_itl.settings import CurationSettings
 _DECISIVE = {
     "pool": ("id_column", "features", "fourier_features", "lengthscale", "prior_covariance", "dtype", "columns"),
     "acquisition": ("name", "noise_variance", "target_noise_variance"),
-    "selection": ("n", "replacement", "seed", "min_gain"),
+    "selection": ("n", "replacement", "seed", "min_gain", "explain"),
 }
 
 

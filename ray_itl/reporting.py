@@ -9,9 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from ray_itl.core.greedy import GreedyResult
+from ray_itl.core.neighbours import nearest_of
 from ray_itl.problem import Problem
 from ray_itl.report.data import ComparisonRow, GainUnit, ReportData
-from ray_itl.report.projection import nearest_targets, project
+from ray_itl.report.projection import project
 from ray_itl.selection import RESERVED_COLUMNS, Selection
 from ray_itl.settings import CurationSettings
 
@@ -45,7 +46,7 @@ def build_report(
     table = selection.table
     step = -(-len(problem.targets.rows) // _MAP_TARGETS)
     placed = project(pool_sample.double(), problem.targets.rows[::step], result.features)
-    nearest, cosines = nearest_targets(result.features, problem.targets.rows)
+    nearest = nearest_of(result.features, problem.targets.rows, 1)
     names = np.arange(len(problem.targets.rows)) if problem.target_ids is None else problem.target_ids
     seconds = selection.metrics["seconds"]
     return ReportData(
@@ -66,8 +67,8 @@ def build_report(
         ids=selection.ids,
         files=table.column("file").to_pylist(),
         rows=table.column("row").to_pylist(),
-        nearest_ids=names[nearest].tolist(),
-        nearest_cosines=cosines,
+        nearest_ids=names[nearest.indices[:, 0].numpy()].tolist(),
+        nearest_cosines=nearest.cosines[:, 0].numpy(),
         columns={c: table.column(c).to_pylist() for c in table.column_names if c not in RESERVED_COLUMNS},
         facts=_facts(problem, settings, selection),
         warnings=list(warnings),

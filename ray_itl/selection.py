@@ -26,6 +26,17 @@ if TYPE_CHECKING:
 PICKS_FILE = "picks.safetensors"
 
 RESERVED_COLUMNS = ("rank", "id", "gain", "cumulative_gain", "file", "row")
+EXPLANATION_COLUMNS = (
+    "nearest_targets",
+    "nearest_target_similarity",
+    "informed_targets",
+    "informed_target_share",
+    "nearest_earlier",
+    "nearest_earlier_similarity",
+    "runner_up",
+    "runner_up_margin",
+)
+"""What `selection.explain` adds; see `explanation.explanation_schema`."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,8 @@ class Selection:
     """The n picked rows, best first.
 
     `table` has rank (from 1), id, gain (worth of the pick given those before it, in `unit`), cumulative_gain, file and
-    row (counted from 0 in that file; file is "" for a pool in memory), and the columns asked for.
+    row (counted from 0 in that file; file is "" for a pool in memory), the columns asked for, and where asked for
+    those of `explanation.explanation_schema`.
     """
 
     table: pa.Table

@@ -17,11 +17,11 @@ Watch = Callable[[Mapping[str, Any]], None]
 class RunStatus:
     """Writes status.json at every step of a run, and after every accepted block of picks.
 
-    It holds `state` (running, finished or failed), `step` (load, select, compare or write: what the run is doing),
-    `rows` (of the pool), `num_picked` of `num_asked`, `gain` (of all picks), `passes` (over the pool, in this try),
-    `rows_per_s` (scanned in this step; null while nothing tells), `eta_s` (seconds until all are picked, judged by this
-    try's picks so far; null while none tell), `submission_id` (of the Ray job, or null) and `time` (of writing, seconds
-    since 1970).
+    It holds `state` (running, finished or failed), `step` (load, select, explain, compare or write: what the run is
+    doing), `rows` (of the pool), `num_picked` of `num_asked`, `gain` (of all picks), `passes` (over the pool, in this
+    try), `rows_per_s` (scanned in this step; null while nothing tells), `eta_s` (seconds until all are picked, judged
+    by this try's picks so far; null while none tell), `submission_id` (of the Ray job, or null) and `time` (of writing,
+    seconds since 1970).
     """
 
     def __init__(

@@ -20,6 +20,7 @@ from ray_itl.core.messages import (
     merge_batches,
 )
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
+from ray_itl.core.rivals import RivalQuery, Rivals, merge_rivals
 from ray_itl.core.shard import PoolShard
 from ray_itl.core.uniqueness import id_span
 
@@ -80,6 +81,10 @@ class Pool(Protocol):
 
     def rank(self, query: RankQuery) -> RankedRows:
         """Return the best rows of a one-shot ranking (the baselines). One pass."""
+        ...
+
+    def rivals(self, query: RivalQuery) -> Rivals:
+        """Return rows that may be the runner-up of some pick, once all are picked. One pass."""
         ...
 
 
@@ -152,6 +157,10 @@ class LocalPool:
     def rank(self, query: RankQuery) -> RankedRows:
         """See `Pool.rank`."""
         return merge_ranked([shard.rank(query) for shard in self._shards], query)
+
+    def rivals(self, query: RivalQuery) -> Rivals:
+        """See `Pool.rivals`."""
+        return merge_rivals([shard.rivals(query) for shard in self._shards])
 
 
 def per_shard(count: int, num_shards: int) -> int:

@@ -149,6 +149,10 @@ class ShardActor:
         """See `PoolShard.rank`."""
         return self._timed(lambda shard: shard.rank(unpack(query)))
 
+    def rivals(self, query: Packed) -> Reply:
+        """See `PoolShard.rivals`."""
+        return self._timed(lambda shard: shard.rivals(unpack(query)))
+
     def id_span(self) -> Reply:
         """See `uniqueness.id_span`."""
         return self._timed(lambda shard: id_span(shard.ids))

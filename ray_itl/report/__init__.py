@@ -9,7 +9,7 @@ from ray_itl.report.learning_data import LearningCurve, LearningReport, Learning
 from ray_itl.report.learning_page import render_learning, write_learning_report
 from ray_itl.report.optional import MissingReportDependencyError
 from ray_itl.report.page import render, write_report
-from ray_itl.report.projection import Projection, nearest_targets, project
+from ray_itl.report.projection import Projection, project
 from ray_itl.report.ticks_data import TickPoint, TicksReport
 from ray_itl.report.ticks_page import render_ticks
 
@@ -24,7 +24,6 @@ __all__ = [
     "TickPoint",
     "TicksReport",
     "Trail",
-    "nearest_targets",
     "project",
     "render",
     "render_learning",
