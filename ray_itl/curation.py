@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ray_itl.command import submission_id
 from ray_itl.core.greedy import GreedyResult, GreedyStats, Progress
+from ray_itl.core.messages import RowBatch
 from ray_itl.core.pool import Pool
 from ray_itl.core.ranking import RankQuery
 from ray_itl.core.trajectory import Pick
@@ -216,12 +217,12 @@ class _Run:
         self._reporter.picks(progress, self._status.picked(progress.num_picked, gain, progress.stats.passes))
         opened.on_progress(progress)
 
-    def _sample(self, pool: Pool) -> Tensor:
-        """Return features of a random sample of the pool, for the map."""
+    def _sample(self, pool: Pool) -> RowBatch | None:
+        """Return a random sample of the pool, for the report."""
         if self._run is None or not self._settings.run.report:
-            return torch.empty(0, pool.dim)
+            return None
         query = RankQuery("random", torch.zeros(1, pool.dim, dtype=torch.float64), self._settings.run.map_sample)
-        return pool.rank(query).rows.features
+        return pool.rank(query).rows
 
     def _finish(self, result: GreedyResult, comparison: Sequence[dict], explanation: pa.Table | None) -> Selection:
         selection = build_selection(self._problem, result, self._settings.pool.columns, explanation)
@@ -240,8 +241,10 @@ class _Run:
             write_selection(self._run, selection)
         return selection
 
-    def _report(self, selection: Selection, result: GreedyResult, sample: Tensor, comparison: Sequence[dict]) -> None:
-        if self._run is None or not self._settings.run.report:
+    def _report(
+        self, selection: Selection, result: GreedyResult, sample: RowBatch | None, comparison: Sequence[dict]
+    ) -> None:
+        if self._run is None or sample is None:
             return
         warnings = _warnings(selection)
         if not len(selection):
