@@ -52,6 +52,7 @@ def select(
     min_distance: float | None = None,
     near_target: Literal["flag", "exclude", "ignore"] = "flag",
     share: float | None = None,
+    explain: bool = False,
     dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32",
     storage: Literal["auto", "memory", "disk"] = "auto",
     num_shards: int | Literal["auto"] = 0,
@@ -90,6 +91,9 @@ def select(
         min_distance: Rows nearer than this (1 - cosine of the features) to an earlier pick or known row are not picked.
         near_target: Whether rows nearly equal to a target are flagged in the result, excluded, or nothing.
         share: Stop once this share of what the whole pool could teach about the targets is learnt.
+        explain: Whether to add columns that say why each row was picked: its nearest targets, the targets that it says
+            most about, the nearest earlier pick, the runner-up and by how much the gain exceeds the runner-up's. Takes
+            one more pass over the pool, O(N D n); see `explanation.explanation_schema`.
         dtype: Storage of features. Exactness is stated for the rows as stored.
         storage: Whether features are kept in memory, in a cache on disk ($RAY_ITL_CACHE, else ~/.cache/ray_itl), or on
             disk only if they do not fit memory.
@@ -122,7 +126,7 @@ def select(
         selection=SelectionSettings(
             n, replacement, seed, min_gain, cost_column=cost_column, budget=budget, per_cost=per_cost,
             quotas={column: dict(values) for column, values in (quotas or {}).items()}, min_distance=min_distance,
-            near_target=near_target, share=share,
+            near_target=near_target, share=share, explain=explain,
         ),
         cluster=ClusterSettings(num_shards, address),
         run=RunSettings(None if run_dir is None else str(Path(run_dir).absolute()), log=log),

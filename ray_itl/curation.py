@@ -9,16 +9,19 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from ray_itl.command import submission_id
 from ray_itl.core.greedy import GreedyResult, GreedyStats, Progress
+from ray_itl.core.messages import RowBatch
 from ray_itl.core.pool import Pool
 from ray_itl.core.ranking import RankQuery
 from ray_itl.core.trajectory import Pick
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.evaluation import check_classes, count_on_task
+from ray_itl.explanation import explain, explanation_schema
 from ray_itl.identity import run_identity
 from ray_itl.io.ledger import Ledger, LedgerEntry
 from ray_itl.io.loading import STORAGE_DTYPES, map_rows
@@ -76,7 +79,7 @@ def curate(
         ShardError, CacheError: a part of the cluster, or a disk, failed for good; the same call resumes.
     """
     reporter = reporter or Reporter(settings.run.log)
-    check_columns(settings.pool.columns)
+    check_columns(settings.pool.columns, settings.selection.explain)
     with reporter.stage("open"):
         problem = open_problem(
             settings,
@@ -158,6 +161,7 @@ class _Run:
         if problem.idle:
             return self._carry_out_nothing()
         comparison: list[dict] = []
+        explanation = None
         with status.going_on():
             status.step("load")
             name = "" if self._run is None else self._run.path.name
@@ -168,6 +172,11 @@ class _Run:
                     earlier = self._earlier()
                     status.step("select", len(earlier), sum(pick.gain for pick, _ in earlier))
                     result = problem.solve(pool, earlier, lambda p: self._on_progress(p, opened))
+                if settings.selection.explain:
+                    reporter.say("explaining the picks: one pass over the pool")
+                    with reporter.stage("explain"):
+                        status.step("explain", len(result.picks))
+                        explanation = explain(problem, pool, result)
                 with reporter.stage("compare"):
                     status.step("compare", len(result.picks))
                     if settings.evaluation.class_column and result.picks:
@@ -176,7 +185,7 @@ class _Run:
                     sample = self._sample(pool)
             status.step("write")
             with reporter.stage("write"):
-                selection = self._finish(result, comparison)
+                selection = self._finish(result, comparison, explanation)
             self._report(selection, result, sample, comparison)
             status.finished(len(selection))
         return selection
@@ -184,7 +193,8 @@ class _Run:
     def _carry_out_nothing(self) -> Selection:
         self._status.step("write")
         none = torch.empty(0, self._problem.dim, dtype=torch.float64)
-        selection = self._finish(GreedyResult([], none, self._problem.start(), GreedyStats()), [])
+        explanation = explanation_schema(self._problem).empty_table() if self._settings.selection.explain else None
+        selection = self._finish(GreedyResult([], none, self._problem.start(), GreedyStats()), [], explanation)
         self._status.finished(0)
         return selection
 
@@ -218,15 +228,15 @@ class _Run:
         self._reporter.picks(progress, self._status.picked(progress.num_picked, gain, progress.stats.passes))
         opened.on_progress(progress)
 
-    def _sample(self, pool: Pool) -> Tensor:
-        """Return features of a random sample of the pool, for the map."""
+    def _sample(self, pool: Pool) -> RowBatch | None:
+        """Return a random sample of the pool, for the report."""
         if self._run is None or not self._settings.run.report:
-            return torch.empty(0, pool.dim)
+            return None
         query = RankQuery("random", torch.zeros(1, pool.dim, dtype=torch.float64), self._settings.run.map_sample)
-        return pool.rank(query).rows.features
+        return pool.rank(query).rows
 
-    def _finish(self, result: GreedyResult, comparison: Sequence[dict]) -> Selection:
-        selection = build_selection(self._problem, result, self._settings.pool.columns)
+    def _finish(self, result: GreedyResult, comparison: Sequence[dict], explanation: pa.Table | None) -> Selection:
+        selection = build_selection(self._problem, result, self._settings.pool.columns, explanation)
         dtype = STORAGE_DTYPES[self._settings.pool.dtype]
         metrics = run_metrics(self._problem, selection, self._reporter.seconds, self._problem.dim * dtype.itemsize)
         metrics["comparison"] = list(comparison)
@@ -244,8 +254,10 @@ class _Run:
             write_selection(self._run, selection)
         return selection
 
-    def _report(self, selection: Selection, result: GreedyResult, sample: Tensor, comparison: Sequence[dict]) -> None:
-        if self._run is None or not self._settings.run.report:
+    def _report(
+        self, selection: Selection, result: GreedyResult, sample: RowBatch | None, comparison: Sequence[dict]
+    ) -> None:
+        if self._run is None or sample is None:
             return
         warnings = _warnings(selection)
         if not len(selection):

@@ -20,7 +20,7 @@ _DECISIVE = {
     "acquisition": ("name", "noise_variance", "target_noise_variance"),
     "selection": (
         *("n", "replacement", "seed", "min_gain", "cost_column", "budget", "per_cost", "quotas", "min_distance"),
-        *("near_target", "target_distance", "share"),
+        *("near_target", "target_distance", "share", "explain"),
     ),
 }
 

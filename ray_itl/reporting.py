@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
-from torch import Tensor
 
 from ray_itl.core.greedy import GreedyResult
+from ray_itl.core.messages import RowBatch
+from ray_itl.core.neighbours import nearest_of
 from ray_itl.problem import Problem
 from ray_itl.report.data import ComparisonRow, GainUnit, ReportData
-from ray_itl.report.projection import nearest_targets, project
-from ray_itl.selection import RESERVED_COLUMNS, Selection
+from ray_itl.report.parts import Mix, PickReason, TargetsLeft
+from ray_itl.report.projection import project
+from ray_itl.selection import EXPLANATION_COLUMNS, Selection
 from ray_itl.settings import CurationSettings
+from ray_itl.source_mix import source_mixes
 
 _MAP_TARGETS = 2000
 _CAPTION = (
@@ -27,7 +30,7 @@ def build_report(
     settings: CurationSettings,
     selection: Selection,
     result: GreedyResult,
-    pool_sample: Tensor,
+    pool_sample: RowBatch,
     comparison: Sequence[dict],
     warnings: Sequence[str],
 ) -> ReportData:
@@ -38,14 +41,14 @@ def build_report(
         settings: Its options.
         selection: The picks as a table.
         result: The picks with their features.
-        pool_sample: p x D features of some pool rows, for the map.
+        pool_sample: Some pool rows, drawn at random.
         comparison: Records of `evaluation.count_on_task`, or nothing.
         warnings: Sentences to show first.
     """
     table = selection.table
     step = -(-len(problem.targets.rows) // _MAP_TARGETS)
-    placed = project(pool_sample.double(), problem.targets.rows[::step], result.features)
-    nearest, cosines = nearest_targets(result.features, problem.targets.rows)
+    placed = project(pool_sample.features.double(), problem.targets.rows[::step], result.features)
+    nearest = nearest_of(result.features, problem.targets.rows, 1)
     names = np.arange(len(problem.targets.rows)) if problem.target_ids is None else problem.target_ids
     seconds = selection.metrics["seconds"]
     return ReportData(
@@ -66,17 +69,46 @@ def build_report(
         ids=selection.ids,
         files=table.column("file").to_pylist(),
         rows=table.column("row").to_pylist(),
-        nearest_ids=names[nearest].tolist(),
-        nearest_cosines=cosines,
-        columns={c: table.column(c).to_pylist() for c in table.column_names if c not in RESERVED_COLUMNS},
+        nearest_ids=names[nearest.indices[:, 0].numpy()].tolist(),
+        nearest_cosines=nearest.cosines[:, 0].numpy(),
+        columns={name: table.column(name).to_pylist() for name in settings.pool.columns},
         facts=_facts(problem, settings, selection),
         warnings=list(warnings),
         stage_seconds=seconds,
         comparison=[
             ComparisonRow(row["rule"], row["remaining_uncertainty"], row["count"], row["share"]) for row in comparison
         ],
+        targets_left=TargetsLeft(names.tolist(), _left_of_each(problem, result)),
+        mixes=_mixes(problem, settings, result, pool_sample),
+        reasons=_reasons(selection) if settings.selection.explain else None,
         comparison_caption=_CAPTION.format(settings.evaluation) if comparison else "",
     )
+
+
+def _left_of_each(problem: Problem, result: GreedyResult) -> np.ndarray:
+    """Return the share of each target's variance that the picks leave; 0 where there was none to begin with."""
+    rows = problem.targets.rows
+    before, after = problem.posterior.variance(rows), result.state.posterior.variance(rows)
+    return (after / before.where(before > 0, 1.0)).clamp(0.0, 1.0).numpy()
+
+
+def _mixes(problem: Problem, settings: CurationSettings, result: GreedyResult, sample: RowBatch) -> list[Mix]:
+    evaluated = [settings.evaluation.class_column] if settings.evaluation.class_column else []
+    columns = list(dict.fromkeys([*evaluated, *settings.pool.columns]))
+    picked = np.array([pick.position for pick in result.picks], dtype=np.int64)
+    return source_mixes(problem.source, picked, sample.positions, columns)
+
+
+def _reasons(selection: Selection) -> list[PickReason]:
+    return [
+        PickReason(
+            list(zip(row["nearest_targets"], row["nearest_target_similarity"], strict=True)),
+            list(zip(row["informed_targets"], row["informed_target_share"], strict=True)),
+            None if row["nearest_earlier"] is None else (row["nearest_earlier"], row["nearest_earlier_similarity"]),
+            None if row["runner_up"] is None else (row["runner_up"], row["runner_up_margin"]),
+        )
+        for row in selection.table.select(list(EXPLANATION_COLUMNS)).to_pylist()
+    ]
 
 
 def _place(settings: CurationSettings, selection: Selection) -> dict[str, str]:

@@ -24,21 +24,24 @@ from ray_itl.io.memory import ArraySource
 from ray_itl.io.run_directory import RunDirectory
 from ray_itl.io.source import PoolSource
 from ray_itl.problem import Problem
-from ray_itl.selection import PICKS_FILE, RESERVED_COLUMNS, Selection
+from ray_itl.selection import EXPLANATION_COLUMNS, PICKS_FILE, RESERVED_COLUMNS, Selection
 
 
-def check_columns(columns: Sequence[str]) -> None:
+def check_columns(columns: Sequence[str], explain: bool) -> None:
     """Raise ConfigError where a carried column would collide with one of ours."""
-    clash = sorted(set(columns) & set(RESERVED_COLUMNS))
+    ours = RESERVED_COLUMNS + EXPLANATION_COLUMNS if explain else RESERVED_COLUMNS
+    clash = sorted(set(columns) & set(ours))
     if clash:
         raise ConfigError(
-            f"pool.columns={clash} would overwrite columns of the result ({', '.join(RESERVED_COLUMNS)}): leave them "
+            f"pool.columns={clash} would overwrite columns of the result ({', '.join(ours)}): leave them "
             "out, or rename them in the pool"
         )
 
 
-def build_selection(problem: Problem, result: GreedyResult, columns: Sequence[str]) -> Selection:
-    """Return the selection of a result, with the carried columns read from the pool."""
+def build_selection(
+    problem: Problem, result: GreedyResult, columns: Sequence[str], explanation: pa.Table | None = None
+) -> Selection:
+    """Return the selection of a result, with the carried columns read from the pool, and its explanation if any."""
     positions = np.array([pick.position for pick in result.picks], dtype=np.int64)
     gains = np.array([pick.gain for pick in result.picks])
     files, rows = problem.source.locate(positions)
@@ -58,8 +61,9 @@ def build_selection(problem: Problem, result: GreedyResult, columns: Sequence[st
         near = Guard.around(problem.targets.rows, 1.0 - problem.selection.target_distance).bars(result.features)
         table = table.append_column("near_target", pa.array(near.numpy()))
     carried = problem.source.take(positions, columns)
-    for name in carried.column_names:
-        table = table.append_column(carried.schema.field(name), carried.column(name))
+    for further in (carried, pa.table({}) if explanation is None else explanation):
+        for name in further.column_names:
+            table = table.append_column(further.schema.field(name), further.column(name))
     curve = remaining_uncertainty(
         problem.posterior, problem.targets, result.features, problem.acquisition.noise_variance
     )

@@ -26,6 +26,17 @@ if TYPE_CHECKING:
 PICKS_FILE = "picks.safetensors"
 
 RESERVED_COLUMNS = ("rank", "id", "gain", "cumulative_gain", "file", "row", "near_target")
+EXPLANATION_COLUMNS = (
+    "nearest_targets",
+    "nearest_target_similarity",
+    "informed_targets",
+    "informed_target_share",
+    "nearest_earlier",
+    "nearest_earlier_similarity",
+    "runner_up",
+    "runner_up_margin",
+)
+"""What `selection.explain` adds; see `explanation.explanation_schema`."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,8 @@ class Selection:
 
     `table` has rank (from 1), id, gain (worth of the pick given those before it, in `unit`), cumulative_gain, file and
     row (counted from 0 in that file; file is "" for a pool in memory), cost (where costs were given), near_target
-    (whether the row is nearly equal to a target), and the columns asked for.
+    (whether the row is nearly equal to a target), the columns
+    asked for, and those of `explanation.explanation_schema` where asked for.
     """
 
     table: pa.Table

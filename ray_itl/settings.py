@@ -129,6 +129,8 @@ class SelectionSettings(LimitSettings):
     """Fixes random features and the random baseline; nothing else in a selection is random."""
     min_gain: float = 0.0
     """Stop before the first pick whose gain per unit of cost (every row costs 1) is less; 0 never stops."""
+    explain: bool = False
+    """Add columns that say why each row was picked. Takes one more pass over the pool."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
@@ -139,6 +141,7 @@ class SelectionSettings(LimitSettings):
         _require(seed, "selection.seed", self.seed, "give a whole number from 0 to 2^63 - 1")
         least = _is_number(self.min_gain) and self.min_gain >= 0
         _require(least, "selection.min_gain", self.min_gain, "give a number >= 0")
+        _require(isinstance(self.explain, bool), "selection.explain", self.explain, "give true or false")
         self.check_limits()
         together = not (self.replacement and self.min_distance is not None)
         _require(together, "selection.min_distance", self.min_distance, "leave it out with selection.replacement=true")

@@ -19,11 +19,12 @@ Watch = Callable[[Mapping[str, Any]], None]
 class RunStatus:
     """Writes status.json at every step of a run, after every accepted block of picks, and every few seconds.
 
-    It holds `state` (running, finished, failed or interrupted), `step` (load, select, compare or write: what the run is
-    doing), `rows` (of the pool), `num_picked` of `num_asked`, `gain` (of all picks), `passes` (over the pool, in this
-    try), `rows_per_s` (scanned in this step; null while nothing tells), `eta_s` (seconds until all are picked, judged
-    by this try's picks so far; null while none tell), `error` of a failed or interrupted run, and what `Heartbeat`
-    adds: the `time` and who writes. Of a process that was killed it says "running" with a `time` that gets old.
+    It holds `state` (running, finished, failed or interrupted), `step` (load, select, explain, compare or write: what
+    the run is doing), `rows` (of the pool), `num_picked` of `num_asked`, `gain` (of all picks), `passes` (over the
+    pool, in this try), `rows_per_s` (scanned in this step; null while nothing tells), `eta_s` (seconds until all are
+    picked, judged by this try's picks so far; null while none tell), `error` of a failed or interrupted run, and what
+    `Heartbeat` adds: the `time` and who writes. Of a process that was killed it says "running" with a `time` that gets
+    old.
     """
 
     def __init__(

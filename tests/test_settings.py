@@ -42,6 +42,7 @@ BAD: list[tuple[type, dict[str, Any], str]] = [
     (EvaluationSettings, {"class_column": "digit"}, r"evaluation\.classes is not set"),
     (EvaluationSettings, {"classes": [1]}, r"evaluation\.class_column is not set"),
     (RunSettings, {"map_sample": 0}, r"run\.map_sample=0"),
+    (SelectionSettings, {"explain": "why"}, r"selection\.explain='why' .* true or false"),
     (SelectionSettings, {"min_gain": -0.1}, r"selection\.min_gain=-0\.1"),
     (SelectionSettings, {"min_gain": float("nan")}, r"selection\.min_gain=nan"),
     (StateSettings, {"tick": "../up"}, r"state\.tick='\.\./up'"),

@@ -21,6 +21,7 @@ from ray_itl.core.messages import (
     merge_batches,
 )
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
+from ray_itl.core.rivals import RivalQuery, Rivals, merge_rivals
 from ray_itl.core.shard import PoolShard
 from ray_itl.core.uniqueness import id_span
 
@@ -85,6 +86,10 @@ class Pool(Protocol):
 
     def second_moment(self) -> Tensor:
         """Return X'X of all rows, D x D float64. One pass."""
+        ...
+
+    def rivals(self, query: RivalQuery) -> Rivals:
+        """Return rows that may be the runner-up of some pick, once all are picked. One pass."""
         ...
 
 
@@ -161,6 +166,10 @@ class LocalPool:
     def second_moment(self) -> Tensor:
         """See `Pool.second_moment`."""
         return torch.stack([shard.second_moment() for shard in self._shards]).sum(dim=0)
+
+    def rivals(self, query: RivalQuery) -> Rivals:
+        """See `Pool.rivals`."""
+        return merge_rivals([shard.rivals(query) for shard in self._shards])
 
 
 def per_shard(count: int, num_shards: int) -> int:

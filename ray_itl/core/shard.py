@@ -14,6 +14,7 @@ from ray_itl.core.challengers import ChallengerList
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import Block, BlockReport, Contest, Peak, Request, RowBatch, Start
 from ray_itl.core.ranking import RankedRows, RankQuery, rank_features
+from ray_itl.core.rivals import RivalQuery, Rivals, find_rivals
 from ray_itl.core.row_rules import RowRules, RowTraits
 from ray_itl.core.screening import prepare_kernel, row_decrements
 from ray_itl.core.store import FeatureStore
@@ -226,6 +227,12 @@ class PoolShard:
             exact = features.to(torch.float64)
             moment += (exact.mT @ exact).cpu()
         return moment
+
+    def rivals(self, query: RivalQuery) -> Rivals:
+        """Return rows of this shard that may be the runner-up of some pick; touches no state. One pass."""
+        steps, indices = find_rivals(self.features, self.ids, self.norms, self.first_position, query)
+        distinct, places = np.unique(indices, return_inverse=True)
+        return Rivals(steps, places, self._rows_at(torch.as_tensor(distinct), ()))
 
     def positions_of(self, row_id: int | str) -> np.ndarray:
         """Return the positions at which an id stands in this shard. O(n)."""

@@ -14,6 +14,7 @@ from ray_itl.core.features import FeatureMap
 from ray_itl.core.messages import Block, BlockReport, Contest, Peak, Request, RowBatch, Start, merge_batches
 from ray_itl.core.pool import block_per_shard, merge_reports, request_per_shard
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
+from ray_itl.core.rivals import RivalQuery, Rivals, merge_rivals
 from ray_itl.core.uniqueness import IdSpan, spans_overlap
 from ray_itl.distributed.cluster import living_nodes
 from ray_itl.distributed.codec import unpack
@@ -257,6 +258,10 @@ class RayPool:
     def second_moment(self) -> Tensor:
         """See `Pool.second_moment`."""
         return torch.stack(self._call("second_moment")).sum(dim=0)
+
+    def rivals(self, query: RivalQuery) -> Rivals:
+        """See `Pool.rivals`."""
+        return merge_rivals(self._pass("rivals", query))
 
     def close(self) -> None:
         """End the shards' processes. May be called again."""

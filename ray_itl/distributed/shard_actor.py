@@ -156,6 +156,10 @@ class ShardActor:
         """See `PoolShard.second_moment`."""
         return self._timed(lambda shard: shard.second_moment())
 
+    def rivals(self, query: Packed) -> Reply:
+        """See `PoolShard.rivals`."""
+        return self._timed(lambda shard: shard.rivals(unpack(query)))
+
     def id_span(self) -> Reply:
         """See `uniqueness.id_span`."""
         return self._timed(lambda shard: id_span(shard.ids))

@@ -9,7 +9,8 @@ from ray_itl.report.learning_data import LearningCurve, LearningReport, Learning
 from ray_itl.report.learning_page import render_learning, write_learning_report
 from ray_itl.report.optional import MissingReportDependencyError
 from ray_itl.report.page import render, write_report
-from ray_itl.report.projection import Projection, nearest_targets, project
+from ray_itl.report.parts import Mix, PickReason, TargetsLeft, Use
+from ray_itl.report.projection import Projection, project
 from ray_itl.report.ticks_data import TickPoint, TicksReport
 from ray_itl.report.ticks_page import render_ticks
 
@@ -19,12 +20,15 @@ __all__ = [
     "LearningReport",
     "LearningRow",
     "MissingReportDependencyError",
+    "Mix",
+    "PickReason",
     "Projection",
     "ReportData",
+    "TargetsLeft",
     "TickPoint",
     "TicksReport",
     "Trail",
-    "nearest_targets",
+    "Use",
     "project",
     "render",
     "render_learning",

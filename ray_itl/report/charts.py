@@ -1,13 +1,17 @@
 """The charts of a selection's report, as plotly figures."""
 
+import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ray_itl.report.data import ReportData
 from ray_itl.report.figures import Chart, empty_figure, label, seconds_chart
+from ray_itl.report.mix_charts import mix_chart, targets_chart
+from ray_itl.report.stopping import end_in_words, sensible_end
 from ray_itl.report.thinning import curve_points, early_points, even_points
-from ray_itl.report.words import amount, percent
+from ray_itl.report.words import amount, clip, percent, plain
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -17,6 +21,7 @@ MAP_TARGET_POINTS = 2000
 MAP_PICK_POINTS = 3000
 _MARKED_POINTS = 60
 _LOGARITHMIC_POINTS = 10
+_PASSAGE_CHARS = 120
 
 
 def make_charts(data: ReportData) -> list[Chart]:
@@ -26,6 +31,9 @@ def make_charts(data: ReportData) -> list[Chart]:
         MissingReportDependencyError: plotly is not installed.
     """
     charts = [uncertainty_chart(data), gain_chart(data), map_chart(data), cumulative_chart(data)]
+    if data.targets_left is not None:
+        charts.append(targets_chart(data.targets_left))
+    charts += [mix_chart(mix, number) for number, mix in enumerate(data.mixes)]
     if data.stage_seconds:
         charts.append(seconds_chart(data.stage_seconds))
     return charts
@@ -64,12 +72,15 @@ def gain_chart(data: ReportData) -> Chart:
     ranks = np.arange(1, len(gains) + 1)
     figure = _curve(ranks, gains, "gain", "pick %{x:,}: %{y:.4~g}<extra></extra>")
     figure.update_layout(xaxis_title="pick", yaxis={"title": data.gain_unit, "rangemode": "tozero"})
+    end = sensible_end(gains)
+    if end is not None:
+        _mark_end(figure, end.picks, gains)
     first, last = amount(gains[0], data.gain_unit), amount(gains[-1], data.gain_unit)
     return Chart(
         "gain",
         "What each pick added",
-        "Gain of each pick given all picks before it: once it is flat near zero, more picks say little.",
-        f"The first pick adds {first}, the last {last}.",
+        f"Gain of each pick given all picks before it. {end_in_words(gains)}",
+        f"The first pick adds {first}, the last {last}. {end_in_words(gains)}",
         figure,
         logarithmic="xy" if len(gains) >= _LOGARITHMIC_POINTS and (gains > 0).all() else "",
     )
@@ -147,15 +158,33 @@ def _curve(x: np.ndarray, y: np.ndarray, role: str, hover: str) -> "go.Figure":
     return figure
 
 
+def _mark_end(figure: "go.Figure", picks: int, gains: np.ndarray) -> None:
+    """A dotted line at the sensible end, named on its roomier side; it stands on logarithmic axes, too."""
+    positive = gains[gains > 0]
+    side = "right" if picks < len(gains) / 2 else "left"
+    figure.add_scatter(
+        x=[picks, picks],
+        y=[float(positive.min()), float(positive.max())],
+        mode="lines+text",
+        text=["", f" {picks:,} would do "],
+        textposition=f"middle {side}",
+        line={"dash": "dot", "width": 2},
+        meta="guide",
+        hovertemplate=f"{picks:,} picks would do<extra></extra>",
+    )
+
+
 def _points(coordinates: np.ndarray) -> dict[str, object]:
     return {"x": coordinates[:, 0], "y": coordinates[:, 1], "mode": "markers"}
 
 
 def _pick_style(data: ReportData, drawn: np.ndarray) -> dict[str, object]:
     """Marker and hover text of the picks `drawn`; ranks shade from the first pick to the last."""
+    passages = text_of(data)
     text = [
         f"pick {k + 1:,}: {label(data.ids[k], 60)}<br>gain {data.gains[k]:.4g} {data.gain_unit}"
         f"<br>nearest target {label(data.nearest_ids[k], 60)} (cosine {data.nearest_cosines[k]:.3f})"
+        f"{_passage(passages[k]) if passages else ''}"
         for k in drawn
     ]
     last = max(data.num_picks, 2)
@@ -175,3 +204,19 @@ def _pick_style(data: ReportData, drawn: np.ndarray) -> dict[str, object]:
             "line": {"width": 0.5},
         },
     }
+
+
+def text_of(data: ReportData) -> Sequence[object] | None:
+    """The column that holds the rows' text: of those of strings the one with the longest values; None without any."""
+    texts = {
+        name: sum(len(value) for value in values if isinstance(value, str))
+        for name, values in data.columns.items()
+        if any(isinstance(value, str) for value in values)
+    }
+    return data.columns[max(texts, key=lambda name: texts[name])] if texts else None
+
+
+def _passage(text: object) -> str:
+    """The beginning of a text for a hover label, in lines that a phone can show."""
+    lines = textwrap.wrap(clip(plain(text), _PASSAGE_CHARS), 40)
+    return "".join(f"<br>{label(line, 60)}" for line in lines)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ray_itl.errors import InputError
+from ray_itl.report.parts import Mix, PickReason, TargetsLeft, Use
 
 GainUnit = Literal["nats", "variance"]
 
@@ -60,6 +61,10 @@ class ReportData:
         stage_seconds: seconds spent in each stage, in the order to be shown.
         comparison: how this selection compares with others, if measured.
         comparison_caption: text that says what `comparison` counts.
+        targets_left: how much of each target's uncertainty is left, if known.
+        mixes: columns whose values are compared between picks and pool.
+        uses: how much of the budget and of the quotas was used.
+        reasons: why each row was picked, n of them, if explained.
 
     Raises:
         InputError: lengths disagree, there are no picks, or the gain unit is unknown.
@@ -91,6 +96,10 @@ class ReportData:
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     comparison: Sequence[ComparisonRow] = ()
     comparison_caption: str = ""
+    targets_left: TargetsLeft | None = None
+    mixes: Sequence[Mix] = ()
+    uses: Sequence[Use] = ()
+    reasons: Sequence[PickReason] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.gains)
@@ -103,6 +112,7 @@ class ReportData:
             for name in ("ids", "files", "rows", "nearest_ids", "nearest_cosines", "map_picks")
         }
         named |= {f"columns[{name!r}]": len(values) for name, values in self.columns.items()}
+        named |= {} if self.reasons is None else {"reasons": len(self.reasons)}
         named["remaining_uncertainty less its first value"] = len(self.remaining_uncertainty) - 1
         for name, length in named.items():
             if length != n:

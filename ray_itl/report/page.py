@@ -5,9 +5,12 @@ from pathlib import Path
 from ray_itl.report.charts import make_charts
 from ray_itl.report.data import ReportData
 from ray_itl.report.document import assemble, write_page
+from ray_itl.report.mix_charts import NAMED_TARGETS
 from ray_itl.report.optional import load
 from ray_itl.report.table import table_text
-from ray_itl.report.words import clip, facts, headline, percent, plain, tiles
+from ray_itl.report.words import clip, facts, headline, percent, plain, tiles, use_in_words
+
+_WORST_TARGETS = 10
 
 
 def render(data: ReportData) -> str:
@@ -34,6 +37,8 @@ def render(data: ReportData) -> str:
             for row in data.comparison
         ],
         "comparison_caption": data.comparison_caption,
+        "uses": [use_in_words(use) for use in data.uses],
+        "worst_targets": _worst_targets(data),
         "facts": facts(data),
         "table": load("markupsafe").Markup(table_text(data)),
     }
@@ -44,6 +49,16 @@ def render(data: ReportData) -> str:
         styles=["template.css"],
         scripts=["template.charts.js", "template.picks.js"],
     )
+
+
+def _worst_targets(data: ReportData) -> list[dict[str, str]]:
+    """The ten targets of which most is left, where the chart cannot name each."""
+    if data.targets_left is None or len(data.targets_left.left) <= NAMED_TARGETS:
+        return []
+    return [
+        {"name": clip(plain(name), 80), "left": percent(left), "width": f"{min(left, 1.0):.1%}"}
+        for name, left in data.targets_left.worst(_WORST_TARGETS)
+    ]
 
 
 def write_report(data: ReportData, path: str | Path) -> Path:

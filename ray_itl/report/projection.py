@@ -1,4 +1,4 @@
-"""A flat map of pool, targets and picks, and the target nearest to each pick.
+"""A flat map of pool, targets and picks.
 
 Shapes: p rows of the pool sample, m targets, n picks, D dimensions.
 """
@@ -99,46 +99,3 @@ def _signs(directions: Tensor) -> Tensor:
     largest = (sizes >= (1 - 1e-6) * sizes.amax(dim=0)).to(torch.int8).argmax(dim=0)
     chosen = directions.gather(0, largest[None])[0]
     return torch.where(chosen < 0, -1.0, 1.0).to(directions.dtype)
-
-
-def nearest_targets(picks: Tensor, targets: Tensor, *, chunk_rows: int = 1024) -> tuple[np.ndarray, np.ndarray]:
-    """The target with the largest cosine to each pick; the lowest index among equals.
-
-    A row of zeros has cosine 0 with everything.
-
-    Args:
-        picks: (n, D).
-        targets: (m, D), m at least 1.
-        chunk_rows: picks compared at a time; at most `chunk_rows * m` cosines are held.
-
-    Returns:
-        The index of the target, (n,) int64, and its cosine in [-1, 1], (n,) float64.
-
-    Raises:
-        InputError: there are no targets, or the widths differ.
-    """
-    if len(targets) == 0 or picks.shape[1] != targets.shape[1]:
-        raise InputError(
-            f"The nearest of {tuple(targets.shape)} targets to {tuple(picks.shape)} picks is not defined: "
-            "hand over at least one target, of the same width as the picks."
-        )
-    unit_targets = _unit_rows(targets)
-    index = np.zeros(len(picks), dtype=np.int64)
-    cosine = np.zeros(len(picks))
-    for start in range(0, len(picks), chunk_rows):
-        part = slice(start, start + chunk_rows)
-        cosines = _unit_rows(picks[part]) @ unit_targets.T
-        best = cosines.argmax(dim=1)
-        index[part] = best.numpy()
-        cosine[part] = cosines.gather(1, best[:, None])[:, 0].clamp(-1.0, 1.0).numpy()
-    return index, cosine
-
-
-def _unit_rows(rows: Tensor) -> Tensor:
-    """(r, D) float64 rows of length 1; rows of zeros stay zeros."""
-    rows = rows.detach().cpu().double()
-    # Dividing by the largest entry first keeps the squares of tiny and huge rows representable.
-    largest = rows.abs().amax(dim=1, keepdim=True)
-    rows = rows / torch.where(largest > 0, largest, 1.0)
-    norms = rows.norm(dim=1, keepdim=True)
-    return rows / torch.where(norms > 0, norms, 1.0)

@@ -1,15 +1,18 @@
 """The picks table, compact enough to embed whole."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
+from typing import cast
 
 from ray_itl.report.data import ReportData
 from ray_itl.report.embed import inert
+from ray_itl.report.thumbnails import holds_images, thumbnails
 from ray_itl.report.words import clip, plain
 
 TABLE_BYTES = 2_200_000
 _ADDRESS_CHARS = 120
+_NAME_CHARS = 40
 _CELL_CHARS = (300, 120, 60, 30, 15)
 
 Column = dict[str, object]
@@ -21,13 +24,17 @@ def table_text(data: ReportData) -> str:
     Carried columns are cut shorter, and then dropped from the last, until the table fits in `TABLE_BYTES`.
 
     Returns:
-        JSON, safe inside a script element: {"columns": [{"name", "number", "values"[, "index"]}], "note"}.
-        The text of pick k is `values[k]`, or `values[index[k]]` where values repeat.
+        JSON, safe inside a script element: {"columns": [{"name", "number", "values"[, "index"][, "image"]}], "note"}.
+        The text of pick k is `values[k]`, or `values[index[k]]` where values repeat;
+        that of an image is a data URI, or empty.
     """
-    knowledge, address = _knowledge_columns(data), _address_columns(data)
-    carried, any_cut = _carried_columns(data, TABLE_BYTES - _size(knowledge + address))
-    note = _note(list(data.columns)[len(carried) :], any_cut=any_cut)
-    return _json({"columns": knowledge + carried + address, "note": note})
+    knowledge, address = _knowledge_columns(data), _reason_columns(data) + _address_columns(data)
+    pictured = [name for name, values in data.columns.items() if holds_images(values)]
+    pictures = [_pictures(name, data.columns[name]) for name in pictured[:1]]
+    written = {name: values for name, values in data.columns.items() if name not in pictured}
+    carried, any_cut = _carried_columns(written, TABLE_BYTES - _size(knowledge + address))
+    note = _note([*pictured[1:], *list(written)[len(carried) :]], any_cut=any_cut, pictures=pictures)
+    return _json({"columns": knowledge[:2] + pictures + knowledge[2:] + carried + address, "note": note})
 
 
 def _knowledge_columns(data: ReportData) -> list[Column]:
@@ -41,24 +48,50 @@ def _knowledge_columns(data: ReportData) -> list[Column]:
 
 def _address_columns(data: ReportData) -> list[Column]:
     return [
-        _column("Nearest target", (clip(plain(value), _ADDRESS_CHARS) for value in data.nearest_ids)),
-        _column("Cosine", (f"{cosine:.3f}" for cosine in data.nearest_cosines), number=True),
         _column("File", (_tail(plain(value)) for value in data.files)),
         _column("Row", (str(int(row)) for row in data.rows), number=True),
     ]
 
 
-def _carried_columns(data: ReportData, room: int) -> tuple[list[Column], bool]:
+def _reason_columns(data: ReportData) -> list[Column]:
+    """Why rows were picked, or, where that was not asked for, the target nearest to each."""
+    if data.reasons is None:
+        return [
+            _column("Nearest target", (clip(plain(value), _ADDRESS_CHARS) for value in data.nearest_ids)),
+            _column("Cosine", (f"{cosine:.3f}" for cosine in data.nearest_cosines), number=True),
+        ]
+    runners = [reason.runner_up for reason in data.reasons]
+    return [
+        _column("Nearest targets (cosine)", (_named(r.nearest_targets, "{:.2f}") for r in data.reasons)),
+        _column("Says most about (share of gain)", (_named(r.informed_targets, "{:.0%}") for r in data.reasons)),
+        _column(
+            "Most like earlier pick (cosine)",
+            (_named([r.nearest_earlier] if r.nearest_earlier else [], "{:.3f}") for r in data.reasons),
+        ),
+        _column("Runner-up", ("" if r is None else clip(plain(r[0]), _NAME_CHARS) for r in runners)),
+        _column("Ahead of it by", ("" if r is None else f"{r[1]:.2g}" for r in runners), number=True),
+    ]
+
+
+def _named(pairs: Sequence[tuple[object, float]], form: str) -> str:
+    return ", ".join(f"{clip(plain(name), _NAME_CHARS)} ({form.format(value)})" for name, value in pairs)
+
+
+def _pictures(name: str, values: Sequence[object]) -> Column:
+    return {"name": clip(plain(name), 60), "number": False, "image": True, "values": thumbnails(values)}
+
+
+def _carried_columns(written: Mapping[str, Sequence[object]], room: int) -> tuple[list[Column], bool]:
     """As many carried columns as fit in `room` bytes, and whether any of their values is cut."""
     columns: list[Column] = []
     limit = 0
     for limit in _CELL_CHARS:
-        columns = [_carried_column(name, values, limit) for name, values in data.columns.items()]
+        columns = [_carried_column(name, values, limit) for name, values in written.items()]
         if _size(columns) <= room:
             break
     while columns and _size(columns) > room:
         columns.pop()
-    shown = list(data.columns.values())[: len(columns)]
+    shown = list(written.values())[: len(columns)]
     return columns, any(len(plain(value)) > limit for values in shown for value in values)
 
 
@@ -89,8 +122,12 @@ def _json(value: object) -> str:
     return inert(json.dumps(value, ensure_ascii=False))
 
 
-def _note(dropped: list[str], *, any_cut: bool) -> str:
+def _note(dropped: list[str], *, any_cut: bool, pictures: list[Column]) -> str:
     notes = ["Long values are cut short here."] if any_cut else []
+    for values in (cast(list[str], column["values"]) for column in pictures):
+        shown = sum(value != "" for value in values)
+        if shown < len(values):
+            notes.append(f"{shown:,} of {len(values):,} images are shown.")
     if dropped:
         names = ", ".join(clip(plain(name), 60) for name in dropped)
         notes.append(f"Too large to show here: {clip(names, 600)}.")

@@ -4,6 +4,7 @@
   const { columns, note } = JSON.parse(document.getElementById("table").textContent);
   const numPicks = (columns[0].index ?? columns[0].values).length;
   const cell = (column, k) => (column.index ? column.values[column.index[k]] : column.values[k]);
+  const written = columns.filter((column) => !column.image);
   const body = document.querySelector("#picks tbody");
   const search = document.getElementById("search");
   const shown = document.getElementById("shown");
@@ -19,13 +20,20 @@
     return made;
   }
 
+  function picture(source) {
+    const made = element("td", "", { class: "picture" });
+    if (source.startsWith("data:image/")) made.append(element("img", "", { src: source, alt: "picture of the row" }));
+    return made;
+  }
+
   function addRows() {
     const rows = document.createDocumentFragment();
     for (const k of matches.slice(count, count + step)) {
       const row = document.createElement("tr");
       columns.forEach((column, position) => {
+        if (column.image) return row.append(picture(cell(column, k)));
         const look = { class: column.number && "number" };
-        row.append(position === 0 ? element("th", cell(column, k), { ...look, scope: "row" }) : element("td", cell(column, k), look));
+        return row.append(position === 0 ? element("th", cell(column, k), { ...look, scope: "row" }) : element("td", cell(column, k), look));
       });
       rows.append(row);
     }
@@ -38,7 +46,7 @@
 
   function find() {
     const wanted = search.value.trim().toLowerCase();
-    if (wanted) haystacks ??= Array.from({ length: numPicks }, (_, k) => columns.map((column) => cell(column, k)).join("\n").toLowerCase());
+    if (wanted) haystacks ??= Array.from({ length: numPicks }, (_, k) => written.map((column) => cell(column, k)).join("\n").toLowerCase());
     matches = [];
     for (let k = 0; k < numPicks; k += 1) if (!wanted || haystacks[k].includes(wanted)) matches.push(k);
     count = 0;

@@ -12,7 +12,14 @@ from ray_itl.problem import Problem, open_problem
 from ray_itl.settings import CurationSettings
 from ray_itl.ticks.record import PastTick
 
-_NOT_FOR_ALL_TICKS = {"pool", "pool.columns", "selection.n", "selection.replacement", "selection.min_gain"}
+_NOT_FOR_ALL_TICKS = {
+    "pool",
+    "pool.columns",
+    "selection.n",
+    "selection.replacement",
+    "selection.min_gain",
+    "selection.explain",
+}
 """What of a run's identity may differ from tick to tick."""
 
 

@@ -67,7 +67,7 @@ def run_tick(
         ShardError: a part of the cluster failed for good; the same call resumes.
     """
     reporter = reporter or Reporter(settings.run.log)
-    check_columns(settings.pool.columns)
+    check_columns(settings.pool.columns, settings.selection.explain)
     state = State(str(settings.state.dir))
     ticks = state.ticks()
     name = tick_name(settings.state.tick, ticks, clock())

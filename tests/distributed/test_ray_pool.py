@@ -8,9 +8,12 @@ import torch
 from ray_itl.core.acquisitions import InformationGain, Uncertainty, VarianceReduction
 from ray_itl.core.limits import Limits
 from ray_itl.core.messages import Request
+from ray_itl.core.posterior import Posterior
 from ray_itl.core.ranking import RankQuery
+from ray_itl.core.runner_up import runners_up
 from ray_itl.errors import InputError, ShardError
 from tests.distributed.helpers import (
+    DIM,
     assert_no_process_left,
     local_pool,
     make_rows,
@@ -83,6 +86,15 @@ def test_facts_and_rankings_are_those_of_a_local_pool(opened, source):
         found, expected = pool.rank(query), local.rank(query)
         for a, b in zip(found.lists, expected.lists, strict=True):
             assert np.array_equal(found.rows.ids[a], expected.rows.ids[b])
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_runners_up_are_those_of_a_local_pool(opened, source, rule):
+    pool, _, _ = opened
+    result, state = select(pool, rule, n=12), rule.start(Posterior.prior(DIM), make_targets())
+    found, expected = (runners_up(p, rule, state, result.picks, result.features) for p in (pool, local_pool(source)))
+    assert found == expected
+    assert not {runner.position for runner in found[-1:] if runner} & {pick.position for pick in result.picks}
 
 
 def test_bad_rows_surface_as_input_error_and_leave_nothing_behind(tmp_path):

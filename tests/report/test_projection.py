@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ray_itl.errors import InputError
-from ray_itl.report import nearest_targets, project
+from ray_itl.report import project
 
 
 def rows(count: int, num_dims: int, seed: int = 0) -> torch.Tensor:
@@ -75,32 +75,3 @@ def test_widths_that_differ_and_nothing_to_fit_are_refused():
         project(rows(4, 3), rows(4, 2), rows(1, 3))
     with pytest.raises(InputError, match="at least one"):
         project(rows(0, 3), rows(0, 3), rows(1, 3))
-
-
-@pytest.mark.parametrize("chunk_rows", [1, 7, 1024])
-@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
-def test_nearest_target_agrees_with_one_by_one(chunk_rows: int, scale: float):
-    picks, targets = rows(23, 5).float() * scale, rows(11, 5, 1).float()
-    picks[4] = 0
-    index, cosine = nearest_targets(picks, targets, chunk_rows=chunk_rows)
-    for k, pick in enumerate(picks.double().numpy()):
-        every = [
-            float(pick @ target / (np.linalg.norm(pick) * np.linalg.norm(target))) if pick.any() else 0.0
-            for target in targets.double().numpy()
-        ]
-        assert index[k] == int(np.argmax(every))
-        np.testing.assert_allclose(cosine[k], max(every), atol=1e-12)
-
-
-def test_nearest_of_zero_rows_and_ties():
-    index, cosine = nearest_targets(torch.tensor([[0.0, 0.0], [1.0, 0.0]]), torch.tensor([[2.0, 0.0], [3.0, 0.0]]))
-    assert index.tolist() == [0, 0]
-    assert cosine.tolist() == [0.0, 1.0]
-    _, cosine = nearest_targets(torch.ones(1, 2), torch.zeros(1, 2))
-    assert cosine.tolist() == [0.0]
-
-
-def test_nearest_needs_targets_of_the_same_width():
-    for targets in (rows(0, 3), rows(2, 4)):
-        with pytest.raises(InputError, match="at least one target"):
-            nearest_targets(rows(2, 3), targets)
