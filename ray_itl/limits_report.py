@@ -8,6 +8,8 @@ from typing import Any
 from ray_itl.core.greedy import GreedyResult
 from ray_itl.problem import Problem
 
+_MAX_LINES = 10
+
 
 def limits_used(problem: Problem, result: GreedyResult) -> list[dict[str, Any]]:
     """Return, for the budget and every bounded value of the quotas, what was used and what was asked for.
@@ -36,10 +38,16 @@ def limits_used(problem: Problem, result: GreedyResult) -> list[dict[str, Any]]:
 
 
 def limit_words(used: list[dict[str, Any]]) -> list[str]:
-    """Return a line for each limit."""
+    """Return a line for the budget, every minimum, and every maximum that was reached; at most ten, missed ones first."""
+    shown = [e for e in used if e["name"] == "budget" or "min" in e or e["used"] == e.get("max")]
+    shown.sort(key=lambda entry: not entry.get("unmet", False))
     lines = []
-    for entry in used:
+    for entry in shown[:_MAX_LINES]:
         bounds = [f"{side} {entry[side]:,g}" for side in ("min", "max") if side in entry]
         missed = ": the minimum is not met, too few such rows could still be picked" if entry.get("unmet") else ""
         lines.append(f"{entry['name']}: {entry['used']:,g} ({', '.join(bounds)}){missed}")
+    if len(shown) > _MAX_LINES:
+        lines.append(
+            f"and {len(shown) - _MAX_LINES:,} other limits that were reached or set a minimum: see metrics.json"
+        )
     return lines

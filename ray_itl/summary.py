@@ -65,6 +65,8 @@ def _places(selection: Selection) -> list[str]:
         return []
     lines = [f"results: {selection.run_dir}"]
     lines += [f"report:  {path}" for name, path in _paths(selection).items() if name == "report"]
+    if selection.metrics.get("limits"):  # which verify.py does not know
+        return [*lines, "next:    train on the rows named in selection.parquet"]
     check = shlex.join(["python", "jobs/verify.py", f"run.dir={selection.run_dir}"])
     return [*lines, f"next:    train on the rows named in selection.parquet; to check them: {check}"]
 
