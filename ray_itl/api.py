@@ -18,6 +18,7 @@ from ray_itl.progress import Reporter
 from ray_itl.selection import Selection
 from ray_itl.settings import (
     AcquisitionSettings,
+    AvoidSettings,
     ClusterSettings,
     CurationSettings,
     KnownSettings,
@@ -37,6 +38,8 @@ def select(
     noise_variance: float = 1.0,
     target_noise_variance: float | None = None,
     known: Any = None,
+    avoid: Any = None,
+    avoid_weight: float = 1.0,
     features: Literal["as_is", "unit_norm", "random_fourier"] = "as_is",
     id_column: str = "id",
     embedding_column: str = "embedding",
@@ -75,6 +78,9 @@ def select(
         noise_variance: s2 > 0, in units of the squared feature norm.
         target_noise_variance: s2A >= 0 for "itl"; None means s2, 0 noiseless targets.
         known: Rows that the model has learnt from already; the posterior is conditioned on them first.
+        avoid: A sample of what the picks should say nothing about: avoid_weight times the gain about it is subtracted
+            ("itl" and "vtl"). Each pick is the exact argmax of the difference, which over a set has no bound.
+        avoid_weight: > 0.
         features: How embeddings become features: as they are, at unit norm, or random Fourier features.
         id_column: Column of unique row ids, for pools with columns.
         embedding_column: Column of embeddings in pool, target and known, where they have columns.
@@ -122,6 +128,7 @@ def select(
         ),
         target=TargetSettings(path="", embedding_column=embedding_column, weight_column=weight_column),
         known=KnownSettings(embedding_column=embedding_column),
+        avoid=AvoidSettings(_path_text(avoid), embedding_column, avoid_weight),
         acquisition=AcquisitionSettings(acquisition, noise_variance, target_noise_variance),
         selection=SelectionSettings(
             n, replacement, seed, min_gain, cost_column=cost_column, budget=budget, per_cost=per_cost,
@@ -137,8 +144,13 @@ def select(
         target=replace(settings.target, path=_path_text(target)),
         known=replace(settings.known, path=_path_text(known)),
     )
-    with _opened(pool, settings) as rows, _opened(target, settings) as targets, _opened(known, settings) as learnt:
-        return curate(settings, to_yaml(settings), rows, targets, learnt, Reporter(log))
+    with (
+        _opened(pool, settings) as rows,
+        _opened(target, settings) as targets,
+        _opened(known, settings) as learnt,
+        _opened(avoid, settings) as away,
+    ):
+        return curate(settings, to_yaml(settings), rows, targets, learnt, away, Reporter(log))
 
 
 def _path_text(rows: Any) -> str | list[str] | None:

@@ -149,6 +149,7 @@ def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
         pool=replace(pool, path=absolute_path(pool.path), prior_covariance=absolute_path(pool.prior_covariance)),
         target=replace(target, path=absolute_path(target.path)),
         known=replace(known, path=absolute_path(known.path)),
+        avoid=replace(settings.avoid, path=absolute_path(settings.avoid.path)),
         selection=replace(chosen, exclude=absolute_path(chosen.exclude), include=absolute_path(chosen.include)),
         cluster=cluster if home else replace(cluster, cache_dir=absolute_path(cluster.cache_dir)),
         run=replace(settings.run, dir=path),

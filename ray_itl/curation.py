@@ -59,6 +59,7 @@ def curate(
     pool: Any = None,
     target: Any = None,
     known: Any = None,
+    avoid: Any = None,
     reporter: Reporter | None = None,
 ) -> Selection:
     """Run one selection; where `settings.run.dir` is set, leave a run directory (or finish the one there).
@@ -69,6 +70,7 @@ def curate(
         pool: Rows in memory, in place of settings.pool.path (see `io.open_source`).
         target: Likewise for the targets.
         known: Likewise for the known rows.
+        avoid: Likewise for the rows to avoid.
         reporter: Where progress goes.
 
     Raises:
@@ -86,6 +88,7 @@ def curate(
             settings.pool.path if pool is None else pool,
             settings.target.path if target is None else target,
             settings.known.path if known is None else known,
+            avoid,
         )
         check_classes(problem, settings.evaluation)
     return curate_problem(problem, settings, config_text, reporter)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
+from ray_itl.core.acquisition import Acquisition
+from ray_itl.core.acquisitions import InformationGain, VarianceReduction
 from ray_itl.core.greedy import GreedyResult
 from ray_itl.core.messages import Precision
 from ray_itl.core.neighbours import Neighbours, nearest_earlier, nearest_of
@@ -28,10 +31,14 @@ def explain(problem: Problem, pool: Pool, result: GreedyResult) -> pa.Table:
     picks = result.features
     near = nearest_of(picks, problem.targets.rows, _NAMED_TARGETS)
     shares = target_shares(
-        problem.acquisition, problem.posterior, problem.targets, _directions(problem, picks), _NAMED_TARGETS
+        _for_targets(problem.acquisition),
+        problem.posterior,
+        problem.targets,
+        _directions(problem, picks),
+        _NAMED_TARGETS,
     )
     runners: Sequence[RunnerUp | None] = [None] * len(picks)
-    if problem.baseline is None and problem.limits.rules is None:
+    if problem.baseline is None and problem.limits.rules is None and problem.avoid is None:
         runners = runners_up(
             pool,
             problem.acquisition,
@@ -67,7 +74,7 @@ def explanation_schema(problem: Problem) -> pa.Schema:
       null for the first.
     - runner_up, runner_up_margin: the row that would have been picked otherwise, and by how much the pick's gain
       exceeds its gain; null where there was none, for the baselines, which do not pick by gain, and for runs with
-      costs, quotas or the like, under which other rows may come second. Exact over the whole pool (see
+      costs, quotas, rows to avoid or the like, under which other rows may come second. Exact over the whole pool (see
       `core.runner_up`).
     """
     target = pa.int64() if problem.target_ids is None or problem.target_ids.dtype.kind in "iu" else pa.string()
@@ -99,6 +106,12 @@ def _earlier_columns(result: GreedyResult, earlier: Neighbours) -> tuple[list, l
     indices, cosines = earlier.indices[:, 0].tolist(), earlier.cosines[:, 0].tolist()
     ids = [None if index < 0 else result.picks[index].row_id for index in indices]
     return ids, [None if index < 0 else cosine for index, cosine in zip(indices, cosines, strict=True)]
+
+
+def _for_targets(acquisition: Acquisition) -> Acquisition:
+    """Return the rule for the targets alone."""
+    tasked = isinstance(acquisition, InformationGain | VarianceReduction)
+    return replace(acquisition, task_weights=(1.0,)) if tasked else acquisition
 
 
 def _directions(problem: Problem, picks: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from ray_itl.settings import CurationSettings
 
 _DECISIVE = {
     "pool": ("id_column", "features", "fourier_features", "lengthscale", "prior_covariance", "dtype", "columns"),
+    "avoid": ("weight",),
     "acquisition": ("name", "noise_variance", "target_noise_variance"),
     "selection": (
         *("n", "replacement", "seed", "min_gain", "cost_column", "budget", "per_cost", "quotas", "min_distance"),
@@ -34,6 +35,7 @@ def run_identity(problem: Problem, settings: CurationSettings) -> dict[str, str]
     return {
         "pool": pool_fingerprint(problem.source),
         "targets": _digest(problem.targets.rows, problem.targets.weights),
+        **({} if problem.avoid is None else {"rows to avoid": _digest(problem.avoid.rows)}),
         "known rows": _digest(none if problem.known is None else problem.known),
         "limits": _limits_digest(problem),
         "contents of pool.prior_covariance": _file_digest(settings.pool.prior_covariance),

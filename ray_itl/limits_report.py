@@ -38,7 +38,7 @@ def limits_used(problem: Problem, result: GreedyResult) -> list[dict[str, Any]]:
 
 
 def limit_words(used: list[dict[str, Any]]) -> list[str]:
-    """Return a line for the budget, every minimum, and every maximum that was reached; at most ten, missed ones first."""
+    """Return a line for the budget, every minimum, and every maximum that was reached; ten at most, the unmet first."""
     shown = [e for e in used if e["name"] == "budget" or "min" in e or e["used"] == e.get("max")]
     shown.sort(key=lambda entry: not entry.get("unmet", False))
     lines = []

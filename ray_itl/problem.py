@@ -55,6 +55,8 @@ class Problem:
     limits: Limits = field(default_factory=Limits)
     traits: TraitSpec | None = None
     """Where costs and groups of rows come from, if limits look at any."""
+    avoid: Targets | None = None
+    """In feature space: what the picks should say nothing about."""
     idle: bool = False
     """Whether no row at all may be picked, so that the pool need not be loaded."""
 
@@ -85,7 +87,8 @@ class Problem:
 
     def start(self) -> AcquisitionState:
         """Return the acquisition's state before the first pick."""
-        return self.acquisition.start(self.posterior, self.targets)
+        tasks = [self.targets] if self.avoid is None else [self.targets, self.avoid]
+        return self.acquisition.start(self.posterior, *tasks)
 
     def solve(
         self,
@@ -116,7 +119,7 @@ class Problem:
         return select_baseline(pool, rule, self.targets, n, self.acquisition, self.start(), seed, self.excluded)
 
 
-def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any = None) -> Problem:
+def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any = None, avoid: Any = None) -> Problem:
     """Open and check everything; reads the targets and known rows, and of the pool only footers.
 
     Args:
@@ -124,6 +127,7 @@ def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any 
         pool: Anything `io.open_source` takes.
         target: Likewise; read whole.
         known: Likewise, or None.
+        avoid: Likewise; None: what settings.avoid.path names, if anything.
 
     Raises:
         InputError: data that cannot be used (names file, row or column).
@@ -154,11 +158,15 @@ def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any 
     targets = Targets.uniform(_to_features(feature_map, read.embeddings, source.dim, "target"))
     if read.weights is not None:
         targets = Targets(targets.rows, torch.tensor(read.weights))
-    rows = None if known is None else _read_known(known, settings.known.embedding_column, feature_map, source.dim)
+    rows = None if known is None else _read_rows(known, "known", settings, feature_map, source.dim)
+    avoid = settings.avoid.path if avoid is None else avoid
+    away = None if avoid is None else Targets.uniform(_read_rows(avoid, "avoid", settings, feature_map, source.dim))
     name = settings.acquisition.name
     baseline = cast(BaselineRule, name) if name in ("nearest", "cosine", "random") else None
-    acquisition = build_acquisition(settings.acquisition)
-    return Problem(source, feature_map, targets, read.ids, rows, acquisition, settings.selection, baseline)
+    weights = (1.0,) if away is None else (1.0, -settings.avoid.weight)
+    acquisition = build_acquisition(settings.acquisition, weights)
+    chosen = settings.selection
+    return Problem(source, feature_map, targets, read.ids, rows, acquisition, chosen, baseline, avoid=away)
 
 
 def _check_kinds(**inputs: Any) -> None:
@@ -170,21 +178,22 @@ def _check_kinds(**inputs: Any) -> None:
             )
 
 
-def _read_known(known: Any, embedding_column: str, feature_map: FeatureMap, dim: int) -> Tensor:
+def _read_rows(rows: Any, what: str, settings: CurationSettings, feature_map: FeatureMap, dim: int) -> Tensor:
+    """Return the features of `known` or `avoid` rows."""
     try:
-        embeddings = read_targets(known, embedding_column=embedding_column).embeddings
+        embeddings = read_targets(rows, embedding_column=getattr(settings, what).embedding_column).embeddings
     except InputError as error:
-        raise InputError(f"known rows: {str(error).removeprefix('targets: ')}") from error
-    return _to_features(feature_map, embeddings, dim, "known")
+        raise InputError(f"{what} rows: {str(error).removeprefix('targets: ')}") from error
+    return _to_features(feature_map, embeddings, dim, what)
 
 
-def build_acquisition(settings: AcquisitionSettings) -> Acquisition:
+def build_acquisition(settings: AcquisitionSettings, task_weights: tuple[float, ...] = (1.0,)) -> Acquisition:
     """Return the sequential rule of a name; for a baseline ITL, by which its picks are valued."""
     if settings.name == "vtl":
-        return VarianceReduction(settings.noise_variance)
+        return VarianceReduction(settings.noise_variance, task_weights)
     if settings.name == "uncertainty":
         return Uncertainty(settings.noise_variance)
-    return InformationGain(settings.noise_variance, settings.target_noise_variance)
+    return InformationGain(settings.noise_variance, settings.target_noise_variance, task_weights)
 
 
 def build_feature_map(settings: PoolSettings, seed: int) -> FeatureMap:

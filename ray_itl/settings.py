@@ -97,6 +97,21 @@ class KnownSettings:
 
 
 @dataclass
+class AvoidSettings:
+    """A sample of what the picks should say nothing about: the gain about it is subtracted."""
+
+    path: Any = None
+    embedding_column: str = "embedding"
+    weight: float = 1.0
+    """How much of it is subtracted."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        usable = _is_number(self.weight) and self.weight > 0
+        _require(usable, "avoid.weight", self.weight, "give a positive number")
+
+
+@dataclass
 class AcquisitionSettings:
     """The rule that scores a row."""
 
@@ -261,6 +276,7 @@ class CurationSettings:
     pool: PoolSettings = field(default_factory=PoolSettings)
     target: TargetSettings = field(default_factory=TargetSettings)
     known: KnownSettings = field(default_factory=KnownSettings)
+    avoid: AvoidSettings = field(default_factory=AvoidSettings)
     acquisition: AcquisitionSettings = field(default_factory=AcquisitionSettings)
     selection: SelectionSettings = field(default_factory=SelectionSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
@@ -283,6 +299,8 @@ class CurationSettings:
                     f"selection.{option}={str(value).lower()} has no meaning for "
                     f"acquisition.name={self.acquisition.name}"
                 )
+        if self.avoid.path is not None and self.acquisition.name not in ("itl", "vtl"):
+            raise ConfigError(f"avoid.path has no meaning for acquisition.name={self.acquisition.name}: use itl or vtl")
         if self.state.dir is not None and self.selection.include is not None:
             raise ConfigError(
                 "selection.include cannot go with state.dir: ticks know their own picks; other rows go to known.path"

@@ -19,6 +19,7 @@ from ray_itl.core.reference import dense_greedy
 from ray_itl.core.reference_limits import DenseLimits, DenseQuota
 from ray_itl.core.rules import cosines, unit_rows
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.settings import AvoidSettings, RunSettings
 from tests.helpers import Files
 from tests.test_curation import Listener, StopAfter
 
@@ -120,6 +121,22 @@ def test_rows_to_exclude_and_rows_picked_already(files: Files, tmp_path: Path) -
     with pytest.raises(InputError, match=r"selection\.include=.*5 ids, of which the pool has 4"):
         files.run(files.settings("other", n=_N, selection=lists))
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("rule", ["itl", "vtl"])
+def test_what_is_to_be_avoided_is_subtracted(files: Files, rule: Any) -> None:
+    settings = files.settings(
+        n=_N, acquisition={"name": rule}, avoid={"path": str(files.known), "weight": 0.7}, selection={"explain": True}
+    )
+    rows = torch.tensor(np.array(files.table.column("embedding").to_pylist())).to(torch.float64)
+    samples = (np.array(pq.read_table(path).column("embedding").to_pylist()) for path in (files.target, files.known))
+    target, avoid = (Targets.uniform(torch.tensor(sample)) for sample in samples)
+    ids = files.table.column("id").to_numpy()
+    picks = dense_greedy(rule, rows, ids, target, _N, 1.0, others=[(avoid, -0.7)])
+    selection = files.run(settings)
+    assert selection.ids == ids[[pick.index for pick in picks]].tolist()
+    np.testing.assert_allclose(selection.gains, [pick.gain for pick in picks], rtol=1e-6, atol=1e-9)
+    assert selection.ids != files.run(replace(settings, avoid=AvoidSettings(), run=RunSettings(log="quiet"))).ids
 
 
 def test_a_row_equal_to_a_target_is_flagged_or_excluded(files: Files) -> None:
