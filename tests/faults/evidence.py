@@ -42,7 +42,7 @@ def untrue_of_stopped(folder: Path) -> str:
     if not path.exists():
         return ""  # it had not begun
     status = _json(path)
-    told = status["state"] == "failed" and "stopped by SIGTERM" in status["error"]
+    told = status["state"] == "interrupted" and "stopped by SIGTERM" in status["error"]
     return "" if told or status["state"] == "finished" else f"status.json after SIGTERM says {status}"
 
 
