@@ -27,6 +27,7 @@ from tests.faults.results import Results, table
 
 KINDS: dict[Callable[[Case, Bench], Outcome], int] = {
     kinds_driver.killed_run: 14,
+    kinds_driver.stopped_run: 8,
     kinds_driver.killed_tick: 14,
     kinds_driver.flaky_run_directory: 8,
     kinds_driver.flaky_state: 8,
@@ -35,15 +36,15 @@ KINDS: dict[Callable[[Case, Bench], Outcome], int] = {
     kinds_disk.full_state: 6,
     kinds_disk.full_cache: 5,
     kinds_pool.replaced: 12,
-    kinds_pool.replaced_and_rebuilt: 2,
-    kinds_ray.killed_driver: 3,
-    kinds_ray.killed_shard: 5,
-    kinds_ray.killed_node: 2,
-    kinds_ray.killed_raylet: 2,
+    kinds_pool.replaced_and_rebuilt: 1,
+    kinds_ray.killed_driver: 2,
+    kinds_ray.killed_shard: 3,
+    kinds_ray.killed_node: 1,
+    kinds_ray.killed_raylet: 1,
     kinds_ray.killed_embedded_raylet: 1,
     kinds_ray.out_of_memory: 1,
-    kinds_ray.resized: 2,
-    kinds_job.stopped_job: 3,
+    kinds_ray.resized: 1,
+    kinds_job.stopped_job: 2,
 }
 """Every kind of fault with its weight: those that need no Ray take seconds, the others up to a minute."""
 

@@ -15,6 +15,8 @@ from tests.faults.tries import in_process, operations
 from tests.faults.world import FILES, World
 from tests.jobs.head import Head, running_head
 
+_FAIR = {"RAY_worker_niceness": "0"}
+"""Shards as nice as their driver: beside other work on the machine, Ray's 15 makes a case take minutes."""
 BEFORE = FILES - 2
 """Files of the pool at the tick before the one that is disturbed."""
 
@@ -38,7 +40,7 @@ class Bench:
     @cached_property
     def head(self) -> Head:
         """A Ray head with two CPUs, ended with the bench."""
-        return self._stack.enter_context(running_head())
+        return self._stack.enter_context(running_head(**_FAIR))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -48,7 +50,7 @@ class Bench:
     @property
     def without_head(self) -> dict[str, str]:
         """Variables of a driver that starts a cluster of its own."""
-        return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | _FAIR
 
     def nodes(self) -> list[int]:
         """Return the process above the head's shards."""

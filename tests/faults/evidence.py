@@ -36,6 +36,16 @@ def of_run(run: Path) -> Evidence:
     }
 
 
+def untrue_of_stopped(folder: Path) -> str:
+    """Say how status.json in a folder does not tell that its run was stopped by SIGTERM, or ""."""
+    path = folder / "status.json"
+    if not path.exists():
+        return ""  # it had not begun
+    status = _json(path)
+    told = status["state"] == "interrupted" and "stopped by SIGTERM" in status["error"]
+    return "" if told or status["state"] == "finished" else f"status.json after SIGTERM says {status}"
+
+
 def of_state(location: Path) -> Evidence:
     """All that a state directory says: its history, and what every tick left."""
     state = State(str(location))

@@ -43,7 +43,7 @@ class Plan:
     delay_s: float = 0.0
     """Seconds from there to the action."""
     action: str = ""
-    """kill_self, kill_shard, kill_raylet, kill_tree, fill or replace."""
+    """kill_self, stop_self (by SIGTERM), kill_shard, kill_raylet, kill_tree, fill or replace."""
     which: int = 0
     """Which of the shards dies."""
     roots: list[int] = field(default_factory=list)
@@ -129,6 +129,9 @@ class Injection:
         if action == "kill_self":
             self._strike()
             os.kill(os.getpid(), signal.SIGKILL)
+        elif action == "stop_self":
+            self._strike()
+            os.kill(os.getpid(), signal.SIGTERM)
         elif action == "fill":
             self._strike()
             fill(Path(plan.paths[0]), plan.keep_free)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 
+from tests.faults import evidence
 from tests.faults.bench import Bench
-from tests.faults.case import Case, Outcome, finish_run, finish_tick
+from tests.faults.case import Case, Outcome, finish_run, finish_tick, require
 from tests.faults.tries import Try, in_process
 
 FLAKY_TRIES = 6
@@ -24,6 +25,24 @@ def killed_run(case: Case, bench: Bench) -> Outcome:
         at = case.draw(f"at {len(case.tries)}", 1, bench.num_operations("run"))
         plan = case.plan(run, world.folder / "cache", at=at, action="kill_self")
         return in_process(world.run(0, None, *more), case.folder, plan)
+
+    case.add(again())
+    return finish_run(case, run, bench.run, again)
+
+
+def stopped_run(case: Case, bench: Bench) -> Outcome:
+    """SIGTERM a moment after an operation of the run: its status tells so."""
+    world = bench.world.copy(case.folder / "world")
+    run = world.folder / "run"
+
+    def again() -> Try:
+        if case.tries:
+            return in_process(world.run(), case.folder)
+        at, delay = case.draw("at", 1, bench.num_operations("run")), case.seconds("delay", 0.3)
+        tried = in_process(world.run(), case.folder, case.plan(run, at=at, delay_s=delay, action="stop_self"))
+        if tried.struck and tried.exit != 0:
+            require(evidence.untrue_of_stopped(run))
+        return tried
 
     case.add(again())
     return finish_run(case, run, bench.run, again)

@@ -19,9 +19,9 @@ from tests.jobs.helpers import ROOT
 
 JOB = str(ROOT / "jobs" / "curate.py")
 KILLED = -signal.SIGKILL
-BUSY, BAD_INPUT, FAILED = os.EX_TEMPFAIL, 2, 1
+BUSY, BAD_INPUT, FAILED, STOPPED = os.EX_TEMPFAIL, 2, 1, 128 + signal.SIGTERM
 HUNG = "hung"
-LIMIT_S = 240.0
+LIMIT_S = 400.0
 MARK = "ITL_FAULTS_TRY"
 
 _FORKSERVER = multiprocessing.get_context("forkserver")
@@ -48,11 +48,11 @@ class Try:
 
     def complaint(self) -> str:
         """Say what is wrong with the way it ended, or ""."""
-        if self.exit in (0, KILLED):
+        if self.exit in (0, KILLED, -signal.SIGTERM):  # the last while the interpreter ends
             return ""
         if "Traceback (most recent call last)" in self.output:
             return f"a traceback: {self.output[-1500:]}"
-        if self.exit not in (BUSY, BAD_INPUT, FAILED):
+        if self.exit not in (BUSY, BAD_INPUT, FAILED, STOPPED):
             return f"exit code {self.exit}: {self.output[-500:]}"
         return "" if self.error else f"exit code {self.exit} without a reason: {self.output[-500:]}"
 

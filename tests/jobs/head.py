@@ -80,11 +80,11 @@ def await_start(head: Head, process: subprocess.Popen, log: Path) -> None:
 
 
 @contextmanager
-def running_head() -> Iterator[Head]:
-    """A head node with its own ports, folder and token; only this process and its children are ended."""
+def running_head(**variables: str) -> Iterator[Head]:
+    """A head node with its own ports, folder, token and variables; only this process and its children are ended."""
     gcs, dashboard, agent, metrics, client = free_ports(5)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment |= {"RAY_AUTH_MODE": "token", **{name: secrets.token_hex(32) for name in SECRETS}}
+    environment |= variables | {"RAY_AUTH_MODE": "token", **{name: secrets.token_hex(32) for name in SECRETS}}
     environment["PATH"] = f"{BIN}{os.pathsep}{environment.get('PATH', os.defpath)}"  # where jobs find python
     # Directly in /tmp: Ray's sockets live below, and the path of a socket has at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="itl-", dir="/tmp", ignore_cleanup_errors=True) as folder:
