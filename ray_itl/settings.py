@@ -297,7 +297,8 @@ class CurationSettings:
             if self.acquisition.name in BASELINE_RULES and value:
                 raise ConfigError(
                     f"selection.{option}={str(value).lower()} has no meaning for "
-                    f"acquisition.name={self.acquisition.name}"
+                    f"acquisition.name={self.acquisition.name}: leave it out, or use one of "
+                    f"{', '.join(SEQUENTIAL_RULES)}"
                 )
         if self.avoid.path is not None and self.acquisition.name not in ("itl", "vtl"):
             raise ConfigError(f"avoid.path has no meaning for acquisition.name={self.acquisition.name}: use itl or vtl")
@@ -306,7 +307,10 @@ class CurationSettings:
                 "selection.include cannot go with state.dir: ticks know their own picks; other rows go to known.path"
             )
         if self.state.dir is not None and self.selection.replacement:
-            raise ConfigError("selection.replacement=true cannot go with state.dir: no tick picks a row again")
+            raise ConfigError(
+                "selection.replacement=true cannot go with state.dir, where no tick picks a row "
+                "again: leave one of them out"
+            )
 
 
 @dataclass
