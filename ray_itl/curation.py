@@ -191,6 +191,8 @@ class _Run:
                 selection = self._finish(result, comparison, explanation)
             self._report(selection, result, sample, comparison)
             status.finished(len(selection))
+            if self._run is not None:
+                self._run.tidy()
         return selection
 
     def _carry_out_nothing(self) -> Selection:

@@ -96,6 +96,12 @@ class RunDirectory:
         changes = describe_changes(Manifest.from_json(before), Manifest.from_json(after))
         return f" (in the pool: {changes})" if changes else ""
 
+    def tidy(self) -> None:
+        """Delete what killed writes of earlier tries left, however lately; for a run that is finished."""
+        with contextlib.suppress(OSError):  # the results are whole without
+            for folder in (self.path, self.path / LEDGER_FOLDER):
+                remove_leftovers(folder, older_than_s=0.0)
+
     def abandon(self) -> None:
         """Take back what `begin` made of a new directory, unless picks have been recorded since."""
         # A folder that holds something by now stays, and so does what storage will not remove.
