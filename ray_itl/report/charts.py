@@ -195,7 +195,7 @@ def _pick_style(data: ReportData, drawn: np.ndarray) -> dict[str, object]:
         "text": text,
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {
-            "size": 9 if data.num_picks <= 500 else 6,
+            "size": 9 if data.num_picks <= 500 else 6 if data.num_picks <= 2000 else 4,
             "color": drawn + 1,
             "cmin": 1,
             "cmax": last,

@@ -64,7 +64,7 @@ def targets_chart(targets: TargetsLeft) -> Chart:
     figure = empty_figure()
     figure.add_bar(
         x=(edges[:-1] + edges[1:]) / 2,
-        y=counts,
+        y=counts.tolist(),
         width=np.diff(edges),
         meta="bar",
         text=[

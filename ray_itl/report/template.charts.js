@@ -56,7 +56,8 @@ const charts = (() => {
     const options = {
       responsive: true,
       displaylogo: false,
-      displayModeBar: coarse.matches ? false : "hover",
+      // In a narrow window the buttons would lie on the names of the traces.
+      displayModeBar: coarse.matches || innerWidth < 600 ? false : "hover",
       modeBarButtons: [["toImage", "resetScale2d"]],
     };
     Plotly.react(name, figure.data.map(paintTrace), paintLayout(figure.layout), options);

@@ -132,6 +132,8 @@ def use_in_words(use: Use) -> dict[str, str]:
     if use.limit is None:
         return shown
     shown["limit"] = f"{'at least ' if use.at_least else ''}{number(use.limit)}{unit}"
+    if use.at_least:
+        return shown | {"share": "reached" if use.used >= use.limit else "not reached"}
     if use.limit > 0:
         share = use.used / use.limit
         shown |= {"share": percent(share), "width": f"{min(max(share, 0.0), 1.0):.1%}"}

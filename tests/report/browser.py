@@ -1,5 +1,6 @@
 """A browser without a window, for the tests."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -24,6 +25,22 @@ def drawn_page(page: Path, profile: Path) -> str:
     command = [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", page.as_uri()]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     return re.sub(r"<script.*?</script>", "", dom, flags=re.DOTALL)
+
+
+def hidden_width(page: Path, width: int, folder: Path) -> int:
+    """By how many pixels the page is wider than a window of some width, in which it is opened."""
+    frame = folder / "frame.html"
+    text = json.dumps(page.read_text()).replace("<", "\\u003c")
+    frame.write_text(
+        f"<!doctype html><body><iframe id=f style='border:0;width:{width}px;height:900px'></iframe><script>"
+        f"f.srcdoc = {text}; f.onload = () => setTimeout(() => {{"
+        "const root = f.contentDocument.documentElement;"
+        "document.title = root.scrollWidth - root.clientWidth; }, 3000);</script>"
+    )
+    drawn = drawn_page(frame, folder / "profile")
+    found = re.search(r"<title>(-?\d+)</title>", drawn)
+    assert found is not None, "the page was not laid out"
+    return int(found[1])
 
 
 def drawn_chart(drawn: str, name: str) -> str:

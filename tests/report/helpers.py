@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ray_itl.report import ComparisonRow, ReportData
+from ray_itl.report import ComparisonRow, Mix, PickReason, ReportData, TargetsLeft, Use
 
 
 def make_report_data(n: int = 5, **changes: Any) -> ReportData:
@@ -37,5 +37,17 @@ def make_report_data(n: int = 5, **changes: Any) -> ReportData:
         "stage_seconds": {"read": 1.0, "select": 2.0},
         "comparison": [ComparisonRow("ITL", 0.25, 4, 0.8), ComparisonRow("random", 0.5, 1, 0.2)],
         "comparison_caption": "Picks of the targets' classes.",
+        "targets_left": TargetsLeft([f"target-{k}" for k in range(30)], rng.uniform(size=30)),
+        "mixes": [Mix("source", ["web", "books"], [0.2, 0.8], [0.7, 0.3], 500)],
+        "uses": [Use("budget", 81_234, 100_000, "tokens"), Use("language = de", 3, 5, "rows", at_least=True)],
+        "reasons": [
+            PickReason(
+                [("target-1", 0.91), ("target-2", 0.5)],
+                [("target-3", 0.45)],
+                None if k == 0 else (f"row-{k - 1}", 0.7),
+                (f"other-{k}", 0.0025),
+            )
+            for k in range(n)
+        ],
     }
     return ReportData(**(fields | changes))

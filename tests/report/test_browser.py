@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from ray_itl.report import write_report
-from tests.report.browser import BROWSER, drawn_chart, drawn_page
+from ray_itl.report import Use, write_report
+from tests.report.browser import BROWSER, drawn_chart, drawn_page, hidden_width
 from tests.report.helpers import make_report_data
+from tests.report.test_thumbnails import encoded
 
 
 @pytest.mark.slow
@@ -23,6 +24,8 @@ def test_charts_and_table_are_drawn(n: int, tmp_path: Path):
         "cumulative": "js-line",
         "map": "point",
         "seconds": "bars",
+        "targets": "bars",
+        "mix-0": "bars",
     }.items():
         chart = drawn_chart(drawn, name)
         assert 'class="main-svg"' in chart
@@ -32,3 +35,31 @@ def test_charts_and_table_are_drawn(n: int, tmp_path: Path):
     )
     assert "<title>a selection</title>" in drawn
     assert "<img" not in drawn
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+def test_pictures_are_in_the_table(tmp_path: Path):
+    data = make_report_data(3, columns={"image": [encoded((8, 8)), None, encoded((300, 9), "JPEG")]})
+    drawn = drawn_page(write_report(data, tmp_path / "report.html"), tmp_path / "profile")
+    assert drawn.count('<img src="data:image/') == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+@pytest.mark.parametrize("n", [1, 100])
+def test_a_phone_need_not_scroll_sideways(n: int, tmp_path: Path):
+    long = "a-name-without-any-space-" * 6
+    data = make_report_data(
+        n,
+        title=long,
+        ids=[long] * n,
+        facts={long: long},
+        warnings=[long],
+        uses=[Use(long, 12345678, 23456789, "tokens")],
+    )
+    page = write_report(data, tmp_path / "report.html")
+    assert hidden_width(page, 375, tmp_path) == 0
+    wide = page.read_text().replace("<main>", "<main><div style='width: 400px'>wide</div>")
+    (tmp_path / "wide.html").write_text(wide)
+    assert hidden_width(tmp_path / "wide.html", 375, tmp_path) > 0

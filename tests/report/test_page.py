@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from ray_itl.errors import InputError
-from ray_itl.report import ComparisonRow, MissingReportDependencyError, render, write_report
+from ray_itl.report import (
+    ComparisonRow,
+    MissingReportDependencyError,
+    Mix,
+    PickReason,
+    TargetsLeft,
+    Use,
+    render,
+    write_report,
+)
+from ray_itl.report.stopping import sensible_end
 from tests.report.helpers import make_report_data
 from tests.report.pages import HOSTILE, Page
 
@@ -28,6 +38,10 @@ def hostile_page(text: str) -> Page:
         warnings=[text],
         stage_seconds={text: 1.0},
         comparison=[ComparisonRow(text, 0.25, 1, 0.5)],
+        targets_left=TargetsLeft([text] * 40, np.ones(40)),
+        mixes=[Mix(text, [text, "x"], [0.5, 0.5], [1.0, 0.0], 9)],
+        uses=[Use(text, 1, 2, text)],
+        reasons=[PickReason([(text, 1.0)], [(text, 1.0)], (text, 1.0), (text, 1.0))] * n,
         comparison_caption=text,
     )
     return Page(render(data))
@@ -150,6 +164,7 @@ def test_missing_package_is_named(package: str, tmp_path: Path, monkeypatch: pyt
         ({"remaining_uncertainty": np.ones(5)}, "remaining_uncertainty"),
         ({"map_pool": np.zeros((3, 3))}, "map_pool"),
         ({"gain_unit": "bits"}, "bits"),
+        ({"reasons": []}, "reasons has 0"),
         ({"gains": np.zeros(0)}, "at least one pick"),
     ],
 )
@@ -161,3 +176,59 @@ def test_inconsistent_data_is_refused(changes: dict, named: str):
 def test_the_comparison_says_what_each_way_leaves_and_how_much_is_on_task():
     words = " ".join(" ".join(Page(render(make_report_data())).words).split())
     assert "Uncertainty left On task Share ITL 25% 4 80% random 50% 1 20%" in words
+
+
+def words_of(page: Page) -> str:
+    return " ".join(" ".join(page.words).split())
+
+
+def test_limits_say_what_is_used_and_what_is_allowed():
+    words = words_of(Page(render(make_report_data())))
+    assert "Limit Used Allowed Share budget 81,234 tokens 100,000 tokens 81.2%" in words
+    assert "language = de 3 rows at least 5 rows not reached" in words
+    free = words_of(Page(render(make_report_data(uses=[Use("cost", 7, None), Use("none of it", 0, 0)]))))
+    assert "cost 7 none of it 0 0" in free
+    assert "Budget and quotas" not in words_of(Page(render(make_report_data(uses=[]))))
+
+
+def test_the_targets_of_which_most_is_left_are_named():
+    left = np.linspace(0.0, 0.5, 100_000)
+    data = make_report_data(targets_left=TargetsLeft(range(100_000), left))
+    page = Page(render(data))
+    assert "Target Uncertainty left 99999 50% 99998 50%" in words_of(page)
+    (bars,) = page.figure("targets")["data"]
+    assert sum(bars["y"]) == 100_000
+    few = Page(render(make_report_data(targets_left=TargetsLeft(["a", "b", "c"], np.array([0.1, 0.9, 0.2])))))
+    assert few.figure("targets")["layout"]["yaxis"]["ticktext"] == ["b", "c", "a"]
+    assert "say least about Share" not in words_of(few)
+
+
+def test_the_mix_is_drawn_for_picks_and_pool():
+    page = Page(render(make_report_data(mixes=[Mix("<b>", ["<i>", "y"], [1.0, 0.0], [0.5, 0.5], 9)])))
+    assert [trace["name"] for trace in page.figure("mix-0")["data"]] == ["picks", "pool"]
+    assert page.figure("mix-0")["data"][0]["text"][0] == "&lt;i&gt;: 100% of the picks"
+
+
+def test_reasons_are_in_the_table_and_the_nearest_target_alone_without_them():
+    page = Page(render(make_report_data(3)))
+    assert page.cells("Nearest targets (cosine)")[0] == "target-1 (0.91), target-2 (0.50)"
+    assert page.cells("Says most about (share of gain)")[2] == "target-3 (45%)"
+    assert page.cells("Most like earlier pick (cosine)") == ["", "row-0 (0.700)", "row-1 (0.700)"]
+    assert (page.cells("Runner-up")[1], page.cells("Ahead of it by")[1]) == ("other-1", "0.0025")
+    assert Page(render(make_report_data(3, reasons=None))).cells("Nearest target")[0] == "target-0"
+
+
+def test_the_gain_chart_marks_where_to_stop():
+    data = make_report_data(200, gains=np.exp(-np.arange(200) / 10.0))
+    curve, mark = Page(render(data)).figure("gain")["data"]
+    end = sensible_end(data.gains)
+    assert end is not None
+    assert (curve["meta"], mark["meta"], mark["x"]) == ("gain", "guide", [end.picks, end.picks])
+    assert len(Page(render(make_report_data(200, gains=np.ones(200)))).figure("gain")["data"]) == 1
+
+
+def test_the_map_shows_the_beginning_of_the_longest_text():
+    columns = {"source": ["web"] * 5, "text": ["<b>" + "word " * 100] * 5}
+    (picks,) = [t for t in Page(render(make_report_data(columns=columns))).figure("map")["data"] if t["meta"] == "pick"]
+    assert "<br>&lt;b&gt;word word" in picks["text"][0]
+    assert len(picks["text"][0]) < 400
