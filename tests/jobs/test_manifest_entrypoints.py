@@ -117,6 +117,7 @@ def test_two_nights_over_a_growing_pool(head: Head, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # three submissions, each of which starts Ray's clients several times
 def test_the_next_pod_of_the_cron_job_takes_over_from_one_that_died(head: Head, tmp_path: Path) -> None:
     """The job that it left hangs, so that it can neither finish meanwhile nor clear up when it is told to end."""
     files = Files(tmp_path / "data", num_rows=6000)
