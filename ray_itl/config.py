@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
 from hydra.core.config_store import ConfigStore
@@ -17,6 +18,7 @@ from yaml import YAMLError
 from ray_itl.command import end_with
 from ray_itl.errors import ConfigError
 from ray_itl.io.credentials import REMEDY, holds_credentials
+from ray_itl.option_words import in_words, no_option, unreadable
 from ray_itl.settings import CurationSettings, VerifySettings
 
 SettingsT = TypeVar("SettingsT")
@@ -66,21 +68,40 @@ def launch(main: Callable[[], None]) -> None:
     try:
         main()
     except OverrideParseException as error:
-        end_with(2, ConfigError(f"{error.override} cannot be read: {error}"), in_json)
+        end_with(2, ConfigError(unreadable(str(error.override), str(error))), in_json)
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ or error.__context__
-        detail = f": {cause}" if isinstance(cause, OmegaConfBaseException) else ""
-        end_with(2, cause if isinstance(cause, ConfigError) else ConfigError(f"{error}{detail}"), in_json)
+        words = in_words(f"{error}\n{cause if isinstance(cause, OmegaConfBaseException) else ''}", _known_options())
+        end_with(2, cause if isinstance(cause, ConfigError) else ConfigError(words), in_json)
     except Exception as error:  # some words make Hydra fail
         why = f"Hydra cannot make sense of the options ({type(error).__name__}: {error}): check them"
         end_with(2, ConfigError(why), in_json)
+
+
+def _known_options() -> list[str]:
+    """Return the names of all options of the job that this process runs."""
+    try:
+        node = ConfigStore.instance().load(f"{Path(sys.argv[0]).stem}_schema.yaml").node
+    except HydraException:  # no job, or one without a schema
+        return []
+    return list(_names(node))
+
+
+def _names(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in node:
+        child = None if OmegaConf.is_missing(node, key) else node[key]
+        if isinstance(child, DictConfig) and OmegaConf.get_type(child) is not dict:
+            yield from _names(child, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 def to_settings(config: DictConfig, schema: type[SettingsT]) -> SettingsT:
     """Turn a composed configuration into checked settings.
 
     Raises:
-        ConfigError: a value of the wrong type or out of range, or one that holds credentials (names the option).
+        ConfigError: a value of the wrong type or out of range, one that holds credentials, or an option that there is
+            not (names the option).
     """
     try:
         merged = cast(DictConfig, OmegaConf.merge(OmegaConf.structured(schema), config))
@@ -91,6 +112,8 @@ def to_settings(config: DictConfig, schema: type[SettingsT]) -> SettingsT:
         if isinstance(cause, ConfigError):
             raise cause from None
         raise ConfigError(f"{getattr(error, 'full_key', None) or 'options'}: {error}") from error
+    for option in _unknown(settings):
+        raise ConfigError(no_option(option, list(_names(OmegaConf.structured(schema)))))
     for option, text in _texts(settings):
         if holds_credentials(text):
             raise ConfigError(f"{option} holds credentials: {REMEDY}")
@@ -108,6 +131,17 @@ def _refuse_borrowed_groups(config: DictConfig, schema: type, prefix: str = "") 
                 raise ConfigError(f"{name} refers to other options as a whole: give it values of its own")
         elif isinstance(kind, type) and is_dataclass(kind):
             _refuse_borrowed_groups(config[each.name], kind, f"{name}.")
+
+
+def _unknown(value: Any, option: str = "") -> Iterator[str]:
+    """Yield every option that the schema does not have: Hydra lets +name=value add any, and nothing would read it."""
+    known = {each.name for each in fields(value)}
+    for name, inner in vars(value).items():
+        path = f"{option}.{name}".lstrip(".")
+        if name not in known:
+            yield path
+        elif is_dataclass(inner):
+            yield from _unknown(inner, path)
 
 
 def _texts(value: Any, option: str = "") -> Iterator[tuple[str, str]]:

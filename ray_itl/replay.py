@@ -201,6 +201,6 @@ def _factor(observed: Tensor, noise_variance: float) -> Tensor:
     if failed.item():
         raise ConfigError(
             f"acquisition.noise_variance={noise_variance:g} is too small beside the rows for the dense definition in "
-            "float64: this run cannot be checked"
+            "float64: to have a selection that can be checked, make it again with a larger one"
         )
     return factor

@@ -281,14 +281,18 @@ class CurationSettings:
             if self.acquisition.name in BASELINE_RULES and value:
                 raise ConfigError(
                     f"selection.{option}={str(value).lower()} has no meaning for "
-                    f"acquisition.name={self.acquisition.name}"
+                    f"acquisition.name={self.acquisition.name}: leave it out, or use one of "
+                    f"{', '.join(SEQUENTIAL_RULES)}"
                 )
         if self.state.dir is not None and self.selection.include is not None:
             raise ConfigError(
                 "selection.include cannot go with state.dir: ticks know their own picks; other rows go to known.path"
             )
         if self.state.dir is not None and self.selection.replacement:
-            raise ConfigError("selection.replacement=true cannot go with state.dir: no tick picks a row again")
+            raise ConfigError(
+                "selection.replacement=true cannot go with state.dir, where no tick picks a row "
+                "again: leave one of them out"
+            )
 
 
 @dataclass

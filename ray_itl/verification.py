@@ -147,7 +147,8 @@ def _finished_run(settings: VerifySettings) -> tuple[RunDirectory, CurationSetti
     run = RunDirectory(settings.run.dir)
     state = run.state
     if state != "finished":
-        what = "no run" if state == "new" else "an unfinished run: finish it with the command that began it, then check"
+        what = "an unfinished run: finish it with the command that began it, then check"
+        what = "no run: name the directory of a finished one" if state == "new" else what
         raise InputError(f"run.dir={run.path} holds {what}")
     try:
         options = from_yaml((run.path / "config.yaml").read_text("utf-8"), CurationSettings)

@@ -82,7 +82,9 @@ def read_batch(path: Path) -> np.ndarray:
     try:
         from PIL import Image
     except ImportError as error:
-        raise InputError('reading CIFAR-10 needs Pillow: pip install "ray_itl[vision]"') from error
+        raise InputError(
+            'reading CIFAR-10 needs pillow, which is not installed: pip install "ray_itl[vision]"'
+        ) from error
     limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None  # a picture of 10,000 x 1,024 pixels is past Pillow's guard against bombs
     try:

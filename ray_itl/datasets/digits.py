@@ -24,7 +24,9 @@ def tables() -> tuple[pa.Table, pa.Table]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise InputError('the digits come with scikit-learn: pip install "ray_itl[demo]"') from error
+        raise InputError(
+            'the digits come with scikit-learn, which is not installed: pip install "ray_itl[demo]"'
+        ) from error
     images, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
     table = image_table(0, (images / _LARGEST).astype(np.float32), labels)
     return table.slice(0, len(table) - _NUM_TEST), table.slice(len(table) - _NUM_TEST)

@@ -40,7 +40,9 @@ class SentenceEncoder:
         try:
             from transformers import AutoModel, AutoTokenizer
         except ImportError as error:
-            raise InputError('embedding text needs transformers: pip install "ray_itl[text]"') from error
+            raise InputError(
+                'embedding text needs transformers, which is not installed: pip install "ray_itl[text]"'
+            ) from error
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
 

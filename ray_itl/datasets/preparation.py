@@ -35,7 +35,7 @@ class PrepareSettings:
 
     def __post_init__(self) -> None:
         if self.data != ALL and self.data not in PREPARATIONS:
-            raise ConfigError(f"data={self.data} is unknown; allowed are {', '.join(PREPARATIONS)} and {ALL}")
+            raise ConfigError(f"data={self.data} cannot be used: use one of {', '.join(PREPARATIONS)}, {ALL}")
 
     def names(self) -> list[str]:
         """Return the names of PREPARATIONS to go through."""

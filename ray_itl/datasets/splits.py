@@ -88,7 +88,8 @@ def split_documents(table: pa.Table, topic: str, num_target: int, num_heldout: i
     if second - first < num_target:
         known = sorted(name for name in np.unique(topics).tolist() if not name.startswith("wordnet/"))
         raise ConfigError(
-            f"topic={topic} has {len(rows)} passages, too few for {num_heldout} held out and {num_target} as target; "
+            f"task.options topic={topic} has {len(rows)} passages, too few for {num_heldout} held out "
+            f"and {num_target} as target; "
             f"topics are {', '.join(known)}"
         )
     target = np.random.default_rng((seed, 1)).choice(rows[first:second], num_target, replace=False)

@@ -95,7 +95,9 @@ def wordnet_task(cache: Path, seed: int, say: Say = silent, class_name: str = "n
     116,759 glosses. No text of target or held-out set occurs twice.
     """
     if class_name not in wordnet.CLASSES:
-        raise ConfigError(f"class_name={class_name} is no class of WordNet; there are {', '.join(wordnet.CLASSES)}")
+        raise ConfigError(
+            f"task.options class_name={class_name} is no class of WordNet: use one of {', '.join(wordnet.CLASSES)}"
+        )
     label = wordnet.CLASSES.index(class_name)
 
     def split() -> Split:

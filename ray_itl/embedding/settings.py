@@ -103,8 +103,9 @@ class WorkerSettings:
         _require(count, "cluster.num_workers", self.num_workers, "give auto or a whole number >= 0")
         for option in ("cpus_per_worker", "gpus_per_worker", "start_deadline_s"):
             value = getattr(self, option)
-            least = value >= 0 if option == "gpus_per_worker" else value > 0
-            _require(least and math.isfinite(value), f"cluster.{option}", value, "give a positive number")
+            or_none = option == "gpus_per_worker"
+            fits = math.isfinite(value) and (value >= 0 if or_none else value > 0)
+            _require(fits, f"cluster.{option}", value, f"give a number {'>=' if or_none else '>'} 0")
 
 
 @dataclass

@@ -185,12 +185,16 @@ class TrainerSettings:
     cpus_per_worker: float = 1.0
     max_failures: int = 2
     """How often lost workers are replaced."""
+    restart_deadline_s: float = 300.0
+    """Seconds within which workers must find places, when they start and once lost (on Ray)."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
         _one_of("trainer.kind", self.kind, TRAINERS)
         _whole("trainer.num_workers", self.num_workers, 1)
         _whole("trainer.max_failures", self.max_failures, 0)
+        if not self.restart_deadline_s > 0:
+            raise ConfigError(f"trainer.restart_deadline_s={self.restart_deadline_s} cannot be used: give seconds > 0")
 
 
 @dataclass

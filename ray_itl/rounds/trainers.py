@@ -27,4 +27,5 @@ def make_trainer(settings: TrainerSettings, run: Path) -> Trainer:
         cpus_per_worker=settings.cpus_per_worker,
         long_lived=settings.kind == "ray_long_lived",
         max_failures=settings.max_failures,
+        restart_deadline_s=settings.restart_deadline_s,
     )

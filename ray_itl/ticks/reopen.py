@@ -29,7 +29,9 @@ def reopen_tick(settings: CurationSettings, candidates: Manifest) -> Problem:
     records = [tick.record for tick in state.ticks()]
     names = [record.tick for record in records]
     if settings.state.tick not in names:
-        raise InputError(f"state.dir={settings.state.dir} has no tick {settings.state.tick}: has it been moved?")
+        raise InputError(
+            f"state.dir={settings.state.dir} has no tick {settings.state.tick}: restore the state directory"
+        )
     whole = open_whole(settings)
     source = require_files(whole)
     here = {file.path: file for file in source.manifest.files}

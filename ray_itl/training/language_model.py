@@ -157,7 +157,9 @@ def _read(path: str, revision: str | None, dtype: torch.dtype) -> tuple[Any, Any
     try:
         from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
-        raise ConfigError("model.name=causal_lm needs transformers: pip install 'ray_itl[text]'") from error
+        raise ConfigError(
+            'model.name=causal_lm needs transformers, which is not installed: pip install "ray_itl[text]"'
+        ) from error
     place: dict[str, Any] = {"pretrained_model_name_or_path": path, "revision": revision or "main"}
     weights: dict[str, Any] = {"use_safetensors": True}
     if path.endswith(_GGUF):
@@ -193,7 +195,9 @@ def _with_lora(model: Any, rank: int, alpha: int | None, modules: Sequence[str] 
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise ConfigError("model.options.lora_rank needs peft: pip install 'ray_itl[text]'") from error
+        raise ConfigError(
+            'model.options.lora_rank needs peft, which is not installed: pip install "ray_itl[text]"'
+        ) from error
     targets = None if modules is None else list(modules)
     scale = 2 * rank if alpha is None else alpha
     config = LoraConfig(r=rank, lora_alpha=scale, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM")

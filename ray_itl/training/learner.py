@@ -48,7 +48,7 @@ class Learner(nn.Module, ABC):
         Raises:
             ConfigError: unless overridden, because not every model has a head to draw anew.
         """
-        raise ConfigError(f"{type(self).__name__} cannot draw its head anew (seed {seed}): start every round warm")
+        raise ConfigError(f"{type(self).__name__} cannot draw its head anew (seed {seed}): set model.start=warm")
 
 
 def num_rows(inputs: Inputs) -> int:

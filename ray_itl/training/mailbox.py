@@ -126,9 +126,9 @@ class Patience:
     def __post_init__(self) -> None:
         """Raise ConfigError for values out of range."""
         if self.max_failures < 0:
-            raise ConfigError(f"trainer.max_failures={self.max_failures}: must be at least 0")
+            raise ConfigError(f"trainer.max_failures={self.max_failures} cannot be used: give a whole number >= 0")
         if not self.restart_deadline_s > 0:
-            raise ConfigError(f"trainer.restart_deadline_s={self.restart_deadline_s}: must be above 0")
+            raise ConfigError(f"trainer.restart_deadline_s={self.restart_deadline_s} cannot be used: give seconds > 0")
 
     def verdict(self, status: Status) -> RayItlError | None:
         """Return the error to raise about a task that is not finished, or None to go on waiting. Pure."""

@@ -136,7 +136,7 @@ class CausalLanguageModelling(Objective):
 def training_objective(name: str, examples: Examples, reweight_classes: bool) -> Objective:
     """Return the objective called `name` for training on these examples; ConfigError if there is none."""
     if name not in OBJECTIVES:
-        raise ConfigError(f"objective={name!r} is not known: use one of {', '.join(OBJECTIVES)}")
+        raise ConfigError(f"model.objective={name!r} cannot be used: use one of {', '.join(OBJECTIVES)}")
     if name == "causal_lm":
         return CausalLanguageModelling()
     return Classification(class_weights(_labels(examples)) if reweight_classes else None)

@@ -38,7 +38,10 @@ class SentenceEncoder(Learner):
         """
         super().__init__()
         if classes < 0 or max_tokens < 2:
-            raise ConfigError(f"model.options: classes={classes} must be >= 0 and max_tokens={max_tokens} >= 2")
+            raise ConfigError(
+                f"model.options classes={classes}, max_tokens={max_tokens} cannot be used: give at "
+                "least 0, and at least 2"
+            )
         self.encoder: Any
         self._tokenizer, self.encoder = _load(model)
         self.max_tokens = min(max_tokens, int(getattr(self.encoder.config, "max_position_embeddings", max_tokens)))
@@ -81,7 +84,9 @@ def _load(model: str) -> tuple[Any, nn.Module]:
     try:
         from transformers import AutoModel, AutoTokenizer
     except ImportError as error:
-        raise ConfigError("sentence_encoder needs transformers: pip install 'ray_itl[text]'") from error
+        raise ConfigError(
+            'model.name=sentence_encoder needs transformers, which is not installed: pip install "ray_itl[text]"'
+        ) from error
     try:
         try:
             return _from_pretrained(AutoTokenizer, AutoModel, model, local_files_only=True)

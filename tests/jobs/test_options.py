@@ -37,6 +37,13 @@ CASES = [
     ("finetune", [f"data.pool=s3://AKIA:{KEY}@bucket/pool"], r"data\.pool holds credentials"),
     ("finetune", ["+sweep.variants={../../x: {}}"], r"sweep\.variants.*\.\./\.\./x"),
     ("verify", ["run.dir=1", "sample=x"], "sample"),
+    ("curate", ["run.dirx=a"], r"there is no option run\.dirx: did you mean run\.dir\?"),
+    ("curate", ["+run.dirx=a"], r"there is no option run\.dirx: did you mean run\.dir\?"),
+    ("finetune", ["rounds.cont=3"], r"did you mean rounds\.count\?"),
+    ("finetune", ["experiment=mnits"], "experiment=mnits cannot be used: use one of cifar10, .*wordnet$"),
+    ("curate", ["selection.n=2.5"], r"selection\.n=2\.5 cannot be used: Value '2\.5'"),
+    ("curate", ["pool.columns=a"], r"pool\.columns=a cannot be used: give a list"),
+    ("curate", ["pool.path=a=b.parquet"], "quotes within quotes"),
 ]
 
 
