@@ -21,5 +21,5 @@ def test_data_that_cannot_be_had_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 def test_names_are_checked(tmp_path: Path) -> None:
     ran = run_job("prepare", "data=mnits", f"cache={tmp_path}", cwd=tmp_path)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr.startswith("error: data=mnits is unknown; allowed are mnist, fashion-mnist,")
+    assert ran.stderr.startswith("error: data=mnits cannot be used: use one of mnist, fashion-mnist,")
     assert list(tmp_path.iterdir()) == []
