@@ -45,7 +45,7 @@ class Head:
         """Run a command that talks to the head, and wait for its end."""
         environment = self.environment | variables
         return subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
         )
 
     def submit(self, name: str, *options: str) -> subprocess.CompletedProcess[str]:

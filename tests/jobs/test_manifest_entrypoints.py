@@ -90,6 +90,7 @@ def test_one_run_leaves_the_right_picks(head: Head, tmp_path: Path) -> None:
     assert "picked 1,000 of 1,101 rows" in tell_no_secret(head, files.folder, ended, job)
 
 
+@pytest.mark.timeout(900)  # a minute, where nothing else runs
 def test_two_nights_over_a_growing_pool(head: Head, tmp_path: Path) -> None:
     """The first by RayCronJob, the second by CronJob: both work on the same state, and the second picks what is new."""
     growing = Growing(tmp_path / "data", rows=200)
@@ -150,7 +151,7 @@ def test_the_next_pod_of_the_cron_job_takes_over_from_one_that_died(head: Head, 
 
 
 def await_picks(path: Path, pod: subprocess.Popen) -> dict[str, Any]:
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 500
     while True:
         status = json.loads(path.read_text()) if path.exists() else {}
         if status.get("num_picked"):
