@@ -115,6 +115,7 @@ def curate_problem(
         run = RunDirectory(settings.run.dir)
         state = run.begin(identity, _details(problem), config_text)
     if state == "finished":
+        run.tidy()  # it may have been killed right after it had finished
         reporter.say(f"this run is finished already: its results are in {run.path}")
         selection = read_selection(run)
         tracking.catch_up(selection)
@@ -201,6 +202,8 @@ class _Run:
         explanation = explanation_schema(self._problem).empty_table() if self._settings.selection.explain else None
         selection = self._finish(GreedyResult([], none, self._problem.start(), GreedyStats()), [], explanation)
         self._status.finished(0)
+        if self._run is not None:
+            self._run.tidy()
         return selection
 
     def _earlier(self) -> list[tuple[Pick, Tensor]]:

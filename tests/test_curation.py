@@ -227,6 +227,9 @@ def test_what_killed_writes_left_is_gone_when_the_run_is_done(files: Files) -> N
         path.write_bytes(b"half")
     files.run(files.settings())
     assert not any(path.exists() for path in leftovers)
+    lately.write_bytes(b"half")  # killed as soon as it had finished
+    files.run(files.settings())
+    assert not lately.exists()
     assert all(path.exists() for path in kept)
 
 
