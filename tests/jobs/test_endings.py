@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,13 @@ def await_picks(folder: Path, process: subprocess.Popen[str]) -> dict[str, Any]:
     return status(folder)
 
 
+def _end(name: str, folder: Path, command: list[str], process: subprocess.Popen[str]) -> Ended:
+    before = await_picks(folder, process)
+    process.send_signal(CASES[name][1])
+    _, errors = process.communicate(timeout=60)
+    return Ended(process.returncode, process.pid, errors, before, status(folder), command)
+
+
 @pytest.fixture(scope="module")
 def endings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ended]]:
     """All cases at once: most of the time is loading libraries."""
@@ -66,13 +74,9 @@ def endings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ende
         process = subprocess.Popen(command, cwd=files.folder, env=one_thread, stderr=subprocess.PIPE, text=True)
         started[name] = folder, command, process
     try:
-        ended = {}
-        for name, (folder, command, process) in started.items():
-            before = await_picks(folder, process)
-            process.send_signal(CASES[name][1])
-            _, errors = process.communicate(timeout=60)
-            ended[name] = Ended(process.returncode, process.pid, errors, before, status(folder), command)
-        yield ended
+        # Side by side, for one that waits for its turn might be done before.
+        with ThreadPoolExecutor(len(started)) as threads:
+            yield dict(zip(started, threads.map(lambda name: _end(name, *started[name]), started), strict=True))
     finally:
         for _, _, process in started.values():
             process.kill()

@@ -118,7 +118,7 @@ def test_a_tick_that_fails_tells_no_secret(tmp_path: Path) -> None:
     address = f"http://{SECRETS['AWS_ACCESS_KEY_ID']}:{SECRETS['HF_TOKEN']}@127.0.0.1:9"
     options = ["pool.path=s3://bucket/pool", f"target.path={files.target}", f"state.dir={tmp_path / 'state'}"]
     done = run("curate", tmp_path, *options, "cluster.num_shards=0", AWS_ENDPOINT_URL=address, AWS_MAX_ATTEMPTS="1")
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (1, "")  # storage that does not answer may do so later
     told = written(tmp_path / "state")
     assert b'"state": "failed"' in told["status.json"]
     assert telling(told | {"output": done.stderr.encode()}) == []
