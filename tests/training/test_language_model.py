@@ -130,7 +130,7 @@ def test_what_cannot_be_a_language_model_is_told_so(folder, tmp_path):
         spec(tmp_path / "no.gguf").build(0)
     with pytest.raises(ConfigError, match="max_tokens=0"):
         spec(folder, max_tokens=0).build(0)
-    with pytest.raises(ConfigError, match="model.start=warm"):
+    with pytest.raises(ConfigError, match=r"model\.start=warm"):
         spec(folder).build(0).reset_head(0)
     with pytest.raises(InputError, match=r"row 1 .* blank"):
         spec(folder).build(0).encode(pa.array(["a", ""]))
