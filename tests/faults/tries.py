@@ -95,9 +95,9 @@ def on_ray(options: Sequence[str], folder: Path, environment: Mapping[str, str],
         try:
             code = process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:
-            process.kill()
             raise AssertionError(f"a try hangs: {options}; {output.read_text()[-1000:]}") from None
         finally:
+            process.kill()  # where it hangs, or this harness is told to stop; else it has ended
             if "RAY_ADDRESS" not in environment:  # else its shards are the cluster's, which ends them
                 processes.await_end(MARK, mark, 15)
     return Try(code, time.monotonic() - began, output.read_text(errors="replace"), _struck(plan))
