@@ -21,6 +21,8 @@ from torch import Tensor
 
 from ray_itl.core.posterior import Posterior, Targets
 
+TIE_SHARE, TIE_REST = 1e-9, 1e-12
+"""The tie width: a share of the gain, and one of the gain scale."""
 Scores = tuple[Tensor, ...]
 """K tensors of one shape, float64: the scores of rows."""
 
@@ -134,13 +136,14 @@ class Acquisition(ABC):
         """Return an increasing function of the gain that is cheaper to compute, if there is one."""
         return self.gain(scores)
 
-    def tie_width(self, gain: float, gain_scale: float) -> float:
-        """Return the difference of gains below which two rows count as equal (then the smaller id wins)."""
-        return 1e-9 * abs(gain) + 1e-12 * gain_scale
-
     def decrements(self, products: Tensor) -> Scores:
         """Return what each step subtracts from each score, K times N x B, from N x num_tracks x B products."""
         return tuple(products[:, track] for track in self.score_tracks)
+
+
+def tie_width(gains: Tensor, gain_scale: float) -> Tensor:
+    """Return the differences of gains below which rows count as equal (then the smaller id wins)."""
+    return TIE_SHARE * gains.abs() + TIE_REST * gain_scale
 
 
 def with_offsets(scores: Scores, offsets: tuple[float, ...] | None) -> Scores:

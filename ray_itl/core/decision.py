@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Acquisition, AcquisitionState, Scores
+from ray_itl.core.acquisition import Acquisition, AcquisitionState, Scores, tie_width
 
 _ROUNDING = 256 * 2.0**-52
 
@@ -82,4 +82,4 @@ class Judge:
     def floor(self, value: float, prices: Tensor, state: AcquisitionState) -> Tensor:
         """Return the gains from which rows of some prices tie with a value."""
         gains = value * prices
-        return gains - 1e-9 * gains.abs() - 1e-12 * state.gain_scale
+        return gains - tie_width(gains, state.gain_scale)

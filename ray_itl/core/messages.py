@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Acquisition, AcquisitionState, Quadratic, Scores
+from ray_itl.core.acquisition import TIE_REST, TIE_SHARE, Acquisition, AcquisitionState, Quadratic, Scores
 from ray_itl.core.rules import OPEN, Gate, Rules
 
 Precision = Literal["float32", "float64"]
@@ -74,7 +74,7 @@ class Start:
         """
         gains = values * prices
         # Not as a difference: values may be infinite.
-        return gains * (1.0 - 2e-9 * gains.sign()) - 2e-12 * self.gain_scale
+        return gains * (1.0 - 2 * TIE_SHARE * gains.sign()) - 2 * TIE_REST * self.gain_scale
 
 
 @dataclass(frozen=True)

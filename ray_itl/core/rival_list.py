@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
+
+from ray_itl.core.acquisition import tie_width
 
 LIMIT = 64
 """Rows kept for a step at most, besides the best."""
@@ -19,18 +19,18 @@ class RivalList:
     Of more than `LIMIT` such rows at a step, those of the smallest ids stay (ties go to them), and the best one.
     """
 
-    def __init__(self, num_steps: int, ids: np.ndarray, width: Callable[[float], float]) -> None:
+    def __init__(self, num_steps: int, ids: np.ndarray, gain_scale: float) -> None:
         """Begin with no rows.
 
         Args:
             num_steps: n.
             ids: Of all rows, by index.
-            width: The tie width at a gain.
+            gain_scale: See `AcquisitionState`.
         """
         self.best = torch.full((num_steps,), float("-inf"), dtype=torch.float64)
         """For each step a gain that some row surely has."""
         self._ids = ids
-        self._width = width
+        self._gain_scale = gain_scale
         self._pairs = [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0))]
         self._room = _SPARE_PAIRS + 4 * LIMIT * num_steps
 
@@ -54,9 +54,7 @@ class RivalList:
         return self._pairs[0][:2]
 
     def _floors(self, steps: slice) -> Tensor:
-        best = self.best[steps].tolist()
-        floors = [gain - self._width(gain) if gain > float("-inf") else gain for gain in best]
-        return torch.tensor(floors, dtype=torch.float64)
+        return self.best[steps] - tie_width(self.best[steps], self._gain_scale)
 
     def _first_ids(self, near: Tensor, indices: Tensor, reach: Tensor) -> Tensor:
         """Keep of each column's rows those of the smallest ids, and the best."""

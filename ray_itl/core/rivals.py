@@ -85,7 +85,7 @@ class _Search:
             local = positions - first_position
             mask[local[(local >= 0) & (local < len(ids))]] = True
         self._first_position = first_position
-        self.found = RivalList(query.columns.shape[2], ids, self._width)
+        self.found = RivalList(query.columns.shape[2], ids, query.start.gain_scale)
 
     def look_at(self, rows: slice, chunk: Tensor) -> None:
         """Take in the rivals of one chunk."""
@@ -139,9 +139,6 @@ class _Search:
         for first in range(0, columns.shape[2], _BLOCK):
             part = columns[:, :, first : first + _BLOCK]
             yield range(first, first + part.shape[2]), part
-
-    def _width(self, gain: float) -> float:
-        return self._query.start.acquisition.tie_width(gain, self._query.start.gain_scale)
 
 
 def _terms(form: Quadratic, features: Tensor, norms: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Scores
+from ray_itl.core.acquisition import Scores, tie_width
 from ray_itl.core.challengers import ChallengerList
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import Block, BlockReport, Contest, Peak, Request, RowBatch, Start
@@ -204,8 +204,7 @@ class PoolShard:
         chosen = torch.empty(0, dtype=torch.int64)
         if self._crowd is not None:
             needed = best * self._prices(self._crowd.indices)
-            width = 1e-9 * needed.abs() + 1e-12 * self._crowd.gain_scale
-            tied = self._crowd.indices[self._crowd.gains >= needed - width]
+            tied = self._crowd.indices[self._crowd.gains >= needed - tie_width(needed, self._crowd.gain_scale)]
             if len(tied):
                 chosen = tied[int(np.argsort(self.ids[tied.numpy()], kind="stable")[0])][None]
         self._crowd = None
