@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 _ROWS_PER_QR = 4096
+_COSINE_GRID = 2.0**32
 
 
 def condition_root(root: Tensor, row: Tensor, noise_variance: float) -> Tensor:
@@ -96,6 +97,14 @@ def removed_factor(root: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(removed)
     keep = values > 16 * dim**0.5 * torch.finfo(root.dtype).eps
     return vectors[:, keep] * values[keep].sqrt()
+
+
+def on_grid(cosines: Tensor) -> Tensor:
+    """Return cosines rounded to a grid of 2^-32.
+
+    Equal rows then tie, and rows lie on the same side of a limit, however a processor adds up its products.
+    """
+    return torch.round(cosines * _COSINE_GRID) / _COSINE_GRID
 
 
 def squared_norms(rows: Tensor) -> Tensor:

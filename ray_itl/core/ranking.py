@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ray_itl.core.linalg import on_grid
 from ray_itl.core.messages import RowBatch, merge_batches
 from ray_itl.core.store import FeatureStore
-
-_GRID = 2.0**32
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def rank_features(features: FeatureStore, ids: np.ndarray, query: RankQuery) -> 
         vectors = chunk.to("cpu", torch.float64)
         norms = vectors.square().sum(dim=1).sqrt()
         cosines = (vectors @ query.directions.mT) / norms.where(norms > 0, 1.0)[:, None]
-        scores = torch.round(cosines * _GRID) / _GRID
+        scores = on_grid(cosines)
         for q, (indices, kept) in enumerate(best):
             worst = kept[-1] if len(kept) == query.count else -np.inf
             column = scores[:, q].numpy()

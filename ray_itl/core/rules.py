@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_GRID = 2.0**32
+from ray_itl.core.features import UnitNorm
+from ray_itl.core.linalg import on_grid
+
 _CHUNK_CELLS = 1 << 22
 
 
@@ -70,7 +72,7 @@ class Rules:
 
     def like(self, units: Tensor, unit: Tensor) -> Tensor:
         """Return which of n rows (n x D of norm 1) a pick (D, of norm 1) bars: n bool."""
-        return cosines(units, unit[None])[:, 0] > (math.inf if self.max_similarity is None else self.max_similarity)
+        return on_grid(units @ unit) > (math.inf if self.max_similarity is None else self.max_similarity)
 
     def prices(self, costs: Tensor) -> Tensor:
         """Return by what gains are divided before rows are compared."""
@@ -100,11 +102,6 @@ class Gate:
     room: Tensor
     """S x G float64: -inf for a group that may not be picked from, inf where nothing is limited."""
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it lets every row through."""
-        return bool(torch.isposinf(self.room).all())
-
     def admits(self, costs: Tensor, groups: Tensor) -> Tensor:
         """Return which of n rows may be picked at each moment: n x S bool."""
         return costs[:, None] <= self.room.mT.to(costs.device)[groups]
@@ -120,14 +117,9 @@ OPEN = Gate(torch.full((1, 1), float("inf"), dtype=torch.float64))
 
 def unit_rows(rows: Tensor) -> Tensor:
     """Return rows (n x D) at norm 1 in float64 on the CPU, zero rows as they are."""
-    rows = rows.to("cpu", torch.float64)
-    norms = rows.square().sum(dim=1).sqrt()
-    return rows / norms.where(norms > 0, 1.0)[:, None]
+    return UnitNorm()(rows.to("cpu", torch.float64))
 
 
 def cosines(rows: Tensor, directions: Tensor) -> Tensor:
-    """Return the cosines of n rows to k directions of norm 1, n x k, rounded to a grid of 2^-32.
-
-    So that whoever computes them, and however a processor adds up, says the same about a limit.
-    """
-    return torch.round((unit_rows(rows) @ directions.mT) * _GRID) / _GRID
+    """Return the cosines of n rows to k directions of norm 1, n x k (see `on_grid`)."""
+    return on_grid(unit_rows(rows) @ directions.mT)
