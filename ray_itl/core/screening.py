@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,13 +12,19 @@ from ray_itl.core.acquisition import Acquisition, Scores
 from ray_itl.core.messages import Start
 
 
-class BlockKernel(Protocol):
+@dataclass(frozen=True)
+class BlockKernel(ABC):
     """A block prepared once for many chunks."""
+
+    start: Start
+    weights: Tensor
+    """W, D x (num_tracks * B), in the screening precision on the shard's device."""
 
     def decrements(self, rows: Tensor) -> Tensor:
         """Return what every step subtracts from each row (n x D -> n x num_tracks x B)."""
-        ...
+        return row_decrements(self.start.acquisition, rows, self.weights)
 
+    @abstractmethod
     def margins(self, scores: Scores, norms: Tensor, costs: Tensor | None, decrements: Tensor | None) -> Tensor:
         """Return G (n x B), where G[i, k] > 0 if row i may beat step k.
 
@@ -28,7 +34,6 @@ class BlockKernel(Protocol):
             costs: n float64, or None where every row costs 1.
             decrements: n x num_tracks x B; None for scores that are those of the (one) step already.
         """
-        ...
 
 
 def prepare_kernel(start: Start, columns: Tensor, values: Tensor, device: torch.device) -> BlockKernel:
@@ -38,7 +43,7 @@ def prepare_kernel(start: Start, columns: Tensor, values: Tensor, device: torch.
 
 
 @dataclass(frozen=True)
-class LinearKernel:
+class LinearKernel(BlockKernel):
     """Where "gains more than g" is linear in the scores: a product, its squares, and a triangular product.
 
     For a chunk X (n x D): P = X W (n x tB), in place P <- decrements (mostly P^2), and
@@ -47,13 +52,10 @@ class LinearKernel:
     noise must not round the scores.
     """
 
-    weights: Tensor
-    """W, D x (num_tracks * B), in the screening precision on the shard's device."""
     head: Tensor
     """H, (K + 2) x B: the coefficients of the scores, the error band of step k, and the constants."""
     tail: Tensor
     """T, (num_tracks * B) x B."""
-    start: Start
 
     @classmethod
     def prepare(cls, start: Start, columns: Tensor, values: Tensor, device: torch.device) -> LinearKernel:
@@ -72,15 +74,11 @@ class LinearKernel:
         for track, coefficient in zip(acquisition.score_tracks, coefficients, strict=True):
             tail[track] -= earlier * coefficient
         return cls(
+            start,
             columns.reshape(dim, tracks * size).to(device, start.dtype),
             torch.cat([coefficients, band[None], constants[None]]).to(device, start.dtype),
             tail.reshape(tracks * size, size).to(device, start.dtype),
-            start,
         )
-
-    def decrements(self, rows: Tensor) -> Tensor:
-        """See `BlockKernel`."""
-        return row_decrements(self.start.acquisition, rows, self.weights)
 
     def margins(self, scores: Scores, norms: Tensor, costs: Tensor | None, decrements: Tensor | None) -> Tensor:
         """See `BlockKernel`; in units of a score."""
@@ -91,27 +89,20 @@ class LinearKernel:
 
 
 @dataclass(frozen=True)
-class GainKernel:
+class GainKernel(BlockKernel):
     """Any rule, and rows of different prices: the gain of every row at every step, against what that row needs."""
 
-    weights: Tensor
-    """W, D x (num_tracks * B), in the screening precision on the shard's device."""
     earlier: Tensor
     """B x B, 1 where the row's step comes before the column's."""
     values: Tensor
     """B."""
-    start: Start
 
     @classmethod
     def prepare(cls, start: Start, columns: Tensor, values: Tensor, device: torch.device) -> GainKernel:
         """Build W and the triangle."""
         size = columns.shape[2]
         earlier = torch.ones(size, size, dtype=torch.float64).triu(1)
-        return cls(columns.flatten(1).to(device, start.dtype), earlier.to(device, start.dtype), values, start)
-
-    def decrements(self, rows: Tensor) -> Tensor:
-        """See `BlockKernel`."""
-        return row_decrements(self.start.acquisition, rows, self.weights)
+        return cls(start, columns.flatten(1).to(device, start.dtype), earlier.to(device, start.dtype), values)
 
     def margins(self, scores: Scores, norms: Tensor, costs: Tensor | None, decrements: Tensor | None) -> Tensor:
         """See `BlockKernel`; in units of gain."""
