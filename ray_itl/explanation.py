@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import cast
 
 import pyarrow as pa
-import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Acquisition
-from ray_itl.core.acquisitions import InformationGain, VarianceReduction
 from ray_itl.core.greedy import GreedyResult
 from ray_itl.core.messages import Precision
 from ray_itl.core.neighbours import Neighbours, nearest_earlier, nearest_of
 from ray_itl.core.pool import Pool
 from ray_itl.core.runner_up import RunnerUp, runners_up
 from ray_itl.core.target_shares import target_shares
+from ray_itl.core.uncertainty import directions
 from ray_itl.problem import Problem
 
 _NAMED_TARGETS = 3
@@ -31,10 +28,10 @@ def explain(problem: Problem, pool: Pool, result: GreedyResult) -> pa.Table:
     picks = result.features
     near = nearest_of(picks, problem.targets.rows, _NAMED_TARGETS)
     shares = target_shares(
-        _for_targets(problem.acquisition),
+        problem.acquisition,
         problem.posterior,
         problem.targets,
-        _directions(problem, picks),
+        directions(problem.posterior, picks, problem.acquisition.noise_variance),
         _NAMED_TARGETS,
     )
     runners: Sequence[RunnerUp | None] = [None] * len(picks)
@@ -106,19 +103,3 @@ def _earlier_columns(result: GreedyResult, earlier: Neighbours) -> tuple[list, l
     indices, cosines = earlier.indices[:, 0].tolist(), earlier.cosines[:, 0].tolist()
     ids = [None if index < 0 else result.picks[index].row_id for index in indices]
     return ids, [None if index < 0 else cosine for index, cosine in zip(indices, cosines, strict=True)]
-
-
-def _for_targets(acquisition: Acquisition) -> Acquisition:
-    """Return the rule for the targets alone."""
-    tasked = isinstance(acquisition, InformationGain | VarianceReduction)
-    return replace(acquisition, task_weights=(1.0,)) if tasked else acquisition
-
-
-def _directions(problem: Problem, picks: Tensor) -> Tensor:
-    """Return S y / sqrt(y'Sy + s2) of every pick y at its step, D x n. O(n D^2)."""
-    posterior, noise = problem.posterior, problem.acquisition.noise_variance
-    columns = []
-    for row in picks:
-        columns.append(posterior.covariance_with(row) / (posterior.variance(row[None])[0] + noise).sqrt())
-        posterior = posterior.condition(row, noise)
-    return torch.stack(columns, dim=1) if columns else torch.empty(picks.shape[1], 0, dtype=torch.float64)

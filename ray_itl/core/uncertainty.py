@@ -25,12 +25,25 @@ def remaining_uncertainty(posterior: Posterior, targets: Targets, picks: Tensor,
     Returns:
         n + 1 float64, from 1 down; all 1 where the targets have no variance to lose. O(n (D^2 + min(M, D) D)).
     """
-    root = targets.moment_root()
-    total = torch.tensor(target_variance(posterior, targets), dtype=torch.float64)
-    left = [total]
-    for pick in picks:
-        w = posterior.covariance_with(pick) / (posterior.variance(pick[None])[0] + noise_variance).sqrt()
-        left.append(left[-1] - (root @ w).square().sum())
+    total = target_variance(posterior, targets)
+    falls = (targets.moment_root() @ directions(posterior, picks, noise_variance)).square().sum(dim=0)
+    left = torch.cat([torch.tensor([total], dtype=torch.float64), -falls]).cumsum(dim=0).clamp_min(0)
+    return left / total if total > 0 else torch.ones_like(left)
+
+
+def directions(posterior: Posterior, picks: Tensor, noise_variance: float) -> Tensor:
+    """Return w = S y / sqrt(y'Sy + s2) of every pick y at its step: picking y subtracts w w' from S.
+
+    Args:
+        posterior: What is known before the first pick.
+        picks: Features of the picks in order, n x D float64.
+        noise_variance: s2 of an observation.
+
+    Returns:
+        D x n. O(n D^2).
+    """
+    columns = torch.empty(picks.shape[1], len(picks), dtype=torch.float64)
+    for step, pick in enumerate(picks):
+        columns[:, step] = posterior.covariance_with(pick) / (posterior.variance(pick[None])[0] + noise_variance).sqrt()
         posterior = posterior.condition(pick, noise_variance)
-    curve = torch.stack(left).clamp_min(0)
-    return curve / total if float(total) > 0 else torch.ones_like(curve)
+    return columns
