@@ -102,17 +102,13 @@ def _wanted(bounds: list[tuple[np.ndarray, np.ndarray]]) -> dict[tuple[int, int]
 
 def _lowered(quotas: Quotas) -> Quotas:
     """Return the quotas with minimums that there are rows for."""
-    columns = []
-    for place, quota in enumerate(quotas.columns):
-        rows = np.bincount(quotas.cells[:, place], weights=quotas.rows, minlength=len(quota.values)).astype(np.int64)
-        columns.append(replace(quota, least=np.minimum(quota.least, rows)))
-    return replace(quotas, columns=tuple(columns))
+    columns = zip(quotas.columns, quotas.available, strict=True)
+    return replace(quotas, columns=tuple(replace(q, least=np.minimum(q.least, there)) for q, there in columns))
 
 
 def _checked(quotas: Quotas, n: int, chosen: SelectionSettings) -> Quotas:
     """Return the quotas; ConfigError says why they cannot be met, and what could."""
-    for place, quota in enumerate(quotas.columns):
-        rows = np.bincount(quotas.cells[:, place], weights=quotas.rows, minlength=len(quota.values)).astype(np.int64)
+    for quota, rows in zip(quotas.columns, quotas.available, strict=True):
         for value, least, most, there in zip(quota.values, quota.least, quota.most, rows, strict=True):
             name = f"selection.quotas: {quota.column}={value}"
             if least > most:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from ray_itl.core.greedy import GreedyResult
 from ray_itl.problem import Problem
@@ -23,9 +26,8 @@ def limits_used(problem: Problem, result: GreedyResult) -> list[dict[str, Any]]:
         found.append({"name": "budget", "used": spent, "max": limits.budget})
     if limits.quotas is None:
         return found
-    quotas = limits.quotas
-    for pick in result.picks:
-        quotas = quotas.take(pick.group)
+    groups = [pick.group for pick in result.picks]
+    quotas = replace(limits.quotas, picked=np.bincount(groups, minlength=len(limits.quotas.rows)))
     for quota, counts in zip(quotas.columns, quotas.counts, strict=True):
         for value, least, most, count in zip(quota.values, quota.least, quota.most, counts, strict=True):
             bounds = {"min": int(least)} if least else {}

@@ -92,8 +92,17 @@ class Quotas:
     @cached_property
     def counts(self) -> tuple[np.ndarray, ...]:
         """For each column, the picks of each value so far."""
+        return self._by_value(self.picked)
+
+    @cached_property
+    def available(self) -> tuple[np.ndarray, ...]:
+        """For each column, the rows of the pool of each value."""
+        return self._by_value(self.rows)
+
+    def _by_value(self, numbers: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the sums of the groups' numbers (G int64) over each value of each column."""
         return tuple(
-            np.bincount(self.cells[:, place], weights=self.picked, minlength=len(quota.values)).astype(np.int64)
+            np.bincount(self.cells[:, place], weights=numbers, minlength=len(quota.values)).astype(np.int64)
             for place, quota in enumerate(self.columns)
         )
 

@@ -56,9 +56,14 @@ class TraitSpec:
     def codes(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return one number for each row's combination of values: mixed radix, the last column fastest."""
         codes = np.zeros(batch.num_rows, dtype=np.int64)
-        for column in self.group_columns:
-            codes = codes * len(column.values) + column.codes(batch.column(column.name))
+        for place, column in enumerate(self.group_columns):
+            codes = codes * len(column.values) + self.column_codes(batch, place)
         return codes
+
+    def column_codes(self, batch: pa.RecordBatch, place: int) -> np.ndarray:
+        """Return the place of each row's value among those of one column: int64."""
+        column = self.group_columns[place]
+        return column.codes(batch.column(column.name))
 
     def cell_values(self) -> np.ndarray:
         """Return the place of each group's value among those of each column: G x columns."""
@@ -68,12 +73,15 @@ class TraitSpec:
             places.append(place)
         return np.stack(places[::-1], axis=1)
 
+    def costs(self, batch: pa.RecordBatch, positions: np.ndarray, source: RowSource | PoolSource) -> np.ndarray:
+        """Return the costs of a batch whose rows stand at these positions; InputError as of `row_costs`."""
+        if self.cost_column is None:
+            return np.ones(batch.num_rows)
+        return row_costs(batch.column(self.cost_column), self.cost_column, positions, source)
+
     def of_batch(self, batch: pa.RecordBatch, positions: np.ndarray, source: RowSource | PoolSource) -> RowTraits:
         """Return the traits of a batch whose rows stand at these positions; InputError as of `row_costs`."""
-        if self.cost_column is None:
-            costs = np.ones(batch.num_rows)
-        else:
-            costs = row_costs(batch.column(self.cost_column), self.cost_column, positions, source)
+        costs = self.costs(batch, positions, source)
         groups = np.searchsorted(np.array(self.cells, dtype=np.int64), self.codes(batch))
         return RowTraits(torch.tensor(costs, dtype=torch.float64), torch.from_numpy(groups.astype(np.int64)))
 
@@ -141,13 +149,11 @@ def survey(
         counts.update(dict.fromkeys(found.tolist(), 0))
         found, numbers = np.unique(codes[free], return_counts=True)
         counts.update(dict(zip(found.tolist(), numbers.tolist(), strict=True)))
+        costs = spec.costs(batch, positions, source)  # bad ones are found before anything is loaded
+        values = {place: spec.column_codes(batch, place) for place, _ in wanted}
         for (place, value), count in wanted.items():
-            column = spec.group_columns[place]
-            own = free & (column.codes(batch.column(column.name)) == value)
-            costs = _costs(spec, batch, positions, source)[own]
-            cheapest[place, value] = np.sort(np.concatenate([cheapest[place, value], costs]), kind="stable")[:count]
-        if spec.cost_column is not None and not wanted:
-            _costs(spec, batch, positions, source)  # bad costs are found before anything is loaded
+            own = costs[free & (values[place] == value)]
+            cheapest[place, value] = np.sort(np.concatenate([cheapest[place, value], own]), kind="stable")[:count]
     cells = tuple(sorted(counts))
     rows = np.array([counts[cell] for cell in cells], dtype=np.int64)
     return Survey(TraitSpec(spec.cost_column, spec.group_columns, cells), rows, cheapest)
@@ -164,15 +170,9 @@ def row_costs(column: pa.Array, name: str, positions: np.ndarray, source: RowSou
         files, rows = source.locate(positions[bad[:1]])
         raise InputError(
             f"{which_row(files[0], int(rows[0]))}: {name} is {column[int(bad[0])].as_py()}; costs are positive, finite "
-            "numbers: correct it, or leave the row out with pool.filter"
+            "numbers: correct it in the pool"
         )
     return values
-
-
-def _costs(spec: TraitSpec, batch: pa.RecordBatch, positions: np.ndarray, source: PoolSource) -> np.ndarray:
-    if spec.cost_column is None:
-        return np.ones(batch.num_rows)
-    return row_costs(batch.column(spec.cost_column), spec.cost_column, positions, source)
 
 
 def _batches(
