@@ -24,7 +24,7 @@ from ray_itl.evaluation import check_classes, count_on_task
 from ray_itl.explanation import explain, explanation_schema
 from ray_itl.identity import run_identity
 from ray_itl.io.ledger import Ledger, LedgerEntry
-from ray_itl.io.loading import STORAGE_DTYPES, map_rows
+from ray_itl.io.loading import STORAGE_DTYPES, stored_rows
 from ray_itl.io.outages import outage
 from ray_itl.io.parquet import ParquetSource
 from ray_itl.io.run_directory import RunDirectory
@@ -212,9 +212,8 @@ class _Run:
         if not entries or self._problem.baseline is not None:
             return []
         positions = np.array([entry.position for entry in entries])
-        rows = map_rows(self._problem.feature_map, self._problem.source.embeddings(positions))
-        # As the shards hold them: rounded to the storage dtype.
-        rows = rows.to(STORAGE_DTYPES[self._settings.pool.dtype]).to(torch.float64)
+        embeddings = self._problem.source.embeddings(positions)
+        rows = stored_rows(self._problem.feature_map, embeddings, self._settings.pool.dtype)
         self._reporter.say(f"  {len(entries):,} picks are in the ledger already")
         groups = self._groups(positions)
         picks = [Pick(e.position, e.id, e.gain, e.cost, group) for e, group in zip(entries, groups, strict=True)]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ray_itl.errors import InputError
-from ray_itl.io.loading import STORAGE_DTYPES, map_rows
+from ray_itl.io.loading import stored_rows
 from ray_itl.io.lookup import positions_of, read_ids
 from ray_itl.problem import Problem
 from ray_itl.settings import CurationSettings
@@ -39,10 +39,8 @@ def with_lists(problem: Problem, settings: CurationSettings) -> Problem:
                 f"selection.include={chosen.include} has {len(ids)} ids, of which the pool has {len(included)}: leave "
                 "out the others, or give their embeddings as known.path"
             )
-        rows = map_rows(problem.feature_map, problem.source.embeddings(included))
-        rows = rows.to(STORAGE_DTYPES[settings.pool.dtype]).to(torch.float64)
+        rows = stored_rows(problem.feature_map, problem.source.embeddings(included), settings.pool.dtype)
         problem = replace(problem, known=rows if problem.known is None else torch.cat([problem.known, rows]))
         barred.append(included)
     problem = replace(problem, excluded=np.unique(np.concatenate(barred)))
-    n = min(problem.selection.n, problem.num_free) if settings.state.dir is not None else problem.selection.n
-    return replace(problem, selection=replace(problem.selection, n=max(1, n)), idle=problem.num_free == 0)
+    return replace(problem, idle=problem.num_free == 0) if settings.state.dir is None else problem.at_most_all()

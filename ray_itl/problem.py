@@ -76,6 +76,11 @@ class Problem:
         prior = Posterior.prior(self.dim)
         return prior if self.known is None else prior.condition_on_rows(self.known, self.acquisition.noise_variance)
 
+    def at_most_all(self) -> Problem:
+        """Return the problem of picking n rows, or all that may be picked where they are fewer."""
+        n = min(self.selection.n, self.num_free)
+        return replace(self, selection=replace(self.selection, n=max(1, n)), idle=n == 0)
+
     def _limits_on(self, pool: Pool) -> Limits:
         """Return the limits; where a share of what can be learnt is asked for, what that is takes a pass."""
         if self.selection.share is None:

@@ -10,14 +10,13 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from ray_itl.config import from_yaml
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.identity import run_identity
 from ray_itl.io.ids import ids_from_arrow
 from ray_itl.io.ledger import Ledger
-from ray_itl.io.loading import STORAGE_DTYPES, map_rows
+from ray_itl.io.loading import stored_rows
 from ray_itl.io.parquet import ParquetSource
 from ray_itl.io.run_directory import RunDirectory
 from ray_itl.problem import Problem, open_problem
@@ -119,8 +118,7 @@ def verify(settings: VerifySettings) -> Verification:
     # A pick that the pool does not have cannot be conditioned on.
     if not contradictions:
         contradictions = _contradictions(run, table, positions, source, problem)
-        features = map_rows(problem.feature_map, source.embeddings(compared))
-        features = features.to(STORAGE_DTYPES[options.pool.dtype]).to(torch.float64)
+        features = stored_rows(problem.feature_map, source.embeddings(compared), options.pool.dtype)
         picks = np.searchsorted(compared, positions)
         replay = Replay(problem, options.acquisition, features, _ids(source, compared), picks)
         if steps:

@@ -130,6 +130,11 @@ def map_rows(feature_map: FeatureMap, rows: np.ndarray) -> Tensor:
     return feature_map(torch.from_numpy(rows.astype(np.float64)))
 
 
+def stored_rows(feature_map: FeatureMap, rows: np.ndarray, dtype: str) -> Tensor:
+    """Return the features of embedding rows as shards hold them, rounded to a storage dtype, in float64."""
+    return map_rows(feature_map, rows).to(STORAGE_DTYPES[dtype]).to(torch.float64)
+
+
 def repeated_id_error(source: PoolSource, repeated: int | str, positions: np.ndarray) -> InputError:
     """Return the error for an id that stands at several positions."""
     files, rows = source.locate(positions[:2])

@@ -70,8 +70,7 @@ def given_the_past(problem: Problem, past: Past, news: PoolNews, candidates: str
         problem = replace(problem, source=_parquet(problem).only(news.fresh))
     if past.ids is not None:
         problem = replace(problem, excluded=positions_of(_parquet(problem), past.ids))
-    n = min(problem.selection.n, problem.num_free)
-    return replace(problem, selection=replace(problem.selection, n=max(1, n)), idle=n == 0)
+    return problem.at_most_all()
 
 
 def _parquet(problem: Problem) -> ParquetSource:
