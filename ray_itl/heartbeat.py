@@ -12,6 +12,7 @@ from typing import Any
 
 from ray_itl.command import submission_id
 from ray_itl.errors import RayItlError
+from ray_itl.io.beats import repeating
 from ray_itl.io.credentials import masked
 
 EVERY_S = 15.0
@@ -60,22 +61,15 @@ class Heartbeat:
     @contextmanager
     def beating(self) -> Iterator[None]:
         """Repeat the status in a thread until the `with` block ends."""
-        over = threading.Event()
 
         def beat() -> None:
-            while not over.wait(self._every_s):
-                with suppress(RayItlError), self._writing:  # a filesystem that errs: the next beat may succeed
-                    if self._facts.get("state") == "running":
-                        self._check()
-                        self._put()
+            with suppress(RayItlError), self._writing:  # a filesystem that errs: the next beat may succeed
+                if self._facts.get("state") == "running":
+                    self._check()
+                    self._put()
 
-        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-        thread.start()
-        try:
+        with repeating(beat, self._every_s, "heartbeat"):
             yield
-        finally:
-            over.set()
-            thread.join()
 
     def _put(self) -> Mapping[str, Any]:
         who = {"submission_id": submission_id(), "host": socket.gethostname(), "pid": os.getpid()}

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ray_itl.errors import BusyError, RunDirectoryError
+from ray_itl.io.beats import repeating
 from ray_itl.io.tick_log import Entry, TickLog
 
 _BEATS = 4
@@ -79,20 +80,15 @@ class Lease:
     @contextmanager
     def kept_alive(self) -> Iterator[None]:
         """Renew from a thread; at the end, release what was not published."""
-        over = threading.Event()
 
-        def beat() -> None:
-            while not over.wait(self._seconds / _BEATS):
-                with suppress(RunDirectoryError):  # a filesystem that errs now and then: the next beat may succeed
-                    self.renew()
+        def renew() -> None:
+            with suppress(RunDirectoryError):  # a filesystem that errs now and then: the next beat may succeed
+                self.renew()
 
-        thread = threading.Thread(target=beat, name="lease", daemon=True)
-        thread.start()
         try:
-            yield
+            with repeating(renew, self._seconds / _BEATS, "lease"):
+                yield
         finally:
-            over.set()
-            thread.join()
             self.release()
 
     def _lost(self) -> str:
