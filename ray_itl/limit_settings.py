@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray_itl.errors import ConfigError
+from ray_itl.option_checks import is_number, require
 
 NEAR_TARGET_WORDS = ("flag", "exclude", "ignore")
 
@@ -40,20 +39,23 @@ class LimitSettings:
 
     def check_limits(self) -> None:
         """Raise ConfigError naming the option."""
-        _check(self.budget is None or _positive(self.budget), "budget", self.budget, "give a positive number")
-        _check(isinstance(self.per_cost, bool), "per_cost", self.per_cost, "give true or false")
-        _check(not self.per_cost or self.cost_column is not None, "per_cost", "true", "set selection.cost_column too")
+        require(
+            self.budget is None or _is_positive(self.budget), "selection.budget", self.budget, "give a positive number"
+        )
+        require(isinstance(self.per_cost, bool), "selection.per_cost", self.per_cost, "give true or false")
+        priced = not self.per_cost or self.cost_column is not None
+        require(priced, "selection.per_cost", self.per_cost, "set selection.cost_column too")
         for option, most in (("min_distance", 2.0), ("target_distance", 2.0), ("share", 1.0)):
             value = getattr(self, option)
-            usable = value is None or (_positive(value) and value <= most)
-            _check(usable, option, value, f"give a number above 0, at most {most:g}")
+            usable = value is None or (_is_positive(value) and value <= most)
+            require(usable, f"selection.{option}", value, f"give a number above 0, at most {most:g}")
         words = ", ".join(NEAR_TARGET_WORDS)
-        _check(self.near_target in NEAR_TARGET_WORDS, "near_target", self.near_target, f"use one of {words}")
-        _check(isinstance(self.quotas, Mapping), "quotas", self.quotas, _QUOTA_FORM)
+        require(self.near_target in NEAR_TARGET_WORDS, "selection.near_target", self.near_target, f"use one of {words}")
+        require(isinstance(self.quotas, Mapping), "selection.quotas", self.quotas, _QUOTA_FORM)
         for column, values in self.quotas.items():
-            _check(isinstance(values, Mapping) and len(values) > 0, f"quotas.{column}", values, _QUOTA_FORM)
+            require(isinstance(values, Mapping) and len(values) > 0, f"selection.quotas.{column}", values, _QUOTA_FORM)
             for value, bounds in values.items():
-                _check_bounds(f"quotas.{column}.{value}", bounds)
+                _check_bounds(f"selection.quotas.{column}.{value}", bounds)
 
     @property
     def limiting(self) -> list[str]:
@@ -67,17 +69,14 @@ _QUOTA_FORM = "write {column: {value: {min: 10, max: 0.3}}}"
 
 
 def _check_bounds(option: str, bounds: Any) -> None:
-    _check(isinstance(bounds, Mapping) and {*bounds} <= {"min", "max"} and len(bounds) > 0, option, bounds, _QUOTA_FORM)
+    require(
+        isinstance(bounds, Mapping) and {*bounds} <= {"min", "max"} and len(bounds) > 0, option, bounds, _QUOTA_FORM
+    )
     for side, bound in bounds.items():
         whole = isinstance(bound, int) and not isinstance(bound, bool) and bound >= 0
         share = isinstance(bound, float) and 0 <= bound < 1
-        _check(whole or share, f"{option}.{side}", bound, "give a number of rows, or a share of selection.n below 1")
+        require(whole or share, f"{option}.{side}", bound, "give a number of rows, or a share of selection.n below 1")
 
 
-def _check(condition: bool, option: str, value: object, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"selection.{option}={value} cannot be used: {allowed}")
-
-
-def _positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+def _is_positive(value: object) -> bool:
+    return is_number(value) and value > 0

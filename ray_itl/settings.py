@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any
 
 from ray_itl.errors import ConfigError
 from ray_itl.io.sizes import parse_size
 from ray_itl.limit_settings import LimitSettings
+from ray_itl.option_checks import is_number, require
 from ray_itl.telling.choice import check_log
 from ray_itl.tracking.settings import TrackingSettings
 
@@ -27,15 +28,6 @@ _STATE_WORDS = {
     "on_changed": ("refuse", "as_new", "as_seen"),
     "on_new_target": ("refuse", "accept"),
 }
-
-
-def _require(condition: bool, option: str, value: object, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"{option}={value!r} cannot be used: {allowed}")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass
@@ -63,17 +55,17 @@ class PoolSettings:
         """Raise ConfigError naming the option."""
         for option in ("id_column", "embedding_column"):
             value = getattr(self, option)
-            _require(isinstance(value, str) and value != "", f"pool.{option}", value, "name a column")
+            require(isinstance(value, str) and value != "", f"pool.{option}", value, "name a column")
         named = isinstance(self.columns, list | tuple) and all(isinstance(name, str) for name in self.columns)
         distinct = named and len(set(self.columns)) == len(self.columns)
-        _require(distinct, "pool.columns", self.columns, "give a list of column names, each once")
-        _require(self.features in FEATURE_MAPS, "pool.features", self.features, f"use one of {', '.join(FEATURE_MAPS)}")
-        _require(self.dtype in DTYPES, "pool.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
-        _require(self.storage in STORAGES, "pool.storage", self.storage, f"use one of {', '.join(STORAGES)}")
+        require(distinct, "pool.columns", self.columns, "give a list of column names, each once")
+        require(self.features in FEATURE_MAPS, "pool.features", self.features, f"use one of {', '.join(FEATURE_MAPS)}")
+        require(self.dtype in DTYPES, "pool.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
+        require(self.storage in STORAGES, "pool.storage", self.storage, f"use one of {', '.join(STORAGES)}")
         even = isinstance(self.fourier_features, int) and self.fourier_features > 0 and self.fourier_features % 2 == 0
-        _require(even, "pool.fourier_features", self.fourier_features, "give a positive even number")
-        positive = _is_number(self.lengthscale) and self.lengthscale > 0
-        _require(positive, "pool.lengthscale", self.lengthscale, "give a positive number")
+        require(even, "pool.fourier_features", self.fourier_features, "give a positive even number")
+        positive = is_number(self.lengthscale) and self.lengthscale > 0
+        require(positive, "pool.lengthscale", self.lengthscale, "give a positive number")
 
 
 @dataclass
@@ -107,8 +99,8 @@ class AvoidSettings:
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
-        usable = _is_number(self.weight) and self.weight > 0
-        _require(usable, "avoid.weight", self.weight, "give a positive number")
+        usable = is_number(self.weight) and self.weight > 0
+        require(usable, "avoid.weight", self.weight, "give a positive number")
 
 
 @dataclass
@@ -125,12 +117,12 @@ class AcquisitionSettings:
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
         names = SEQUENTIAL_RULES + BASELINE_RULES
-        _require(self.name in names, "acquisition.name", self.name, f"use one of {', '.join(names)}")
+        require(self.name in names, "acquisition.name", self.name, f"use one of {', '.join(names)}")
         s2 = self.noise_variance
-        _require(_is_number(s2) and s2 > 0, "acquisition.noise_variance", s2, "give a positive number")
+        require(is_number(s2) and s2 > 0, "acquisition.noise_variance", s2, "give a positive number")
         s2a = self.target_noise_variance
-        usable = s2a is None or (_is_number(s2a) and s2a >= 0)
-        _require(usable, "acquisition.target_noise_variance", s2a, "give a number >= 0, or null")
+        usable = s2a is None or (is_number(s2a) and s2a >= 0)
+        require(usable, "acquisition.target_noise_variance", s2a, "give a number >= 0, or null")
 
 
 @dataclass
@@ -150,16 +142,16 @@ class SelectionSettings(LimitSettings):
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
         whole = isinstance(self.n, int) and not isinstance(self.n, bool) and self.n > 0
-        _require(whole, "selection.n", self.n, "give a whole number of at least 1")
-        _require(isinstance(self.replacement, bool), "selection.replacement", self.replacement, "give true or false")
+        require(whole, "selection.n", self.n, "give a whole number of at least 1")
+        require(isinstance(self.replacement, bool), "selection.replacement", self.replacement, "give true or false")
         seed = isinstance(self.seed, int) and 0 <= self.seed < 2**63
-        _require(seed, "selection.seed", self.seed, "give a whole number from 0 to 2^63 - 1")
-        least = _is_number(self.min_gain) and self.min_gain >= 0
-        _require(least, "selection.min_gain", self.min_gain, "give a number >= 0")
-        _require(isinstance(self.explain, bool), "selection.explain", self.explain, "give true or false")
+        require(seed, "selection.seed", self.seed, "give a whole number from 0 to 2^63 - 1")
+        least = is_number(self.min_gain) and self.min_gain >= 0
+        require(least, "selection.min_gain", self.min_gain, "give a number >= 0")
+        require(isinstance(self.explain, bool), "selection.explain", self.explain, "give true or false")
         self.check_limits()
         together = not (self.replacement and self.min_distance is not None)
-        _require(together, "selection.min_distance", self.min_distance, "leave it out with selection.replacement=true")
+        require(together, "selection.min_distance", self.min_distance, "leave it out with selection.replacement=true")
 
 
 @dataclass
@@ -189,15 +181,15 @@ class ClusterSettings:
             self.num_shards = int(self.num_shards)
         shards = self.num_shards
         count = isinstance(shards, int) and not isinstance(shards, bool) and shards >= 0
-        _require(shards == "auto" or count, "cluster.num_shards", shards, "give auto or a whole number >= 0")
+        require(shards == "auto" or count, "cluster.num_shards", shards, "give auto or a whole number >= 0")
         for option in ("cpus_per_shard", "gpus_per_shard", "restart_deadline_s"):
             value = getattr(self, option)
             unset = value is None and option == "cpus_per_shard"
             usable = unset or (isinstance(value, int | float) and 0 <= value < math.inf)
-            _require(usable, f"cluster.{option}", value, "give a number >= 0")
+            require(usable, f"cluster.{option}", value, "give a number >= 0")
         for option in ("memory_per_shard", "cache_limit"):
             parse_size(f"cluster.{option}", getattr(self, option))
-        _require(self.restart_deadline_s > 0, "cluster.restart_deadline_s", self.restart_deadline_s, "give seconds > 0")
+        require(self.restart_deadline_s > 0, "cluster.restart_deadline_s", self.restart_deadline_s, "give seconds > 0")
 
 
 @dataclass
@@ -232,7 +224,7 @@ class RunSettings:
         """Raise ConfigError naming the option."""
         check_log(self.log)
         drawn = isinstance(self.map_sample, int) and self.map_sample > 0
-        _require(drawn, "run.map_sample", self.map_sample, "give a whole number of at least 1")
+        require(drawn, "run.map_sample", self.map_sample, "give a whole number of at least 1")
 
 
 @dataclass
@@ -257,16 +249,16 @@ class StateSettings:
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
         plain = self.tick is None or (isinstance(self.tick, str) and _TICK_NAME.fullmatch(self.tick) is not None)
-        _require(
+        require(
             plain, "state.tick", self.tick, "use up to 64 letters, digits, '.', '_' and '-', a letter or digit first"
         )
         for option, words in _STATE_WORDS.items():
-            _require(
+            require(
                 getattr(self, option) in words, f"state.{option}", getattr(self, option), f"use {' or '.join(words)}"
             )
         lease, wait = self.lease_s, self.wait_s
-        _require(_is_number(lease) and lease > 0, "state.lease_s", lease, "give seconds > 0")
-        _require(_is_number(wait) and wait >= 0, "state.wait_s", wait, "give seconds >= 0")
+        require(is_number(lease) and lease > 0, "state.lease_s", lease, "give seconds > 0")
+        require(is_number(wait) and wait >= 0, "state.wait_s", wait, "give seconds >= 0")
 
 
 @dataclass
@@ -341,5 +333,5 @@ class VerifySettings:
         """Raise ConfigError naming the option."""
         for option in ("sample", "max_steps"):
             value = getattr(self, option)
-            _require(isinstance(value, int) and value > 0, option, value, "give a whole number of at least 1")
-        _require(isinstance(self.seed, int) and self.seed >= 0, "seed", self.seed, "give a whole number >= 0")
+            require(isinstance(value, int) and value > 0, option, value, "give a whole number of at least 1")
+        require(isinstance(self.seed, int) and self.seed >= 0, "seed", self.seed, "give a whole number >= 0")

@@ -6,15 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray_itl.errors import ConfigError
+from ray_itl.option_checks import require
 from ray_itl.telling.choice import check_log
 from ray_itl.training.embedding_parts import DTYPES, EMBEDDING, ID
 from ray_itl.training.embedding_settings import EmbeddingSettings
-
-
-def _require(condition: bool, option: str, value: object, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"{option}={value!r} cannot be used: {allowed}")
 
 
 def _is_whole(value: object, least: int) -> bool:
@@ -37,11 +32,11 @@ class RawPoolSettings:
         """Raise ConfigError naming the option."""
         for option in ("id_column", "raw_column"):
             value = getattr(self, option)
-            _require(isinstance(value, str) and value != "", f"pool.{option}", value, "name a column")
+            require(isinstance(value, str) and value != "", f"pool.{option}", value, "name a column")
         named = isinstance(self.columns, list | tuple) and all(isinstance(name, str) for name in self.columns)
         distinct = named and len({*self.columns, ID, EMBEDDING}) == len(self.columns) + 2
         allowed = f"give a list of column names, each once, other than {ID} and {EMBEDDING}, which the result has"
-        _require(distinct, "pool.columns", self.columns, allowed)
+        require(distinct, "pool.columns", self.columns, allowed)
 
 
 @dataclass
@@ -59,11 +54,11 @@ class EmbeddingModelSettings:
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
-        _require(isinstance(self.name, str) and self.name != "", "model.name", self.name, "name a model")
+        require(isinstance(self.name, str) and self.name != "", "model.name", self.name, "name a model")
         self.options = {} if self.options is None else self.options
         named = isinstance(self.options, dict) and all(isinstance(name, str) for name in self.options)
-        _require(named, "model.options", self.options, "give a mapping of names to values, as {classes: 10}")
-        _require(_is_whole(self.seed, 0), "model.seed", self.seed, "give a whole number >= 0")
+        require(named, "model.options", self.options, "give a mapping of names to values, as {classes: 10}")
+        require(_is_whole(self.seed, 0), "model.seed", self.seed, "give a whole number >= 0")
 
 
 @dataclass
@@ -77,8 +72,8 @@ class OutputSettings:
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
-        _require(self.dtype in DTYPES, "output.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
-        _require(_is_whole(self.part_rows, 1), "output.part_rows", self.part_rows, "give a whole number >= 1")
+        require(self.dtype in DTYPES, "output.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
+        require(_is_whole(self.part_rows, 1), "output.part_rows", self.part_rows, "give a whole number >= 1")
 
 
 @dataclass
@@ -100,12 +95,12 @@ class WorkerSettings:
         if isinstance(self.num_workers, str) and self.num_workers.isdigit():
             self.num_workers = int(self.num_workers)
         count = self.num_workers == "auto" or _is_whole(self.num_workers, 0)
-        _require(count, "cluster.num_workers", self.num_workers, "give auto or a whole number >= 0")
+        require(count, "cluster.num_workers", self.num_workers, "give auto or a whole number >= 0")
         for option in ("cpus_per_worker", "gpus_per_worker", "start_deadline_s"):
             value = getattr(self, option)
             or_none = option == "gpus_per_worker"
             fits = math.isfinite(value) and (value >= 0 if or_none else value > 0)
-            _require(fits, f"cluster.{option}", value, f"give a number {'>=' if or_none else '>'} 0")
+            require(fits, f"cluster.{option}", value, f"give a number {'>=' if or_none else '>'} 0")
 
 
 @dataclass
