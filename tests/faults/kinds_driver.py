@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 from tests.faults import evidence
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Outcome, finish_run, finish_tick, require
+from tests.faults.injection import Plan
 from tests.faults.tries import Try, in_process
 
 FLAKY_TRIES = 6
@@ -69,8 +71,7 @@ def flaky_run_directory(case: Case, bench: Bench) -> Outcome:
     run, rate = world.folder / "run", _rate(case)
 
     def again() -> Try:
-        plan = case.plan(run, counts_batches=False, error_rate=rate) if len(case.tries) < FLAKY_TRIES else None
-        return in_process(world.run(), case.folder, plan)
+        return in_process(world.run(), case.folder, _flaky_plan(case, rate, run))
 
     case.add(again())
     return finish_run(case, run, bench.run, again)
@@ -82,8 +83,7 @@ def flaky_state(case: Case, bench: Bench) -> Outcome:
     state, rate = world.folder / "state", _rate(case)
 
     def again() -> Try:
-        plan = case.plan(state, counts_batches=False, error_rate=rate) if len(case.tries) < FLAKY_TRIES else None
-        return in_process(world.tick("t1"), case.folder, plan)
+        return in_process(world.tick("t1"), case.folder, _flaky_plan(case, rate, state))
 
     case.add(again())
     return finish_tick(case, state, bench.ticks, again)
@@ -95,12 +95,17 @@ def flaky_pool(case: Case, bench: Bench) -> Outcome:
     rate = _rate(case)
 
     def again() -> Try:
-        places = (world.pool, world.target)
-        plan = case.plan(*places, counts_batches=False, error_rate=rate) if len(case.tries) < FLAKY_TRIES else None
-        return in_process(world.run(), case.folder, plan)
+        return in_process(world.run(), case.folder, _flaky_plan(case, rate, world.pool, world.target))
 
     case.add(again())
     return finish_run(case, world.folder / "run", bench.run, again)
+
+
+def _flaky_plan(case: Case, rate: float, *places: Path) -> Plan | None:
+    """Return the faults of the next try; after some tries storage is well again."""
+    if len(case.tries) >= FLAKY_TRIES:
+        return None
+    return case.plan(*places, counts_batches=False, error_rate=rate)
 
 
 def _rate(case: Case) -> float:
