@@ -54,6 +54,11 @@ def await_picks(folder: Path, process: subprocess.Popen[str]) -> dict[str, Any]:
     return status(folder)
 
 
+def _heed_sigint() -> None:
+    """Undo what a shell does to jobs in the background, and with them to tests: they ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _end(name: str, folder: Path, command: list[str], process: subprocess.Popen[str]) -> Ended:
     before = await_picks(folder, process)
     process.send_signal(CASES[name][1])
@@ -71,7 +76,9 @@ def endings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ende
     for number, (name, (option, _, _)) in enumerate(CASES.items()):
         folder = files.folder / f"results-{number}"
         command = [sys.executable, str(ROOT / "jobs" / "curate.py"), *options, f"{option}={folder}"]
-        process = subprocess.Popen(command, cwd=files.folder, env=one_thread, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=files.folder, env=one_thread, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_sigint
+        )
         started[name] = folder, command, process
     try:
         # Side by side, for one that waits for its turn might be done before.
