@@ -49,6 +49,7 @@ def test_a_run_that_is_told_to_stop_says_so_and_goes_on_later(
 ) -> None:
     files = Files(tmp_path)
     settings = files.settings()
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as caught:
         guarded(files.run)(settings, Terminated("quiet"))
     assert caught.value.code == 128 + signal.SIGTERM == 143
@@ -56,5 +57,5 @@ def test_a_run_that_is_told_to_stop_says_so_and_goes_on_later(
     status = (tmp_path / "run" / "status.json").read_text()
     assert '"state": "interrupted"' in status
     assert "stopped by SIGTERM" in status
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
     assert len(files.run(settings)) == 12
