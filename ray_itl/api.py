@@ -44,6 +44,7 @@ def select(
     id_column: str = "id",
     embedding_column: str = "embedding",
     columns: Sequence[str] = (),
+    filter: str | None = None,  # noqa: A002 - named like the option
     weight_column: str | None = None,
     replacement: bool = False,
     seed: int = 0,
@@ -85,6 +86,8 @@ def select(
         id_column: Column of unique row ids, for pools with columns.
         embedding_column: Column of embeddings in pool, target and known, where they have columns.
         columns: Columns of the pool to carry into the result.
+        filter: A condition on the pool's columns, like "lang = 'en' and tokens < 2048": only rows that meet it are
+            candidates. What may stand in it is what may stand after WHERE in SQL; see `io.filter_language`.
         weight_column: Column of target weights.
         replacement: Whether a row may be picked more than once.
         seed: Fixes random features and the random baseline.
@@ -123,8 +126,8 @@ def select(
     carried: Any = columns if isinstance(columns, str) else list(columns)  # a single name is refused by the settings
     settings = CurationSettings(
         pool=PoolSettings(
-            path="", id_column=id_column, embedding_column=embedding_column, columns=carried, features=features,
-            dtype=dtype, storage=storage,
+            path="", id_column=id_column, embedding_column=embedding_column, columns=carried, filter=filter,
+            features=features, dtype=dtype, storage=storage,
         ),
         target=TargetSettings(path="", embedding_column=embedding_column, weight_column=weight_column),
         known=KnownSettings(embedding_column=embedding_column),

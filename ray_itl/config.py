@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from ray_itl.command import end_with
+from ray_itl.command_line import readable_by_hydra
 from ray_itl.errors import ConfigError
 from ray_itl.io.credentials import REMEDY, holds_credentials
 from ray_itl.option_words import in_words, no_option, unreadable
@@ -64,6 +65,7 @@ def launch(main: Callable[[], None]) -> None:
     The job itself is `guarded`: nothing that it raises comes here, so what does is Hydra's trouble with the options.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises then, and does not print and exit with 1
+    sys.argv[1:] = [readable_by_hydra(argument) for argument in sys.argv[1:]]
     in_json = "run.log=json" in sys.argv  # there are no composed options to ask
     try:
         main()

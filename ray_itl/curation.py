@@ -105,6 +105,8 @@ def curate_problem(
 
     `watch` is told every status of the run; what it raises ends the run, which the same call resumes.
     """
+    if settings.pool.filter is not None:
+        reporter.say(f"{problem.source.num_rows:,} rows meet pool.filter")
     with reporter.stage("open"):
         problem = with_limits(with_lists(problem, settings), settings)
     if settings.run.dir is None:

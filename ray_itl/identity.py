@@ -16,7 +16,10 @@ from ray_itl.problem import Problem
 from ray_itl.settings import CurationSettings
 
 _DECISIVE = {
-    "pool": ("id_column", "features", "fourier_features", "lengthscale", "prior_covariance", "dtype", "columns"),
+    "pool": (
+        *("id_column", "columns", "filter", "features", "fourier_features", "lengthscale", "prior_covariance"),
+        "dtype",
+    ),
     "avoid": ("weight",),
     "acquisition": ("name", "noise_variance", "target_noise_variance"),
     "selection": (

@@ -147,12 +147,14 @@ def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any 
         id_column=None if is_array else settings.pool.id_column,
         embedding_column=settings.pool.embedding_column,
         columns=columns,
+        condition=settings.pool.filter,
     )
     feature_map = build_feature_map(settings.pool, settings.selection.seed)
     feature_map.dim(source.dim)  # raises where a prior covariance is for other embeddings
     n = settings.selection.n
     if n > source.num_rows and not settings.selection.replacement:
-        raise ConfigError(f"selection.n={n}, but the pool has {source.num_rows} rows: ask for 1 to that many")
+        meeting = "" if settings.pool.filter is None else " that meet pool.filter"
+        raise ConfigError(f"selection.n={n}, but the pool has {source.num_rows} rows{meeting}: ask for 1 to that many")
     as_table = not isinstance(target, np.ndarray | Tensor)
     read = read_targets(
         target,

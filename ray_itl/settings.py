@@ -40,6 +40,8 @@ class PoolSettings:
     embedding_column: str = "embedding"
     columns: list[str] = field(default_factory=list)
     """Further columns to carry into selection.parquet."""
+    filter: str | None = None
+    """Only rows that meet this condition are candidates, like: lang = 'en' and tokens < 2048."""
     features: str = "as_is"
     """as_is, unit_norm, or random_fourier (RBF kernel)."""
     fourier_features: int = 1024
@@ -59,6 +61,8 @@ class PoolSettings:
         named = isinstance(self.columns, list | tuple) and all(isinstance(name, str) for name in self.columns)
         distinct = named and len(set(self.columns)) == len(self.columns)
         require(distinct, "pool.columns", self.columns, "give a list of column names, each once")
+        stated = self.filter is None or (isinstance(self.filter, str) and self.filter.strip() != "")
+        require(stated, "pool.filter", self.filter, "give a condition like tokens < 2048, or null")
         require(self.features in FEATURE_MAPS, "pool.features", self.features, f"use one of {', '.join(FEATURE_MAPS)}")
         require(self.dtype in DTYPES, "pool.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
         require(self.storage in STORAGES, "pool.storage", self.storage, f"use one of {', '.join(STORAGES)}")

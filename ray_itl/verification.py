@@ -194,9 +194,9 @@ def _positions(table: pa.Table, source: ParquetSource) -> tuple[np.ndarray, list
     positions, complaints = [], []
     for rank, (file, row) in enumerate(zip(*(table.column(c).to_pylist() for c in ("file", "row")), strict=True), 1):
         start, num_rows = files.get(file, (0, 0))
-        inside = 0 <= row < num_rows
-        positions.append(start + row if inside else -1)
-        if not inside:
+        position = source.position(start + row) if 0 <= row < num_rows else None
+        positions.append(-1 if position is None else position)
+        if position is None:
             complaints.append(f"rank {rank} of selection.parquet is row {row} of {file!r}, which is not in the pool")
     return np.array(positions, dtype=np.int64), complaints
 

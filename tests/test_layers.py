@@ -22,7 +22,7 @@ LAYERS = [
     {"ray_itl.distributed"},
     {"ray_itl.training"},
     {"ray_itl.report", "RUN"},
-    {"ray_itl.config"},
+    {"ray_itl.config", "ray_itl.command_line"},
     {"ray_itl.api", "ray_itl.verification", "ray_itl.benchmark", "ray_itl.experiments", "ray_itl.ticks"},
     {"ray_itl"},
     {"jobs"},
@@ -30,7 +30,8 @@ LAYERS = [
 """From the bottom up. RUN stands for every other module directly in ray_itl; a layer may import itself."""
 NOT_FOR_REPORT = {"ray_itl.io", "ray_itl.distributed", "ray_itl.training", "RUN"}
 PLACES = {
-    "hydra": {"ray_itl.config", "jobs"},
+    "hydra": {"ray_itl.config", "ray_itl.command_line", "jobs"},
+    "sqlglot": {"ray_itl.io"},
     "omegaconf": {"ray_itl.config", "jobs"},
     "ray": {"ray_itl.distributed", "ray_itl.training", "jobs"},
     "pyarrow": {

@@ -56,7 +56,8 @@ class Manifest:
     `root` is the folder on the filesystem that `files` are relative to, `sources` the paths and globs on
     it that were asked for, `uri` what names the filesystem ("" for the local one). An empty `id_column`
     means that a row's id is its position. `dtype` is the numpy name of the embedding's float type; rows
-    without embeddings have an empty `embedding_column` and `dtype`, and `dim` 0.
+    without embeddings have an empty `embedding_column` and `dtype`, and `dim` 0. `filter` is the condition that decides
+    which of the rows are the pool's ("": all); `num_rows` and positions count all rows of the files.
     """
 
     uri: str
@@ -68,10 +69,11 @@ class Manifest:
     embedding_column: str
     dtype: str
     dim: int
+    filter: str = ""
 
     @property
     def num_rows(self) -> int:
-        """Number of rows N of the pool."""
+        """Number of rows of the files."""
         return int(self.file_starts[-1])
 
     @cached_property
@@ -81,8 +83,9 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the pool: relative paths, contents and columns, but not where the root is."""
+        """SHA-256 of the pool: relative paths, contents, columns and condition, but not where the root is."""
         columns = [self.id_column, self.id_kind, self.embedding_column, self.dtype, self.dim]
+        columns += [self.filter] if self.filter else []
         files = [[file.path, file.num_rows, file.fingerprint] for file in self.files]
         return hashlib.sha256(json.dumps([columns, files]).encode()).hexdigest()
 
@@ -147,7 +150,7 @@ def describe_changes(before: Manifest, after: Manifest) -> str:
     """Say which files changed, vanished or appeared and which columns differ; "" if nothing did."""
     old, new = ({file.path: file.fingerprint for file in each.files} for each in (before, after))
     found = [describe_file_changes(old, new)]
-    for field in ("id_column", "id_kind", "embedding_column", "dtype", "dim"):
+    for field in ("id_column", "id_kind", "embedding_column", "dtype", "dim", "filter"):
         was, now = getattr(before, field), getattr(after, field)
         if was != now:
             found.append(f"{field} was {was!r} and is {now!r}")

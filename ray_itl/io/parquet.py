@@ -24,6 +24,7 @@ from ray_itl.io.reading import estimate_row_bytes, open_parquet, stream_rows, un
 from ray_itl.io.schema import IdKind, WhichRow, embedding_rows, find_column, which_row
 
 _MAX_TAKE_THREADS = 8
+_SLIM_ROW_BYTES = 256  # 8,192 rows a batch
 
 
 class ParquetRows:
@@ -75,10 +76,23 @@ class ParquetRows:
 
     def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Return the file's path relative to the root, and the row within that file, of each position."""
-        positions = check_positions(positions, self.num_rows)
+        return self._locate(positions)
+
+    def column_batches(self, start: int, stop: int, columns: Sequence[str], option: str) -> Iterator[pa.RecordBatch]:
+        """Yield columns, which `option` names, without ids, of rows `start <= row < stop` of the files, in order."""
+        for _, group in groupby(self.manifest.segments(start, stop), key=lambda segment: segment.file.path):
+            for _, batch in self._stream_file(list(group), columns, _SLIM_ROW_BYTES, option):
+                yield batch
+
+    def _locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
+        positions = check_positions(positions, self.manifest.num_rows)
         files = np.searchsorted(self.manifest.file_starts, positions, side="right") - 1
         names = [self.manifest.files[index].path for index in files]
         return names, positions - self.manifest.file_starts[files]
+
+    def position(self, row: int) -> int | None:
+        """Return the position of a row, counted through all files; None if the pool leaves it out."""
+        return row
 
     def only(self, files: Sequence[FileEntry]) -> Self:
         """Return the rows of some of the files (at least one, with rows), in the order given."""
@@ -97,7 +111,7 @@ class ParquetRows:
                 position += batch.num_rows
 
     def _stream_file(
-        self, segments: list[Segment], columns: Sequence[str], row_bytes: int | None
+        self, segments: list[Segment], columns: Sequence[str], row_bytes: int | None, option: str = "columns"
     ) -> Iterator[tuple[tuple[str, int], pa.RecordBatch]]:
         """Yield `((file, row in file), batch)` over adjacent segments of one file."""
         file = segments[0].file
@@ -105,7 +119,7 @@ class ParquetRows:
         before = sum(file.row_groups[: groups[0]])
         first = segments[0].first_row
         stop = first + sum(segment.stop_row - segment.first_row for segment in segments)
-        with self._open(file, columns) as opened:
+        with self._open(file, columns, option) as opened:
             row_bytes = row_bytes or estimate_row_bytes(opened.metadata, groups[0])
             for offset, batch in stream_rows(opened, groups, first, stop, columns, row_bytes):
                 yield (file.path, before + offset), batch
@@ -114,7 +128,7 @@ class ParquetRows:
         self, positions: np.ndarray, columns: Sequence[str]
     ) -> Iterator[tuple[np.ndarray, pa.RecordBatch, WhichRow]]:
         """As `_stream`, of the rows at ascending positions."""
-        positions = check_positions(positions, self.num_rows)
+        positions = check_positions(positions, self.manifest.num_rows)
         names = self._with_id(columns)
         for index, piece in self._by_file(positions):
             file, base = self.manifest.files[index], self.manifest.file_starts[index]
@@ -149,7 +163,7 @@ class ParquetRows:
 
         The tables hold the distinct positions in order, and `distinct[way_back]` is `positions`.
         """
-        unique, inverse = np.unique(check_positions(positions, self.num_rows), return_inverse=True)
+        unique, inverse = np.unique(check_positions(positions, self.manifest.num_rows), return_inverse=True)
         # With nothing asked for, the first file still tells the types of the empty table.
         parts = self._by_file(unique) or [(0, unique)]
         with ThreadPoolExecutor(_MAX_TAKE_THREADS) as threads:
@@ -174,7 +188,7 @@ class ParquetRows:
             raise _replaced(file)
 
     @contextmanager
-    def _open(self, file: FileEntry, columns: Sequence[str]) -> Iterator[pq.ParquetFile]:
+    def _open(self, file: FileEntry, columns: Sequence[str], option: str = "columns") -> Iterator[pq.ParquetFile]:
         """Open a file, check that it is the planned one and has the columns, and once more after all was read.
 
         Rows come from a file that may be replaced at any moment by one of equal shape: only if the one that is there
@@ -186,7 +200,7 @@ class ParquetRows:
             if tuple(groups) != file.row_groups:
                 raise _replaced(file)
             for column in columns:
-                find_column(opened.schema_arrow, column, "columns", file.path)
+                find_column(opened.schema_arrow, column, option, file.path)
             yield opened
         self._check_file(file)
 
@@ -222,7 +236,7 @@ class ParquetSource(ParquetRows):
         tables, unique, inverse = self._take_tables(positions, [self.manifest.embedding_column])
         # Arrow would not join lists of fixed and of free length, which one pool may hold side by side.
         chunks = [chunk for table in tables for chunk in table.column(0).chunks]
-        files, rows = self.locate(unique)
+        files, rows = self._locate(unique)
         matrix = embedding_matrix(
             chunks, self.dim, self.manifest.embedding_column, lambda i: which_row(files[i], int(rows[i]))
         )
@@ -250,7 +264,8 @@ def _pick(
     for start, batch in stream_rows(opened, [group], int(rows[0]), int(rows[-1]) + 1, columns, row_bytes):
         low, high = np.searchsorted(rows, [start, start + batch.num_rows])
         if low < high:
-            yield rows[low:high], batch.take(pa.array(rows[low:high] - start))
+            all_of_it = high - low == batch.num_rows
+            yield rows[low:high], batch if all_of_it else batch.take(pa.array(rows[low:high] - start))
 
 
 def _replaced(file: FileEntry) -> InputError:

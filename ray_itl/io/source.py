@@ -11,6 +11,9 @@ import pyarrow.fs as pafs
 import torch
 
 from ray_itl.errors import InputError
+from ray_itl.io.filter_language import Condition, parse_condition
+from ray_itl.io.filtered import filtered
+from ray_itl.io.filtering import rows_of_table_that_meet
 from ray_itl.io.inspection import build_manifest
 from ray_itl.io.locations import list_files
 from ray_itl.io.memory import ArraySource
@@ -100,19 +103,23 @@ def open_source(
     id_column: str | None = None,
     embedding_column: str = "embedding",
     columns: Sequence[str] = (),
+    condition: str | None = None,
     filesystem: pafs.FileSystem | None = None,
 ) -> PoolSource:
     """Open a pool, reading no more than Parquet footers, and check its columns.
 
-    `columns` are those that `take` will be asked for. Paths are resolved by `list_files`, on
+    `columns` are those that `take` will be asked for. With a `condition` (see `filter_language`) the pool is the rows
+    that meet it, for which the columns that it looks at are read. Paths are resolved by `list_files`, on
     `filesystem` if given. A dataset of plain Parquet files is streamed like its files; any other
     dataset is read into memory. Files and tables need an `id_column`; arrays have none, and a row's
-    position is its id. InputError says what is wrong with the pool and how to put it right.
+    position is its id. InputError says what is wrong with the pool and how to put it right, ConfigError what is wrong
+    with the condition.
     """
     if not id_column and not isinstance(pool, np.ndarray | torch.Tensor):
         names = name_columns(_column_names(pool, filesystem))
         raise InputError(f"id_column is not set; set it to the column that names each row, one of: {names}")
-    return open_rows(pool, id_column or "", embedding_column, columns, filesystem)
+    met = None if condition is None else parse_condition(condition)
+    return open_rows(pool, id_column or "", embedding_column, columns, filesystem, met)
 
 
 def open_rows(
@@ -121,20 +128,21 @@ def open_rows(
     embedding_column: str,
     columns: Sequence[str] = (),
     filesystem: pafs.FileSystem | None = None,
+    condition: Condition | None = None,
 ) -> PoolSource:
     """Open rows of any kind as `open_source` does; an empty `id_column` makes positions the ids."""
     if isinstance(pool, np.ndarray | torch.Tensor):
-        if id_column or columns:
+        if id_column or columns or condition:
             raise InputError(
-                "an array has no columns; leave the options that name one empty, or hand over a pyarrow.Table "
-                "or Parquet files"
+                "an array has no columns; leave the options that name one empty, pool.filter too, or hand over a "
+                "pyarrow.Table or Parquet files"
             )
         return ArraySource(pool)
     if isinstance(pool, pads.Dataset):
-        return _open_dataset(pool, id_column, embedding_column, columns)
+        return _open_dataset(pool, id_column, embedding_column, columns, condition)
     if isinstance(pool, pa.Table):
-        return _open_table(pool, id_column, embedding_column, columns)
-    return _open_files(_path_texts(pool), id_column, embedding_column, columns, filesystem)
+        return _open_table(pool, id_column, embedding_column, columns, condition)
+    return _open_files(_path_texts(pool), id_column, embedding_column, columns, filesystem, condition)
 
 
 def open_raw_rows(
@@ -175,19 +183,29 @@ def _present(schema: pa.Schema, options: Mapping[str, Sequence[str]]) -> list[st
     return list(dict.fromkeys(find_column(schema, name, option, "").name for option, name in wanted))
 
 
-def _open_dataset(dataset: pads.Dataset, id_column: str, embedding_column: str, columns: Sequence[str]) -> PoolSource:
+def _open_dataset(
+    dataset: pads.Dataset,
+    id_column: str,
+    embedding_column: str,
+    columns: Sequence[str],
+    condition: Condition | None,
+) -> PoolSource:
     if _is_parquet(dataset):
         source = _open_files(dataset.files, id_column, embedding_column, columns, dataset.filesystem)
         if source.num_rows == dataset.count_rows():
-            return source
+            return source if condition is None else filtered(source, condition, dataset.filesystem)
     options = {"id_column": [id_column], "embedding_column": [embedding_column], "columns": columns}
+    options |= {} if condition is None else {"pool.filter": condition.columns}
     table = dataset.to_table(columns=_present(dataset.schema, options))
-    return _open_table(table, id_column, embedding_column, columns)
+    return _open_table(table, id_column, embedding_column, columns, condition)
 
 
-def _open_table(table: pa.Table, id_column: str, embedding_column: str, columns: Sequence[str]) -> TableSource:
+def _open_table(
+    table: pa.Table, id_column: str, embedding_column: str, columns: Sequence[str], condition: Condition | None
+) -> TableSource:
     _check_columns(table, columns)
-    return TableSource(table, id_column, embedding_column)
+    kept = None if condition is None else rows_of_table_that_meet(condition, table)
+    return TableSource(table, id_column, embedding_column, kept)
 
 
 def _check_columns(table: pa.Table, columns: Sequence[str]) -> None:
@@ -201,11 +219,13 @@ def _open_files(
     embedding_column: str,
     columns: Sequence[str],
     filesystem: pafs.FileSystem | None,
+    condition: Condition | None = None,
 ) -> ParquetSource:
     manifest = build_manifest(
         paths, id_column=id_column, embedding_column=embedding_column, columns=columns, filesystem=filesystem
     )
-    return ParquetSource(manifest, filesystem)
+    source = ParquetSource(manifest, filesystem)
+    return source if condition is None else filtered(source, condition, filesystem)
 
 
 def _path_texts(pool: PathInput | Sequence[PathInput]) -> list[str]:

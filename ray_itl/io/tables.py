@@ -9,6 +9,7 @@ from ray_itl.errors import InputError
 from ray_itl.io.ids import ids_from_arrow
 from ray_itl.io.manifest import check_range
 from ray_itl.io.positions import check_positions, embedding_matrix
+from ray_itl.io.row_mask import RowMask
 from ray_itl.io.schema import (
     IdKind,
     WhichRow,
@@ -29,8 +30,13 @@ class TableRows:
     An empty `id_column` means that a row's id is its position.
     """
 
-    def __init__(self, table: pa.Table, id_column: str):
-        """InputError unless the id column is there with a fitting type and the table has rows."""
+    def __init__(self, table: pa.Table, id_column: str, kept: RowMask | None = None):
+        """InputError unless the id column is there with a fitting type and the table has rows.
+
+        With `kept`, those rows of the table alone are there; `locate` tells where they stand in the table.
+        """
+        self._rows = None if kept is None else kept.rows_between(0, kept.count)
+        table = table if self._rows is None else table.take(pa.array(self._rows))
         self.id_kind: IdKind = "int"
         if id_column:
             self.id_kind = check_id_type(find_column(table.schema, id_column, "id_column", "").type, id_column, "")
@@ -64,9 +70,12 @@ class TableRows:
         return self.table.select(list(columns)).take(pa.array(checked))
 
     def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
-        """Return "" and the position itself for each position."""
+        """Return "" and the row in the table for each position."""
         checked = check_positions(positions, self.num_rows)
-        return [""] * len(checked), checked
+        return [""] * len(checked), checked if self._rows is None else self._rows[checked]
+
+    def _words_for(self, positions: np.ndarray) -> WhichRow:
+        return lambda row: which_row("", int(self.locate(positions[[row]])[1][0]))
 
     def _batches(
         self, table: pa.Table, positions: np.ndarray, columns: Sequence[str], step: int
@@ -86,18 +95,18 @@ class TableRows:
     def _ids(self, batch: pa.RecordBatch, positions: np.ndarray) -> np.ndarray:
         if not self._id_column:
             return positions
-        return ids_from_arrow(batch.column(self._id_column), self._id_column, self.id_kind, _words_for(positions))
+        return ids_from_arrow(batch.column(self._id_column), self._id_column, self.id_kind, self._words_for(positions))
 
 
 class TableSource(TableRows):
     """Rows with an embedding column (see `PoolSource`)."""
 
-    def __init__(self, table: pa.Table, id_column: str, embedding_column: str):
-        """InputError unless both columns are there with fitting types and the table has rows."""
+    def __init__(self, table: pa.Table, id_column: str, embedding_column: str, kept: RowMask | None = None):
+        """InputError unless both columns are there with fitting types and the table has rows (see `TableRows`)."""
         field = find_column(table.schema, embedding_column, "embedding_column", "")
         kind = check_embedding_type(field.type, embedding_column, "")
-        super().__init__(table, id_column)
-        first = table.column(embedding_column).slice(0, 1).combine_chunks()
+        super().__init__(table, id_column, kept)
+        first = self.table.column(embedding_column).slice(0, 1).combine_chunks()
         self.dim: int = kind.dim or first_row_dim(first, embedding_column, "")
         self.dtype: np.dtype = kind.dtype
         self._embedding_column = embedding_column
@@ -119,18 +128,14 @@ class TableSource(TableRows):
         """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
         checked = check_positions(positions, self.num_rows)
         column = self.take(checked, [self._embedding_column]).column(0)
-        return embedding_matrix(column.chunks, self.dim, self._embedding_column, _words_for(checked))
+        return embedding_matrix(column.chunks, self.dim, self._embedding_column, self._words_for(checked))
 
     def _embedded(self, table: pa.Table, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         first = 0
         for ids, batch in self._batches(table, positions, [self._embedding_column], self._step()):
-            which = _words_for(positions[first : first + len(ids)])
+            which = self._words_for(positions[first : first + len(ids)])
             yield ids, embedding_rows(batch.column(0), self.dim, self._embedding_column, which)
             first += len(ids)
 
     def _step(self) -> int:
         return max(1, _BATCH_BYTES // (self.dim * self.dtype.itemsize))
-
-
-def _words_for(positions: np.ndarray) -> WhichRow:
-    return lambda row: which_row("", int(positions[row]))

@@ -15,12 +15,14 @@ from ray_itl.ticks.record import PastTick
 _NOT_FOR_ALL_TICKS = {
     "pool",
     "pool.columns",
-    "selection.n",
+    "pool.filter",
+    "limits",
     "selection.replacement",
-    "selection.min_gain",
     "selection.explain",
+    *(f"selection.{name}" for name in ("n", "min_gain", "cost_column", "budget", "per_cost", "quotas")),
+    *(f"selection.{name}" for name in ("min_distance", "near_target", "target_distance", "share")),
 }
-"""What of a run's identity may differ from tick to tick."""
+"""What of a run's identity may differ from tick to tick: it decides what a tick may pick, not what is known."""
 
 
 def open_whole(settings: CurationSettings) -> Problem:

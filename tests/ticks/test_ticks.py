@@ -229,6 +229,23 @@ def test_options_that_decide_what_is_known_may_not_change(growing: Growing, name
     assert [record.picks for record in growing.records()] == [5, 0]
 
 
+def test_what_a_tick_may_pick_may_change(growing: Growing) -> None:
+    growing.grow(0)
+    growing.tick("t0", selection={"cost_column": "weight", "budget": 4.0})
+    growing.grow(1)
+    growing.tick("t1", pool={"filter": "id = 1007 or id = 2000"}, selection={"share": 0.5, "near_target": "ignore"})
+    nothing_meets_it = growing.tick("t2", pool={"filter": "id = 7"})
+    growing.grow(2)
+    growing.tick("t3", pool={"filter": "id = 7"}, state={"candidates": "all"})
+    assert 0 < growing.records()[0].picks <= 4
+    assert growing.all_picks()[1:] == [[1007], [], [7]]
+    assert nothing_meets_it.record.stop == "nothing_new"
+    growing.grow(3)
+    only_old_rows_meet_it = growing.tick("t4", pool={"filter": "id < 2000"})
+    assert (only_old_rows_meet_it.record.new_rows, only_old_rows_meet_it.record.picks) == (60, 0)
+    assert only_old_rows_meet_it.record.stop == "no_rows_left"
+
+
 def test_another_target_is_refused_unless_it_is_meant(growing: Growing) -> None:
     growing.grow(0)
     growing.tick("t0")
