@@ -46,6 +46,8 @@ def select(
     columns: Sequence[str] = (),
     filter: str | None = None,  # noqa: A002 - named like the option
     weight_column: str | None = None,
+    task_column: str | None = None,
+    task_weights: Mapping[str, float] | None = None,
     replacement: bool = False,
     seed: int = 0,
     min_gain: float = 0.0,
@@ -89,6 +91,9 @@ def select(
         filter: A condition on the pool's columns, like "lang = 'en' and tokens < 2048": only rows that meet it are
             candidates. What may stand in it is what may stand after WHERE in SQL; see `io.filter_language`.
         weight_column: Column of target weights.
+        task_column: Column that says which of several tasks a target belongs to. A pick's gain is then the sum of its
+            gains about each task alone, with weights ("itl" and "vtl"); each pick is the exact argmax of that sum.
+        task_weights: Task -> weight > 0; 1 for those not named.
         replacement: Whether a row may be picked more than once.
         seed: Fixes random features and the random baseline.
         min_gain: Stop before the first pick that is worth less for each unit of its cost.
@@ -129,7 +134,7 @@ def select(
             path="", id_column=id_column, embedding_column=embedding_column, columns=carried, filter=filter,
             features=features, dtype=dtype, storage=storage,
         ),
-        target=TargetSettings(path="", embedding_column=embedding_column, weight_column=weight_column),
+        target=TargetSettings("", embedding_column, weight_column, None, task_column, dict(task_weights or {})),
         known=KnownSettings(embedding_column=embedding_column),
         avoid=AvoidSettings(_path_text(avoid), embedding_column, avoid_weight),
         acquisition=AcquisitionSettings(acquisition, noise_variance, target_noise_variance),

@@ -50,6 +50,7 @@ from ray_itl.results import (
 from ray_itl.selection import Selection
 from ray_itl.settings import CurationSettings
 from ray_itl.status import RunStatus, Watch
+from ray_itl.tasks import tasks_left
 from ray_itl.tracking.of_selection import SelectionTracking
 
 
@@ -252,6 +253,8 @@ class _Run:
         metrics["next_gain"] = result.next_gain
         metrics["stop"] = result.stop
         metrics["limits"] = limits_used(self._problem, result)
+        posterior = self._problem.posterior, result.state.posterior
+        metrics["tasks"] = tasks_left(self._problem.tasks, self._problem.targets, *posterior)
         path = None if self._run is None else self._run.path
         features = result.features.to(dtype)
         selection = replace(selection, metrics=metrics, run_dir=path, picked_features=features)

@@ -33,6 +33,7 @@ def explain(problem: Problem, pool: Pool, result: GreedyResult) -> pa.Table:
         problem.targets,
         directions(problem.posterior, picks, problem.acquisition.noise_variance),
         _NAMED_TARGETS,
+        problem.importance,
     )
     runners: Sequence[RunnerUp | None] = [None] * len(picks)
     if problem.baseline is None and problem.limits.rules is None and problem.avoid is None:

@@ -38,6 +38,7 @@ def run_identity(problem: Problem, settings: CurationSettings) -> dict[str, str]
     return {
         "pool": pool_fingerprint(problem.source),
         "targets": _digest(problem.targets.rows, problem.targets.weights),
+        **({} if not problem.tasks else {"tasks": _tasks_digest(problem)}),
         **({} if problem.avoid is None else {"rows to avoid": _digest(problem.avoid.rows)}),
         "known rows": _digest(none if problem.known is None else problem.known),
         "limits": _limits_digest(problem),
@@ -66,6 +67,12 @@ def _limits_digest(problem: Problem) -> str:
     columns = [] if problem.limits.quotas is None else problem.limits.quotas.columns
     values = [(quota.column, quota.values, quota.least.tolist(), quota.most.tolist()) for quota in columns]
     return sha256(repr((problem.traits.cells, values)).encode()).hexdigest()
+
+
+def _tasks_digest(problem: Problem) -> str:
+    return sha256(
+        repr([(task.name, task.weight, task.members.tolist()) for task in problem.tasks]).encode()
+    ).hexdigest()
 
 
 def _file_digest(path: str | None) -> str:

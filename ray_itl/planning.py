@@ -117,7 +117,7 @@ def planned(settings: CurationSettings) -> RunPlan:
         problem = open_problem(settings, settings.pool.path, settings.target.path, settings.known.path)
         in_process = settings.cluster.num_shards == 0
         shards = plan_local(problem, settings) if in_process else _on_ray(problem, settings)
-        storage = storage_options(settings)
+        storage = storage_options(problem, settings)
         cache = ShardCache(storage.cache_folder).folder if shards.on_disk else None
         return RunPlan(
             num_rows=problem.source.num_rows,
@@ -149,7 +149,7 @@ def _on_ray(problem: Problem, settings: CurationSettings) -> ShardPlan:
 
     with connect(settings.cluster.address):
         rows, dim, dtype = problem.source.num_rows, problem.dim, settings.pool.dtype
-        return plan_for_cluster(rows, dim, dtype, settings.cluster, storage_options(settings))
+        return plan_for_cluster(rows, dim, dtype, settings.cluster, storage_options(problem, settings))
 
 
 def _duration(seconds: float) -> str:

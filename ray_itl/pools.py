@@ -15,7 +15,7 @@ from ray_itl.core.pool import LocalPool, Pool
 from ray_itl.distributed.placement import ShardPlan, plan_in_process
 from ray_itl.identity import pool_fingerprint
 from ray_itl.io.disk_loading import load_disk_shard
-from ray_itl.io.footprint import Storage, StorageOptions
+from ray_itl.io.footprint import STATE_BYTES, Storage, StorageOptions
 from ray_itl.io.loading import STORAGE_DTYPES, RowRange, repeated_id_error
 from ray_itl.io.machine_memory import available_memory
 from ray_itl.io.parquet import ParquetSource
@@ -25,6 +25,8 @@ from ray_itl.io.spool import spool
 from ray_itl.problem import Problem
 from ray_itl.progress import Reporter
 from ray_itl.settings import CurationSettings
+
+_SCORE_BYTES, _TRAIT_BYTES = 8, 16
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,19 @@ def open_pool(
         yield opened
 
 
-def storage_options(settings: CurationSettings) -> StorageOptions:
+def storage_options(problem: Problem, settings: CurationSettings) -> StorageOptions:
     """Return where features are to be kept."""
     cluster = settings.cluster
     memory = parse_size("cluster.memory_per_shard", cluster.memory_per_shard)
     limit = parse_size("cluster.cache_limit", cluster.cache_limit)
-    return StorageOptions(cast(Storage, settings.pool.storage), memory, cluster.cache_dir, limit)
+    further_scores = max(0, len(problem.acquisition.score_tracks) - 2)
+    state = STATE_BYTES + _SCORE_BYTES * further_scores + (0 if problem.traits is None else _TRAIT_BYTES)
+    return StorageOptions(cast(Storage, settings.pool.storage), memory, cluster.cache_dir, limit, state)
 
 
 def plan_local(problem: Problem, settings: CurationSettings) -> ShardPlan:
     """Return the plan of the one shard in this process; ConfigError if it cannot fit."""
-    rows, dim, storage = problem.source.num_rows, problem.dim, storage_options(settings)
+    rows, dim, storage = problem.source.num_rows, problem.dim, storage_options(problem, settings)
     return plan_in_process(rows, dim, settings.pool.dtype, torch.get_num_threads(), available_memory(), storage)
 
 
@@ -87,7 +91,7 @@ def _load_local(problem: Problem, settings: CurationSettings, reporter: Reporter
     where = ", features on disk" if plan.on_disk else ""
     with reporter.stage("load", f"loading {source.num_rows:,} rows x {problem.dim} in this process{where}"):
         if plan.on_disk:
-            cache = storage_options(settings).cache(pool_fingerprint(source))
+            cache = storage_options(problem, settings).cache(pool_fingerprint(source))
             pool = LocalPool([load_disk_shard(rows, cache, on_rows=on_rows)])
         else:
             pool = LocalPool([rows.load(on_rows=on_rows)])
@@ -104,7 +108,7 @@ def _ray_pool(
     from ray_itl.distributed.metrics import SelectionMetrics
     from ray_itl.distributed.ray_pool import open_ray_pool
 
-    cluster, storage = settings.cluster, storage_options(settings)
+    cluster, storage = settings.cluster, storage_options(problem, settings)
     with connect(cluster.address):
         announce = f"loading {source.num_rows:,} rows x {problem.dim} on Ray"
         metrics = SelectionMetrics(run_name)

@@ -31,6 +31,7 @@ from ray_itl.io.source import PoolSource, open_source
 from ray_itl.io.targets import read_targets
 from ray_itl.io.traits import TraitSpec
 from ray_itl.settings import AcquisitionSettings, CurationSettings, PoolSettings, SelectionSettings
+from ray_itl.tasks import Task, tasks_among
 
 _KINDS = (str, os.PathLike, list, tuple, pa.Table, pads.Dataset, np.ndarray, Tensor)
 
@@ -57,6 +58,8 @@ class Problem:
     """Where costs and groups of rows come from, if limits look at any."""
     avoid: Targets | None = None
     """In feature space: what the picks should say nothing about."""
+    tasks: tuple[Task, ...] = ()
+    """What the targets are about, where that is more than one task."""
     idle: bool = False
     """Whether no row at all may be picked, so that the pool need not be loaded."""
 
@@ -76,6 +79,14 @@ class Problem:
         prior = Posterior.prior(self.dim)
         return prior if self.known is None else prior.condition_on_rows(self.known, self.acquisition.noise_variance)
 
+    @property
+    def importance(self) -> Tensor:
+        """c, M float64: how much the gain about each target counts, by its task."""
+        importance = torch.ones(len(self.targets.rows), dtype=torch.float64)
+        for task in self.tasks:
+            importance[task.members] = task.weight
+        return importance
+
     def at_most_all(self) -> Problem:
         """Return the problem of picking n rows, or all that may be picked where they are fewer."""
         n = min(self.selection.n, self.num_free)
@@ -92,7 +103,8 @@ class Problem:
 
     def start(self) -> AcquisitionState:
         """Return the acquisition's state before the first pick."""
-        tasks = [self.targets] if self.avoid is None else [self.targets, self.avoid]
+        tasks = [task.of(self.targets) for task in self.tasks] or [self.targets]
+        tasks += [] if self.avoid is None else [self.avoid]
         return self.acquisition.start(self.posterior, *tasks)
 
     def solve(
@@ -161,6 +173,7 @@ def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any 
         embedding_column=settings.target.embedding_column if as_table else "embedding",
         weight_column=settings.target.weight_column,
         id_column=settings.target.id_column,
+        task_column=settings.target.task_column if as_table else None,
     )
     targets = Targets.uniform(_to_features(feature_map, read.embeddings, source.dim, "target"))
     if read.weights is not None:
@@ -170,10 +183,12 @@ def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any 
     away = None if avoid is None else Targets.uniform(_read_rows(avoid, "avoid", settings, feature_map, source.dim))
     name = settings.acquisition.name
     baseline = cast(BaselineRule, name) if name in ("nearest", "cosine", "random") else None
-    weights = (1.0,) if away is None else (1.0, -settings.avoid.weight)
+    tasks = () if read.tasks is None else tasks_among(read.tasks, settings.target.task_weights)
+    weights = tuple(task.weight for task in tasks) or (1.0,)
+    weights += () if away is None else (-settings.avoid.weight,)
     acquisition = build_acquisition(settings.acquisition, weights)
     chosen = settings.selection
-    return Problem(source, feature_map, targets, read.ids, rows, acquisition, chosen, baseline, avoid=away)
+    return Problem(source, feature_map, targets, read.ids, rows, acquisition, chosen, baseline, avoid=away, tasks=tasks)
 
 
 def _check_kinds(**inputs: Any) -> None:

@@ -125,5 +125,10 @@ def _facts(problem: Problem, settings: CurationSettings, selection: Selection) -
         "Features": f"{settings.pool.features}, {problem.dim} dimensions, {settings.pool.dtype}",
         "Known rows": "0" if problem.known is None else f"{len(problem.known):,}",
         "Screening": selection.stats.precision,
+        **{
+            f"Task {task['name']}": f"{task['targets']:,} targets, weight {task['weight']:g}, "
+            f"{task['uncertainty_left']:.1%} of their uncertainty left"
+            for task in selection.metrics["tasks"]
+        },
         **_place(settings, selection),
     }

@@ -82,6 +82,18 @@ class TargetSettings:
     """Column of target weights >= 0: weight 2 counts as listing the target twice. null: all 1."""
     id_column: str | None = None
     """Column that names a target in the report. null: its row number."""
+    task_column: str | None = None
+    """Column that says which of several tasks a target belongs to: their gains are summed. null: one task."""
+    task_weights: dict[str, float] = field(default_factory=dict)
+    """Task -> how much its gain counts, > 0; those not named count 1."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        weights = self.task_weights.values()
+        positive = all(is_number(weight) and weight > 0 for weight in weights)
+        require(positive, "target.task_weights", dict(self.task_weights), "give positive numbers")
+        together = not self.task_weights or self.task_column is not None
+        require(together, "target.task_weights", dict(self.task_weights), "set target.task_column, too")
 
 
 @dataclass
@@ -296,8 +308,10 @@ class CurationSettings:
                     f"acquisition.name={self.acquisition.name}: leave it out, or use one of "
                     f"{', '.join(SEQUENTIAL_RULES)}"
                 )
-        if self.avoid.path is not None and self.acquisition.name not in ("itl", "vtl"):
-            raise ConfigError(f"avoid.path has no meaning for acquisition.name={self.acquisition.name}: use itl or vtl")
+        for option, value in (("avoid.path", self.avoid.path), ("target.task_column", self.target.task_column)):
+            if value is not None and self.acquisition.name not in ("itl", "vtl"):
+                rule = self.acquisition.name
+                raise ConfigError(f"{option} has no meaning for acquisition.name={rule}: use itl or vtl")
         if self.state.dir is not None and self.selection.include is not None:
             raise ConfigError(
                 "selection.include cannot go with state.dir: ticks know their own picks; other rows go to known.path"

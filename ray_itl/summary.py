@@ -34,6 +34,7 @@ def summarise(selection: Selection) -> Ending:
         "next_gain": metrics.get("next_gain"),
         "stop": metrics.get("stop"),
         "limits": metrics.get("limits", []),
+        "tasks": metrics.get("tasks", []),
         "comparison": metrics.get("comparison", []),
     }
     return Ending(headline, "\n".join([*_figures(selection), *_places(selection)]), facts, _paths(selection))
@@ -52,6 +53,10 @@ def _figures(selection: Selection) -> list[str]:
     elif metrics.get("stop") in _STOPS:
         lines.append(_STOPS[metrics["stop"]])
     lines += limit_words(metrics.get("limits", []))
+    lines += [
+        f"task {task['name']}: {task['uncertainty_left']:.1%} of its uncertainty left ({task['targets']:,} targets)"
+        for task in metrics.get("tasks", [])
+    ]
     lines += [
         f"  {row['rule']:>12}: {row['count']:,} picks on task ({row['share']:.0%}), "
         f"{row['remaining_uncertainty']:.1%} of target uncertainty left"

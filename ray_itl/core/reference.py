@@ -101,6 +101,7 @@ def dense_greedy(
     excluded: Sequence[int] = (),
     limits: DenseLimits | None = None,
     others: Sequence[tuple[Targets, float]] = (),
+    weight: float = 1.0,
 ) -> list[DensePick]:
     """Pick n rows greedily by the dense definitions.
 
@@ -118,9 +119,10 @@ def dense_greedy(
         excluded: Indices of rows that may not be picked.
         limits: Costs, quotas and the like.
         others: Further tasks, each with a weight by which its gain counts (negative: subtracted); ITL and VTL.
+        weight: By which the gain about `targets` counts.
     """
     target_noise = noise_variance if target_noise is None else target_noise
-    tasks = [(targets, 1.0), *others]
+    tasks = [(targets, weight), *others]
     everything = Targets.uniform(torch.cat([task.rows for task, _ in tasks]))
     kernel = dense_kernel(pool, everything, known, noise_variance)
     scale = sum(float((task.weighted.square()).sum()) for task, _ in tasks) if rule == "vtl" else 1.0
@@ -131,11 +133,11 @@ def dense_greedy(
     for _ in range(n):
         gains = torch.zeros(len(pool), dtype=torch.float64)
         first = len(pool)
-        for task, weight in tasks:
+        for task, share in tasks:
             part = torch.cat([torch.arange(len(pool)), torch.arange(first, first + len(task.rows))])
             first += len(task.rows)
             here = kernel[part][:, part]
-            gains += weight * dense_gains(rule, here, len(pool), task.weights, noise_variance, target_noise)
+            gains += share * dense_gains(rule, here, len(pool), task.weights, noise_variance, target_noise)
         may_pick = available & limits.may_pick([pick.index for pick in picks], available)
         if not bool(may_pick.any()):
             break

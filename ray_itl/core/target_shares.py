@@ -25,18 +25,23 @@ class TargetShares(NamedTuple):
 
 
 def target_shares(
-    acquisition: Acquisition, posterior: Posterior, targets: Targets, directions: Tensor, count: int
+    acquisition: Acquisition,
+    posterior: Posterior,
+    targets: Targets,
+    directions: Tensor,
+    count: int,
+    importance: Tensor | None = None,
 ) -> TargetShares:
     """Return the shares of every pick's gain that go to its `count` (at most M) foremost targets.
 
-    The share of target a in a pick y is g_a / sum_b g_b, where g_a is the gain that y would have, given the picks
-    before it, if a were the only target. With c_a = k(a, y | picks before), v = k(y, y | picks before) and
-    z_a = c_a^2 / (v + s2), by which the variance of f_a falls:
+    The share of target a in a pick y is c_a g_a / sum_b c_b g_b, with the weight c_a of its task, where g_a is the gain
+    that y would have, given the picks before it, if a were the only target. With c(a, y) = k(a, y | picks before),
+    v = k(y, y | picks before) and z_a = c(a, y)^2 / (v + s2), by which the variance of f_a falls:
 
         VTL   g_a = w_a z_a
         else  g_a = -1/2 log(1 - z_a / (k(a, a | picks before) + s2A / w_a))    (I(f_a; y), with noise I(y_a; y))
 
-    For VTL the shares are exact: the gain is the sum of its g_a. For ITL they are a convention: the joint gain
+    For VTL the shares are exact: the gain is the sum of its c_a g_a. For ITL they are a convention: the joint gain
     I(f_A; y) is not a sum over targets. Targets that repeat each other are each counted in full, so that the sum of the
     g_a may exceed the gain, and targets that tell something only together count for nothing. Uncertainty looks at no
     target; its picks are divided as ITL's with s2A = s2, as are those of the baselines.
@@ -49,6 +54,7 @@ def target_shares(
         targets: M targets with their weights.
         directions: S y / sqrt(v + s2) of every pick y at its step, D x n float64: S falls by their outer products.
         count: How many targets to name, >= 1.
+        importance: c, M float64 >= 0; None: all 1.
 
     O(M n D), in bounded memory beside n x count.
     """
@@ -58,6 +64,7 @@ def target_shares(
     for start in range(0, len(targets.rows), step := max(1, _CHUNK_ENTRIES // max(1, num_picks))):
         part = slice(start, start + step)
         gains = _single_gains(acquisition, posterior, targets.rows[part], targets.weights[part], directions).mT
+        gains = gains if importance is None else gains * importance[part]
         total += gains.sum(dim=1)
         best = _foremost(best, torch.arange(start, start + gains.shape[1]).expand_as(gains), gains, count)
     return TargetShares(best.indices, best.shares / total.where(total > 0, 1.0)[:, None])

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from ray_itl.core.schedule import Schedule
 from ray_itl.errors import ConfigError
-from ray_itl.io.footprint import PROCESS_BYTES, Footprint, StorageOptions
+from ray_itl.io.footprint import PROCESS_BYTES, STATE_BYTES, Footprint, StorageOptions
 from ray_itl.io.loading import STORAGE_DTYPES
 from ray_itl.io.sizes import format_size
 
@@ -59,6 +59,8 @@ class ShardPlan:
     """Whether features are kept on the nodes' disks and streamed."""
     driver_bytes: int = 0
     """Memory that the driver takes in a shard's process; 0 where it has its own."""
+    state_bytes: int = STATE_BYTES
+    """Bytes of a row besides its features."""
 
     @property
     def device(self) -> str:
@@ -71,7 +73,7 @@ class ShardPlan:
 
     def footprint(self, num_rows: int, dim: int) -> Footprint:
         """Return what a shard of so many rows takes."""
-        return Footprint(num_rows, dim, self.dtype)
+        return Footprint(num_rows, dim, self.dtype, self.state_bytes)
 
 
 def plan_shards_for(
@@ -113,8 +115,9 @@ def plan_shards_for(
     if options.cpus_per_shard is not None:
         threads = max(threads, int(options.cpus_per_shard))
     num_cpus = threads / 2 if options.cpus_per_shard is None else options.cpus_per_shard
-    plan = ShardPlan(num_shards, threads, num_cpus, gpus, dtype)
-    return place_features(plan, num_rows, dim, storage or StorageOptions(), nodes, gpu_bytes)
+    storage = storage or StorageOptions()
+    plan = ShardPlan(num_shards, threads, num_cpus, gpus, dtype, state_bytes=storage.state_bytes)
+    return place_features(plan, num_rows, dim, storage, nodes, gpu_bytes)
 
 
 def plan_in_process(
@@ -125,9 +128,8 @@ def plan_in_process(
     Raises:
         ConfigError: more than cluster.memory_per_shard or than there is (names the option).
     """
-    plan = ShardPlan(
-        1, num_threads, dtype=dtype, driver_bytes=Schedule().fit(dim, num_rows).driver_bytes(dim, num_rows)
-    )
+    driver_bytes = Schedule().fit(dim, num_rows).driver_bytes(dim, num_rows)
+    plan = ShardPlan(1, num_threads, dtype=dtype, driver_bytes=driver_bytes, state_bytes=storage.state_bytes)
     plan = place_features(plan, num_rows, dim, storage, [{"CPU": 1.0, "memory": float(available)}], None)
     need = plan.memory(num_rows, dim)
     if need > available:

@@ -14,7 +14,8 @@ PROCESS_BYTES = 520 * 2**20
 """A process with Python, torch, pyarrow and Ray: measured 350 to 385 MiB, and 510 while it reads Parquet."""
 _SPARE_BYTES = 64 * 2**20
 _READ_AHEAD_BYTES = 64 * 2**20
-_STATE_BYTES = 33
+STATE_BYTES = 33
+"""What a shard knows of a row besides its features: an id, the squared norm, two scores, and whether it is picked."""
 _MARGIN = 1.2
 
 
@@ -28,6 +29,8 @@ class StorageOptions:
     """Bytes that the process of a shard may use; None: what the machine has."""
     cache_folder: str | None = None
     cache_limit: int | None = None
+    state_bytes: int = STATE_BYTES
+    """Bytes of a row besides its features: more where it has more scores, or costs."""
 
     def cache(self, pool: str) -> CacheOptions:
         """Return the cache for a pool of a fingerprint."""
@@ -42,6 +45,8 @@ class Footprint:
     dim: int
     dtype: str
     """Storage dtype, a key of `STORAGE_DTYPES`."""
+    state_bytes: int = STATE_BYTES
+    """Bytes of a row besides its features."""
 
     @property
     def feature_bytes(self) -> int:
@@ -56,10 +61,10 @@ class Footprint:
     @property
     def gpu_bytes(self) -> int:
         """Bytes of GPU memory for features and state, with a margin for what passes need."""
-        return int(_MARGIN * (self.feature_bytes + self.num_rows * _STATE_BYTES)) + _SPARE_BYTES
+        return int(_MARGIN * (self.feature_bytes + self.num_rows * self.state_bytes)) + _SPARE_BYTES
 
     def memory(self, features_elsewhere: bool) -> int:
         """Return the bytes of main memory for rows and state (not the bare process), with a margin."""
         if features_elsewhere:
-            return int(_MARGIN * self.num_rows * _STATE_BYTES) + _SPARE_BYTES + _READ_AHEAD_BYTES
-        return int(_MARGIN * (self.feature_bytes + self.num_rows * _STATE_BYTES)) + _SPARE_BYTES
+            return int(_MARGIN * self.num_rows * self.state_bytes) + _SPARE_BYTES + _READ_AHEAD_BYTES
+        return int(_MARGIN * (self.feature_bytes + self.num_rows * self.state_bytes)) + _SPARE_BYTES

@@ -18,11 +18,13 @@ class Targets:
 
     `embeddings`: M x D float64, finite. `weights`: M float64, finite and not negative, some positive;
     None if every target counts the same. `ids`: M int64 or StringDType; None if none were asked for.
+    `tasks`: for each target the name of its task; None if none were asked for.
     """
 
     embeddings: np.ndarray
     weights: np.ndarray | None
     ids: np.ndarray | None
+    tasks: list[str] | None = None
 
 
 def read_targets(
@@ -31,15 +33,16 @@ def read_targets(
     embedding_column: str = "embedding",
     weight_column: str | None = None,
     id_column: str | None = None,
+    task_column: str | None = None,
     filesystem: pafs.FileSystem | None = None,
 ) -> Targets:
     """Read all targets, from anything a pool may be (see `open_source`), in its order.
 
     InputError, beginning with "targets: ", for what makes a pool unusable, and if weights are not
-    numbers, null, negative, not finite or all zero.
+    numbers, null, negative, not finite or all zero, or the task of a row is null.
     """
     try:
-        columns = [weight_column] if weight_column else []
+        columns = [column for column in (weight_column, task_column) if column]
         source = open_rows(target, id_column or "", embedding_column, columns, filesystem)
         embeddings = np.empty((source.num_rows, source.dim))
         ids = []
@@ -49,9 +52,21 @@ def read_targets(
             ids.append(batch_ids)
             row += len(batch)
         weights = _read_weights(source, weight_column) if weight_column else None
+        tasks = _read_tasks(source, task_column) if task_column else None
     except InputError as error:
         raise InputError(f"targets: {error}") from error
-    return Targets(embeddings, weights, np.concatenate(ids) if id_column else None)
+    return Targets(embeddings, weights, np.concatenate(ids) if id_column else None, tasks)
+
+
+def _read_tasks(source: PoolSource, column: str) -> list[str]:
+    """Return the M names of tasks, as text."""
+    values = source.take(np.arange(source.num_rows), [column]).column(0)
+    if values.null_count:
+        files, rows = source.locate(np.array([values.is_null().to_pylist().index(True)]))
+        raise InputError(
+            f"{which_row(files[0], int(rows[0]))}: task column {column!r} is null; name the task of every target"
+        )
+    return [str(value) for value in values.to_pylist()]
 
 
 def _read_weights(source: PoolSource, column: str) -> np.ndarray:

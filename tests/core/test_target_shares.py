@@ -81,6 +81,18 @@ def test_for_vtl_the_shares_are_parts_of_the_gain_itself() -> None:
     np.testing.assert_allclose(sorted(found.shares[0] * gain), sorted(alone), rtol=1e-9)
 
 
+def test_targets_count_as_much_as_their_tasks() -> None:
+    picks, targets, acquisition = normal(4, 5, 1), Targets.uniform(normal(3, 5, 3)), VarianceReduction(_NOISE)
+    posterior = Posterior.prior(5)
+    directions = _directions(picks, posterior)
+    importance = torch.tensor([2.0, 0.5, 1.0], dtype=torch.float64)
+    found = target_shares(acquisition, posterior, targets, directions, 3, importance)
+    as_weights = target_shares(acquisition, posterior, Targets(targets.rows, importance), directions, 3)
+    np.testing.assert_allclose(found.shares, as_weights.shares)
+    assert found.indices.tolist() == as_weights.indices.tolist()
+    assert found.indices.tolist() != target_shares(acquisition, posterior, targets, directions, 3).indices.tolist()
+
+
 def test_more_targets_than_there_are_and_targets_known_already() -> None:
     pick = torch.eye(3, dtype=torch.float64)[:1]
     targets = Targets.uniform(torch.eye(3, dtype=torch.float64)[[1, 0, 2]])
