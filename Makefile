@@ -22,8 +22,9 @@ lint: $(VENV)/installed-dev ## install, then check style, formatting and types
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pyright --pythonpath $(RUN)
 
+# By files, in two processes: tests of one file share a cluster, and more clusters at once only wait for each other.
 pytest: $(VENV)/installed-dev ## install, then run all tests but the slow ones
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/installed-dev ## install, then run the slow tests
 	$(RUN) -m pytest -m slow

@@ -72,8 +72,10 @@ def _dense(
     return table.column("id").to_numpy()[[pick.index for pick in picks]].tolist()
 
 
-@pytest.mark.parametrize("num_shards", [0, 2])
-@pytest.mark.parametrize("storage", ["memory", "disk"])
+@pytest.mark.parametrize(
+    ("storage", "num_shards"),
+    [("memory", 0), ("disk", 0), ("disk", 2), pytest.param("memory", 2, marks=pytest.mark.slow)],
+)
 @pytest.mark.usefixtures("small_blocks")
 def test_a_run_within_limits_is_the_references(files: Files, tmp_path: Path, num_shards: int, storage: str) -> None:
     cluster = {"num_shards": num_shards, "cache_dir": str(tmp_path / "cache")}

@@ -155,8 +155,8 @@ def test_rows_that_tie_only_after_an_earlier_pick_of_the_block() -> None:
 
 
 def test_a_larger_pool() -> None:
-    pool = with_copies(clustered(5000, 24, seed=1, num_clusters=40), 0.05, seed=2).to(torch.float16)
-    problem = Problem(ITL, pool, shuffled_ids(5000, 3), Targets.uniform(clustered(30, 24, 4)), 0.05)
+    pool = with_copies(clustered(2000, 24, seed=1, num_clusters=40), 0.05, seed=2).to(torch.float16)
+    problem = Problem(ITL, pool, shuffled_ids(2000, 3), Targets.uniform(clustered(30, 24, 4)), 0.05)
     assert picked(problem.select(8, 3, SMALL)) == problem.dense_ids(8)
 
 

@@ -54,8 +54,15 @@ def reference(source, rule, dtype, n):
     return ids[[pick.index for pick in picks]].tolist()
 
 
-@pytest.mark.parametrize("rule", [ITL, VTL], ids=lambda rule: rule.name)
-@pytest.mark.parametrize("dtype", STORAGE_DTYPES)
+_QUICK = [("float32", ITL), ("float16", VTL)]
+_ALL = [
+    pytest.param(dtype, rule, id=f"{dtype}-{rule.name}", marks=[] if (dtype, rule) in _QUICK else [pytest.mark.slow])
+    for dtype in STORAGE_DTYPES
+    for rule in (ITL, VTL)
+]
+
+
+@pytest.mark.parametrize(("dtype", "rule"), _ALL)
 def test_reference_memory_and_disk_pick_the_same(source, cache, monkeypatch, dtype, rule):
     small_chunks(monkeypatch)
     expected = reference(source, rule, dtype, 25)

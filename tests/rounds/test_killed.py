@@ -51,7 +51,12 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 
 @pytest.mark.parametrize(
-    "moment", ["rounds/0001/selection.parquet", "rounds/0002/checkpoint.safetensors", "rounds/0003/labels.parquet"]
+    "moment",
+    [
+        pytest.param("rounds/0001/selection.parquet", marks=pytest.mark.slow),
+        "rounds/0002/checkpoint.safetensors",
+        pytest.param("rounds/0003/labels.parquet", marks=pytest.mark.slow),
+    ],
 )
 def test_killed_and_resumed(moment: str, expected: tuple[Path, dict[str, list]], tmp_path: Path) -> None:
     folder, figures = expected
