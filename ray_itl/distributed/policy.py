@@ -88,6 +88,7 @@ class RecoveryPolicy:
             return GiveUp(
                 f"{shard} did not come up within cluster.restart_deadline_s="
                 f"{self.restart_deadline_s:g} seconds{reason}: add nodes, lower "
-                "cluster.num_shards, cluster.cpus_per_shard or cluster.gpus_per_shard, or raise it"
+                "cluster.num_shards, cluster.cpus_per_shard or cluster.gpus_per_shard, or raise it; if its process "
+                "started and was killed for want of memory, Ray's logs (raylet.out) say so"
             )
         return Retry(pause_s=min(1.0, self.restart_deadline_s - waited_s))

@@ -88,12 +88,12 @@ def out_of_memory(case: Case, bench: Bench) -> Outcome:
         end.start()
 
         def again() -> Try:
-            tried = on_ray(world.run(4), case.folder, bench.environment)
-            if not case.tries:
-                struck = "OutOfMemoryError" in tried.output or "memory" in tried.error
-                tried = Try(tried.exit, tried.seconds, tried.output, struck)
-                end.join()
-            return tried
+            if case.tries:  # the node is gone
+                return on_ray(world.run(3), case.folder, bench.environment)
+            tried = on_ray(world.run(4, None, "cluster.restart_deadline_s=40"), case.folder, bench.environment)
+            end.join()
+            logs = "".join(path.read_text(errors="replace") for path in bench.head.logs.glob("raylet*.out"))
+            return Try(tried.exit, tried.seconds, tried.output, "OOM kill reason" in logs)
 
         case.add(again())
         return finish_run(case, world.folder / "run", bench.run, again)

@@ -34,6 +34,8 @@ class Head:
     environment: dict[str, str]
     pid: int
     """Of the process above all of Ray's on this node."""
+    logs: Path
+    """Where the newest session's logs are."""
 
     def get(self, path: str, token: bool = True) -> dict:
         """Ask the dashboard; OSError (HTTPError) if it does not answer or refuses."""
@@ -99,7 +101,13 @@ def running_head(**variables: str) -> Iterator[Head]:
         with log.open("w") as output:
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         try:
-            head = Head(f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{gcs}", environment, process.pid)
+            head = Head(
+                f"http://127.0.0.1:{dashboard}",
+                f"127.0.0.1:{gcs}",
+                environment,
+                process.pid,
+                Path(folder, "ray/session_latest/logs"),
+            )
             await_start(head, process, log)
             yield head
         finally:
