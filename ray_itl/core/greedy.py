@@ -213,6 +213,10 @@ class GreedySelector:
         trajectory = self._trajectory
         self._sequence, self._accepted, self._settled = 0, 0, len(trajectory.picks)
         columns = trajectory.columns()
+        if columns.shape[2] > 2 * self._pool.dim:
+            # What so many picks have taught has D directions at most: they cost less than the picks' columns.
+            self._start = replace(self._start, quadratics=trajectory.state.quadratics())
+            columns = columns[:, :, :0]
         picks = trajectory.features_since(0) if self._minds_picks else None
         self._pool.restore(self._start, columns, self._sequence, trajectory.held, picks)
         self.stats.passes += 1 + (columns.shape[2] > 0)

@@ -21,7 +21,7 @@ Precision = Literal["float32", "float64"]
 
 @dataclass(frozen=True)
 class Start:
-    """What a shard needs to compute every row's scores before the first pick, and to screen rows afterwards.
+    """What a shard needs to compute every row's scores to begin with, and to screen rows afterwards.
 
     A row challenges a gain g when its own, from screened scores, could exceed g if each score i were off by
     band |x|^2 magnitude_i. The band assumes rounding errors of a product's terms to be independent (hence sqrt(D);
@@ -31,7 +31,7 @@ class Start:
 
     acquisition: Acquisition
     quadratics: tuple[Quadratic, ...]
-    """The K scores of a row before the first pick."""
+    """The K scores of a row before the first pick, or after those that have been made."""
     precision: Precision
     gain_scale: float = 1.0
     """See `AcquisitionState`."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
+from ray_itl.core.messages import Start
+from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Targets
 from tests.core.helpers import RULES, SMALL, Problem, Rule, clustered, normal, shuffled_ids, with_copies
 
@@ -14,9 +18,9 @@ _N = 18
 @pytest.mark.parametrize("replacement", [False, True], ids=["once", "replacement"])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_resuming_after_any_pick_gives_the_same_picks(rule: Rule, replacement: bool) -> None:
-    pool = with_copies(clustered(160, 8, 1), 0.2, 2).to(torch.float32)
+    pool = with_copies(clustered(160, 5, 1), 0.2, 2).to(torch.float32)
     problem = Problem(
-        rule, pool, shuffled_ids(160, 3), Targets.uniform(normal(4, 8, 4)), 0.2, normal(2, 8, 5), replacement
+        rule, pool, shuffled_ids(160, 3), Targets.uniform(normal(4, 5, 4)), 0.2, normal(2, 5, 5), replacement
     )
     whole = problem.select(_N, 3, SMALL)
     for k in range(_N + 1):
@@ -27,6 +31,25 @@ def test_resuming_after_any_pick_gives_the_same_picks(rule: Rule, replacement: b
         assert [pick.gain for pick in resumed.picks] == pytest.approx(gains, rel=1e-9)
         torch.testing.assert_close(resumed.features, whole.features, rtol=0, atol=0)
         torch.testing.assert_close(resumed.state.posterior.root, whole.state.posterior.root)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_shards_get_no_column_of_more_picks_than_directions(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
+    num_columns = []
+    restore = LocalPool.restore
+
+    def told(pool: LocalPool, start: Start, columns: torch.Tensor, *rest: Any) -> None:
+        num_columns.append(columns.shape[2])
+        restore(pool, start, columns, *rest)
+
+    monkeypatch.setattr(LocalPool, "restore", told)
+    problem = Problem(rule, clustered(160, 5, 1), shuffled_ids(160, 3), Targets.uniform(normal(4, 5, 4)), 0.2)
+    whole = problem.select(_N, 2, SMALL)
+    for k, shipped in ((10, 10), (11, 0)):
+        num_columns.clear()
+        resumed = problem.select(_N, 2, SMALL, list(zip(whole.picks[:k], whole.features[:k], strict=True)))
+        assert [pick.row_id for pick in resumed.picks] == [pick.row_id for pick in whole.picks]
+        assert num_columns[0] == shipped
 
 
 def test_the_result_carries_the_picks_features_and_the_state_after_them() -> None:
