@@ -58,6 +58,8 @@ def select(
     min_distance: float | None = None,
     near_target: Literal["flag", "exclude", "ignore"] = "flag",
     share: float | None = None,
+    exclude: Any = None,
+    include: Any = None,
     explain: bool = False,
     dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32",
     storage: Literal["auto", "memory", "disk"] = "auto",
@@ -104,6 +106,8 @@ def select(
             stands for every value not named.
         min_distance: Rows nearer than this (1 - cosine of the features) to an earlier pick or known row are not picked.
         near_target: Whether rows nearly equal to a target are flagged in the result, excluded, or nothing.
+        exclude: Ids of rows that may not be picked: a sequence or array, or the path of Parquet with such a column.
+        include: Likewise, of rows of the pool that are picked already: the posterior is conditioned on them first.
         share: Stop once this share of what the whole pool could teach about the targets is learnt.
         explain: Whether to add columns that say why each row was picked: its nearest targets, the targets that it says
             most about, the nearest earlier pick, the runner-up and by how much the gain exceeds the runner-up's. Takes
@@ -141,7 +145,8 @@ def select(
         selection=SelectionSettings(
             n, replacement, seed, min_gain, cost_column=cost_column, budget=budget, per_cost=per_cost,
             quotas={column: dict(values) for column, values in (quotas or {}).items()}, min_distance=min_distance,
-            near_target=near_target, share=share, explain=explain,
+            near_target=near_target, share=share, exclude=_list_text(exclude), include=_list_text(include),
+            explain=explain,
         ),
         cluster=ClusterSettings(num_shards, address),
         run=RunSettings(None if run_dir is None else str(Path(run_dir).absolute()), log=log),
@@ -158,7 +163,8 @@ def select(
         _opened(known, settings) as learnt,
         _opened(avoid, settings) as away,
     ):
-        return curate(settings, to_yaml(settings), rows, targets, learnt, away, Reporter(log))
+        lists = (None if _is_path(ids) else ids for ids in (exclude, include))
+        return curate(settings, to_yaml(settings), rows, targets, learnt, away, *lists, Reporter(log))
 
 
 def _path_text(rows: Any) -> str | list[str] | None:
@@ -169,6 +175,17 @@ def _path_text(rows: Any) -> str | list[str] | None:
     if paths and all(isinstance(path, str | os.PathLike) for path in paths):
         return absolute_path(rows)
     return f"<{type(rows).__name__} in memory>"
+
+
+def _is_path(ids: Any) -> bool:
+    return isinstance(ids, str | os.PathLike)
+
+
+def _list_text(ids: Any) -> str | None:
+    """Return what config.yaml says of a list of ids: the absolute path of its file, or that it was in memory."""
+    if ids is None:
+        return None
+    return absolute_path(ids) if _is_path(ids) else f"<{type(ids).__name__} in memory>"
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from ray_itl.io.parquet import ParquetSource
 from ray_itl.io.run_directory import RunDirectory
 from ray_itl.io.traits import traits_at
 from ray_itl.limiting import with_limits
-from ray_itl.limits_report import limit_words, limits_used
+from ray_itl.limits_report import limits_used
 from ray_itl.lists import with_lists
 from ray_itl.pools import OpenPool, open_pool
 from ray_itl.problem import Problem, open_problem
@@ -48,6 +48,7 @@ from ray_itl.results import (
     write_selection,
 )
 from ray_itl.selection import Selection
+from ray_itl.selection_warnings import warnings_about
 from ray_itl.settings import CurationSettings
 from ray_itl.status import RunStatus, Watch
 from ray_itl.tasks import tasks_left
@@ -61,6 +62,8 @@ def curate(
     target: Any = None,
     known: Any = None,
     avoid: Any = None,
+    exclude: Any = None,
+    include: Any = None,
     reporter: Reporter | None = None,
 ) -> Selection:
     """Run one selection; where `settings.run.dir` is set, leave a run directory (or finish the one there).
@@ -72,6 +75,8 @@ def curate(
         target: Likewise for the targets.
         known: Likewise for the known rows.
         avoid: Likewise for the rows to avoid.
+        exclude: Ids in memory, in place of the file that settings.selection.exclude names.
+        include: Likewise.
         reporter: Where progress goes.
 
     Raises:
@@ -92,6 +97,8 @@ def curate(
             avoid,
         )
         check_classes(problem, settings.evaluation)
+    with reporter.stage("open"):
+        problem = with_lists(problem, settings, exclude, include)
     return curate_problem(problem, settings, config_text, reporter)
 
 
@@ -102,14 +109,14 @@ def curate_problem(
     reporter: Reporter,
     watch: Watch = lambda _: None,
 ) -> Selection:
-    """Run one selection on a problem opened already; otherwise as `curate`.
+    """Run one selection on a problem opened already, its lists of ids included; otherwise as `curate`.
 
     `watch` is told every status of the run; what it raises ends the run, which the same call resumes.
     """
     if settings.pool.filter is not None:
         reporter.say(f"{problem.source.num_rows:,} rows meet pool.filter")
     with reporter.stage("open"):
-        problem = with_limits(with_lists(problem, settings), settings)
+        problem = with_limits(problem, settings)
     if settings.run.dir is None:
         return _Run(problem, settings, reporter, None, watch).carry_out()
     tracking = SelectionTracking(settings, reporter.say)
@@ -271,7 +278,7 @@ class _Run:
     ) -> None:
         if self._run is None or sample is None:
             return
-        warnings = _warnings(selection)
+        warnings = warnings_about(selection)
         if not len(selection):
             self._reporter.say("no report.html: nothing was picked")
             return
@@ -301,27 +308,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _warnings(selection: Selection) -> list[str]:
-    warnings = [words for words in limit_words(selection.metrics["limits"]) if "not met" in words]
-    if "near_target" in selection.table.column_names:
-        near = int(np.count_nonzero(selection.table.column("near_target").to_numpy()))
-        if near:
-            warnings.append(
-                f"{near:,} of {len(selection):,} picks are nearly equal to a target (column near_target): if the "
-                "targets are to be tested on, set selection.near_target=exclude."
-            )
-    gains = selection.gains
-    if len(gains) > 1 and gains[-1] < 1e-3 * gains[0]:
-        small = int(np.argmax(gains < 1e-3 * gains[0])) + 1
-        warnings.append(
-            f"From pick {small:,} on, a pick is worth less than a thousandth of the first: fewer rows would do, or a "
-            "smaller noise variance would tell them apart."
-        )
-    if selection.remaining_uncertainty[-1] > 0.99:
-        warnings.append(
-            "The picks remove less than 1% of the targets' uncertainty: the pool may not cover the task, or the noise "
-            "variance is large beside the squared norm of the rows."
-        )
-    return warnings

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from ray_itl.errors import InputError
 from ray_itl.io.loading import stored_rows
-from ray_itl.io.lookup import positions_of, read_ids
+from ray_itl.io.lookup import ids_given, positions_of, read_ids
 from ray_itl.problem import Problem
 from ray_itl.settings import CurationSettings
 
 
-def with_lists(problem: Problem, settings: CurationSettings) -> Problem:
+def with_lists(problem: Problem, settings: CurationSettings, exclude: Any = None, include: Any = None) -> Problem:
     """Return the problem without the rows of `selection.exclude`, and given those of `selection.include`.
 
-    Ids to exclude that the pool does not have are passed over: a list may serve many pools. One to include must be
-    there, since nothing else tells what it taught. Included rows count towards no limit.
+    Ids in memory, if given, stand for what these options name. Ids to exclude that the pool does not have are passed
+    over: a list may serve many pools. One to include must be there, since nothing else tells what it taught. Included
+    rows count towards no limit.
 
     Raises:
         InputError: a list that cannot be read, or an included id that the pool does not have (names the option).
     """
-    chosen, id_column = settings.selection, settings.pool.id_column
+    chosen = settings.selection
     if problem.idle or (chosen.exclude is None and chosen.include is None):
         return problem
     barred = [np.empty(0, dtype=np.int64) if problem.excluded is None else problem.excluded]
     if chosen.exclude is not None:
-        barred.append(
-            positions_of(problem.source, read_ids(chosen.exclude, id_column, problem.source, "selection.exclude"))
-        )
+        barred.append(positions_of(problem.source, _ids(problem, settings, "exclude", exclude)))
     if chosen.include is not None:
-        ids = read_ids(chosen.include, id_column, problem.source, "selection.include").unique()
+        ids = _ids(problem, settings, "include", include).unique()
         included = positions_of(problem.source, ids)
         if len(included) < len(ids):
             raise InputError(
@@ -44,3 +45,12 @@ def with_lists(problem: Problem, settings: CurationSettings) -> Problem:
         barred.append(included)
     problem = replace(problem, excluded=np.unique(np.concatenate(barred)))
     return replace(problem, idle=problem.num_free == 0) if settings.state.dir is None else problem.at_most_all()
+
+
+def _ids(problem: Problem, settings: CurationSettings, option: str, given: Any) -> pa.Array:
+    """Return the ids of a list, in memory or in the file that the option names."""
+    name = f"selection.{option}"
+    if given is not None:
+        return ids_given(given, problem.source, name)
+    path = getattr(settings.selection, option)
+    return read_ids(path, settings.pool.id_column, problem.source, name)

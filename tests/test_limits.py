@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from ray_itl import select
 from ray_itl.core.posterior import Targets
 from ray_itl.core.reference import dense_greedy
 from ray_itl.core.reference_limits import DenseLimits, DenseQuota
 from ray_itl.core.rules import cosines, unit_rows
-from ray_itl.errors import ConfigError, InputError
+from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.settings import AvoidSettings, RunSettings
 from tests.helpers import Files
 from tests.test_curation import Listener, StopAfter
@@ -123,6 +124,33 @@ def test_rows_to_exclude_and_rows_picked_already(files: Files, tmp_path: Path) -
     with pytest.raises(InputError, match=r"selection\.include=.*5 ids, of which the pool has 4"):
         files.run(files.settings("other", n=_N, selection=lists))
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("kind", [list, np.array, pa.array, set])
+def test_lists_of_ids_in_memory(files: Files, tmp_path: Path, kind: Any) -> None:
+    target = pq.read_table(files.target)
+    free = select(files.table, target, 8).ids
+    out, known = free[:3], free[3:5]
+    pq.write_table(pa.table({"id": out}), tmp_path / "out.parquet")
+    pq.write_table(pa.table({"id": known}), tmp_path / "in.parquet")
+    paths = select(files.table, target, 8, exclude=tmp_path / "out.parquet", include=str(tmp_path / "in.parquet"))
+    assert not {*out, *known} & set(paths.ids)
+    assert select(files.table, target, 8, exclude=kind(out), include=kind(known)).ids == paths.ids
+    embeddings = np.array(files.table.column("embedding").to_pylist(), dtype=np.float32)
+    sample = np.array(target.column("embedding").to_pylist(), dtype=np.float32)
+    places = [files.table.column("id").to_pylist().index(i) for i in [*out, *known]]
+    by_place = select(embeddings, sample, 8, exclude=kind(places[:3]), include=kind(places[3:]))
+    assert [files.table.column("id")[place].as_py() for place in by_place.ids] == paths.ids
+
+
+def test_lists_of_ids_that_cannot_be_used(files: Files, tmp_path: Path) -> None:
+    target, run = pq.read_table(files.target), tmp_path / "listed"
+    for wrong, shown in ((["7"], "'7'"), ([7.5], "7.5"), ([True], "True"), ([None], "None")):
+        with pytest.raises(InputError, match=rf"selection\.exclude holds {shown}, but the pool has int ids"):
+            select(files.table, target, 3, exclude=wrong)
+    select(files.pool, files.target, 3, exclude=[7], run_dir=run)
+    with pytest.raises(RunDirectoryError, match="rows picked before"):
+        select(files.pool, files.target, 3, exclude=[8], run_dir=run)
 
 
 @pytest.mark.parametrize("rule", ["itl", "vtl"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ray_itl.data_settings import DTYPES
 from ray_itl.errors import ConfigError
-from ray_itl.settings import DTYPES, SEQUENTIAL_RULES, AcquisitionSettings, ClusterSettings
+from ray_itl.settings import SEQUENTIAL_RULES, AcquisitionSettings, ClusterSettings
 from ray_itl.telling.choice import check_log
 from ray_itl.tracking.settings import TrackingSettings
 from ray_itl.training.settings import TrainingSettings

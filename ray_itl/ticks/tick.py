@@ -20,6 +20,7 @@ from ray_itl.heartbeat import Heartbeat
 from ray_itl.identity import run_identity
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.io.lease import Lease, acquire_within
+from ray_itl.lists import with_lists
 from ray_itl.problem import Problem
 from ray_itl.progress import Reporter
 from ray_itl.report.words import plural
@@ -141,7 +142,7 @@ class _Work:
             check_identity(ticks, identity, settings)
             past = read_past(state.store, records)
             news = compare(require_files(whole).manifest.files, past.seen, settings.state.on_changed)
-            problem = given_the_past(whole, past, news, settings.state.candidates)
+            problem = with_lists(given_the_past(whole, past, news, settings.state.candidates), settings)
         self._reporter.say(
             f"tick {settings.state.tick}: {plural(len(news.fresh), 'new file')} with {plural(news.num_rows, 'row')}; "
             f"{plural(sum(record.picks for record in records), 'row')} picked before"
