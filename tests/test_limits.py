@@ -23,6 +23,7 @@ from ray_itl.selection import Selection
 from ray_itl.settings import AvoidSettings, RunSettings
 from tests.core.limit_cases import dense_runners_up
 from tests.helpers import Files
+from tests.report.pages import Page
 from tests.test_curation import Listener, StopAfter
 
 _N, _COSTS, _BUDGET = 20, 9, 70.0
@@ -142,6 +143,16 @@ def test_gain_per_cost(files: Files) -> None:
     ids = files.table.column("id").to_numpy()
     assert selection.ids == ids[[pick.index for pick in picks]].tolist()
     _assert_runners_up(selection, ids, dense_runners_up(picks, dense, ids, 1.0))
+
+
+def test_the_report_shows_what_was_used(files: Files) -> None:
+    settings = files.settings(n=_N, selection=_LIMITS)
+    selection = files.run(replace(settings, run=replace(settings.run, report=True)))
+    text = Page((files.folder / "run" / "report.html").read_text()).text
+    used = {entry["name"]: entry["used"] for entry in selection.metrics["limits"]}
+    assert f"budget {used['budget']:g} tokens at most 70 tokens" in text
+    assert f"source=web {used['source=web']} at most 12" in text
+    assert f"lang=de {used['lang=de']} at least 3" in text
 
 
 def test_rows_to_exclude_and_rows_picked_already(files: Files, tmp_path: Path) -> None:

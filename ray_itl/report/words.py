@@ -4,7 +4,6 @@ from numbers import Integral, Real
 from typing import NamedTuple
 
 from ray_itl.report.data import ReportData
-from ray_itl.report.parts import Use
 
 UNCERTAINTY = "the targets' prior uncertainty"
 
@@ -117,24 +116,3 @@ def facts(data: ReportData) -> dict[str, str]:
     }
     known = {label: value for label, value in shared.items() if value != "" and label not in data.facts}
     return {plain(label): plain(value) for label, value in {**known, **data.facts}.items()}
-
-
-def use_in_words(use: Use) -> dict[str, str]:
-    """A limit and how much of it was used, as text; the width is that of its bar, "" for none."""
-    unit = f" {plain(use.unit)}" if use.unit else ""
-    shown = {
-        "name": clip(plain(use.name), 80),
-        "used": f"{number(use.used)}{unit}",
-        "limit": "",
-        "share": "",
-        "width": "",
-    }
-    if use.limit is None:
-        return shown
-    shown["limit"] = f"{'at least ' if use.at_least else ''}{number(use.limit)}{unit}"
-    if use.at_least:
-        return shown | {"share": "reached" if use.used >= use.limit else "not reached"}
-    if use.limit > 0:
-        share = use.used / use.limit
-        shown |= {"share": percent(share), "width": f"{min(max(share, 0.0), 1.0):.1%}"}
-    return shown
