@@ -108,7 +108,8 @@ def gate_of(rooms: list[np.ndarray]) -> Gate:
 def gate_along(standing: Standing, picks: Iterable[tuple[float, int]]) -> Gate:
     """Return which rows could be picked at each step of a selection, given what every pick cost and its group.
 
-    A minimum was given up before a pick exactly if that pick has no room otherwise.
+    A minimum was given up before a pick exactly if that pick has no room otherwise. Asks again what was asked during
+    the selection (see `Quotas`), for minimums beside other quotas an integer program or more for each pick.
     """
     rooms = []
     for cost, group in picks:

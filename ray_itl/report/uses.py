@@ -32,14 +32,20 @@ class ShownUses(NamedTuple):
 
 
 def shown_uses(uses: Sequence[Use]) -> ShownUses:
-    """Choose and order: minimums that were missed by the largest share, then what is used up most.
+    """Choose and order: minimums that were missed by the largest share, what has a unit, minimums, what is used most.
 
     At most `MOST_USES` are in the page: a quota may bound every one of a hundred thousand values.
     """
-    ordered = sorted(uses, key=lambda use: (not use.is_unmet, use.fullness if use.is_unmet else -use.fullness))
+    ordered = sorted(uses, key=_rank)
     words = [_in_words(use) for use in ordered[:MOST_USES]]
     num_unmet = sum(use.is_unmet for use in uses)
     return ShownUses(words[:FIRST_USES], words[FIRST_USES:], max(0, len(ordered) - MOST_USES), num_unmet)
+
+
+def _rank(use: Use) -> tuple[int, float]:
+    if use.is_unmet:
+        return 0, use.fullness
+    return 1 if use.unit else 2 if use.least else 3, -use.fullness
 
 
 def _in_words(use: Use) -> ShownUse:

@@ -21,15 +21,16 @@ def test_the_page_says_what_is_used_and_allowed_the_missed_first() -> None:
     assert "Budget and quotas" not in Page(render(make_report_data(uses=[]))).text
 
 
-def test_missed_by_most_then_used_up_then_least_used() -> None:
+def test_missed_by_most_then_minimums_then_used_most() -> None:
     uses = [Use("half", 5, most=10), Use("near", 9, 10), Use("full", 4, 1, 4), Use("far", 1, 10, 20), Use("met", 3, 3)]
     shown = shown_uses(uses)
-    assert [use.name for use in shown.first] == ["far", "near", "full", "half", "met"]
-    assert [use.verdict for use in shown.first] == ["9 short", "1 short", "used up", "50%", "met"]
-    assert [use.allowed for use in shown.first] == ["10 to 20", "at least 10", "1 to 4", "at most 10", "at least 3"]
+    assert [use.name for use in shown.first] == ["far", "near", "full", "met", "half"]
+    assert [use.verdict for use in shown.first] == ["9 short", "1 short", "used up", "met", "50%"]
+    assert [use.allowed for use in shown.first] == ["10 to 20", "at least 10", "1 to 4", "at least 3", "at most 10"]
     assert [(use.width, use.minimum) for use in shown.first[:3]] == [
         ("5.0%", "50.0%"), ("90.0%", "100.0%"), ("100.0%", "25.0%"),
     ]  # fmt: skip
+    assert shown_uses([Use("site", 7, most=7), Use("budget", 1, most=9, unit="tokens")]).first[0].name == "budget"
     nothing = shown_uses([Use("none", 0, most=0), Use("free", 7)]).first
     assert [(use.allowed, use.verdict, use.width) for use in nothing] == [
         ("at most 0", "used up", "0.0%"), ("", "", "100.0%"),
