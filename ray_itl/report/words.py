@@ -6,6 +6,7 @@ from typing import NamedTuple
 from ray_itl.report.data import ReportData
 
 UNCERTAINTY = "the targets' prior uncertainty"
+_DIRECTED_RULES = ("itl", "vtl")
 
 
 class Tile(NamedTuple):
@@ -73,13 +74,14 @@ def headline(data: ReportData) -> str:
     total = float(data.cumulative_gains[-1])
     gained = number(total) + (" nats of information" if data.gain_unit == "nats" else " less variance")
     left = percent(float(data.remaining_uncertainty[-1]))
-    each, given = ("each", " given the picks before it") if data.num_picks > 1 else ("the one", "")
     asked = f" ({data.num_asked:,} were asked for)" if data.num_asked != data.num_picks else ""
-    return (
-        f"{plural(data.num_picks, 'row')}{asked} picked from {data.num_pool:,}, "
-        f"{each} most informative about {plural(data.num_targets, 'target')}{given}: "
-        f"{gained}, with {left} of {UNCERTAINTY} left."
-    )
+    picked = f"{plural(data.num_picks, 'row')}{asked} picked from {data.num_pool:,}"
+    about = f"about {plural(data.num_targets, 'target')}"
+    end = f"with {left} of {UNCERTAINTY} left."
+    if data.acquisition.lower() not in _DIRECTED_RULES:
+        return f"{picked} by {clip(plain(data.acquisition), 40)}: {gained} {about}, {end}"
+    each, given = ("each", " given the picks before it") if data.num_picks > 1 else ("the one", "")
+    return f"{picked}, {each} most informative {about}{given}: {gained}, {end}"
 
 
 def tiles(data: ReportData) -> list[Tile]:

@@ -85,6 +85,23 @@ def test_any_number_of_picks_fits(n: int):
     page = Page(text)
     assert page.cells("Id") == [f"row-{k}" for k in range(n)]
     assert "cut short" in page.table["note"]
+    assert page.cells("text")[n - 1].startswith(f"{n - 1} text with")
+
+
+def test_of_many_picks_the_foremost_target_is_named() -> None:
+    targets = [("a", 0.5), ("b", 0.25), ("c", 0.125)]
+    for n, names in ((2000, "a (0.50), b (0.25), c (0.12)"), (2001, "a (0.50)")):
+        page = Page(render(make_report_data(n, reasons=[PickReason(targets, targets, None, None)] * n)))
+        assert page.cells("Nearest targets (cosine)") == [names] * n
+
+
+def test_only_rules_that_look_for_information_about_targets_are_said_to() -> None:
+    assert (
+        "2 rows picked from 1,000,000, each most informative about 30 targets"
+        in Page(render(make_report_data(2, acquisition="vtl"))).text
+    )
+    text = Page(render(make_report_data(2, acquisition="nearest"))).text
+    assert "2 rows picked from 1,000,000 by nearest: 3 nats of information about 30 targets, with" in text
 
 
 def test_columns_that_cannot_fit_are_named():
