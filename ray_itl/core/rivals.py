@@ -18,6 +18,7 @@ from ray_itl.core.screening import prepare_kernel
 from ray_itl.core.store import FeatureStore
 
 _BLOCK = 64
+_FIRST_ROWS = 512
 
 
 def find_rivals(
@@ -51,7 +52,12 @@ class _Search:
 
     def look_at(self, rows: slice, chunk: Tensor) -> None:
         """Take in the rivals of one chunk."""
+        # The first rows are scored unscreened, so that there is something to screen the others against.
+        num_first = min(_FIRST_ROWS, len(chunk)) if rows.start == 0 else 0
+        if num_first:
+            self._score(torch.arange(num_first), chunk[:num_first].to("cpu", torch.float64))
         challenged = self._screen(rows, chunk) & (self._openings.ends[rows] > 0)
+        challenged[:num_first] = False
         some = torch.nonzero(challenged).flatten()
         if len(some):
             self._score(some + rows.start, chunk[some.to(chunk.device)].to("cpu", torch.float64))
@@ -67,12 +73,12 @@ class _Search:
             best = self.found.best[steps.start : steps.stop]
             kernel = prepare_kernel(start, columns, best, features.device)
             decrements = kernel.decrements(features)
-            challenges = kernel.margins(scores, norms, costs, decrements) > 0
-            challenges |= torch.isneginf(best).to(features.device)
+            margins = kernel.margins(scores, norms, costs, decrements)
+            margins[:, torch.isneginf(best).to(features.device)] = float("inf")
             admitted = self._openings.admitted(rows, steps)
             if admitted is not None:
-                challenges &= admitted.to(features.device)
-            challenged |= challenges.any(dim=1)
+                margins.masked_fill_(~admitted.to(features.device), float("-inf"))
+            challenged |= margins.amax(dim=1) > 0
             dropped = start.acquisition.decrements(decrements.sum(dim=2, keepdim=True))
             scores = tuple(score - drop[:, 0] for score, drop in zip(scores, dropped, strict=True))
         return challenged.cpu()

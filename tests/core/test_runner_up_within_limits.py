@@ -73,6 +73,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several chunks and several blocks of steps."""
     monkeypatch.setattr("ray_itl.core.store.chunk_rows_for", lambda _: 16)
     monkeypatch.setattr("ray_itl.core.rivals._BLOCK", 7)
+    monkeypatch.setattr("ray_itl.core.rivals._FIRST_ROWS", 5)
     monkeypatch.setattr("ray_itl.core.openings._PICKS_AT_ONCE", 3)
 
 
