@@ -163,8 +163,8 @@ def select(
         _opened(known, settings) as learnt,
         _opened(avoid, settings) as away,
     ):
-        lists = (None if _is_path(ids) else ids for ids in (exclude, include))
-        return curate(settings, to_yaml(settings), rows, targets, learnt, away, *lists, Reporter(log))
+        barred, picked = (None if _is_path(ids) else ids for ids in (exclude, include))
+        return curate(settings, to_yaml(settings), rows, targets, learnt, away, barred, picked, Reporter(log))
 
 
 def _path_text(rows: Any) -> str | list[str] | None:

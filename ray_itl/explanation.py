@@ -36,7 +36,7 @@ def explain(problem: Problem, pool: Pool, result: GreedyResult) -> pa.Table:
         problem.importance,
     )
     runners: Sequence[RunnerUp | None] = [None] * len(picks)
-    if problem.baseline is None and problem.limits.rules is None and problem.avoid is None:
+    if problem.baseline is None:
         runners = runners_up(
             pool,
             problem.acquisition,
@@ -46,6 +46,8 @@ def explain(problem: Problem, pool: Pool, result: GreedyResult) -> pa.Table:
             cast(Precision, result.stats.precision),
             problem.selection.replacement,
             problem.excluded,
+            problem.limits.rules,
+            problem.limits.standing(problem.selection.n),
         )
     return pa.table(
         [
@@ -70,10 +72,10 @@ def explanation_schema(problem: Problem) -> pa.Schema:
       `core.target_shares` for the formula. Exact for VTL; for ITL a convention, for its gain is no sum over targets.
     - nearest_earlier, nearest_earlier_similarity: of the picks before it in this run, the one of the largest cosine;
       null for the first.
-    - runner_up, runner_up_margin: the row that would have been picked otherwise, and by how much the pick's gain
-      exceeds its gain; null where there was none, for the baselines, which do not pick by gain, and for runs with
-      costs, quotas, rows to avoid or the like, under which other rows may come second. Exact over the whole pool (see
-      `core.runner_up`).
+    - runner_up, runner_up_margin: the best other row that could have been picked then, within all limits, and by how
+      much the pick's gain exceeds its gain (their gain per cost, where rows compete by that; less what they say about
+      rows to avoid). Null where there was none, and for the baselines, which do not pick by gain. Exact over the whole
+      pool (see `core.runner_up`).
     """
     target = pa.int64() if problem.target_ids is None or problem.target_ids.dtype.kind in "iu" else pa.string()
     row = pa.int64() if problem.source.id_kind == "int" else pa.string()

@@ -12,7 +12,7 @@ from ray_itl.core.messages import RowBatch
 from ray_itl.core.neighbours import nearest_of
 from ray_itl.problem import Problem
 from ray_itl.report.data import ComparisonRow, GainUnit, ReportData
-from ray_itl.report.parts import Mix, PickReason, TargetsLeft
+from ray_itl.report.parts import Mix, PickReason, TargetsLeft, Use
 from ray_itl.report.projection import project
 from ray_itl.selection import EXPLANATION_COLUMNS, Selection
 from ray_itl.settings import CurationSettings
@@ -80,6 +80,7 @@ def build_report(
         ],
         targets_left=TargetsLeft(names.tolist(), _left_of_each(problem, result)),
         mixes=_mixes(problem, settings, result, pool_sample),
+        uses=_uses(settings, selection),
         reasons=_reasons(selection) if settings.selection.explain else None,
         comparison_caption=_CAPTION.format(settings.evaluation) if comparison else "",
     )
@@ -97,6 +98,20 @@ def _mixes(problem: Problem, settings: CurationSettings, result: GreedyResult, s
     columns = list(dict.fromkeys([*evaluated, *settings.pool.columns]))
     picked = np.array([pick.position for pick in result.picks], dtype=np.int64)
     return source_mixes(problem.source, picked, sample.positions, columns)
+
+
+def _uses(settings: CurationSettings, selection: Selection) -> list[Use]:
+    """Return what `limits_report.limits_used` says."""
+    return [
+        Use(
+            entry["name"],
+            entry["used"],
+            entry.get("min"),
+            entry.get("max"),
+            settings.selection.cost_column or "" if entry["name"] == "budget" else "",
+        )
+        for entry in selection.metrics["limits"]
+    ]
 
 
 def _reasons(selection: Selection) -> list[PickReason]:

@@ -16,12 +16,15 @@ import torch
 
 from ray_itl import select
 from ray_itl.core.posterior import Targets
-from ray_itl.core.reference import dense_greedy
+from ray_itl.core.reference import DensePick, dense_greedy
 from ray_itl.core.reference_limits import DenseLimits, DenseQuota
 from ray_itl.core.rules import cosines, unit_rows
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
+from ray_itl.selection import Selection
 from ray_itl.settings import AvoidSettings, RunSettings
+from tests.core.limit_cases import dense_runners_up
 from tests.helpers import Files
+from tests.report.pages import Page
 from tests.test_curation import Listener, StopAfter
 
 _N, _COSTS, _BUDGET = 20, 9, 70.0
@@ -32,7 +35,19 @@ _LIMITS = {"cost_column": "tokens", "budget": _BUDGET, "quotas": _QUOTAS, "min_d
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     """Files whose rows have costs, languages and sources."""
-    files = Files(tmp_path)
+    return _files(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[int], list[tuple[int, float] | None]]:
+    """The ids of the reference's picks within all limits, and their runners-up."""
+    files = _files(tmp_path_factory.mktemp("dense"))
+    (picks, limits), ids = _dense_run(files), files.table.column("id").to_numpy()
+    return ids[[pick.index for pick in picks]].tolist(), dense_runners_up(picks, limits, ids, 1.0)
+
+
+def _files(folder: Path) -> Files:
+    files = Files(folder)
     rng = np.random.default_rng(0)
     tables = []
     for path in sorted(files.pool.iterdir()):
@@ -47,9 +62,14 @@ def files(tmp_path: Path) -> Files:
     return files
 
 
-def _dense(
+def _dense(files: Files, *args: Any, **changes: Any) -> list[Any]:
+    picks, _ = _dense_run(files, *args, **changes)
+    return files.table.column("id").to_numpy()[[pick.index for pick in picks]].tolist()
+
+
+def _dense_run(
     files: Files, excluded: tuple[int, ...] = (), known: torch.Tensor | None = None, **changes: Any
-) -> list[Any]:
+) -> tuple[list[DensePick], DenseLimits]:
     table = files.table
     rows = torch.tensor(np.array(table.column("embedding").to_pylist())).to(torch.float32).to(torch.float64)
     targets = torch.tensor(np.array(pq.read_table(files.target).column("embedding").to_pylist()))
@@ -66,11 +86,19 @@ def _dense(
         cosines(rows, unit_rows(rows)),
         0.99,
     )
+    limits = replace(limits, **changes)
     picks = dense_greedy(
         "itl", rows, table.column("id").to_numpy(), Targets.uniform(targets), _N, 1.0,
-        limits=replace(limits, **changes), excluded=excluded, known=known,
+        limits=limits, excluded=excluded, known=known,
     )  # fmt: skip
-    return table.column("id").to_numpy()[[pick.index for pick in picks]].tolist()
+    return picks, limits
+
+
+def _assert_runners_up(selection: Selection, ids: np.ndarray, expected: list[tuple[int, float] | None]) -> None:
+    names = [None if second is None else ids[second[0]] for second in expected]
+    assert selection.table.column("runner_up").to_pylist() == names
+    for margin, second in zip(selection.table.column("runner_up_margin").to_pylist(), expected, strict=True):
+        assert margin == (None if second is None else pytest.approx(second[1], rel=1e-5, abs=1e-9))
 
 
 @pytest.mark.parametrize(
@@ -78,11 +106,15 @@ def _dense(
     [("memory", 0), ("disk", 0), ("disk", 2), pytest.param("memory", 2, marks=pytest.mark.slow)],
 )
 @pytest.mark.usefixtures("small_blocks")
-def test_a_run_within_limits_is_the_references(files: Files, tmp_path: Path, num_shards: int, storage: str) -> None:
+def test_a_run_within_limits_is_the_references(
+    files: Files, dense: tuple[list[int], Any], tmp_path: Path, num_shards: int, storage: str
+) -> None:
     cluster = {"num_shards": num_shards, "cache_dir": str(tmp_path / "cache")}
-    settings = files.settings(n=_N, selection=_LIMITS, cluster=cluster, pool={"storage": storage, "columns": ["lang"]})
-    selection = files.run(settings)
-    assert selection.ids == _dense(files)
+    explained, pool = {**_LIMITS, "explain": True}, {"storage": storage, "columns": ["lang"]}
+    selection = files.run(files.settings(n=_N, selection=explained, cluster=cluster, pool=pool))
+    ids, runners = dense
+    assert selection.ids == ids
+    _assert_runners_up(selection, files.table.column("id").to_numpy(), runners)
     costs = selection.table.column("cost").to_pylist()
     languages = Counter(selection.table.column("lang").to_pylist())
     used = {entry["name"]: entry for entry in selection.metrics["limits"]}
@@ -94,19 +126,34 @@ def test_a_run_within_limits_is_the_references(files: Files, tmp_path: Path, num
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("num_blocks", [1, 2])
-def test_an_interrupted_run_goes_on_within_its_limits(files: Files, num_blocks: int) -> None:
+def test_an_interrupted_run_goes_on_within_its_limits(
+    files: Files, dense: tuple[list[int], Any], num_blocks: int
+) -> None:
     settings = files.settings(n=_N, selection=_LIMITS)
     with pytest.raises(InterruptedError):
         files.run(settings, StopAfter(num_blocks))
     listener = Listener()
-    assert files.run(settings, listener).ids == _dense(files)
+    assert files.run(settings, listener).ids == dense[0]
     assert any("picks are in the ledger already" in line for line in listener.lines)
 
 
 def test_gain_per_cost(files: Files) -> None:
-    limits = {"cost_column": "tokens", "budget": _BUDGET, "per_cost": True}
+    limits = {"cost_column": "tokens", "budget": _BUDGET, "per_cost": True, "explain": True}
     selection = files.run(files.settings(n=_N, selection=limits))
-    assert selection.ids == _dense(files, per_cost=True, quotas=[], kernel=None)
+    picks, dense = _dense_run(files, per_cost=True, quotas=[], kernel=None)
+    ids = files.table.column("id").to_numpy()
+    assert selection.ids == ids[[pick.index for pick in picks]].tolist()
+    _assert_runners_up(selection, ids, dense_runners_up(picks, dense, ids, 1.0))
+
+
+def test_the_report_shows_what_was_used(files: Files) -> None:
+    settings = files.settings(n=_N, selection=_LIMITS)
+    selection = files.run(replace(settings, run=replace(settings.run, report=True)))
+    text = Page((files.folder / "run" / "report.html").read_text()).text
+    used = {entry["name"]: entry["used"] for entry in selection.metrics["limits"]}
+    assert f"budget {used['budget']:g} tokens at most 70 tokens" in text
+    assert f"source=web {used['source=web']} at most 12" in text
+    assert f"lang=de {used['lang=de']} at least 3" in text
 
 
 def test_rows_to_exclude_and_rows_picked_already(files: Files, tmp_path: Path) -> None:
@@ -166,6 +213,9 @@ def test_what_is_to_be_avoided_is_subtracted(files: Files, rule: Any) -> None:
     selection = files.run(settings)
     assert selection.ids == ids[[pick.index for pick in picks]].tolist()
     np.testing.assert_allclose(selection.gains, [pick.gain for pick in picks], rtol=1e-6, atol=1e-9)
+    scale = sum(float(sample.weighted.square().sum()) for sample in (target, avoid)) if rule == "vtl" else 1.0
+    free = DenseLimits(_N, torch.ones(len(rows), dtype=torch.float64))
+    _assert_runners_up(selection, ids, dense_runners_up(picks, free, ids, scale))
     assert selection.ids != files.run(replace(settings, avoid=AvoidSettings(), run=RunSettings(log="quiet"))).ids
 
 

@@ -21,7 +21,7 @@ from ray_itl.core.messages import (
     merge_batches,
 )
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
-from ray_itl.core.rivals import RivalQuery, Rivals, merge_rivals
+from ray_itl.core.rival_query import RivalQuery, Rivals, merge_rivals
 from ray_itl.core.shard import PoolShard
 from ray_itl.core.uniqueness import id_span
 

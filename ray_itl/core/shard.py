@@ -14,7 +14,8 @@ from ray_itl.core.challengers import ChallengerList
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import Block, BlockReport, Contest, Peak, Request, RowBatch, Start
 from ray_itl.core.ranking import RankedRows, RankQuery, rank_features
-from ray_itl.core.rivals import RivalQuery, Rivals, find_rivals
+from ray_itl.core.rival_query import RivalQuery, Rivals
+from ray_itl.core.rivals import find_rivals
 from ray_itl.core.row_rules import RowRules, RowTraits
 from ray_itl.core.screening import prepare_kernel, row_decrements
 from ray_itl.core.store import FeatureStore
@@ -229,7 +230,7 @@ class PoolShard:
 
     def rivals(self, query: RivalQuery) -> Rivals:
         """Return rows of this shard that may be the runner-up of some pick; touches no state. One pass."""
-        steps, indices = find_rivals(self.features, self.ids, self.norms, self.first_position, query)
+        steps, indices = find_rivals(self.features, self.ids, self.norms, self.first_position, query, self._traits)
         distinct, places = np.unique(indices, return_inverse=True)
         return Rivals(steps, places, self._rows_at(torch.as_tensor(distinct), ()))
 

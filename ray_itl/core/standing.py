@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -102,3 +103,20 @@ class Standing:
 def gate_of(rooms: list[np.ndarray]) -> Gate:
     """Return the gate of some moments."""
     return Gate(torch.from_numpy(np.stack(rooms)))
+
+
+def gate_along(standing: Standing, picks: Iterable[tuple[float, int]]) -> Gate:
+    """Return which rows could be picked at each step of a selection, given what every pick cost and its group.
+
+    A minimum was given up before a pick exactly if that pick has no room otherwise. Asks again what was asked during
+    the selection (see `Quotas`), for minimums beside other quotas an integer program or more for each pick.
+    """
+    rooms = []
+    for cost, group in picks:
+        while not cost <= (room := standing.room())[group]:
+            relaxed = standing.give_up()
+            assert relaxed is not None, "the pick was within the limits when it was made"
+            standing = relaxed
+        rooms.append(room)
+        standing = standing.take(cost, group)
+    return gate_of(rooms)

@@ -14,7 +14,7 @@ from ray_itl.core.features import FeatureMap
 from ray_itl.core.messages import Block, BlockReport, Contest, Peak, Request, RowBatch, Start, merge_batches
 from ray_itl.core.pool import block_per_shard, merge_reports, request_per_shard
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
-from ray_itl.core.rivals import RivalQuery, Rivals, merge_rivals
+from ray_itl.core.rival_query import RivalQuery, Rivals, merge_rivals
 from ray_itl.core.uniqueness import IdSpan, spans_overlap
 from ray_itl.distributed.cluster import living_nodes
 from ray_itl.distributed.codec import unpack

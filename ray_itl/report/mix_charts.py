@@ -77,7 +77,9 @@ def targets_chart(targets: TargetsLeft) -> Chart:
     figure.update_layout(
         bargap=0.08,
         xaxis={"title": "uncertainty left", "tickformat": ".3~%", "nticks": 6, "zeroline": False},
-        yaxis={"title": "targets", "rangemode": "tozero", "tickformat": ",~d"},
+        # Of few targets plotly would number halves, too.
+        yaxis={"title": "targets", "rangemode": "tozero", "tickformat": ",~d"}
+        | ({"dtick": 1} if counts.max() < 6 else {}),
     )
     half, most = percent(float(np.median(left))), percent(float(left.max()))
     return Chart(

@@ -8,7 +8,8 @@ from ray_itl.report.document import assemble, write_page
 from ray_itl.report.mix_charts import NAMED_TARGETS
 from ray_itl.report.optional import load
 from ray_itl.report.table import table_text
-from ray_itl.report.words import clip, facts, headline, percent, plain, tiles, use_in_words
+from ray_itl.report.uses import shown_uses
+from ray_itl.report.words import clip, facts, headline, percent, plain, tiles
 
 _WORST_TARGETS = 10
 
@@ -37,7 +38,7 @@ def render(data: ReportData) -> str:
             for row in data.comparison
         ],
         "comparison_caption": data.comparison_caption,
-        "uses": [use_in_words(use) for use in data.uses],
+        "uses": shown_uses(data.uses),
         "worst_targets": _worst_targets(data),
         "facts": facts(data),
         "table": load("markupsafe").Markup(table_text(data)),

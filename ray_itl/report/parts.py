@@ -13,18 +13,31 @@ class Use(NamedTuple):
     """How much of a limit was used.
 
     Attributes:
-        name: what is limited, such as "budget" or "language = en, at most".
+        name: what is limited, such as "budget" or "language=en".
         used: how much the picks use.
-        limit: what they may use, or what they must reach where `at_least`; None if there is no limit.
-        unit: of both, such as "tokens"; may be empty.
-        at_least: whether the limit is a minimum.
+        least: what they must reach, if anything.
+        most: what they may use, if that is bounded.
+        unit: of all of them, such as "tokens"; may be empty.
     """
 
     name: str
     used: float
-    limit: float | None
+    least: float | None = None
+    most: float | None = None
     unit: str = ""
-    at_least: bool = False
+
+    @property
+    def is_unmet(self) -> bool:
+        """Whether the minimum was missed."""
+        return self.least is not None and self.used < self.least
+
+    @property
+    def fullness(self) -> float:
+        """What share of the minimum was reached where it was missed, else of the maximum was used (0 without one)."""
+        bound = self.least if self.is_unmet else self.most
+        if bound is None:
+            return 0.0
+        return self.used / bound if bound > 0 else 1.0
 
 
 class Mix(NamedTuple):

@@ -14,6 +14,7 @@ TABLE_BYTES = 2_200_000
 _ADDRESS_CHARS = 120
 _NAME_CHARS = 40
 _CELL_CHARS = (300, 120, 60, 30, 15)
+_MANY_PICKS = 2000
 
 Column = dict[str, object]
 
@@ -61,9 +62,11 @@ def _reason_columns(data: ReportData) -> list[Column]:
             _column("Cosine", (f"{cosine:.3f}" for cosine in data.nearest_cosines), number=True),
         ]
     runners = [reason.runner_up for reason in data.reasons]
+    # Of many picks the foremost target only: three names each would leave no room for the rows' text.
+    most = 1 if data.num_picks > _MANY_PICKS else None
     return [
-        _column("Nearest targets (cosine)", (_named(r.nearest_targets, "{:.2f}") for r in data.reasons)),
-        _column("Says most about (share of gain)", (_named(r.informed_targets, "{:.0%}") for r in data.reasons)),
+        _column("Nearest targets (cosine)", (_named(r.nearest_targets[:most], "{:.2f}") for r in data.reasons)),
+        _column("Says most about (share of gain)", (_named(r.informed_targets[:most], "{:.0%}") for r in data.reasons)),
         _column(
             "Most like earlier pick (cosine)",
             (_named([r.nearest_earlier] if r.nearest_earlier else [], "{:.3f}") for r in data.reasons),

@@ -22,7 +22,9 @@ const charts = (() => {
     if (role === "guide") return { ...trace, line: { ...trace.line, color: color("soft") } };
     if (lines.has(role)) return { ...trace, line: { ...trace.line, color: color("accent") } };
     if (role === "floor") return { ...trace, line: { ...trace.line, color: color("floor") } };
-    if (role === "bar") return { ...trace, marker: { ...trace.marker, color: color("accent") } };
+    if (role === "bar") {
+      return { ...trace, marker: { ...trace.marker, color: color("accent") }, insidetextfont: { color: color("card") } };
+    }
     const marker = { ...trace.marker, line: { ...trace.marker.line, color: color("card") } };
     if (role === "pick") {
       marker.colorscale = [[0, color("pick-first")], [1, color("pick-last")]];

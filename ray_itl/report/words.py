@@ -4,9 +4,9 @@ from numbers import Integral, Real
 from typing import NamedTuple
 
 from ray_itl.report.data import ReportData
-from ray_itl.report.parts import Use
 
 UNCERTAINTY = "the targets' prior uncertainty"
+_DIRECTED_RULES = ("itl", "vtl")
 
 
 class Tile(NamedTuple):
@@ -74,13 +74,14 @@ def headline(data: ReportData) -> str:
     total = float(data.cumulative_gains[-1])
     gained = number(total) + (" nats of information" if data.gain_unit == "nats" else " less variance")
     left = percent(float(data.remaining_uncertainty[-1]))
-    each, given = ("each", " given the picks before it") if data.num_picks > 1 else ("the one", "")
     asked = f" ({data.num_asked:,} were asked for)" if data.num_asked != data.num_picks else ""
-    return (
-        f"{plural(data.num_picks, 'row')}{asked} picked from {data.num_pool:,}, "
-        f"{each} most informative about {plural(data.num_targets, 'target')}{given}: "
-        f"{gained}, with {left} of {UNCERTAINTY} left."
-    )
+    picked = f"{plural(data.num_picks, 'row')}{asked} picked from {data.num_pool:,}"
+    about = f"about {plural(data.num_targets, 'target')}"
+    end = f"with {left} of {UNCERTAINTY} left."
+    if data.acquisition.lower() not in _DIRECTED_RULES:
+        return f"{picked} by {clip(plain(data.acquisition), 40)}: {gained} {about}, {end}"
+    each, given = ("each", " given the picks before it") if data.num_picks > 1 else ("the one", "")
+    return f"{picked}, {each} most informative {about}{given}: {gained}, {end}"
 
 
 def tiles(data: ReportData) -> list[Tile]:
@@ -117,24 +118,3 @@ def facts(data: ReportData) -> dict[str, str]:
     }
     known = {label: value for label, value in shared.items() if value != "" and label not in data.facts}
     return {plain(label): plain(value) for label, value in {**known, **data.facts}.items()}
-
-
-def use_in_words(use: Use) -> dict[str, str]:
-    """A limit and how much of it was used, as text; the width is that of its bar, "" for none."""
-    unit = f" {plain(use.unit)}" if use.unit else ""
-    shown = {
-        "name": clip(plain(use.name), 80),
-        "used": f"{number(use.used)}{unit}",
-        "limit": "",
-        "share": "",
-        "width": "",
-    }
-    if use.limit is None:
-        return shown
-    shown["limit"] = f"{'at least ' if use.at_least else ''}{number(use.limit)}{unit}"
-    if use.at_least:
-        return shown | {"share": "reached" if use.used >= use.limit else "not reached"}
-    if use.limit > 0:
-        share = use.used / use.limit
-        shown |= {"share": percent(share), "width": f"{min(max(share, 0.0), 1.0):.1%}"}
-    return shown

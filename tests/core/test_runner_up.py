@@ -90,6 +90,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several chunks and several blocks of steps."""
     monkeypatch.setattr("ray_itl.core.store.chunk_rows_for", lambda _: 16)
     monkeypatch.setattr(rivals, "_BLOCK", 7)
+    monkeypatch.setattr(rivals, "_FIRST_ROWS", 5)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)

@@ -39,7 +39,7 @@ def make_report_data(n: int = 5, **changes: Any) -> ReportData:
         "comparison_caption": "Picks of the targets' classes.",
         "targets_left": TargetsLeft([f"target-{k}" for k in range(30)], rng.uniform(size=30)),
         "mixes": [Mix("source", ["web", "books"], [0.2, 0.8], [0.7, 0.3], 500)],
-        "uses": [Use("budget", 81_234, 100_000, "tokens"), Use("language = de", 3, 5, "rows", at_least=True)],
+        "uses": [Use("budget", 81_234, most=100_000, unit="tokens"), Use("language=de", 3, least=5)],
         "reasons": [
             PickReason(
                 [("target-1", 0.91), ("target-2", 0.5)],

@@ -44,6 +44,11 @@ class Page(HTMLParser):
             self.words.append(data)
 
     @property
+    def text(self) -> str:
+        """The words of the page, a space between them."""
+        return " ".join(" ".join(self.words).split())
+
+    @property
     def running(self) -> list[str]:
         """The scripts that a browser would run."""
         return [text for attributes, text in self.scripts if attributes.get("type") != "application/json"]

@@ -56,7 +56,7 @@ def test_a_phone_need_not_scroll_sideways(n: int, tmp_path: Path):
         ids=[long] * n,
         facts={long: long},
         warnings=[long],
-        uses=[Use(long, 12345678, 23456789, "tokens")],
+        uses=[Use(long, 12345678, 23456, 23456789, "tokens"), Use(long, 1, least=2)],
     )
     page = write_report(data, tmp_path / "report.html")
     assert hidden_width(page, 375, tmp_path) == 0

@@ -40,7 +40,7 @@ def hostile_page(text: str) -> Page:
         comparison=[ComparisonRow(text, 0.25, 1, 0.5)],
         targets_left=TargetsLeft([text] * 40, np.ones(40)),
         mixes=[Mix(text, [text, "x"], [0.5, 0.5], [1.0, 0.0], 9)],
-        uses=[Use(text, 1, 2, text)],
+        uses=[Use(text, 1, 2, 3, text)] * 20,
         reasons=[PickReason([(text, 1.0)], [(text, 1.0)], (text, 1.0), (text, 1.0))] * n,
         comparison_caption=text,
     )
@@ -85,6 +85,23 @@ def test_any_number_of_picks_fits(n: int):
     page = Page(text)
     assert page.cells("Id") == [f"row-{k}" for k in range(n)]
     assert "cut short" in page.table["note"]
+    assert page.cells("text")[n - 1].startswith(f"{n - 1} text with")
+
+
+def test_of_many_picks_the_foremost_target_is_named() -> None:
+    targets = [("a", 0.5), ("b", 0.25), ("c", 0.125)]
+    for n, names in ((2000, "a (0.50), b (0.25), c (0.12)"), (2001, "a (0.50)")):
+        page = Page(render(make_report_data(n, reasons=[PickReason(targets, targets, None, None)] * n)))
+        assert page.cells("Nearest targets (cosine)") == [names] * n
+
+
+def test_only_rules_that_look_for_information_about_targets_are_said_to() -> None:
+    assert (
+        "2 rows picked from 1,000,000, each most informative about 30 targets"
+        in Page(render(make_report_data(2, acquisition="vtl"))).text
+    )
+    text = Page(render(make_report_data(2, acquisition="nearest"))).text
+    assert "2 rows picked from 1,000,000 by nearest: 3 nats of information about 30 targets, with" in text
 
 
 def test_columns_that_cannot_fit_are_named():
@@ -174,33 +191,20 @@ def test_inconsistent_data_is_refused(changes: dict, named: str):
 
 
 def test_the_comparison_says_what_each_way_leaves_and_how_much_is_on_task():
-    words = " ".join(" ".join(Page(render(make_report_data())).words).split())
+    words = Page(render(make_report_data())).text
     assert "Uncertainty left On task Share ITL 25% 4 80% random 50% 1 20%" in words
-
-
-def words_of(page: Page) -> str:
-    return " ".join(" ".join(page.words).split())
-
-
-def test_limits_say_what_is_used_and_what_is_allowed():
-    words = words_of(Page(render(make_report_data())))
-    assert "Limit Used Allowed Share budget 81,234 tokens 100,000 tokens 81.2%" in words
-    assert "language = de 3 rows at least 5 rows not reached" in words
-    free = words_of(Page(render(make_report_data(uses=[Use("cost", 7, None), Use("none of it", 0, 0)]))))
-    assert "cost 7 none of it 0 0" in free
-    assert "Budget and quotas" not in words_of(Page(render(make_report_data(uses=[]))))
 
 
 def test_the_targets_of_which_most_is_left_are_named():
     left = np.linspace(0.0, 0.5, 100_000)
     data = make_report_data(targets_left=TargetsLeft(range(100_000), left))
     page = Page(render(data))
-    assert "Target Uncertainty left 99999 50% 99998 50%" in words_of(page)
+    assert "Target Uncertainty left 99999 50% 99998 50%" in page.text
     (bars,) = page.figure("targets")["data"]
     assert sum(bars["y"]) == 100_000
     few = Page(render(make_report_data(targets_left=TargetsLeft(["a", "b", "c"], np.array([0.1, 0.9, 0.2])))))
     assert few.figure("targets")["layout"]["yaxis"]["ticktext"] == ["b", "c", "a"]
-    assert "say least about Share" not in words_of(few)
+    assert "say least about Share" not in few.text
 
 
 def test_the_mix_is_drawn_for_picks_and_pool():
