@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from ray_itl.command import submission_id
-from ray_itl.core.greedy import GreedyResult, GreedyStats, Progress
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.pool import Pool
 from ray_itl.core.ranking import RankQuery
+from ray_itl.core.result import GreedyResult, GreedyStats, Progress
 from ray_itl.core.trajectory import Pick
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.evaluation import check_classes, count_on_task

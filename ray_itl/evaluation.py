@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from ray_itl.core.baselines import BaselineRule
-from ray_itl.core.greedy import GreedyResult
 from ray_itl.core.pool import Pool
+from ray_itl.core.result import GreedyResult
 from ray_itl.core.uncertainty import remaining_uncertainty
 from ray_itl.errors import InputError
 from ray_itl.problem import Problem

@@ -8,10 +8,10 @@ from typing import cast
 import pyarrow as pa
 from torch import Tensor
 
-from ray_itl.core.greedy import GreedyResult
 from ray_itl.core.messages import Precision
 from ray_itl.core.neighbours import Neighbours, nearest_earlier, nearest_of
 from ray_itl.core.pool import Pool
+from ray_itl.core.result import GreedyResult
 from ray_itl.core.runner_up import RunnerUp, runners_up
 from ray_itl.core.target_shares import target_shares
 from ray_itl.core.uncertainty import directions

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ray_itl.core.greedy import GreedyResult
+from ray_itl.core.result import GreedyResult
 from ray_itl.problem import Problem
 
 _MAX_LINES = 10

@@ -10,8 +10,8 @@ from typing import cast
 
 import torch
 
-from ray_itl.core.greedy import Progress
 from ray_itl.core.pool import LocalPool, Pool
+from ray_itl.core.result import Progress
 from ray_itl.distributed.placement import ShardPlan, plan_in_process
 from ray_itl.identity import pool_fingerprint
 from ray_itl.io.disk_loading import load_disk_shard

@@ -18,11 +18,12 @@ from ray_itl.core.acquisition import Acquisition, AcquisitionState
 from ray_itl.core.acquisitions import InformationGain, Uncertainty, VarianceReduction
 from ray_itl.core.baselines import BaselineRule, select_baseline
 from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomFourier, UnitNorm
-from ray_itl.core.greedy import GreedyResult, GreedySelector, Progress
+from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.limits import Ending, Limits
 from ray_itl.core.linalg import moment_rows
 from ray_itl.core.pool import Pool
 from ray_itl.core.posterior import Posterior, Targets
+from ray_itl.core.result import GreedyResult, Progress
 from ray_itl.core.trajectory import Pick
 from ray_itl.core.uncertainty import target_variance
 from ray_itl.errors import ConfigError, InputError

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ray_itl.core.greedy import Progress
+from ray_itl.core.result import Progress
 from ray_itl.report.words import duration
 from ray_itl.telling.choice import choose_teller
 from ray_itl.telling.event import Ending, Event

@@ -7,9 +7,9 @@ from typing import cast
 
 import numpy as np
 
-from ray_itl.core.greedy import GreedyResult
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.neighbours import nearest_of
+from ray_itl.core.result import GreedyResult
 from ray_itl.problem import Problem
 from ray_itl.report.data import ComparisonRow, GainUnit, ReportData
 from ray_itl.report.parts import Mix, PickReason, TargetsLeft, Use

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from safetensors.torch import save
 from torch import Tensor
 
-from ray_itl.core.greedy import GreedyResult, GreedyStats
+from ray_itl.core.result import GreedyResult, GreedyStats
 from ray_itl.core.rules import Guard
 from ray_itl.core.trajectory import Pick
 from ray_itl.core.uncertainty import remaining_uncertainty

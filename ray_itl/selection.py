@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ray_itl.core.greedy import GreedyStats
+from ray_itl.core.result import GreedyStats
 from ray_itl.errors import InputError, RunDirectoryError
 from ray_itl.extras import load_extra
 from ray_itl.handover import PickedRows, Transform, hugging_face_dataset, picked_rows

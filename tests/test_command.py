@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ray_itl.command import guarded
-from ray_itl.core.greedy import Progress
+from ray_itl.core.result import Progress
 from ray_itl.progress import Advance, Reporter
 from tests.helpers import Files
 

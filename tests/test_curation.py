@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from ray_itl.config import from_yaml
-from ray_itl.core.greedy import Progress
+from ray_itl.core.result import Progress
 from ray_itl.curation import curate_problem
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError, StorageError
 from ray_itl.io.run_directory import RunDirectory

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_itl import Selection, select
-from ray_itl.core.greedy import GreedyStats
+from ray_itl.core.result import GreedyStats
 from ray_itl.rounds.result import FineTuning
 from tests.helpers import clustered, table_of
 

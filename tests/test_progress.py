@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ray_itl.core.greedy import GreedyStats, Progress
+from ray_itl.core.result import GreedyStats, Progress
 from ray_itl.core.trajectory import Pick
 from ray_itl.progress import Advance, Reporter, short
 

@@ -19,10 +19,11 @@ from ray_itl.benchmark.passes import TimedPool
 from ray_itl.benchmark.settings import EngineSettings
 from ray_itl.core.acquisitions import InformationGain
 from ray_itl.core.features import Identity
-from ray_itl.core.greedy import GreedyResult, GreedySelector
+from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.pool import LocalPool, Pool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.reference import one_pass_per_pick
+from ray_itl.core.result import GreedyResult
 from ray_itl.core.shard import PoolShard
 from ray_itl.core.store import MemoryFeatures
 from ray_itl.distributed.cluster import connect

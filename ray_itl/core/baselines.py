@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ray_itl.core.acquisition import Acquisition, AcquisitionState
 from ray_itl.core.features import UnitNorm
-from ray_itl.core.greedy import GreedyResult, GreedyStats
 from ray_itl.core.pool import Pool
 from ray_itl.core.posterior import Targets
 from ray_itl.core.ranking import RankedRows, RankQuery, round_robin
+from ray_itl.core.result import GreedyResult, GreedyStats
 from ray_itl.core.trajectory import Pick
 from ray_itl.errors import ConfigError
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Scores, tie_width
+from ray_itl.core.acquisition import Scores
 from ray_itl.core.challengers import ChallengerList
+from ray_itl.core.copies import without_copies
+from ray_itl.core.crowd import Crowd
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import Block, BlockReport, Contest, Peak, Request, RowBatch, Start
 from ray_itl.core.ranking import RankedRows, RankQuery, rank_features
@@ -23,15 +24,6 @@ from ray_itl.errors import StaleShardError
 
 _SCAN_ROWS = 1 << 18
 _REPLAY_COLUMNS = 128
-
-
-@dataclass(frozen=True)
-class _Crowd:
-    """Rows of a contest that come close to its best: exact gains, indices."""
-
-    gains: Tensor
-    indices: Tensor
-    gain_scale: float
 
 
 class PoolShard:
@@ -76,7 +68,7 @@ class PoolShard:
         self._start: Start | None = None
         self._sequence = -1
         self._previous: Block | None = None
-        self._crowd: _Crowd | None = None
+        self._crowd: Crowd | None = None
 
     @property
     def num_rows(self) -> int:
@@ -196,7 +188,7 @@ class PoolShard:
             near = gain >= start.needed(torch.tensor(best, dtype=torch.float64), prices)
             gains.append(gain[near])
             indices.append(local.cpu()[near] + rows.start)
-        self._crowd = _Crowd(torch.cat(gains), torch.cat(indices), contest.state.gain_scale) if gains else None
+        self._crowd = Crowd(torch.cat(gains), torch.cat(indices), contest.state.gain_scale) if gains else None
         self._sequence = contest.sequence + 1
         return Peak(best)
 
@@ -204,10 +196,8 @@ class PoolShard:
         """Return the row of the smallest id among the last contest's rows that tie with a value (or no row)."""
         chosen = torch.empty(0, dtype=torch.int64)
         if self._crowd is not None:
-            needed = best * self._prices(self._crowd.indices)
-            tied = self._crowd.indices[self._crowd.gains >= needed - tie_width(needed, self._crowd.gain_scale)]
-            if len(tied):
-                chosen = tied[int(np.argsort(self.ids[tied.numpy()], kind="stable")[0])][None]
+            tied = self._crowd.tied_with(best, self._prices(self._crowd.indices))
+            chosen = tied[np.argsort(self.ids[tied.numpy()], kind="stable")[:1]]
         self._crowd = None
         self.held[chosen] = True
         return self._batch(chosen, self._scores_at(chosen))
@@ -320,12 +310,8 @@ class PoolShard:
         facts = [*self._scores_at(indices), self.norms[indices]]
         if self._rules is not None:  # the cheaper copy, or one of another group, is no waste
             facts += [self._rules.costs(indices), self._rules.groups(indices)]
-        key = torch.stack([fact.to(torch.float64) for fact in facts]).to(torch.float32).cpu().numpy()
-        by_id = np.argsort(self.ids[indices.cpu().numpy()], kind="stable")
-        order = np.lexsort((np.argsort(by_id, kind="stable"), *key))
-        new = np.ones(len(order), dtype=bool)
-        new[2:] = (key[:, order[2:]] != key[:, order[:-2]]).any(axis=0)
-        return indices[torch.as_tensor(np.sort(order[new], kind="stable"), device=indices.device)]
+        kept = without_copies(facts, self.ids[indices.cpu().numpy()])
+        return indices[torch.as_tensor(kept, device=indices.device)]
 
     def _batch(self, indices: Tensor, scores: Scores) -> RowBatch:
         """Hand over rows with their scores, completed by the constant terms."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ray.util.metrics import Counter, Gauge
 
-from ray_itl.core.greedy import Progress
+from ray_itl.core.result import Progress
 from ray_itl.distributed.shard_actor import PassTime
 
 _TAGS = ("run",)

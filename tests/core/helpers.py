@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ray_itl.core.acquisition import Acquisition
 from ray_itl.core.acquisitions import InformationGain, Uncertainty, VarianceReduction
-from ray_itl.core.greedy import GreedyResult, GreedySelector
+from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.limits import Limits
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.reference import DensePick, DenseRule, dense_greedy
+from ray_itl.core.result import GreedyResult
 from ray_itl.core.schedule import Schedule
 from ray_itl.core.shard import PoolShard
 from ray_itl.core.store import MemoryFeatures

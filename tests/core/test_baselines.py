@@ -10,9 +10,9 @@ import torch
 
 from ray_itl.core.acquisitions import InformationGain
 from ray_itl.core.baselines import select_baseline
-from ray_itl.core.greedy import GreedyResult
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior, Targets
+from ray_itl.core.result import GreedyResult
 from ray_itl.core.shard import PoolShard
 from ray_itl.core.store import MemoryFeatures
 from ray_itl.errors import ConfigError

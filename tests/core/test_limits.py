@@ -13,12 +13,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ray_itl.core.acquisitions import InformationGain
-from ray_itl.core.greedy import GreedyResult, GreedySelector
+from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.limits import Ending, Limits
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior
 from ray_itl.core.reference import DensePick
 from ray_itl.core.reference_limits import DenseLimits, DenseQuota
+from ray_itl.core.result import GreedyResult
 from ray_itl.core.shard import PoolShard
 from ray_itl.core.store import MemoryFeatures
 from ray_itl.core.uncertainty import remaining_uncertainty

@@ -16,9 +16,10 @@ import torch
 
 from ray_itl.core.acquisition import Acquisition
 from ray_itl.core.features import Identity
-from ray_itl.core.greedy import GreedyResult, GreedySelector
+from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.pool import LocalPool, Pool
 from ray_itl.core.posterior import Posterior, Targets
+from ray_itl.core.result import GreedyResult
 from ray_itl.core.schedule import Schedule
 from ray_itl.distributed.placement import ShardPlan
 from ray_itl.distributed.ray_pool import RayPool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ray_itl.core.greedy import GreedyStats, Progress
+from ray_itl.core.result import GreedyStats, Progress
 from ray_itl.core.trajectory import Pick
 from ray_itl.distributed import metrics
 from ray_itl.distributed.shard_actor import PassTime

@@ -115,7 +115,7 @@ def _unfinished(run: Path, expected: Evidence) -> str:
     status = _json(run / "status.json") if (run / "status.json").exists() else {"state": "none"}
     if status["state"] == "finished":
         found = of_run(run)  # the next call clears what one that was killed was about to rename
-        return difference(expected, found | {"files": [name for name in found["files"] if not name.endswith(".tmp")]})
+        return difference(expected, {**found, "files": [name for name in found["files"] if not name.endswith(".tmp")]})
     return ""
 
 

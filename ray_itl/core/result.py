@@ -1,0 +1,62 @@
+"""What a greedy selection tells: of every block, and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from ray_itl.core.acquisition import AcquisitionState
+from ray_itl.core.limits import Shortfall
+from ray_itl.core.trajectory import Pick
+
+Stop = Literal["n", "min_gain", "share", "no_rows"]
+"""Why a selection ended: n rows were picked, the next was not worth its cost, enough was known of the targets, or no
+further row may be picked."""
+
+
+@dataclass
+class GreedyStats:
+    """Counts of one selection."""
+
+    passes: int = 0
+    """Reads of all the pool's features: the initial one, one per block, and any extra."""
+    blocks: list[tuple[int, int]] = field(default_factory=list)
+    """For every block: picks speculated, picks accepted."""
+    challengers: int = 0
+    """Rows that came within the error band of a pick and were rescored in float64."""
+    contests: int = 0
+    """Exact float64 searches, needed where too many rows lay within the error band."""
+    escalations: int = 0
+    """Moves from float32 to float64 screening (0 or 1)."""
+    precision: str = "float32"
+
+
+@dataclass(frozen=True)
+class GreedyResult:
+    """The picks in order, their features (n x D float64), the state after the last, and counts."""
+
+    picks: list[Pick]
+    features: Tensor
+    state: AcquisitionState
+    stats: GreedyStats
+    close_calls: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Positions of the last challengers (at most 2,000, ascending): rows that came close to beating a pick."""
+    next_gain: float | None = None
+    """Where it stopped for `min_gain`: what the next pick would have been worth, per unit of its cost."""
+    stop: Stop = "n"
+    shortfalls: Sequence[Shortfall] = ()
+    """Minimums of quotas that were not met, because too few rows could still be picked."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told to the caller after every accepted block, before the next one starts."""
+
+    new: Sequence[Pick]
+    num_picked: int
+    num_asked: int
+    stats: GreedyStats
