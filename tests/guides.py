@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-GUIDES = {str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]}
+GUIDES = {
+    str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+}
 KINDS = {"bash", "python", "cron", "text"}
 OPTION = re.compile(r"\+?[a-z_]+(\.[a-z_]+)*=")
 _NEEDS = r"<!-- needs: (\w+) -->\n"
 _BLOCK = re.compile(rf"^(?:{_NEEDS})?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_GROUPS = "pool|target|known|avoid|acquisition|selection|cluster|evaluation|run|state|tracking|model|rounds|data"
+_NAMED = re.compile(rf"(?<![\w./-])(?:{_GROUPS})\.[a-z_]+(?![\w./(-])")
+_FILES = (".parquet", ".json", ".yaml", ".html", ".safetensors", ".py")
 _FILE = re.compile(r"# (\w+\.py)\n")
 
 
@@ -63,20 +68,19 @@ def jobs_named(guide: str) -> list[tuple[str, list[str]]]:
     """Every command of a job: those of blocks, and those within a line of text."""
     found = [job_in(words) for b in blocks_of(guide) if b.kind in ("bash", "cron") for words in commands_of(b.text)]
     prose = _BLOCK.sub("", guide)
-    found += [job_in(words) for code in re.findall(r"`([^`]+)`", prose) for words in commands_of(code.replace("\n", " "))]
+    found += [
+        job_in(words) for code in re.findall(r"`([^`]+)`", prose) for words in commands_of(code.replace("\n", " "))
+    ]
     return [each for each in found if each]
 
 
 def options_named(guide: str) -> set[str]:
-    """Options that stand in backticks outside of blocks: `group.name`, with what follows = if anything does."""
+    """Names of options that stand in backticks outside of blocks and of commands."""
     found = set()
     for code in re.findall(r"`([^`]+)`", _BLOCK.sub("", guide)):
-        if "jobs/" not in code and not re.search(r"[.](parquet|json|yaml|html|safetensors|py)$", code):
-            found.update(re.findall(r"(?<![\w./-])(?:%s)\.[a-z_]+(?:\.[a-z_]+)*(?![\w./*(-])" % _GROUPS, code))
-    return found
-
-
-_GROUPS = "pool|target|known|avoid|acquisition|selection|cluster|evaluation|run|state|tracking|model|output|rounds|data"
+        if not job_in(commands_of(code.replace("\n", " "))[0] if code.count("'") % 2 == 0 else []):
+            found.update(_NAMED.findall(code))
+    return {name for name in found if not name.endswith(_FILES)}
 
 
 def files_named(guide: str) -> set[str]:
@@ -86,9 +90,7 @@ def files_named(guide: str) -> set[str]:
 
 def make_targets_named(guide: str) -> set[str]:
     """Targets of the Makefile that a guide names."""
-    return set(re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)`", guide, re.MULTILINE)) and {
-        a or b for a, b in re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)`", guide, re.MULTILINE)
-    }
+    return set(re.findall(r"(?:^|`)make ([a-z-]+)", guide, re.MULTILINE))
 
 
 def lines_missing(expected: str, output: str) -> list[str]:
