@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,14 @@ def test_nothing_is_skipped_unseen(name: str) -> None:
     assert {block.kind for block in blocks} <= KINDS
     assert all(block.needs for block in blocks if block.kind == "cron")
     assert Counter(block.needs for block in blocks if block.needs) == NOT_RUN.get(name, {})
+
+
+def test_output_of_what_is_not_run_is_printed_in_another_guide() -> None:
+    for name, guide in GUIDES.items():
+        blocks = blocks_of(guide)
+        for before, block in pairwise(blocks):
+            if block.kind == "text" and before.needs and before.needs != "make":
+                assert any(block.text in other for each, other in GUIDES.items() if each != name), block.text
 
 
 @pytest.mark.parametrize("name", NOT_RUN)
