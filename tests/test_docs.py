@@ -36,6 +36,7 @@ from tests.guides import (
     num_fences_and_needs,
     options_named,
 )
+from tests.jobs.head import running_head
 from tests.jobs.helpers import compose_job, load_job
 
 NOT_RUN = {
@@ -116,6 +117,19 @@ def test_the_guide_can_be_followed(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name, needs in NOT_RUN.items() if "minutes" in needs])
 def test_what_takes_minutes_can_be_followed(name: str, tmp_path: Path) -> None:
     follow(GUIDES[name], Desk(tmp_path), {"minutes"})
+
+
+@pytest.mark.slow
+def test_submitting_stopping_and_submitting_again_on_a_cluster_of_this_machine(tmp_path: Path) -> None:
+    blocks = blocks_of(GUIDES["docs/on-a-cluster.md"])
+    Desk(tmp_path).run(blocks[0])  # makes the files
+    (text,) = [block.text for block in blocks if block.needs == "cluster"]
+    with running_head() as head:
+        text = text.replace("http://127.0.0.1:8265", head.url).replace("/data/pool", "/data/pool.parquet")
+        ran = head.run(["bash", "-euo", "pipefail", "-c", text.replace("/data", str(tmp_path))])
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "this run is finished already" in ran.stdout + ran.stderr
+    assert (tmp_path / "runs/first/selection.parquet").is_file()
 
 
 @pytest.mark.parametrize("name", GUIDES)
