@@ -14,6 +14,7 @@ help: ## list the targets
 
 demo: $(VENV)/installed-demo ## install, then pick rows from a pool of handwritten digits
 	$(RUN) jobs/curate.py
+	@echo 'before: . $(VENV)/bin/activate, once in a shell, for python to be the one that has all this'
 
 test: lint pytest ## install, then run the linters and the tests
 

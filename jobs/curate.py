@@ -31,7 +31,8 @@ def main(config: DictConfig) -> None:
     if settings.pool.path is None:
         settings = digits_settings(settings, Path(settings.run.dir or settings.state.dir or "").parent / "digits-data")
     if settings.state.dir is None:
-        ending = summarise(curate(settings, to_yaml(settings), reporter=reporter))
+        selection = curate(settings, to_yaml(settings), reporter=reporter)
+        ending = summarise(selection, settings.can_be_verified)
     else:
         ending = summarise_tick(run_tick(settings, reporter))
     reporter.conclude(ending)

@@ -48,4 +48,6 @@ def unreadable(override: str, message: str) -> str:
         return f"{override} cannot be used: write name=value"
     reasons = [line for line in message.splitlines() if not line.startswith(("See ", "Error parsing override"))]
     remedy = "put what has = , : ( ) [ ] or { } in it into quotes within quotes, as in 'pool.path=\"a=b\"'"
+    if "={" in override:
+        remedy += "; in a name within { }, a backslash before each instead, and no quotes"
     return f"{override} cannot be read ({' '.join(reasons)}): {remedy}"

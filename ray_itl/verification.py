@@ -152,16 +152,10 @@ def _finished_run(settings: VerifySettings) -> tuple[RunDirectory, CurationSetti
         options = from_yaml((run.path / "config.yaml").read_text("utf-8"), CurationSettings)
     except OSError as error:
         raise InputError(f"{run.path / 'config.yaml'} cannot be read ({error.strerror}): restore it") from error
-    if (
-        options.selection.limiting
-        or options.selection.exclude
-        or options.selection.include
-        or options.avoid.path
-        or options.target.task_column
-    ):
+    if not options.can_be_verified:
         raise ConfigError(
-            "runs with limits, lists of ids or rows to avoid cannot be checked yet: the tests hold them to the dense "
-            "reference"
+            "runs with limits, lists of ids, several tasks or rows to avoid cannot be checked yet: the tests hold them "
+            "to the dense reference"
         )
     if options.acquisition.name == "random":
         raise ConfigError("acquisition.name=random: random picks are the best of nothing, so there is nothing to check")

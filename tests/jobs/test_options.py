@@ -4,10 +4,11 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from string import Template
 
 import pytest
 
-from tests.jobs.helpers import ROOT
+from tests.jobs.helpers import ROOT, compose_job, load_job
 
 KEY = "wJalrXUtnFEMI"
 
@@ -71,6 +72,14 @@ def test_bad_options(
     assert re.search(message, shown.err), shown.err
     assert KEY not in shown.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("job", sorted(path.stem for path in (ROOT / "jobs").glob("*.py")))
+def test_help_is_a_template_that_can_be_filled_in(job: str) -> None:
+    """Hydra fills it in by string.Template, which takes a $ for a name of its own."""
+    load_job(job)
+    shown = Template(compose_job(job, with_hydra=True).hydra.help.template).substitute()
+    assert f"Usage: python jobs/{job}.py" in shown
 
 
 def test_a_bug_keeps_its_traceback(
