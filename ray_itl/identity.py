@@ -34,7 +34,11 @@ def run_identity(problem: Problem, settings: CurationSettings) -> dict[str, str]
     options = asdict(settings)
     values = {f"{group}.{name}": repr(options[group][name]) for group, names in _DECISIVE.items() for name in names}
     none = torch.empty(0)
-    excluded = {} if problem.excluded is None else {"rows picked before": _digest(torch.from_numpy(problem.excluded))}
+    excluded = (
+        {}
+        if problem.excluded is None
+        else {"rows excluded or picked before": _digest(torch.from_numpy(problem.excluded))}
+    )
     return {
         "pool": pool_fingerprint(problem.source),
         "targets": _digest(problem.targets.rows, problem.targets.weights),

@@ -19,7 +19,13 @@ def warnings_about(selection: Selection) -> list[str]:
                 "targets are to be tested on, set selection.near_target=exclude."
             )
     gains = selection.gains
-    if len(gains) > 1 and gains[-1] < 1e-3 * gains[0]:
+    if len(gains) and gains.min() < 0:
+        first = int(np.argmax(gains < 0)) + 1
+        warnings.append(
+            f"Pick {first:,} and {np.count_nonzero(gains < 0) - 1:,} others say more about the rows to avoid than "
+            "about the targets: a small selection.min_gain would have ended the run before them."
+        )
+    elif len(gains) > 1 and gains[-1] < 1e-3 * gains[0]:
         small = int(np.argmax(gains < 1e-3 * gains[0])) + 1
         warnings.append(
             f"From pick {small:,} on, a pick is worth less than a thousandth of the first: fewer rows would do, or a "

@@ -196,7 +196,7 @@ def test_lists_of_ids_that_cannot_be_used(files: Files, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=rf"selection\.exclude holds {shown}, but the pool has int ids"):
             select(files.table, target, 3, exclude=wrong)
     select(files.pool, files.target, 3, exclude=[7], run_dir=run)
-    with pytest.raises(RunDirectoryError, match="rows picked before"):
+    with pytest.raises(RunDirectoryError, match="rows excluded or picked before"):
         select(files.pool, files.target, 3, exclude=[8], run_dir=run)
 
 
