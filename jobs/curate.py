@@ -31,8 +31,7 @@ def main(config: DictConfig) -> None:
     if settings.pool.path is None:
         settings = digits_settings(settings, Path(settings.run.dir or settings.state.dir or "").parent / "digits-data")
     if settings.state.dir is None:
-        selection = curate(settings, to_yaml(settings), reporter=reporter)
-        ending = summarise(selection, settings.can_be_verified)
+        ending = summarise(curate(settings, to_yaml(settings), reporter=reporter))
     else:
         ending = summarise_tick(run_tick(settings, reporter))
     reporter.conclude(ending)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,18 +16,21 @@ _MAX_LINES = 10
 
 
 def limits_used(problem: Problem, result: GreedyResult) -> list[dict[str, Any]]:
-    """Return, for the budget and every bounded value of the quotas, what was used and what was asked for.
+    """Return what a selection used (see `limits_used_by`)."""
+    return limits_used_by(problem, [pick.cost for pick in result.picks], [pick.group for pick in result.picks])
+
+
+def limits_used_by(problem: Problem, costs: Sequence[float], groups: Sequence[int]) -> list[dict[str, Any]]:
+    """Return, for the budget and every bounded value of the quotas, what picks of these costs and groups use of it.
 
     Each entry has name, used, and min or max (absent where there is none); `unmet` is true for a missed minimum.
     """
     found: list[dict[str, Any]] = []
     limits = problem.limits
     if math.isfinite(limits.budget):
-        spent = math.fsum(pick.cost for pick in result.picks)
-        found.append({"name": "budget", "used": spent, "max": limits.budget})
+        found.append({"name": "budget", "used": math.fsum(costs), "max": limits.budget})
     if limits.quotas is None:
         return found
-    groups = [pick.group for pick in result.picks]
     quotas = replace(limits.quotas, picked=np.bincount(groups, minlength=len(limits.quotas.rows)))
     for quota, counts in zip(quotas.columns, quotas.counts, strict=True):
         for value, least, most, count in zip(quota.values, quota.least, quota.most, counts, strict=True):

@@ -6,7 +6,7 @@ One Cholesky factor of K_OO + s2 I serves every step: its leading blocks are the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ray_itl.contest import Contest
 from ray_itl.core.features import UnitNorm
 from ray_itl.core.posterior import Targets
 from ray_itl.core.reference import DenseRule, dense_gains, dense_kernel
@@ -22,13 +23,14 @@ from ray_itl.problem import Problem
 from ray_itl.settings import AcquisitionSettings
 
 _GAIN_TOLERANCE = 1e-6
+_TIE_SHARE, _TIE_REST = 1e-9, 1e-12
 _CHUNK_ROWS = 1024
 _MAX_DENSE_ROWS = 2000
 _COSINE_GRID = 2.0**-32
 
 
 class WrongStep(NamedTuple):
-    """A step at which another row was better. Values are gains, or cosines for the baselines."""
+    """A step at which another row was better. Values are gains (per cost), or cosines for the baselines."""
 
     rank: int
     picked: int | str
@@ -45,14 +47,6 @@ class WrongGain(NamedTuple):
     dense: float
 
 
-class Left(NamedTuple):
-    """The best row that was not picked, what it adds after all picks, and by how much that may be off."""
-
-    row_id: int | str
-    value: float
-    tolerance: float
-
-
 @dataclass(frozen=True)
 class Replay:
     """The picks of a run among R distinct pool rows."""
@@ -63,90 +57,105 @@ class Replay:
     """Features as the shards held them, R x D float64."""
     ids: np.ndarray
     """R row ids."""
+    samples: Sequence[tuple[Targets, float]]
+    """What gains are about, and how much each counts: the targets of every task, the rows to avoid (below 0)."""
     picks: np.ndarray
     """Indices into `rows` of the n picks, in order."""
+    prices: np.ndarray
+    """What gains are divided by before rows are compared: R."""
+    open_rows: Mapping[int, np.ndarray]
+    """Number of picks -> which rows may come next (R bool), for the steps that are asked for and for n."""
 
     def check(self, steps: Sequence[int], recorded: np.ndarray) -> tuple[list[WrongStep], list[WrongGain]]:
         """Return the steps (of those asked for, ascending) whose pick is not the best, and the gains that are off.
+
+        A pick that might not come at its step is compared with nothing.
 
         Args:
             steps: Numbers of picks to check, from 0.
             recorded: The n recorded gains.
         """
         gains = self._gains(steps).numpy()
-        scale, rounding = self._gain_scale(), self._rounding(steps[-1])
         wrong, wrong_gains = [], []
         for step, row in zip(steps, gains, strict=True):
-            dense = float(row[self.picks[step]])
-            tolerance = _GAIN_TOLERANCE * abs(dense) + 1e-12 * scale + rounding
-            if not abs(recorded[step] - dense) <= tolerance:
+            pick = int(self.picks[step])
+            dense = float(row[pick])
+            if not abs(recorded[step] - dense) <= self.tolerance(dense, steps[-1]):
                 wrong_gains.append(WrongGain(step + 1, float(recorded[step]), dense))
-            if self.problem.baseline is None:
-                best = row[self._available(step)].max()
-                fault = self._fault(step, row, 1e-9 * abs(best) + 1e-12 * scale, rounding)
-            else:
-                fault = self._fault(step, self._cosines(step), 0.0, 0.0)
-            if fault is not None:
-                wrong.append(fault)
+            contest = self._contest(step, row, steps[-1])
+            better = contest.better_than(pick) if contest.is_open[pick] else None
+            if better is not None:
+                names, values = self.ids[[pick, better]].tolist(), contest.values[[pick, better]].tolist()
+                wrong.append(WrongStep(step + 1, names[0], values[0], names[1], values[1]))
         return wrong, wrong_gains
 
-    def best_left(self) -> Left | None:
-        """Return the best row after all picks; None where every row is picked."""
+    def after_all(self) -> Contest:
+        """Return how rows compete for one more pick after the n picks."""
         n = len(self.picks)
-        available = self._available(n)
-        if not available.any():
-            return None
-        gains = np.where(available, self._gains([n])[0].numpy(), -np.inf)
-        best = int(gains.argmax())
-        tolerance = _GAIN_TOLERANCE * float(gains[best]) + 1e-12 * self._gain_scale() + self._rounding(n)
-        return Left(self.ids[[best]].tolist()[0], float(gains[best]), tolerance)
+        return self._contest(n, self._gains([n])[0].numpy(), n)
 
-    def _fault(self, step: int, values: np.ndarray, width: float, rounding: float) -> WrongStep | None:
-        """Return what is wrong with a pick: the smallest id within `width` of the best value should have won."""
-        values = np.where(self._available(step), values, -np.inf)
-        best, pick = float(values.max()), int(self.picks[step])
-        if values[pick] < best - width - rounding:
-            better = int(values.argmax())
-        else:
-            surely_tied = np.flatnonzero(values >= best - (width - rounding)) if rounding <= width else []
-            before = [int(i) for i in surely_tied if self.ids[i] < self.ids[pick]]
-            if not before:
-                return None
-            better = before[int(np.argsort(self.ids[before], kind="stable")[0])]
-        names = self.ids[[pick, better]].tolist()
-        return WrongStep(step + 1, names[0], float(values[pick]), names[1], float(values[better]))
+    def tolerance(self, gain: float, last_step: int) -> float:
+        """Return by how much a recorded gain may differ from the dense one after so many picks."""
+        return _GAIN_TOLERANCE * abs(gain) + _TIE_REST * self._gain_scale() + self._rounding(last_step)
 
-    def _available(self, step: int) -> np.ndarray:
-        """Return which rows may be picked at a step."""
-        available = np.ones(len(self.rows), dtype=bool)
-        if not self.problem.selection.replacement:
-            available[self.picks[:step]] = False
-        return available
+    def target_variances(self) -> np.ndarray:
+        """Return sum_a w_a k(a, a) before the first pick and after each: n + 1."""
+        weighted = _at_most(self.problem.targets.weighted)
+        observed = self._observed(len(self.picks))
+        crossed = observed @ weighted.mT
+        whitened = torch.linalg.solve_triangular(_factor(observed, self.options.noise_variance), crossed, upper=False)
+        falls = np.cumsum(np.concatenate([[0.0], whitened.square().sum(dim=1).numpy()]))
+        return float(weighted.square().sum()) - falls[len(observed) - len(self.picks) :]
+
+    def _contest(self, step: int, gains: np.ndarray, last_step: int) -> Contest:
+        """Return how rows compete at a step, by these gains (R), as exact as those at the last step computed."""
+        is_open = self.open_rows[step]
+        if self.problem.baseline is not None:
+            return Contest(self._cosines(step), self.prices, self.ids, is_open, 0.0, 0.0, 0.0)
+        rest = _TIE_REST * self._gain_scale()
+        return Contest(gains, self.prices, self.ids, is_open, _TIE_SHARE, rest, self._rounding(last_step))
 
     def _gains(self, steps: Sequence[int]) -> Tensor:
-        """Return the gain of every row at each of some steps, len(steps) x R."""
+        """Return the gain of every row at each of some steps, len(steps) x R: the weighted sum over samples."""
         noise = self.options.noise_variance
-        target_noise = self.options.target_noise_variance
-        target_noise = noise if target_noise is None else target_noise
-        rule: DenseRule = "itl" if self.problem.baseline is not None else cast(DenseRule, self.options.name)
-        targets = _dense_targets(self.problem.targets, noiseless=rule == "itl" and target_noise == 0)
-        known = self.rows[:0] if self.problem.known is None else _at_most(self.problem.known)
-        observed = torch.cat([known, self.rows[self.picks[: steps[-1]]]])
+        observed = self._observed(steps[-1])
+        num_known = len(observed) - steps[-1]
         factor = _factor(observed, noise)
-        gains = torch.empty(len(steps), len(self.rows), dtype=torch.float64)
+        noiseless = self._rule == "itl" and self._target_noise == 0
+        tasks = [(_dense_targets(targets, noiseless), weight) for targets, weight in self.samples]
+        about = [torch.linalg.solve_triangular(factor, observed @ t.rows.mT, upper=False) for t, _ in tasks]
+        gains = torch.zeros(len(steps), len(self.rows), dtype=torch.float64)
         for first in range(0, len(self.rows), _CHUNK_ROWS):
             chunk = self.rows[first : first + _CHUNK_ROWS]
-            kernel = dense_kernel(chunk, targets, None, noise)
-            crossed = observed @ torch.cat([chunk, targets.rows]).mT
-            whitened = torch.linalg.solve_triangular(factor, crossed, upper=False)
-            done = 0
-            for place, step in enumerate(steps):
-                new = whitened[done : len(known) + step]
-                kernel = kernel - new.mT @ new
-                done = len(known) + step
-                here = dense_gains(rule, kernel, len(chunk), targets.weights, noise, target_noise)
-                gains[place, first : first + len(chunk)] = here
+            own = torch.linalg.solve_triangular(factor, observed @ chunk.mT, upper=False)
+            for (targets, weight), others in zip(tasks, about, strict=True):
+                kernel, whitened = dense_kernel(chunk, targets, None, noise), torch.cat([own, others], dim=1)
+                done = 0
+                for place, step in enumerate(steps):
+                    new = whitened[done : num_known + step]
+                    kernel = kernel - new.mT @ new
+                    done = num_known + step
+                    gains[place, first : first + len(chunk)] += weight * self._gains_by(kernel, len(chunk), targets)
         return gains
+
+    def _gains_by(self, kernel: Tensor, num_rows: int, targets: Targets) -> Tensor:
+        """Return the gains of rows about one task."""
+        noise, target_noise = self.options.noise_variance, self._target_noise
+        return dense_gains(self._rule, kernel, num_rows, targets.weights, noise, target_noise)
+
+    @property
+    def _rule(self) -> DenseRule:
+        return "itl" if self.problem.baseline is not None else cast(DenseRule, self.options.name)
+
+    @property
+    def _target_noise(self) -> float:
+        target_noise = self.options.target_noise_variance
+        return self.options.noise_variance if target_noise is None else target_noise
+
+    def _observed(self, num_picks: int) -> Tensor:
+        """Return what is observed after some picks: known rows, then these."""
+        known = self.rows[:0] if self.problem.known is None else _at_most(self.problem.known)
+        return torch.cat([known, self.rows[self.picks[:num_picks]]])
 
     def _cosines(self, step: int) -> np.ndarray:
         """Return every row's cosine similarity to the target whose turn it is (nearest), or its mean over targets.
@@ -164,14 +173,17 @@ class Replay:
         return np.round(cosines / _COSINE_GRID) * _COSINE_GRID
 
     def _gain_scale(self) -> float:
-        return (float(self.problem.targets.weighted.square().sum()) or 1.0) if self.options.name == "vtl" else 1.0
+        if self.options.name != "vtl":
+            return 1.0
+        return sum(float(sample.weighted.square().sum()) for sample, _ in self.samples) or 1.0
 
     def _rounding(self, last_step: int) -> float:
         """Return by how much rounding may put a dense gain off: kernels are as exact as their largest entry."""
         known = 0 if self.problem.known is None else len(self.problem.known)
-        terms = known + last_step + len(self.problem.targets.rows)
+        terms = known + last_step + sum(len(sample.rows) for sample, _ in self.samples)
+        weight = sum(abs(weight) for _, weight in self.samples)
         largest = float(self.rows.square().sum(dim=1).max())
-        return 16 * 2.0**-52 * terms**0.5 * largest / self.options.noise_variance * self._gain_scale()
+        return 16 * 2.0**-52 * terms**0.5 * largest / self.options.noise_variance * self._gain_scale() * weight
 
 
 def _dense_targets(targets: Targets, noiseless: bool) -> Targets:

@@ -15,8 +15,8 @@ _STOPS = {
 }
 
 
-def summarise(selection: Selection, can_be_verified: bool = True) -> Ending:
-    """Return the ending of a selection; `can_be_verified`: whether jobs/verify.py is worth naming."""
+def summarise(selection: Selection) -> Ending:
+    """Return the ending of a selection."""
     metrics = selection.metrics
     left = float(selection.remaining_uncertainty[-1])
     headline = (
@@ -37,8 +37,7 @@ def summarise(selection: Selection, can_be_verified: bool = True) -> Ending:
         "tasks": metrics.get("tasks", []),
         "comparison": metrics.get("comparison", []),
     }
-    lines = [*_figures(selection), *_places(selection, can_be_verified)]
-    return Ending(headline, "\n".join(lines), facts, _paths(selection))
+    return Ending(headline, "\n".join([*_figures(selection), *_places(selection)]), facts, _paths(selection))
 
 
 def _figures(selection: Selection) -> list[str]:
@@ -66,13 +65,11 @@ def _figures(selection: Selection) -> list[str]:
     return lines
 
 
-def _places(selection: Selection, can_be_verified: bool) -> list[str]:
+def _places(selection: Selection) -> list[str]:
     if selection.run_dir is None:
         return []
     lines = [f"results: {selection.run_dir}"]
     lines += [f"report:  {path}" for name, path in _paths(selection).items() if name == "report"]
-    if not can_be_verified:
-        return [*lines, "next:    train on the rows named in selection.parquet"]
     check = shlex.join(["python", "jobs/verify.py", f"run.dir={selection.run_dir}"])
     return [*lines, f"next:    train on the rows named in selection.parquet; to check them: {check}"]
 

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from ray_itl.config import from_yaml
-from ray_itl.errors import ConfigError, InputError
-from ray_itl.identity import run_identity
+from ray_itl.core.posterior import Targets
+from ray_itl.core.row_rules import RowTraits
+from ray_itl.eligibility import Breach, Eligibility
+from ray_itl.finished_run import FinishedProblem, read_table, reopen_run
 from ray_itl.io.ids import ids_from_arrow
 from ray_itl.io.ledger import Ledger
 from ray_itl.io.loading import stored_rows
 from ray_itl.io.parquet import ParquetSource
-from ray_itl.io.run_directory import RunDirectory
-from ray_itl.problem import Problem, open_problem
+from ray_itl.io.traits import traits_at
+from ray_itl.problem import Problem
 from ray_itl.replay import Replay, WrongGain, WrongStep
+from ray_itl.run_end import RunEnd
 from ray_itl.settings import CurationSettings, VerifySettings
 from ray_itl.telling.event import Ending
-from ray_itl.ticks.reopen import reopen_tick
+
+_MAX_BREACHES = 20
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What a check found. A run is right when all three lists are empty."""
+    """What a check found. A run is right when all four lists are empty."""
 
     acquisition: str
     num_picks: int
@@ -39,6 +40,8 @@ class Verification:
     num_challengers: int
     contradictions: list[str]
     """Where the run's files contradict the pool or each other."""
+    breaches: list[Breach]
+    """Picks that limits did not allow at their step, of all picks."""
     wrong: list[WrongStep]
     wrong_gains: list[WrongGain]
     """Recorded gains that differ from the dense ones by more than 1e-6 of them."""
@@ -47,7 +50,11 @@ class Verification:
     @property
     def right(self) -> bool:
         """Whether nothing is wrong."""
-        return not (self.contradictions or self.wrong or self.wrong_gains)
+        return not self._num_faults
+
+    @property
+    def _num_faults(self) -> int:
+        return len(self.contradictions) + len(self.breaches) + len(self.wrong) + len(self.wrong_gains)
 
     def summary(self) -> str:
         """Return the verdict, what was checked and every fault, as lines for people."""
@@ -55,7 +62,7 @@ class Verification:
 
     def ending(self) -> Ending:
         """Return the same as what the job says at its end."""
-        faults = len(self.contradictions) + len(self.wrong) + len(self.wrong_gains)
+        faults = self._num_faults
         verdict = "right: every pick checked is the best of these rows at its step, and every gain agrees"
         if not self.right:
             verdict = f"WRONG: {faults:,} fault{'s' * (faults != 1)}, listed below"
@@ -76,6 +83,9 @@ class Verification:
             f"{self.num_rows:,} rows, {self.num_challengers:,} of which came close, in {self.seconds:.1f} s"
         ]
         lines += [f"files: {text}" for text in self.contradictions]
+        lines += [f"rank {b.rank}: {b.picked} might not be picked: {b.reason}" for b in self.breaches[:_MAX_BREACHES]]
+        if len(self.breaches) > _MAX_BREACHES:
+            lines.append(f"and {len(self.breaches) - _MAX_BREACHES:,} later picks that limits did not allow")
         if self.wrong:
             lines.append(f"{'rank':>6}  {'picked':<20} {'value':>14}  {'better':<20} {'value':>14}")
         lines += [
@@ -92,9 +102,11 @@ def verify(settings: VerifySettings) -> Verification:
     """Replay a finished run from its directory: was every pick the first in the total order, are the gains right?
 
     Every checked pick is compared with all picks, the rows that came close (challengers.parquet; those since the last
-    resume) and a random sample of the pool, under the dense definition in float64. A row counts as better when
-    rounding cannot explain it. With R rows compared (picks included), S steps and M targets: time O(n^2 R + S R M^2),
-    memory about 24 n^2 bytes. 10,000 picks of 64 dimensions took a minute and 3 GiB on two cores.
+    resume) and a random sample of the pool, under the dense definition in float64, as far as limits let them be picked.
+    A row counts as better when rounding cannot explain it. That limits allow a pick is checked of every one. With R
+    rows compared (picks included), S steps, M targets and rows to avoid: time O(n^2 R + S R M^2), memory about 24 n^2
+    bytes. 10,000 picks of 64 dimensions took a minute and 3 GiB on two cores. The columns of costs and quotas are read
+    once more, and with `selection.share` all of the pool.
 
     Raises:
         InputError: no finished run there, or its pool, targets or known rows changed or are not files.
@@ -102,88 +114,85 @@ def verify(settings: VerifySettings) -> Verification:
         RunDirectoryError: the ledger is damaged.
     """
     began = time.perf_counter()
-    run, options = _finished_run(settings)
-    problem, source = _reopen(run, options)
-    table = _read_table(run.path / "selection.parquet")
-    challengers = _read_table(run.path / "challengers.parquet").column("position").to_numpy()
+    finished = reopen_run(settings.run.dir)
+    source, folder = finished.source, finished.run.path
+    table = read_table(folder / "selection.parquet")
+    challengers = read_table(folder / "challengers.parquet").column("position").to_numpy()
     positions, contradictions = _positions(table, source)
     steps = np.unique(np.linspace(0, len(table) - 1, settings.max_steps).astype(int)).tolist() if len(table) else []
     sample = np.random.default_rng(settings.seed).choice(
         source.num_rows, min(settings.sample, source.num_rows), replace=False
     )
-    compared = np.unique(np.concatenate([positions[positions >= 0], challengers, sample]))
-    if problem.excluded is not None:
-        compared = np.setdiff1d(compared, problem.excluded)
-    wrong, wrong_gains = [], []
+    compared = _compared(positions, np.concatenate([challengers, sample]), finished.problem)
+    found = _Found([], [], [], [])
     # A pick that the pool does not have cannot be conditioned on.
     if not contradictions:
-        contradictions = _contradictions(run, table, positions, source, problem)
-        features = stored_rows(problem.feature_map, source.embeddings(compared), options.pool.dtype)
-        picks = np.searchsorted(compared, positions)
-        replay = Replay(problem, options.acquisition, features, _ids(source, compared), picks)
-        if steps:
-            wrong, wrong_gains = replay.check(steps, table.column("gain").to_numpy())
-        next_gain = run.read_metrics().get("next_gain")
-        if next_gain is not None:
-            contradictions += _wrong_end(replay, next_gain, options.selection.min_gain)
+        contradictions = _contradictions(finished, table, positions)
+        found = _replayed(finished, table, compared, np.searchsorted(compared, positions), steps)
     return Verification(
-        acquisition=options.acquisition.name,
+        acquisition=finished.options.acquisition.name,
         num_picks=len(table),
         num_steps=len(steps),
         num_rows=len(compared),
         num_challengers=len(challengers),
-        contradictions=contradictions,
-        wrong=wrong,
-        wrong_gains=wrong_gains,
+        contradictions=contradictions + found.contradictions,
+        breaches=found.breaches,
+        wrong=found.wrong,
+        wrong_gains=found.wrong_gains,
         seconds=time.perf_counter() - began,
     )
 
 
-def _finished_run(settings: VerifySettings) -> tuple[RunDirectory, CurationSettings]:
-    if settings.run.dir is None:
-        raise ConfigError("run.dir is not set: name the directory of a finished run")
-    run = RunDirectory(settings.run.dir)
-    state = run.state
-    if state != "finished":
-        what = "an unfinished run: finish it with the command that began it, then check"
-        what = "no run: name the directory of a finished one" if state == "new" else what
-        raise InputError(f"run.dir={run.path} holds {what}")
-    try:
-        options = from_yaml((run.path / "config.yaml").read_text("utf-8"), CurationSettings)
-    except OSError as error:
-        raise InputError(f"{run.path / 'config.yaml'} cannot be read ({error.strerror}): restore it") from error
-    if not options.can_be_verified:
-        raise ConfigError(
-            "runs with limits, lists of ids, several tasks or rows to avoid cannot be checked yet: the tests hold them "
-            "to the dense reference"
-        )
-    if options.acquisition.name == "random":
-        raise ConfigError("acquisition.name=random: random picks are the best of nothing, so there is nothing to check")
-    for name, path in (("pool", options.pool.path), ("target", options.target.path), ("known", options.known.path)):
-        if isinstance(path, str) and path.startswith("<"):
-            raise InputError(f"{name} was in memory ({path}) and is gone: only runs on files can be checked")
-    return run, options
+class _Found(NamedTuple):
+    """Faults that a replay found (see Verification)."""
+
+    contradictions: list[str]
+    breaches: list[Breach]
+    wrong: list[WrongStep]
+    wrong_gains: list[WrongGain]
 
 
-def _reopen(run: RunDirectory, options: CurationSettings) -> tuple[Problem, ParquetSource]:
-    if options.state.dir is None:
-        problem = open_problem(options, options.pool.path, options.target.path, options.known.path)
-    else:
-        problem = reopen_tick(options, run.read_pool_manifest())
-    changed = run.changes(run_identity(problem, options))
-    if changed:
-        raise InputError(
-            f"run.dir={run.path}: what the run read is no longer what it was (changed: {', '.join(changed)}); restore "
-            "it to check the run"
-        )
-    return problem, cast(ParquetSource, problem.source)
+def _compared(positions: np.ndarray, others: np.ndarray, problem: Problem) -> np.ndarray:
+    """Return the positions, ascending, of all picks and of those others that were not excluded."""
+    others = others if problem.excluded is None else np.setdiff1d(others, problem.excluded)
+    return np.unique(np.concatenate([positions[positions >= 0], others]))
 
 
-def _read_table(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be read ({error}): restore it to check the run") from error
+def _replayed(
+    finished: FinishedProblem, table: pa.Table, compared: np.ndarray, picks: np.ndarray, steps: list[int]
+) -> _Found:
+    """Replay picks, given as indices into the rows compared."""
+    run, options, problem, source = finished
+    rows = stored_rows(problem.feature_map, source.embeddings(compared), options.pool.dtype)
+    spec = problem.traits
+    traits = RowTraits.default(len(rows)) if spec is None else traits_at(source, spec, compared)
+    excluded = np.zeros(len(rows), dtype=bool) if problem.excluded is None else np.isin(compared, problem.excluded)
+    ids = _ids(source, compared)
+    whole = len(rows) - int(excluded.sum()) >= problem.num_free
+    walk = Eligibility(problem, rows, ids, picks, traits, excluded).walk({*steps, len(picks)}, pool_is_whole=whole)
+    prices = problem.limits.driver_rules.prices(traits.costs).numpy()
+    samples = _samples(problem, options)
+    replay = Replay(problem, options.acquisition, rows, ids, samples, picks, prices, walk.open_rows)
+    gains = table.column("gain").to_numpy()
+    wrong, wrong_gains = replay.check(steps, gains) if steps else ([], [])
+    faults = RunEnd(replay, traits, gains, run.read_metrics(), whole, options.pool.dtype).contradictions()
+    if problem.baseline is None and "cost" in table.column_names and spec is not None:
+        faults += _wrong_costs(table.column("cost").to_numpy(), traits.costs.numpy()[picks])
+    return _Found(faults, walk.breaches, wrong, wrong_gains)
+
+
+def _samples(problem: Problem, options: CurationSettings) -> list[tuple[Targets, float]]:
+    """Return what gains are about, and how much each counts."""
+    samples = [(task.of(problem.targets), task.weight) for task in problem.tasks] or [(problem.targets, 1.0)]
+    return samples if problem.avoid is None else [*samples, (problem.avoid, -options.avoid.weight)]
+
+
+def _wrong_costs(recorded: np.ndarray, costs: np.ndarray) -> list[str]:
+    """Compare the costs in selection.parquet with the pool's."""
+    return [
+        f"rank {rank + 1} of selection.parquet costs {recorded[rank]:g}, but the pool has {costs[rank]:g} there"
+        for rank in np.flatnonzero(recorded != costs).tolist()
+    ]
 
 
 def _positions(table: pa.Table, source: ParquetSource) -> tuple[np.ndarray, list[str]]:
@@ -201,15 +210,14 @@ def _positions(table: pa.Table, source: ParquetSource) -> tuple[np.ndarray, list
     return np.array(positions, dtype=np.int64), complaints
 
 
-def _contradictions(
-    run: RunDirectory, table: pa.Table, positions: np.ndarray, source: ParquetSource, problem: Problem
-) -> list[str]:
+def _contradictions(finished: FinishedProblem, table: pa.Table, positions: np.ndarray) -> list[str]:
     """Compare selection.parquet with itself, the pool's ids and (for sequential rules) the ledger."""
+    run, _, problem, source = finished
     found = []
     picks = table.column("id").to_pylist()
     gains = table.column("gain").to_numpy()
     n = 0 if problem.idle else problem.selection.n
-    if run.read_metrics().get("next_gain") is not None:  # then it ended before n picks
+    if run.read_metrics().get("stop", "n") != "n":  # then it may have ended before n picks
         n = min(n, len(picks))
     if len(picks) != n or table.column("rank").to_pylist() != list(range(1, n + 1)):
         found.append(f"selection.parquet does not hold ranks 1 to {n}")
@@ -229,19 +237,6 @@ def _contradictions(
                 f"rank {entry.step + 1} is id {pick} with gain {gain:.10g} in selection.parquet, id {entry.id} with "
                 f"gain {entry.gain:.10g} in the ledger"
             )
-    return found
-
-
-def _wrong_end(replay: Replay, next_gain: float, min_gain: float) -> list[str]:
-    """Compare the reason why a run made no more picks with what the rows compared would have added."""
-    found = []
-    if not next_gain < min_gain:
-        found.append(
-            f"the run ended for min_gain={min_gain:.10g}, but records that the next pick adds {next_gain:.10g}"
-        )
-    best = replay.best_left()
-    if best is not None and best.value > next_gain + best.tolerance:
-        found.append(f"the run ended at a next gain of {next_gain:.10g}, but row {best.row_id} adds {best.value:.10g}")
     return found
 
 

@@ -23,7 +23,10 @@ LAYERS = [
     {"ray_itl.training"},
     {"ray_itl.report", "RUN"},
     {"ray_itl.config", "ray_itl.command_line"},
-    {"ray_itl.api", "ray_itl.verification", "ray_itl.benchmark", "ray_itl.experiments", "ray_itl.ticks"},
+    {
+        *("ray_itl.api", "ray_itl.verification", "ray_itl.finished_run", "ray_itl.benchmark", "ray_itl.experiments"),
+        "ray_itl.ticks",
+    },
     {"ray_itl"},
     {"jobs"},
 ]
@@ -41,6 +44,7 @@ PLACES = {
         "ray_itl.training",
         "RUN",
         "ray_itl.verification",
+        "ray_itl.finished_run",
         "ray_itl.benchmark",
         "ray_itl.experiments",
         "ray_itl.ticks",
