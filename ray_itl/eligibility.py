@@ -65,14 +65,15 @@ class Eligibility:
         open_rows, breaches = {}, []
         for step in range(len(self.picks) + 1):
             last = step == len(self.picks)
-            if last or step in steps or not self._lets_through(standing, step):
+            allowed = not last and self._lets_through(standing, step)
+            if step in steps or not allowed:
                 standing, mask = self._open(standing, step, gives_up=pool_is_whole or not last)
-                if step in steps:
-                    open_rows[step] = mask
+                open_rows[step] = mask
+                allowed = not last and bool(mask[self.picks[step]])
             if last:
                 break
             pick = int(self.picks[step])
-            if not self._lets_through(standing, step):
+            if not allowed:
                 breaches.append(Breach(step + 1, self.ids[[pick]].tolist()[0], self._reason(standing, step)))
             standing = standing.take(float(self.traits.costs[pick]), int(self.traits.groups[pick]))
         return Walk(open_rows, breaches)
