@@ -53,8 +53,7 @@ class RunEnd:
 
     def _wrong_next_gain(self, next_gain: float) -> list[str]:
         """Compare what the next pick would have been worth with what the rows compared would have added."""
-        least = self.replay.problem.selection.min_gain
-        found = []
+        least, found = self.replay.problem.selection.min_gain, []
         if not next_gain < least:
             found.append(
                 f"the run ended for min_gain={least:.10g}, but records that the next pick adds {next_gain:.10g}"
@@ -81,7 +80,8 @@ class RunEnd:
         over = contest.gains[firsts] - next_gain * costs
         if self.pool_is_whole:
             return not bool((np.abs(over) <= off).any())
-        return bool((contest.prices[firsts] == costs).all() and (over > off).all())
+        chosen = self.replay.problem.selection
+        return (chosen.per_cost or chosen.cost_column is None) and bool((over > off).all())
 
     @property
     def _costs(self) -> np.ndarray:
@@ -98,9 +98,11 @@ class RunEnd:
     def _worthless_picks(self) -> list[str]:
         """Return the first pick that should have ended the run instead."""
         least = self.replay.problem.selection.min_gain
+        if least <= 0 or not self._num_picks:
+            return []
         needed = least * self._costs[self.replay.picks]
         low = np.flatnonzero(self.gains < needed * (1 - _GAIN_TOLERANCE) - self.replay.tolerance(0.0, self._num_picks))
-        if least <= 0 or not len(low):
+        if not len(low):
             return []
         rank = int(low[0])
         return [f"rank {rank + 1} gains {self.gains[rank]:.10g}, less than min_gain asks for: {needed[rank]:.10g}"]

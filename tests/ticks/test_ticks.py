@@ -404,7 +404,7 @@ def test_a_tick_can_be_checked_like_any_run_also_once_the_pool_has_grown(growing
         growing.grow(number)
         options: Any = {"state": {"candidates": candidates}, "selection": {"min_gain": least}}
         growing.tick(f"t{number}", n=12, **options)
-    growing.tick("t4")
+    growing.tick("t4", selection={"cost_column": "weight", "budget": 6.0, "min_distance": 0.05})
     for record in growing.records():
         run = growing.folder / "state" / record.path
         found = verify(VerifySettings(FinishedRun(str(run))))
