@@ -231,13 +231,6 @@ class CurationSettings:
                 "again: leave one of them out"
             )
 
-    @property
-    def can_be_verified(self) -> bool:
-        """Whether `verification` knows a run with these options: not with limits, lists of ids, tasks or avoidance."""
-        chosen = self.selection
-        listed = chosen.exclude is not None or chosen.include is not None
-        return not (chosen.limiting or listed or self.avoid.path is not None or self.target.task_column is not None)
-
 
 @dataclass
 class FinishedRun:
