@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from ray_itl.command import submission_id
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.pool import Pool
 from ray_itl.core.ranking import RankQuery
@@ -26,7 +23,6 @@ from ray_itl.identity import run_identity
 from ray_itl.io.ledger import Ledger, LedgerEntry
 from ray_itl.io.loading import STORAGE_DTYPES, stored_rows
 from ray_itl.io.outages import outage
-from ray_itl.io.parquet import ParquetSource
 from ray_itl.io.run_directory import RunDirectory
 from ray_itl.io.traits import traits_at
 from ray_itl.limiting import with_limits
@@ -47,6 +43,7 @@ from ray_itl.results import (
     write_posterior,
     write_selection,
 )
+from ray_itl.run_details import run_details
 from ray_itl.selection import Selection
 from ray_itl.selection_warnings import warnings_about
 from ray_itl.settings import CurationSettings
@@ -88,6 +85,8 @@ def curate(
     """
     reporter = reporter or Reporter(settings.run.log)
     check_columns(settings.pool.columns, settings.selection.explain)
+    if settings.pool.filter is not None:
+        reporter.say("reading the columns that pool.filter looks at")
     with reporter.stage("open"):
         problem = open_problem(
             settings,
@@ -97,7 +96,6 @@ def curate(
             avoid,
         )
         check_classes(problem, settings.evaluation)
-    with reporter.stage("open"):
         problem = with_lists(problem, settings, exclude, include)
     return curate_problem(problem, settings, config_text, reporter)
 
@@ -123,7 +121,7 @@ def curate_problem(
     with reporter.stage("open"):
         identity = run_identity(problem, settings)
         run = RunDirectory(settings.run.dir)
-        state = run.begin(identity, _details(problem), config_text)
+        state = run.begin(identity, run_details(problem), config_text)
     if state == "finished":
         run.tidy()  # it may have been killed right after it had finished
         reporter.say(f"this run is finished already: its results are in {run.path}")
@@ -289,22 +287,3 @@ class _Run:
             self._reporter.say(f"no report.html: {error}")
         except OSError as error:
             raise outage(f"{self._run.path / 'report.html'} cannot be written", error) from error
-
-
-def _details(problem: Problem) -> dict[str, Any]:
-    """Return what manifest.json says besides the identity."""
-    source = problem.source
-    manifest = source.manifest.to_json() if isinstance(source, ParquetSource) else None
-    return {
-        "pool_manifest": manifest,
-        "versions": {name: _version(name) for name in ("ray_itl", "torch", "ray", "pyarrow", "numpy")},
-        "python": platform.python_version(),
-        "submission_id": submission_id(),
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -75,7 +75,7 @@ def parse_condition(text: str) -> Condition:
         raise ConfigError(
             f"pool.filter={text[:80]}... is nested too deeply: write it with fewer parentheses"
         ) from error
-    except _UnknownError as error:
+    except (_UnknownError, pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"pool.filter={text}: {error}; {_HELP}") from error
 
 

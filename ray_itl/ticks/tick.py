@@ -136,6 +136,8 @@ class _Work:
         state, settings = self._state, self._settings
         records = [tick.record for tick in ticks]
         state.remove_abandoned(records)
+        if settings.pool.filter is not None:
+            self._reporter.say("reading the columns that pool.filter looks at")
         with self._reporter.stage("open"):
             whole = open_whole(settings)
             identity = shared_identity(whole, settings)

@@ -93,6 +93,10 @@ def test_what_a_condition_keeps(condition: str, ids: list[int]) -> None:
         ("cast(tokens as text) = '7'", r"CAST\(tokens AS TEXT\) is not known here"),
         ("meta[0] = 1", "is not known here"),
         ("lang collate x = 'en'", "is not known here"),
+        ("tokens in (1, 'a')", r"^pool\.filter=tokens in \(1, 'a'\): "),
+        ("tokens in (-'x')", r"^pool\.filter=tokens in \(-'x'\): "),
+        ("tokens < 99999999999999999999", r"^pool\.filter=tokens < 9+: "),
+        ("lang like 5", r"^pool\.filter=lang like 5: "),
         ("tokens is tokens", "is tokens is not known"),
         ("day > date 'tomorrow'", "'tomorrow' is no date or time"),
         ("lang = 5", "does not fit the columns of the pool: .*equal.*compare text with 'text'"),
@@ -103,6 +107,21 @@ def test_what_a_condition_keeps(condition: str, ids: list[int]) -> None:
 def test_conditions_that_cannot_be_used(condition: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         _kept(condition)
+
+
+_WORDS = st.sampled_from(
+    [*"()+-*/,=<>", "<=", "!=", "and", "or", "not", "in", "between", "like", "is", "null", "true", "lower(", "date"]
+    + ["lang", "tokens", "good", "meta.from", '"my col"', "'en'", "'2026-01-31'", "7", "2.5", "1e400", "%", "case"]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(_WORDS, max_size=9).map(" ".join) | st.text(max_size=20))
+def test_any_words_are_a_condition_or_refused(condition: str) -> None:
+    try:
+        assert set(_kept(condition)) <= {0, 1, 2, 3}
+    except (ConfigError, InputError) as error:
+        assert "pool.filter" in str(error)
 
 
 def test_columns_and_rows_that_are_not_there(tmp_path: Path) -> None:
