@@ -110,8 +110,22 @@ def test_conditions_that_cannot_be_used(condition: str, message: str) -> None:
 
 
 _WORDS = st.sampled_from(
-    [*"()+-*/,=<>", "<=", "!=", "and", "or", "not", "in", "between", "like", "is", "null", "true", "lower(", "date"]
-    + ["lang", "tokens", "good", "meta.from", '"my col"', "'en'", "'2026-01-31'", "7", "2.5", "1e400", "%", "case"]
+    [
+        *("<=", "!=", "and", "or", "not", "in", "between", "like", "is", "null", "true", "lower(", "date", "case"),
+        *(
+            "lang",
+            "tokens",
+            "good",
+            "meta.from",
+            '"my col"',
+            "'en'",
+            "'2026-01-31'",
+            "7",
+            "2.5",
+            "1e400",
+            *"()+-*/,=<>%",
+        ),
+    ]
 )
 
 
@@ -119,9 +133,13 @@ _WORDS = st.sampled_from(
 @given(st.lists(_WORDS, max_size=9).map(" ".join) | st.text(max_size=20))
 def test_any_words_are_a_condition_or_refused(condition: str) -> None:
     try:
-        assert set(_kept(condition)) <= {0, 1, 2, 3}
+        kept = _kept(condition)
     except (ConfigError, InputError) as error:
-        assert "pool.filter" in str(error)
+        kept, words = [], str(error)
+    else:
+        words = "pool.filter"
+    assert "pool.filter" in words
+    assert set(kept) <= {0, 1, 2, 3}
 
 
 def test_columns_and_rows_that_are_not_there(tmp_path: Path) -> None:
