@@ -93,7 +93,10 @@ def removed_factor(root: Tensor) -> Tensor:
     x'Sx = |x|^2 - |x F|^2 then costs a product with r columns instead of D. O(D^3).
     """
     dim = root.shape[0]
-    removed = torch.eye(dim, dtype=root.dtype) - root @ root.mT
+    nothing = torch.eye(dim, dtype=root.dtype)
+    if torch.equal(root, nothing):  # at the start of most runs, where the decomposition would take longest
+        return root[:, :0]
+    removed = nothing - root @ root.mT
     values, vectors = torch.linalg.eigh(removed)
     keep = values > 16 * dim**0.5 * torch.finfo(root.dtype).eps
     return vectors[:, keep] * values[keep].sqrt()
