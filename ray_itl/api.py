@@ -172,7 +172,7 @@ def _path_text(rows: Any) -> str | list[str] | None:
     if rows is None:
         return None
     paths = rows if isinstance(rows, list | tuple) else [rows]
-    if paths and all(isinstance(path, str | os.PathLike) for path in paths):
+    if paths and all(_is_path(path) for path in paths):
         return absolute_path(rows)
     return f"<{type(rows).__name__} in memory>"
 

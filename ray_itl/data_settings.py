@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray_itl.option_checks import is_number, require
+from ray_itl.option_checks import are_distinct_names, is_positive, require
 
 FEATURE_MAPS = ("as_is", "unit_norm", "random_fourier")
 STORAGES = ("auto", "memory", "disk")
@@ -40,8 +40,7 @@ class PoolSettings:
         for option in ("id_column", "embedding_column"):
             value = getattr(self, option)
             require(isinstance(value, str) and value != "", f"pool.{option}", value, "name a column")
-        named = isinstance(self.columns, list | tuple) and all(isinstance(name, str) for name in self.columns)
-        distinct = named and len(set(self.columns)) == len(self.columns)
+        distinct = are_distinct_names(self.columns)
         require(distinct, "pool.columns", self.columns, "give a list of column names, each once")
         stated = self.filter is None or (isinstance(self.filter, str) and self.filter.strip() != "")
         require(stated, "pool.filter", self.filter, "give a condition like tokens < 2048, or null")
@@ -50,8 +49,7 @@ class PoolSettings:
         require(self.storage in STORAGES, "pool.storage", self.storage, f"use one of {', '.join(STORAGES)}")
         even = isinstance(self.fourier_features, int) and self.fourier_features > 0 and self.fourier_features % 2 == 0
         require(even, "pool.fourier_features", self.fourier_features, "give a positive even number")
-        positive = is_number(self.lengthscale) and self.lengthscale > 0
-        require(positive, "pool.lengthscale", self.lengthscale, "give a positive number")
+        require(is_positive(self.lengthscale), "pool.lengthscale", self.lengthscale, "give a positive number")
 
 
 @dataclass
@@ -72,7 +70,7 @@ class TargetSettings:
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
         weights = self.task_weights.values()
-        positive = all(is_number(weight) and weight > 0 for weight in weights)
+        positive = all(is_positive(weight) for weight in weights)
         require(positive, "target.task_weights", dict(self.task_weights), "give positive numbers")
         together = not self.task_weights or self.task_column is not None
         require(together, "target.task_weights", dict(self.task_weights), "set target.task_column, too")
@@ -97,5 +95,4 @@ class AvoidSettings:
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
-        usable = is_number(self.weight) and self.weight > 0
-        require(usable, "avoid.weight", self.weight, "give a positive number")
+        require(is_positive(self.weight), "avoid.weight", self.weight, "give a positive number")

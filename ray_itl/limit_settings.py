@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray_itl.option_checks import is_number, require
+from ray_itl.option_checks import is_positive, is_whole, require
 
 NEAR_TARGET_WORDS = ("flag", "exclude", "ignore")
 
@@ -40,14 +40,14 @@ class LimitSettings:
     def check_limits(self) -> None:
         """Raise ConfigError naming the option."""
         require(
-            self.budget is None or _is_positive(self.budget), "selection.budget", self.budget, "give a positive number"
+            self.budget is None or is_positive(self.budget), "selection.budget", self.budget, "give a positive number"
         )
         require(isinstance(self.per_cost, bool), "selection.per_cost", self.per_cost, "give true or false")
         priced = not self.per_cost or self.cost_column is not None
         require(priced, "selection.per_cost", self.per_cost, "set selection.cost_column too")
         for option, most in (("min_distance", 2.0), ("target_distance", 2.0), ("share", 1.0)):
             value = getattr(self, option)
-            usable = value is None or (_is_positive(value) and value <= most)
+            usable = value is None or (is_positive(value) and value <= most)
             require(usable, f"selection.{option}", value, f"give a number above 0, at most {most:g}")
         words = ", ".join(NEAR_TARGET_WORDS)
         require(self.near_target in NEAR_TARGET_WORDS, "selection.near_target", self.near_target, f"use one of {words}")
@@ -73,10 +73,10 @@ def _check_bounds(option: str, bounds: Any) -> None:
         isinstance(bounds, Mapping) and {*bounds} <= {"min", "max"} and len(bounds) > 0, option, bounds, _QUOTA_FORM
     )
     for side, bound in bounds.items():
-        whole = isinstance(bound, int) and not isinstance(bound, bool) and bound >= 0
         share = isinstance(bound, float) and 0 <= bound < 1
-        require(whole or share, f"{option}.{side}", bound, "give a number of rows, or a share of selection.n below 1")
-
-
-def _is_positive(value: object) -> bool:
-    return is_number(value) and value > 0
+        require(
+            is_whole(bound, 0) or share,
+            f"{option}.{side}",
+            bound,
+            "give a number of rows, or a share of selection.n below 1",
+        )

@@ -32,7 +32,7 @@ from ray_itl.io.source import PoolSource, open_source
 from ray_itl.io.targets import read_targets
 from ray_itl.io.traits import TraitSpec
 from ray_itl.settings import AcquisitionSettings, CurationSettings, PoolSettings, SelectionSettings
-from ray_itl.tasks import Task, tasks_among
+from ray_itl.tasks import Task, samples_of, tasks_among
 
 _KINDS = (str, os.PathLike, list, tuple, pa.Table, pads.Dataset, np.ndarray, Tensor)
 
@@ -59,6 +59,7 @@ class Problem:
     """Where costs and groups of rows come from, if limits look at any."""
     avoid: Targets | None = None
     """In feature space: what the picks should say nothing about."""
+    avoid_weight: float = 1.0
     tasks: tuple[Task, ...] = ()
     """What the targets are about, where that is more than one task."""
     idle: bool = False
@@ -88,6 +89,11 @@ class Problem:
             importance[task.members] = task.weight
         return importance
 
+    @property
+    def samples(self) -> list[tuple[Targets, float]]:
+        """What gains are about, and how much each counts (see `samples_of`)."""
+        return samples_of(self.targets, self.tasks, self.avoid, self.avoid_weight)
+
     def at_most_all(self) -> Problem:
         """Return the problem of picking n rows, or all that may be picked where they are fewer."""
         n = min(self.selection.n, self.num_free)
@@ -104,9 +110,7 @@ class Problem:
 
     def start(self) -> AcquisitionState:
         """Return the acquisition's state before the first pick."""
-        tasks = [task.of(self.targets) for task in self.tasks] or [self.targets]
-        tasks += [] if self.avoid is None else [self.avoid]
-        return self.acquisition.start(self.posterior, *tasks)
+        return self.acquisition.start(self.posterior, *(sample for sample, _ in self.samples))
 
     def solve(
         self,
@@ -185,11 +189,11 @@ def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any 
     name = settings.acquisition.name
     baseline = cast(BaselineRule, name) if name in ("nearest", "cosine", "random") else None
     tasks = () if read.tasks is None else tasks_among(read.tasks, settings.target.task_weights)
-    weights = tuple(task.weight for task in tasks) or (1.0,)
-    weights += () if away is None else (-settings.avoid.weight,)
+    avoided = {"avoid": away, "avoid_weight": settings.avoid.weight}
+    weights = tuple(weight for _, weight in samples_of(targets, tasks, **avoided))
     acquisition = build_acquisition(settings.acquisition, weights)
     chosen = settings.selection
-    return Problem(source, feature_map, targets, read.ids, rows, acquisition, chosen, baseline, avoid=away, tasks=tasks)
+    return Problem(source, feature_map, targets, read.ids, rows, acquisition, chosen, baseline, tasks=tasks, **avoided)
 
 
 def _check_kinds(**inputs: Any) -> None:

@@ -14,7 +14,7 @@ from ray_itl.data_settings import AvoidSettings, KnownSettings, PoolSettings, Ta
 from ray_itl.errors import ConfigError
 from ray_itl.io.sizes import parse_size
 from ray_itl.limit_settings import LimitSettings
-from ray_itl.option_checks import is_number, require
+from ray_itl.option_checks import is_number, is_positive, is_whole, require
 from ray_itl.telling.choice import check_log
 from ray_itl.tracking.settings import TrackingSettings
 
@@ -44,7 +44,7 @@ class AcquisitionSettings:
         names = SEQUENTIAL_RULES + BASELINE_RULES
         require(self.name in names, "acquisition.name", self.name, f"use one of {', '.join(names)}")
         s2 = self.noise_variance
-        require(is_number(s2) and s2 > 0, "acquisition.noise_variance", s2, "give a positive number")
+        require(is_positive(s2), "acquisition.noise_variance", s2, "give a positive number")
         s2a = self.target_noise_variance
         usable = s2a is None or (is_number(s2a) and s2a >= 0)
         require(usable, "acquisition.target_noise_variance", s2a, "give a number >= 0, or null")
@@ -66,8 +66,7 @@ class SelectionSettings(LimitSettings):
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
-        whole = isinstance(self.n, int) and not isinstance(self.n, bool) and self.n > 0
-        require(whole, "selection.n", self.n, "give a whole number of at least 1")
+        require(is_whole(self.n, 1), "selection.n", self.n, "give a whole number of at least 1")
         require(isinstance(self.replacement, bool), "selection.replacement", self.replacement, "give true or false")
         seed = isinstance(self.seed, int) and 0 <= self.seed < 2**63
         require(seed, "selection.seed", self.seed, "give a whole number from 0 to 2^63 - 1")
@@ -105,8 +104,9 @@ class ClusterSettings:
         if isinstance(self.num_shards, str) and self.num_shards.isdigit():
             self.num_shards = int(self.num_shards)
         shards = self.num_shards
-        count = isinstance(shards, int) and not isinstance(shards, bool) and shards >= 0
-        require(shards == "auto" or count, "cluster.num_shards", shards, "give auto or a whole number >= 0")
+        require(
+            shards == "auto" or is_whole(shards, 0), "cluster.num_shards", shards, "give auto or a whole number >= 0"
+        )
         for option in ("cpus_per_shard", "gpus_per_shard", "restart_deadline_s"):
             value = getattr(self, option)
             unset = value is None and option == "cpus_per_shard"
@@ -182,7 +182,7 @@ class StateSettings:
                 getattr(self, option) in words, f"state.{option}", getattr(self, option), f"use {' or '.join(words)}"
             )
         lease, wait = self.lease_s, self.wait_s
-        require(is_number(lease) and lease > 0, "state.lease_s", lease, "give seconds > 0")
+        require(is_positive(lease), "state.lease_s", lease, "give seconds > 0")
         require(is_number(wait) and wait >= 0, "state.wait_s", wait, "give seconds >= 0")
 
 

@@ -58,6 +58,14 @@ def tasks_among(names: Sequence[str], weights: Mapping[str, float]) -> tuple[Tas
     return tuple(Task(name, float(weights.get(name, 1.0)), torch.tensor(places[name])) for name in found)
 
 
+def samples_of(
+    targets: Targets, tasks: Sequence[Task], avoid: Targets | None, avoid_weight: float
+) -> list[tuple[Targets, float]]:
+    """Return what gains are about, and how much each counts: the targets of every task, the rows to avoid (below 0)."""
+    samples = [(task.of(targets), task.weight) for task in tasks] or [(targets, 1.0)]
+    return samples if avoid is None else [*samples, (avoid, -avoid_weight)]
+
+
 def tasks_left(tasks: Sequence[Task], targets: Targets, before: Posterior, after: Posterior) -> list[dict[str, Any]]:
     """Return for every task its name, weight, number of targets, and the share of their variance that is left."""
     left = []

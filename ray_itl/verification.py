@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from ray_itl.core.posterior import Targets
 from ray_itl.core.row_rules import RowTraits
 from ray_itl.eligibility import Breach, Eligibility
 from ray_itl.finished_run import FinishedProblem, read_table, reopen_run
@@ -21,7 +20,7 @@ from ray_itl.io.traits import traits_at
 from ray_itl.problem import Problem
 from ray_itl.replay import Replay, WrongGain, WrongStep
 from ray_itl.run_end import RunEnd
-from ray_itl.settings import CurationSettings, VerifySettings
+from ray_itl.settings import VerifySettings
 from ray_itl.telling.event import Ending
 
 _MAX_BREACHES = 20
@@ -171,20 +170,13 @@ def _replayed(
     whole = len(rows) - int(excluded.sum()) >= problem.num_free
     walk = Eligibility(problem, rows, ids, picks, traits, excluded).walk({*steps, len(picks)}, pool_is_whole=whole)
     prices = problem.limits.driver_rules.prices(traits.costs).numpy()
-    samples = _samples(problem, options)
-    replay = Replay(problem, options.acquisition, rows, ids, samples, picks, prices, walk.open_rows)
+    replay = Replay(problem, options.acquisition, rows, ids, problem.samples, picks, prices, walk.open_rows)
     gains = table.column("gain").to_numpy()
     wrong, wrong_gains = replay.check(steps, gains) if steps else ([], [])
     faults = RunEnd(replay, traits, gains, run.read_metrics(), whole, options.pool.dtype).contradictions()
     if problem.baseline is None and "cost" in table.column_names and spec is not None:
         faults += _wrong_costs(table.column("cost").to_numpy(), traits.costs.numpy()[picks])
     return _Found(faults, walk.breaches, wrong, wrong_gains)
-
-
-def _samples(problem: Problem, options: CurationSettings) -> list[tuple[Targets, float]]:
-    """Return what gains are about, and how much each counts."""
-    samples = [(task.of(problem.targets), task.weight) for task in problem.tasks] or [(problem.targets, 1.0)]
-    return samples if problem.avoid is None else [*samples, (problem.avoid, -options.avoid.weight)]
 
 
 def _wrong_costs(recorded: np.ndarray, costs: np.ndarray) -> list[str]:

@@ -15,7 +15,7 @@ import ray_itl
 ROOT = Path(__file__).parents[1]
 
 LAYERS = [
-    {"ray_itl.errors"},
+    {"ray_itl.errors", "ray_itl.option_checks"},
     {"ray_itl.core"},
     {"ray_itl.io"},
     {"ray_itl.datasets"},

@@ -6,14 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray_itl.option_checks import require
+from ray_itl.option_checks import are_distinct_names, is_whole, require
 from ray_itl.telling.choice import check_log
 from ray_itl.training.embedding_parts import DTYPES, EMBEDDING, ID
 from ray_itl.training.embedding_settings import EmbeddingSettings
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 @dataclass
@@ -33,8 +29,7 @@ class RawPoolSettings:
         for option in ("id_column", "raw_column"):
             value = getattr(self, option)
             require(isinstance(value, str) and value != "", f"pool.{option}", value, "name a column")
-        named = isinstance(self.columns, list | tuple) and all(isinstance(name, str) for name in self.columns)
-        distinct = named and len({*self.columns, ID, EMBEDDING}) == len(self.columns) + 2
+        distinct = are_distinct_names(self.columns, ID, EMBEDDING)
         allowed = f"give a list of column names, each once, other than {ID} and {EMBEDDING}, which the result has"
         require(distinct, "pool.columns", self.columns, allowed)
 
@@ -58,7 +53,7 @@ class EmbeddingModelSettings:
         self.options = {} if self.options is None else self.options
         named = isinstance(self.options, dict) and all(isinstance(name, str) for name in self.options)
         require(named, "model.options", self.options, "give a mapping of names to values, as {classes: 10}")
-        require(_is_whole(self.seed, 0), "model.seed", self.seed, "give a whole number >= 0")
+        require(is_whole(self.seed, 0), "model.seed", self.seed, "give a whole number >= 0")
 
 
 @dataclass
@@ -73,7 +68,7 @@ class OutputSettings:
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
         require(self.dtype in DTYPES, "output.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
-        require(_is_whole(self.part_rows, 1), "output.part_rows", self.part_rows, "give a whole number >= 1")
+        require(is_whole(self.part_rows, 1), "output.part_rows", self.part_rows, "give a whole number >= 1")
 
 
 @dataclass
@@ -94,7 +89,7 @@ class WorkerSettings:
         """Raise ConfigError naming the option."""
         if isinstance(self.num_workers, str) and self.num_workers.isdigit():
             self.num_workers = int(self.num_workers)
-        count = self.num_workers == "auto" or _is_whole(self.num_workers, 0)
+        count = self.num_workers == "auto" or is_whole(self.num_workers, 0)
         require(count, "cluster.num_workers", self.num_workers, "give auto or a whole number >= 0")
         for option in ("cpus_per_worker", "gpus_per_worker", "start_deadline_s"):
             value = getattr(self, option)

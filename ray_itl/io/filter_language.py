@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from ray_itl.errors import ConfigError
+from ray_itl.io.condition import Condition
 
 _HELP = (
     "write it like lang = 'en' and tokens < 2048; known are = != < <= > >=, + - * /, and, or, not, in (...), between, "
@@ -48,16 +48,6 @@ _PARTS = {
     *("table", "db", "catalog"),  # what the last names of a nested field are called
 }
 _TIMES = {exp.DType.DATE: datetime.date.fromisoformat, exp.DType.TIMESTAMP: datetime.datetime.fromisoformat}
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A condition on the columns of a row. A row meets it if it is true there, so not where it is null."""
-
-    text: str
-    expression: pc.Expression
-    columns: tuple[str, ...]
-    """The columns that it reads, each once."""
 
 
 def parse_condition(text: str) -> Condition:

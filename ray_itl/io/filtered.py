@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Self
 
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from ray_itl.io.filter_language import Condition
+from ray_itl.io.condition import Condition
 from ray_itl.io.filtering import rows_that_meet
 from ray_itl.io.manifest import FileEntry, Manifest
 from ray_itl.io.parquet import ParquetSource
@@ -80,10 +81,14 @@ class FilteredSource(ParquetSource):
     def _rows(self, positions: np.ndarray) -> np.ndarray:
         return self._kept.rows(check_positions(positions, self.num_rows))
 
+    @cached_property
+    def _file_numbers(self) -> list[int]:
+        """How many kept rows stand before each file, then all of them."""
+        return [self._kept.number(first) for first in self.manifest.file_starts.tolist()]
+
     def _by_files(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """Yield the kept rows of each file, so that a row group is decoded once."""
-        numbers = [self._kept.number(first) for first in self.manifest.file_starts.tolist()]
-        for first, last in pairwise(numbers):
+        for first, last in pairwise(self._file_numbers):
             rows = self._kept.rows_between(max(start, first), max(start, first, min(stop, last)))
             if len(rows):
                 yield rows

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from ray_itl.errors import ConfigError, InputError
-from ray_itl.io.filter_language import Condition
+from ray_itl.io.condition import Condition
 from ray_itl.io.parquet import ParquetRows
 from ray_itl.io.row_mask import RowMask
 from ray_itl.io.schema import find_column

@@ -80,9 +80,8 @@ class ParquetRows:
 
     def column_batches(self, start: int, stop: int, columns: Sequence[str], option: str) -> Iterator[pa.RecordBatch]:
         """Yield columns, which `option` names, without ids, of rows `start <= row < stop` of the files, in order."""
-        for _, group in groupby(self.manifest.segments(start, stop), key=lambda segment: segment.file.path):
-            for _, batch in self._stream_file(list(group), columns, _SLIM_ROW_BYTES, option):
-                yield batch
+        for _, batch in self._stream_files(start, stop, columns, _SLIM_ROW_BYTES, option):
+            yield batch
 
     def _locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
         positions = check_positions(positions, self.manifest.num_rows)
@@ -104,14 +103,20 @@ class ParquetRows:
         """Yield ids, columns and the words for each row; without `row_bytes` a row has the size that footers tell."""
         names = self._with_id(columns)
         position = start
+        for (file, row), batch in self._stream_files(start, stop, names, row_bytes, "columns"):
+            which = partial(_which, file, row)
+            yield self._ids(batch, position, which), batch.select(list(columns)), which
+            position += batch.num_rows
+
+    def _stream_files(
+        self, start: int, stop: int, columns: Sequence[str], row_bytes: int | None, option: str
+    ) -> Iterator[tuple[tuple[str, int], pa.RecordBatch]]:
+        """Yield `((file, row in file), batch)` over rows of the files."""
         for _, group in groupby(self.manifest.segments(start, stop), key=lambda segment: segment.file.path):
-            for (file, row), batch in self._stream_file(list(group), names, row_bytes):
-                which = partial(_which, file, row)
-                yield self._ids(batch, position, which), batch.select(list(columns)), which
-                position += batch.num_rows
+            yield from self._stream_file(list(group), columns, row_bytes, option)
 
     def _stream_file(
-        self, segments: list[Segment], columns: Sequence[str], row_bytes: int | None, option: str = "columns"
+        self, segments: list[Segment], columns: Sequence[str], row_bytes: int | None, option: str
     ) -> Iterator[tuple[tuple[str, int], pa.RecordBatch]]:
         """Yield `((file, row in file), batch)` over adjacent segments of one file."""
         file = segments[0].file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 
 import numpy as np
 
@@ -82,7 +81,7 @@ class RowMask:
             rows[places] = self.rows_between(start, stop)[numbers[places] - start]
         return rows
 
-    @cached_property
+    @property
     def is_full(self) -> bool:
         """Whether every row is kept."""
         return self.count == self.num_rows

@@ -11,7 +11,7 @@ import pyarrow.fs as pafs
 import torch
 
 from ray_itl.errors import InputError
-from ray_itl.io.filter_language import Condition, parse_condition
+from ray_itl.io.condition import Condition
 from ray_itl.io.filtered import filtered
 from ray_itl.io.filtering import rows_of_table_that_meet
 from ray_itl.io.inspection import build_manifest
@@ -118,8 +118,15 @@ def open_source(
     if not id_column and not isinstance(pool, np.ndarray | torch.Tensor):
         names = name_columns(_column_names(pool, filesystem))
         raise InputError(f"id_column is not set; set it to the column that names each row, one of: {names}")
-    met = None if condition is None else parse_condition(condition)
+    met = None if condition is None else _parsed(condition)
     return open_rows(pool, id_column or "", embedding_column, columns, filesystem, met)
+
+
+def _parsed(condition: str) -> Condition:
+    # Imported here so that shards, and runs without a filter, never load the library that reads it.
+    from ray_itl.io.filter_language import parse_condition
+
+    return parse_condition(condition)
 
 
 def open_rows(

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ray_itl.errors import ConfigError
+from ray_itl.option_checks import is_whole, require
 
 KINDS = ("features", "gradient")
 PROJECTIONS = ("gaussian", "sign")
-
-
-def _require(condition: bool, option: str, value: object, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"embedding.{option}={value!r} cannot be used: {allowed}")
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 @dataclass
@@ -40,13 +31,25 @@ class EmbeddingSettings:
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
-        _require(self.kind in KINDS, "kind", self.kind, f"use one of {', '.join(KINDS)}")
-        _require(isinstance(self.unit_norm, bool), "unit_norm", self.unit_norm, "give true or false")
+        require(self.kind in KINDS, "embedding.kind", self.kind, f"use one of {', '.join(KINDS)}")
+        require(isinstance(self.unit_norm, bool), "embedding.unit_norm", self.unit_norm, "give true or false")
         projected = self.projection_dim is not None
-        usable = not projected or (self.kind == "gradient" and _is_count(self.projection_dim))
-        _require(usable, "projection_dim", self.projection_dim, "give a whole number >= 1 with kind=gradient, or null")
-        _require(self.projection in PROJECTIONS, "projection", self.projection, f"use one of {', '.join(PROJECTIONS)}")
+        usable = not projected or (self.kind == "gradient" and is_whole(self.projection_dim, 1))
+        require(
+            usable,
+            "embedding.projection_dim",
+            self.projection_dim,
+            "give a whole number >= 1 with kind=gradient, or null",
+        )
+        require(
+            self.projection in PROJECTIONS,
+            "embedding.projection",
+            self.projection,
+            f"use one of {', '.join(PROJECTIONS)}",
+        )
         seed = self.projection_seed
-        whole = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**63
-        _require(whole, "projection_seed", seed, "give a whole number from 0 to 2^63 - 1")
-        _require(_is_count(self.batch_size), "batch_size", self.batch_size, "give a whole number of at least 1")
+        whole = is_whole(seed, 0) and seed < 2**63
+        require(whole, "embedding.projection_seed", seed, "give a whole number from 0 to 2^63 - 1")
+        require(
+            is_whole(self.batch_size, 1), "embedding.batch_size", self.batch_size, "give a whole number of at least 1"
+        )

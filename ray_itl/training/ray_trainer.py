@@ -7,6 +7,7 @@ from pathlib import Path
 import ray
 
 from ray_itl.errors import ConfigError, TrainingError
+from ray_itl.option_checks import require
 from ray_itl.training.mailbox import Patience
 from ray_itl.training.session import Session, WorkerPlan
 from ray_itl.training.trainer import TrainResult, TrainTask, read_result
@@ -51,9 +52,9 @@ class RayTrainer:
         Raises:
             ConfigError: an option is out of range.
         """
-        _require(num_workers >= 1, "num_workers", num_workers, "at least 1")
-        _require(cpus_per_worker > 0, "cpus_per_worker", cpus_per_worker, "above 0")
-        _require(num_threads is None or num_threads >= 1, "num_threads", num_threads, "at least 1, or null")
+        require(num_workers >= 1, "trainer.num_workers", num_workers, "at least 1")
+        require(cpus_per_worker > 0, "trainer.cpus_per_worker", cpus_per_worker, "above 0")
+        require(num_threads is None or num_threads >= 1, "trainer.num_threads", num_threads, "at least 1, or null")
         if "://" not in storage_path:
             storage_path = str(Path(storage_path).absolute())
         threads = max(1, int(cpus_per_worker)) if num_threads is None else num_threads
@@ -99,8 +100,3 @@ class RayTrainer:
             self._session.kill()
             self._session = None
             raise
-
-
-def _require(condition: bool, option: str, value: object, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"trainer.{option}={value!r} cannot be used: {allowed}")

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from ray_itl.errors import ConfigError
+from ray_itl.option_checks import is_number, is_positive, is_whole, require
 
 OPTIMISERS = ("adam", "adamw", "sgd")
-
-
-def _require(condition: bool, option: str, value: object, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"training.{option}={value!r} cannot be used: {allowed}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass
@@ -46,17 +36,21 @@ class TrainingSettings:
         """Raise ConfigError naming the option."""
         for option, least in (("epochs", 0), ("batch_size", 1), ("evaluation_batch_size", 1)):
             value = getattr(self, option)
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-            _require(whole, option, value, f"give a whole number of at least {least}")
-        _require(_is_number(self.learning_rate) and self.learning_rate > 0, "learning_rate", self.learning_rate, "> 0")
-        _require(self.optimiser in OPTIMISERS, "optimiser", self.optimiser, f"use one of {', '.join(OPTIMISERS)}")
-        decay = _is_number(self.weight_decay) and self.weight_decay >= 0
-        _require(decay, "weight_decay", self.weight_decay, "give a number >= 0")
-        momentum = _is_number(self.momentum) and 0 <= self.momentum < 1
-        _require(momentum, "momentum", self.momentum, "give a number from 0 to below 1")
-        _require(self.momentum == 0 or self.optimiser == "sgd", "momentum", self.momentum, "only sgd has it; give 0")
-        _require(isinstance(self.reweight_classes, bool), "reweight_classes", self.reweight_classes, "true or false")
+            require(is_whole(value, least), f"training.{option}", value, f"give a whole number of at least {least}")
+        require(is_positive(self.learning_rate), "training.learning_rate", self.learning_rate, "> 0")
+        require(
+            self.optimiser in OPTIMISERS, "training.optimiser", self.optimiser, f"use one of {', '.join(OPTIMISERS)}"
+        )
+        decay = is_number(self.weight_decay) and self.weight_decay >= 0
+        require(decay, "training.weight_decay", self.weight_decay, "give a number >= 0")
+        momentum = is_number(self.momentum) and 0 <= self.momentum < 1
+        require(momentum, "training.momentum", self.momentum, "give a number from 0 to below 1")
+        require(
+            self.momentum == 0 or self.optimiser == "sgd", "training.momentum", self.momentum, "only sgd has it; give 0"
+        )
+        require(
+            isinstance(self.reweight_classes, bool), "training.reweight_classes", self.reweight_classes, "true or false"
+        )
         for option in ("stop_at_loss", "max_gradient_norm"):
             value = getattr(self, option)
-            usable = value is None or (_is_number(value) and value > 0)
-            _require(usable, option, value, "give a positive number, or null")
+            require(value is None or is_positive(value), f"training.{option}", value, "give a positive number, or null")

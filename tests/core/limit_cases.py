@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
@@ -26,7 +27,7 @@ from ray_itl.core.schedule import Schedule
 from ray_itl.core.shard import PoolShard
 from ray_itl.core.standing import Reserve
 from ray_itl.core.store import MemoryFeatures
-from tests.core.helpers import SMALL, TINY, Rule, clustered, shuffled_ids
+from tests.core.helpers import SMALL, TINY, UNCERTAINTY, Rule, clustered, shuffled_ids
 
 N, DIM, PICKS, NOISE = 160, 8, 20, 0.1
 _LANGUAGES = ["de", "en", "fr"]
@@ -204,4 +205,11 @@ def selector_of(
 
 _FLAGS = list(Case.__dataclass_fields__)
 CASES = [Case(**dict(zip(_FLAGS, flags, strict=True))) for flags in product([False, True], repeat=len(_FLAGS))]
-SETUPS = list(product([1, 3], [TINY, SMALL], [torch.float32, torch.float16, torch.float64]))
+_SETUPS = list(product([1, 3], [TINY, SMALL], [torch.float32, torch.float16, torch.float64]))
+
+
+def cases_with_setups(rule: Rule, numbers: range) -> Iterator[tuple[Case, int, Schedule, torch.dtype]]:
+    """Cases that a rule can have; shards, schedule and storage go round with the number of the case."""
+    for index in numbers:
+        if rule is not UNCERTAINTY or not CASES[index].avoid:
+            yield CASES[index], *_SETUPS[index * 7 % len(_SETUPS)]

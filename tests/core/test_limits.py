@@ -32,10 +32,10 @@ from tests.core.limit_cases import (
     LANGUAGE,
     NOISE,
     PICKS,
-    SETUPS,
     TARGETS,
     Case,
     N,
+    cases_with_setups,
     engine_quotas,
     expected_picks,
     limits_of,
@@ -53,12 +53,7 @@ def _picked(result: GreedyResult) -> list[int | str]:
 
 
 def _check(rule: Rule, numbers: range) -> None:
-    """Shards, schedule and storage go round with the number of the case."""
-    for index in numbers:
-        case = CASES[index]
-        if rule is UNCERTAINTY and case.avoid:
-            continue
-        num_shards, schedule, dtype = SETUPS[index * 7 % len(SETUPS)]
+    for case, num_shards, schedule, dtype in cases_with_setups(rule, numbers):
         result = selector_of(rule, case, dtype, num_shards, schedule).select(PICKS)
         assert _picked(result) == _ids(expected_picks(rule, case, dtype)), (case, num_shards, schedule, dtype)
 

@@ -21,9 +21,9 @@ from tests.core.limit_cases import (
     LANGUAGE,
     NOISE,
     PICKS,
-    SETUPS,
     TARGETS,
     Case,
+    cases_with_setups,
     dense_limits,
     dense_runners_up,
     expected_picks,
@@ -56,11 +56,7 @@ def _assert_same(found: list[RunnerUp | None], expected: list[tuple[int, float] 
 
 
 def _check(rule: Rule, numbers: range) -> None:
-    for index in numbers:
-        case = CASES[index]
-        if rule is UNCERTAINTY and case.avoid:
-            continue
-        num_shards, _, dtype = SETUPS[index * 7 % len(SETUPS)]
+    for case, num_shards, _, dtype in cases_with_setups(rule, numbers):
         samples = [TARGETS, *(sample for sample, _ in others(case))]
         scale = sum(float(sample.weighted.square().sum()) for sample in samples) if rule is VTL else 1.0
         dense = dense_limits(case, pool_of(dtype).to(torch.float64))
