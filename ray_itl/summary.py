@@ -9,10 +9,19 @@ from ray_itl.progress import plural_passes
 from ray_itl.selection import Selection
 from ray_itl.telling.event import Ending
 
-_STOPS = {
-    "share": "stopped for selection.share: enough of what the pool could teach is learnt",
-    "no_rows": "stopped because no further row may be picked within the limits",
+WHY_STOPPED = {
+    "n": "as many as asked for",
+    "min_gain": "the next pick would add {next_gain:.4g} {unit}, less than selection.min_gain",
+    "share": "selection.share is reached: enough of what the pool could teach is learnt",
+    "no_rows": "no further row may be picked",
+    "nothing_new": "no new rows",
 }
+"""The words for every reason to stop, of selections (`core.result.Stop`) and of ticks (`ticks.record.Stop`)."""
+
+
+def why_stopped(stop: str, next_gain: float | None = None, unit: str = "") -> str:
+    """Say why a selection or a tick ended; `next_gain` and `unit` are those of `min_gain`."""
+    return WHY_STOPPED[stop].format(next_gain=next_gain or 0.0, unit=unit)
 
 
 def summarise(selection: Selection) -> Ending:
@@ -47,11 +56,9 @@ def _figures(selection: Selection) -> list[str]:
         f"{plural_passes(metrics['passes'])} over the pool, {sum(seconds.values()):.1f} s "
         f"({', '.join(f'{name} {value:.1f}' for name, value in seconds.items())})"
     ]
-    if metrics.get("next_gain") is not None:
-        worth = f"{metrics['next_gain']:.4g} {selection.unit}"
-        lines.append(f"stopped for selection.min_gain: the next pick would have added {worth}")
-    elif metrics.get("stop") in _STOPS:
-        lines.append(_STOPS[metrics["stop"]])
+    stop = metrics.get("stop", "n")
+    if stop != "n":
+        lines.append(f"stopped: {why_stopped(stop, metrics.get('next_gain'), selection.unit)}")
     lines += limit_words(metrics.get("limits", []))
     lines += [
         f"task {task['name']}: {task['uncertainty_left']:.1%} of its uncertainty left ({task['targets']:,} targets)"

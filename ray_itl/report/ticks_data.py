@@ -18,7 +18,7 @@ class TickPoint(NamedTuple):
         picks: rows picked.
         gain: what they are worth given all earlier picks.
         uncertainty_left: share of the targets' prior variance left after it.
-        stop: why it picked no more: "n", "min_gain", "no_rows_left" or "nothing_new".
+        stop: why it picked no more, in words.
         path: where its results are, relative to the page.
     """
 

@@ -7,13 +7,6 @@ from ray_itl.report.ticks_charts import make_ticks_charts
 from ray_itl.report.ticks_data import TickPoint, TicksReport
 from ray_itl.report.words import Tile, amount, clip, number, percent, plain, plural
 
-_REASONS = {
-    "n": "as many as asked for",
-    "min_gain": "no more was worth it",
-    "no_rows_left": "no rows were left",
-    "nothing_new": "no new rows",
-}
-
 
 def render_ticks(report: TicksReport) -> str:
     """The report as HTML that opens offline and loads nothing.
@@ -52,7 +45,7 @@ def _headline(report: TicksReport) -> str:
 def _tiles(report: TicksReport) -> list[Tile]:
     last, idle = report.ticks[-1], sum(tick.picks == 0 for tick in report.ticks)
     return [
-        Tile("Last tick", clip(plain(last.name), 40), _REASONS.get(last.stop, "")),
+        Tile("Last tick", clip(plain(last.name), 40), clip(plain(last.stop), 100)),
         Tile("Its picks", f"{last.picks:,}", f"from {plural(last.new_rows, 'new row')}"),
         Tile("Its worth", amount(last.gain, report.unit), ""),
         Tile("Uncertainty left", percent(last.uncertainty_left), ""),
@@ -70,6 +63,6 @@ def _cells(tick: TickPoint) -> dict[str, str]:
         "picks": f"{tick.picks:,}",
         "gain": number(tick.gain),
         "left": percent(tick.uncertainty_left),
-        "stop": _REASONS.get(tick.stop, plain(tick.stop)),
+        "stop": plain(tick.stop),
         "path": plain(tick.path),
     }

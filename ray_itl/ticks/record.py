@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pyarrow as pa
 from ray_itl.errors import RunDirectoryError
 from ray_itl.io.tick_log import Entry
 
-Stop = Literal["n", "min_gain", "share", "no_rows_left", "nothing_new"]
+Stop = Literal["n", "min_gain", "share", "no_rows", "nothing_new"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,10 @@ def log_content(record: TickRecord, identity: Mapping[str, str]) -> dict[str, An
 def past_tick(entry: Entry) -> PastTick:
     """Take `log_content` back; RunDirectoryError for what another version wrote."""
     try:
-        return PastTick(TickRecord(**entry.content["record"]), entry.content["identity"])
+        record = TickRecord(**entry.content["record"])
+        if record.stop == "no_rows_left":  # what the first versions called it
+            record = replace(record, stop="no_rows")
+        return PastTick(record, entry.content["identity"])
     except (KeyError, TypeError) as error:
         raise RunDirectoryError(
             f"entry {entry.number} of the state's log is not of this version of ray_itl ({error}): use the version "

@@ -22,6 +22,7 @@ from ray_itl.io.tick_log import FOLDER as LOG
 from ray_itl.io.tick_log import TickLog
 from ray_itl.report import TickPoint, TicksReport, render_ticks
 from ray_itl.report.optional import MissingReportDependencyError
+from ray_itl.summary import why_stopped
 from ray_itl.ticks.record import PastTick, TickRecord, past_tick, ticks_table
 
 RUNS = "ticks"
@@ -128,7 +129,7 @@ def _report(records: Sequence[TickRecord]) -> TicksReport:
                 record.picks,
                 record.gain,
                 record.uncertainty_left,
-                record.stop,
+                why_stopped(record.stop, record.next_gain, record.unit),
                 record.path,
             )
             for record in records

@@ -208,4 +208,4 @@ def _stop(settings: CurationSettings, news: PoolNews, selection: Selection) -> S
         return selection.metrics["stop"]
     if settings.state.candidates == "new" and not news.num_rows:
         return "nothing_new"
-    return "n" if len(selection) == settings.selection.n else "no_rows_left"
+    return "n" if len(selection) == settings.selection.n else "no_rows"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ray_itl.report.words import plural
+from ray_itl.summary import why_stopped
 from ray_itl.telling.event import Ending
 from ray_itl.ticks.record import TickRecord
 from ray_itl.ticks.tick import Tick
@@ -29,15 +30,7 @@ def summarise_tick(tick: Tick) -> Ending:
 
 
 def _worth(record: TickRecord) -> str:
+    why = why_stopped(record.stop, record.next_gain, record.unit)
     if not record.picks:
-        return f"nothing worth adding: {_why(record)}"
-    return (
-        f"picked {record.picks:,} of {record.candidate_rows:,}, worth {record.gain:.4g} {record.unit}: {_why(record)}"
-    )
-
-
-def _why(record: TickRecord) -> str:
-    if record.stop == "min_gain":
-        return f"the next pick would add {record.next_gain:.4g} {record.unit}, less than selection.min_gain"
-    words = {"n": "as many as asked for", "no_rows_left": "no rows are left", "nothing_new": "no new rows"}
-    return words[record.stop]
+        return f"nothing worth adding: {why}"
+    return f"picked {record.picks:,} of {record.candidate_rows:,}, worth {record.gain:.4g} {record.unit}: {why}"

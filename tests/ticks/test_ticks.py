@@ -9,13 +9,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from ray_itl.config import to_yaml
+from ray_itl.core.result import Stop as SelectionStop
 from ray_itl.curation import curate
 from ray_itl.errors import BusyError, ConfigError, InputError, RunDirectoryError
 from ray_itl.io.lease import acquire
@@ -23,6 +24,8 @@ from ray_itl.io.store import Store
 from ray_itl.io.tick_log import TickLog
 from ray_itl.progress import Reporter
 from ray_itl.settings import FinishedRun, StateSettings, VerifySettings
+from ray_itl.summary import WHY_STOPPED, why_stopped
+from ray_itl.ticks.record import Stop
 from ray_itl.ticks.state import State
 from ray_itl.ticks.tick import run_tick
 from ray_itl.ticks.words import summarise_tick
@@ -101,7 +104,7 @@ def test_nothing_worth_adding_is_a_success_of_three_kinds(growing: Growing) -> N
     growing.grow(1)
     not_worth_it = growing.tick("t3", selection={"min_gain": 10.0})
     ticks = (nothing_new, no_rows_left, not_worth_it)
-    assert [tick.record.stop for tick in ticks] == ["nothing_new", "no_rows_left", "min_gain"]
+    assert [tick.record.stop for tick in ticks] == ["nothing_new", "no_rows", "min_gain"]
     assert all(tick.is_new and tick.record.picks == 0 and tick.record.gain == 0 for tick in ticks)
     assert all("nothing worth adding" in summarise_tick(tick).text for tick in ticks)
     assert "less than selection.min_gain" in summarise_tick(not_worth_it).text
@@ -113,10 +116,29 @@ def test_nothing_worth_adding_is_a_success_of_three_kinds(growing: Growing) -> N
     assert growing.records()[-1].stop == "nothing_new", "what was not worth it was considered all the same"
 
 
+def test_a_tick_that_ends_by_share_says_so(growing: Growing) -> None:
+    growing.grow(0)
+    tick = growing.tick("t0", n=50, selection={"share": 0.2})
+    assert (tick.record.stop, tick.record.picks < 50) == ("share", True)
+    assert "selection.share" in summarise_tick(tick).text
+
+
+def test_no_reason_to_stop_lacks_words() -> None:
+    assert set(WHY_STOPPED) == {*get_args(Stop), *get_args(SelectionStop)}
+
+
+@pytest.mark.parametrize("stop", get_args(Stop))
+def test_every_reason_to_stop_is_told(growing: Growing, stop: Stop) -> None:
+    growing.grow(0)
+    tick = growing.tick("t0", n=1)
+    told = summarise_tick(replace(tick, record=replace(tick.record, stop=stop, next_gain=0.5)))
+    assert told.headline.endswith(f": {why_stopped(stop, 0.5, 'nats')}")
+
+
 def test_all_rows_are_picked_where_fewer_than_asked_for_are_left(growing: Growing) -> None:
     growing.grow(0)
     record = growing.tick("t0", n=500).record
-    assert (record.picks, record.stop) == (60, "no_rows_left")
+    assert (record.picks, record.stop) == (60, "no_rows")
 
 
 def test_a_tick_of_the_same_name_changes_nothing(growing: Growing) -> None:
@@ -243,7 +265,7 @@ def test_what_a_tick_may_pick_may_change(growing: Growing) -> None:
     growing.grow(3)
     only_old_rows_meet_it = growing.tick("t4", pool={"filter": "id < 2000"})
     assert (only_old_rows_meet_it.record.new_rows, only_old_rows_meet_it.record.picks) == (60, 0)
-    assert only_old_rows_meet_it.record.stop == "no_rows_left"
+    assert only_old_rows_meet_it.record.stop == "no_rows"
 
 
 def test_another_target_is_refused_unless_it_is_meant(growing: Growing) -> None:
