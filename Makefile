@@ -34,7 +34,7 @@ faults: $(VENV)/installed-dev ## install, then kill, starve and corrupt 200 runs
 	$(RUN) -m tests.faults
 
 benchmark: $(VENV)/installed-demo ## install, then measure the speed of selections
-	$(RUN) jobs/benchmark.py
+	$(RUN) -m benchmarks
 
 lock: ## resolve all dependencies anew and pin them in constraints.txt; torch stays as pinned there
 	$(PYTHON) -m venv --clear $(LOCK)

@@ -5,18 +5,17 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from ray_itl.command import guarded, with_absolute_paths
-from ray_itl.config import launch, register_schemas, to_settings, to_yaml
-from ray_itl.curation import curate
-from ray_itl.demo import digits_settings
-from ray_itl.planning import planned
-from ray_itl.progress import Reporter
-from ray_itl.settings import CurationSettings
-from ray_itl.summary import summarise
-from ray_itl.ticks.tick import run_tick
-from ray_itl.ticks.words import summarise_tick
+from ray_itl.cli.config import launch, register_schemas, to_settings, to_yaml
+from ray_itl.cli.guard import guarded
+from ray_itl.curation.demo import digits_settings
+from ray_itl.curation.planning import planned
+from ray_itl.curation.run import curate
+from ray_itl.curation.settings import CurationSettings, with_absolute_paths
+from ray_itl.curation.summary import summarise
+from ray_itl.observability.reporter import Reporter
+from ray_itl.ticks.tick import run_tick, summarise_tick
 
-register_schemas()
+register_schemas(curate_schema=CurationSettings)
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="curate")

@@ -3,11 +3,11 @@
 import hydra
 from omegaconf import DictConfig
 
-from ray_itl.command import guarded
-from ray_itl.config import launch, register_schemas, to_settings, to_yaml
+from ray_itl.cli.config import launch, register_schemas, to_settings, to_yaml
+from ray_itl.cli.guard import guarded
 from ray_itl.embedding.job import embed_pool, with_absolute_paths
 from ray_itl.embedding.settings import EmbedSettings
-from ray_itl.progress import Reporter
+from ray_itl.observability.reporter import Reporter
 
 register_schemas(embed_schema=EmbedSettings)
 

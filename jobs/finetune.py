@@ -3,11 +3,11 @@
 import hydra
 from omegaconf import DictConfig
 
-from ray_itl.command import guarded
-from ray_itl.config import launch, register_schemas, to_settings
-from ray_itl.experiments import carry_out
-from ray_itl.progress import Reporter
-from ray_itl.rounds.task_settings import FineTuneJobSettings
+from ray_itl.cli.config import launch, register_schemas, to_settings
+from ray_itl.cli.guard import guarded
+from ray_itl.experiments.job import carry_out
+from ray_itl.observability.reporter import Reporter
+from ray_itl.rounds.settings import FineTuneJobSettings
 
 register_schemas(finetune_schema=FineTuneJobSettings)
 

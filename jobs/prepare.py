@@ -6,10 +6,10 @@ import time
 import hydra
 from omegaconf import DictConfig
 
-from ray_itl.command import guarded
-from ray_itl.config import launch, register_schemas, to_settings
-from ray_itl.datasets.cache import cache_root
-from ray_itl.datasets.preparation import PREPARATIONS, PrepareSettings
+from ray_itl.cli.config import launch, register_schemas, to_settings
+from ray_itl.cli.guard import guarded
+from ray_itl.experiments.cache import cache_root
+from ray_itl.experiments.preparation import PREPARATIONS, PrepareSettings
 
 register_schemas(prepare_schema=PrepareSettings)
 

@@ -5,13 +5,13 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from ray_itl.command import guarded
-from ray_itl.config import launch, register_schemas, to_settings
-from ray_itl.progress import Reporter
-from ray_itl.settings import VerifySettings
-from ray_itl.verification import verify
+from ray_itl.cli.config import launch, register_schemas, to_settings
+from ray_itl.cli.guard import guarded
+from ray_itl.observability.reporter import Reporter
+from ray_itl.verification.settings import VerifySettings
+from ray_itl.verification.verify import verify
 
-register_schemas()
+register_schemas(verify_schema=VerifySettings)
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="verify")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ray_itl.rounds.tuner import ActiveFineTuner
     from ray_itl.selection import Selection
 
+
 __all__ = [
     "ActiveFineTuner",
     "ConfigError",

@@ -10,23 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from ray_itl.command import absolute_path
-from ray_itl.config import to_yaml
-from ray_itl.curation import curate
+from ray_itl.cli.config import to_yaml
+from ray_itl.curation.run import curate
+from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, RunSettings, SelectionSettings
+from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError, InputError
-from ray_itl.progress import Reporter
+from ray_itl.observability.reporter import Reporter
+from ray_itl.runs.paths import absolute_path
 from ray_itl.selection import Selection
-from ray_itl.settings import (
-    AcquisitionSettings,
-    AvoidSettings,
-    ClusterSettings,
-    CurationSettings,
-    KnownSettings,
-    PoolSettings,
-    RunSettings,
-    SelectionSettings,
-    TargetSettings,
-)
+from ray_itl.sources.settings import AvoidSettings, KnownSettings, PoolSettings, TargetSettings
 
 
 def select(

@@ -1,4 +1,4 @@
-"""Libraries that only some uses need: imported when they are used, missed with the command that installs them."""
+"""Optional libraries: imported when they are used, missed with the command that installs them."""
 
 from __future__ import annotations
 

@@ -10,19 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_itl.config import to_yaml
-from ray_itl.core.schedule import Schedule
-from ray_itl.curation import curate
-from ray_itl.progress import Reporter
+from ray_itl.cli.config import to_yaml
+from ray_itl.core.block_schedule import Schedule
+from ray_itl.curation.run import curate
+from ray_itl.curation.settings import CurationSettings, RunSettings, SelectionSettings
+from ray_itl.distributed.settings import ClusterSettings
+from ray_itl.observability.reporter import Reporter
 from ray_itl.selection import Selection
-from ray_itl.settings import (
-    ClusterSettings,
-    CurationSettings,
-    PoolSettings,
-    RunSettings,
-    SelectionSettings,
-    TargetSettings,
-)
+from ray_itl.sources.settings import PoolSettings, TargetSettings
 
 DIM = 8
 SMALL_BLOCKS = Schedule(block=4, candidates=32, max_block=4, max_candidates=64)

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from ray_itl import select
-from ray_itl.config import from_yaml
+from ray_itl.cli.config import from_yaml
 from ray_itl.core.posterior import Targets
-from ray_itl.core.reference import dense_greedy
+from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
-from ray_itl.settings import CurationSettings
 from tests.helpers import Files, clustered, table_of
+from tests.oracle import dense_greedy
 
 NUM_ROWS = 120
 ROWS = clustered(NUM_ROWS, seed=1)

@@ -21,7 +21,7 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from ray_itl.command_line import readable_by_hydra
+from ray_itl.cli.hydra_words import readable_by_hydra
 from tests.guides import (
     GUIDES,
     KINDS,

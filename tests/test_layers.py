@@ -3,106 +3,68 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import ray_itl
-
-ROOT = Path(__file__).parents[1]
+from tests.house import ROOT, all_imports, imports_of, modules_in
 
 LAYERS = [
-    {"ray_itl.errors", "ray_itl.option_checks"},
-    {"ray_itl.core"},
-    {"ray_itl.io"},
-    {"ray_itl.datasets"},
-    {"ray_itl.distributed"},
-    {"ray_itl.training"},
-    {"ray_itl.report", "RUN"},
-    {"ray_itl.config", "ray_itl.command_line"},
-    {
-        *("ray_itl.api", "ray_itl.verification", "ray_itl.finished_run", "ray_itl.benchmark", "ray_itl.experiments"),
-        "ray_itl.ticks",
-    },
+    {"ray_itl.errors", "ray_itl.text"},
+    {"ray_itl.options", "ray_itl.extras"},
+    {"ray_itl.core", "ray_itl.io", "ray_itl.report"},
+    {"ray_itl.sources"},
+    {"ray_itl.shards", "ray_itl.runs", "ray_itl.training"},
+    {"ray_itl.distributed", "ray_itl.observability", "ray_itl.selection"},
+    {"ray_itl.curation", "ray_itl.embedding", "ray_itl.cli"},
+    {"ray_itl.ticks", "ray_itl.rounds", "ray_itl.api"},
+    {"ray_itl.verification", "ray_itl.experiments"},
     {"ray_itl"},
-    {"jobs"},
+    {"jobs", "benchmarks"},
 ]
-"""From the bottom up. RUN stands for every other module directly in ray_itl; a layer may import itself."""
-NOT_FOR_REPORT = {"ray_itl.io", "ray_itl.distributed", "ray_itl.training", "RUN"}
+"""From the bottom up. A room may import itself and what is below; rooms side by side do not meet."""
+NEIGHBOURS = {("ray_itl.text", "ray_itl.errors")}
+"""What may be imported from the side all the same."""
 PLACES = {
-    "hydra": {"ray_itl.config", "ray_itl.command_line", "jobs"},
-    "sqlglot": {"ray_itl.io"},
-    "omegaconf": {"ray_itl.config", "jobs"},
-    "ray": {"ray_itl.distributed", "ray_itl.training", "jobs"},
-    "pyarrow": {
-        "ray_itl.io",
-        "ray_itl.datasets",
-        "ray_itl.distributed",
-        "ray_itl.training",
-        "RUN",
-        "ray_itl.verification",
-        "ray_itl.finished_run",
-        "ray_itl.benchmark",
-        "ray_itl.experiments",
-        "ray_itl.ticks",
-        "jobs",
+    "hydra": {"ray_itl.cli", "jobs", "benchmarks"},
+    "omegaconf": {"ray_itl.cli", "jobs", "benchmarks"},
+    "sqlglot": {"ray_itl.sources.sql"},
+    "ray": {
+        *("ray_itl.distributed", "ray_itl.training.ray_trainer", "ray_itl.training.worker_group"),
+        *("ray_itl.embedding.on_ray", "jobs"),
     },
-    "PIL": {"ray_itl.datasets", "ray_itl.training"},
-    "transformers": {"ray_itl.datasets", "ray_itl.training"},
+    "pyarrow": {
+        *("ray_itl.io", "ray_itl.sources", "ray_itl.shards", "ray_itl.runs", "ray_itl.distributed", "ray_itl.training"),
+        *("ray_itl.curation", "ray_itl.embedding", "ray_itl.ticks", "ray_itl.rounds", "ray_itl.api"),
+        *("ray_itl.selection", "ray_itl.verification", "ray_itl.experiments", "ray_itl.report.notebook", "benchmarks"),
+    },
+    "PIL": {"ray_itl.experiments", "ray_itl.training.inputs"},
+    "transformers": {"ray_itl.experiments", "ray_itl.training.models"},
     "plotly": {"ray_itl.report"},
     "jinja2": {"ray_itl.report"},
-    "rich": {"RUN"},
-    "mlflow": {"RUN"},
-    "tensorboardX": {"RUN"},
-    "pandas": {"RUN"},
-    **{peer: {"ray_itl.benchmark"} for peer in ("activeft", "apricot", "faiss", "submodlib")},
+    "rich": {"ray_itl.observability.live"},
+    "mlflow": {"ray_itl.observability.mlflow_log"},
+    "tensorboardX": {"ray_itl.observability.tensorboard_log"},
+    "pandas": {"ray_itl.selection"},
+    **{peer: {"benchmarks.peers"} for peer in ("activeft", "apricot", "faiss", "submodlib")},
 }
 """Where a library may be imported; libraries not named here may be imported anywhere but in the engine."""
 CORE_LIBRARIES = set(sys.stdlib_module_names) | {"torch", "numpy"}
-
-
-def _modules() -> dict[str, Path]:
-    found = {}
-    for folder in ("ray_itl", "jobs"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-MODULES = _modules()
-
-
-def _imports(source: str, modules: set[str]) -> Iterator[str]:
-    """Every import of a source, also inside functions; `from package import module` yields the module."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide what is imported"
-            base = str(node.module)
-            full = [f"{base}.{alias.name}" for alias in node.names]
-            yield from {name if name in modules else base for name in full}
-
-
-IMPORTS = {name: sorted(set(_imports(path.read_text(), set(MODULES)))) for name, path in MODULES.items()}
+MODULES = modules_in(ROOT)
+IMPORTS = all_imports(MODULES)
 
 
 def _place(module: str) -> str:
     """The layer's name for a module of this project."""
     parts = module.split(".")
-    if parts[0] == "jobs" or module == "ray_itl":
-        return parts[0]
-    name = ".".join(parts[:2])
-    return name if any(name in layer for layer in LAYERS) else "RUN"
+    return parts[0] if parts[0] != "ray_itl" else ".".join(parts[:2])
 
 
 def _height(module: str) -> int:
-    place = _place(module)
-    return next(height for height, layer in enumerate(LAYERS) if place in layer)
+    return next(height for height, layer in enumerate(LAYERS) if _place(module) in layer)
 
 
 def _violations(imports: dict[str, list[str]]) -> list[str]:
@@ -111,15 +73,14 @@ def _violations(imports: dict[str, list[str]]) -> list[str]:
     for module, names in imports.items():
         for name in names:
             library, here = name.split(".")[0], _place(module)
-            if library not in ("ray_itl", "jobs"):
-                if here not in PLACES.get(library, {here}):
-                    wrong.append(f"{module} imports {name}, which belongs into {sorted(PLACES[library])}")
+            if library not in ("ray_itl", "jobs", "benchmarks"):
+                allowed = PLACES.get(library, {here})
+                if not any(module == place or module.startswith(f"{place}.") for place in allowed):
+                    wrong.append(f"{module} imports {name}, which belongs into {sorted(allowed)}")
                 if here == "ray_itl.core" and library not in CORE_LIBRARIES:
                     wrong.append(f"{module} imports {name}: the engine is torch and numpy")
-            elif _height(name) > _height(module):
-                wrong.append(f"{module} imports {name}, which is above it")
-            elif here == "ray_itl.report" and _place(name) in NOT_FOR_REPORT:
-                wrong.append(f"{module} imports {name}: a report is made of data it is given")
+            elif here != _place(name) and (here, _place(name)) not in NEIGHBOURS and _height(name) >= _height(module):
+                wrong.append(f"{module} imports {name}, which is above or beside it")
     return wrong
 
 
@@ -154,30 +115,35 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("ray_itl.core.greedy", "from ray_itl.io.ledger import Ledger"),
+        ("ray_itl.core.greedy", "from ray_itl.runs.ledger import Ledger"),
+        ("ray_itl.core.greedy", "from ray_itl.io.atomic import write_atomic"),
         ("ray_itl.core.greedy", "def f():\n    import ray"),
         ("ray_itl.core.shard", "import pyarrow.parquet"),
         ("ray_itl.core.shard", "import scipy"),
-        ("ray_itl.io.ids", "from ray_itl.distributed import ray_pool"),
-        ("ray_itl.io.ids", "from ray_itl.settings import CurationSettings"),
-        ("ray_itl.datasets.tasks", "import ray"),
-        ("ray_itl.datasets.tasks", "from ray_itl.distributed import ray_pool"),
-        ("ray_itl.report.page", "from ray_itl.io import ids"),
-        ("ray_itl.report.page", "from ray_itl.curation import curate"),
-        ("ray_itl.curation", "from ray_itl.config import to_settings"),
-        ("ray_itl.curation", "from omegaconf import DictConfig"),
-        ("ray_itl.config", "from jobs import curate"),
-        ("ray_itl.io.lease", "from ray_itl.ticks.record import TickRecord"),
+        ("ray_itl.sources.schema", "from ray_itl.distributed import ray_pool"),
+        ("ray_itl.sources.schema", "from ray_itl.curation.settings import CurationSettings"),
+        ("ray_itl.sources.schema", "import sqlglot"),
+        ("ray_itl.experiments.tasks", "import ray"),
+        ("ray_itl.experiments.tasks", "from ray_itl.verification.verify import verify"),
+        ("ray_itl.report.selection_page", "from ray_itl.sources import schema"),
+        ("ray_itl.report.selection_page", "from ray_itl.io.atomic import write_atomic"),
+        ("ray_itl.report.selection_page", "from ray_itl.curation.run import curate"),
+        ("ray_itl.curation.run", "from ray_itl.cli.config import to_settings"),
+        ("ray_itl.curation.run", "from omegaconf import DictConfig"),
+        ("ray_itl.cli.config", "from jobs import curate"),
+        ("ray_itl.observability.status", "from ray_itl.curation.settings import CurationSettings"),
+        ("ray_itl.observability.console", "import rich"),
         ("ray_itl.ticks.tick", "import ray"),
-        ("ray_itl.benchmark.scaling", "import ray"),
-        ("ray_itl.training.embedders", "import faiss"),
-        ("ray_itl.curation", "from ray_itl.ticks.tick import run_tick"),
+        ("ray_itl.training.loop", "import ray"),
+        ("benchmarks.scaling", "import ray"),
+        ("ray_itl.embedding.embedder", "import faiss"),
+        ("ray_itl.curation.run", "from ray_itl.ticks.tick import run_tick"),
         ("ray_itl.errors", "import ray_itl"),
     ],
 )
 def test_the_rules_can_be_broken(module: str, source: str) -> None:
     """The check itself: each of these imports is a violation."""
-    assert len(_violations({module: list(_imports(source, set(MODULES)))})) >= 1
+    assert len(_violations({module: list(imports_of(source, set(MODULES)))})) >= 1
 
 
 def test_circles_can_be_found() -> None:
@@ -202,6 +168,33 @@ def test_importing_the_package_and_all_of_the_engine_loads_the_engine_only() -> 
 def test_the_api_loads_no_ray_and_the_check_for_it_can_fail() -> None:
     assert "ray" not in _loaded("import ray_itl\nray_itl.select")
     assert "ray" in _loaded("import ray")
+
+
+SETTINGS = [name for name in MODULES if name.endswith(".settings") and name.startswith("ray_itl.")]
+
+
+@pytest.mark.parametrize("module", SETTINGS)
+def test_options_load_no_readers(module: str) -> None:
+    assert not _loaded(f"import {module}") & {"ray", "pyarrow", "hydra", "plotly", "rich"}
+
+
+@pytest.mark.parametrize("module", ["ray_itl.observability.reporter", "ray_itl.observability.console", "ray_itl.text"])
+def test_what_tells_of_a_run_loads_no_engine(module: str) -> None:
+    assert not _loaded(f"import {module}") & {"ray", "pyarrow", "torch", "numpy", "plotly", "rich"}
+
+
+def test_few_files_lie_at_the_top_and_every_room_has_a_map() -> None:
+    top = [path.name for path in (ROOT / "ray_itl").glob("*.py")]
+    assert len(top) <= 8, top
+    maps = [path for path in (ROOT / "ray_itl").rglob("__init__.py") if path.parent != ROOT / "ray_itl"]
+    assert len(maps) > 15
+    for path in maps:
+        tree = ast.parse(path.read_text())
+        named = {other.stem for other in path.parent.glob("*.py")} - {"__init__"}
+        missing = {name for name in named if not re.search(rf"\b{name}\b", ast.get_docstring(tree) or "")}
+        assert not missing, f"{path.parent.name}/__init__.py does not say what {sorted(missing)} are for"
+    folders = {path.parent for path in (ROOT / "ray_itl").rglob("*.py")}
+    assert folders == {path.parent for path in maps} | {ROOT / "ray_itl"}
 
 
 def test_all_that_the_package_offers_is_there() -> None:

@@ -13,7 +13,7 @@ SOURCES = {
     str(path.relative_to(ROOT)): path for folder in ("ray_itl", "jobs") for path in (ROOT / folder).rglob("*.py")
 }
 UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "_pickle"}
-IN_MEMORY = {"ray_itl/distributed/codec.py", "ray_itl/training/ray_embedding.py"}
+IN_MEMORY = {"ray_itl/distributed/codec.py", "ray_itl/embedding/on_ray.py"}
 """What these unpickle is what this program pickled a moment before, handed over by Ray between its own processes."""
 SAFE = {"torch": ("weights_only", True), "np": ("allow_pickle", False), "numpy": ("allow_pickle", False)}
 

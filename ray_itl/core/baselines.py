@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Acquisition, AcquisitionState
+from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
 from ray_itl.core.features import UnitNorm
 from ray_itl.core.pool import Pool
 from ray_itl.core.posterior import Targets

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Acquisition, AcquisitionState, Scores, tie_width
+from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState, Scores, tie_width
 
 _ROUNDING = 256 * 2.0**-52
 

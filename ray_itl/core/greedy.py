@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Acquisition, AcquisitionState
+from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
+from ray_itl.core.block_schedule import Schedule
 from ray_itl.core.decision import Judge
 from ray_itl.core.limits import Limits, shortfalls
 from ray_itl.core.messages import Block, Contest, Request, Start, merge_batches
 from ray_itl.core.pool import Pool
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress, Stop
 from ray_itl.core.rules import OPEN, Gate
-from ray_itl.core.schedule import Schedule
 from ray_itl.core.speculation import Arrivals, Plan, Terms, count_true_picks, speculate
 from ray_itl.core.trajectory import Pick, Trajectory
 from ray_itl.errors import ConfigError, NumericalError

@@ -1,18 +1,133 @@
-"""Everything that constrains a selection besides n: what rows cost, how many of which, and when it is enough."""
+"""All limits of a selection, and where it stands with them pick by pick.
+
+Where a selection stands with its limits: what is spent, and what a row of each group may still cost.
+
+Everything that constrains a selection besides n: what rows cost, how many of which, and when it is enough.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ray_itl.core.quotas import Quotas
-from ray_itl.core.rules import Rules
-from ray_itl.core.standing import Reserve, Standing
+from ray_itl.core.rules import Gate, Rules
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """What minimums cost at least: for each value of one column the costs of its cheapest rows not picked, ascending.
+
+    At first as many as the value must have.
+    """
+
+    column: int
+    """Which of the quotas' columns it is."""
+    cheapest: tuple[np.ndarray, ...]
+
+    def take(self, cost: float, value: int) -> Reserve:
+        """Return the reserve after a pick of a value, which may have been one of the cheapest."""
+        costs = self.cheapest[value]
+        place = int(np.searchsorted(costs, cost))
+        if place == len(costs) or costs[place] != cost:
+            return self
+        rest = np.delete(costs, place)
+        return replace(self, cheapest=(*self.cheapest[:value], rest, *self.cheapest[value + 1 :]))
+
+    def after_pick(self, deficit: np.ndarray) -> np.ndarray:
+        """Return what must be left after a pick of each value, given what each lacks before it: V float64."""
+        needs = np.array([costs[:lacking].sum() for costs, lacking in zip(self.cheapest, deficit, strict=True)])
+        first = np.array([costs[0] if lacking else 0.0 for costs, lacking in zip(self.cheapest, deficit, strict=True)])
+        return needs.sum() - first
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Immutable: `take` returns the standing after one more pick.
+
+    With a budget, a minimum holds back money as well as slots: for each value that lacks d picks the costs of its d
+    cheapest rows, and after a pick of it those of all but the cheapest (so a row that is not the cheapest may be
+    refused where a closer look would let it through; the cheapest always passes).
+    """
+
+    slots: int
+    """Picks left to make."""
+    budget: float = math.inf
+    costs: tuple[float, ...] = ()
+    """What the picks so far cost, each."""
+    quotas: Quotas | None = None
+    reserve: Reserve | None = None
+    """None without a budget or without minimums."""
+
+    @property
+    def spent(self) -> float:
+        """Sum of all costs, rounded once: it does not depend on their order."""
+        return math.fsum(self.costs)
+
+    def take(self, cost: float, group: int) -> Standing:
+        """Return the standing after a pick."""
+        costs = (*self.costs, cost) if math.isfinite(self.budget) else ()
+        if self.quotas is None:
+            return replace(self, slots=self.slots - 1, costs=costs)
+        reserve = self.reserve
+        if reserve is not None:
+            reserve = reserve.take(cost, int(self.quotas.cells[group, reserve.column]))
+        return replace(self, slots=self.slots - 1, costs=costs, quotas=self.quotas.take(group), reserve=reserve)
+
+    def room(self) -> np.ndarray:
+        """Return what a row of each group may cost at most: G float64."""
+        left = self.budget - self.spent
+        if self.quotas is None:
+            return np.array([left])
+        room = np.where(self.quotas.allowed(self.slots), left - self._held_back(), -math.inf)
+        return np.where(room < 0, -math.inf, room)
+
+    def give_up(self) -> Standing | None:
+        """Return the standing without the minimums of the groups that are open now, which turned out to have no row.
+
+        None where that changes nothing: then there is no row left at all.
+        """
+        if self.quotas is None or not any(deficit.any() for deficit in self.quotas.deficits):
+            return None
+        relaxed = self.quotas.give_up(self.room() > -math.inf)
+        same = all(np.array_equal(a.least, b.least) for a, b in zip(relaxed.columns, self.quotas.columns, strict=True))
+        return None if same else replace(self, quotas=relaxed)
+
+    def _held_back(self) -> np.ndarray | float:
+        """Return what must be left after a pick from each group: G."""
+        if self.reserve is None or self.quotas is None:
+            return 0.0
+        column = self.reserve.column
+        return self.reserve.after_pick(self.quotas.deficits[column])[self.quotas.cells[:, column]]
+
+
+def gate_of(rooms: list[np.ndarray]) -> Gate:
+    """Return the gate of some moments."""
+    return Gate(torch.from_numpy(np.stack(rooms)))
+
+
+def gate_along(standing: Standing, picks: Iterable[tuple[float, int]]) -> Gate:
+    """Return which rows could be picked at each step of a selection, given what every pick cost and its group.
+
+    A minimum was given up before a pick exactly if that pick has no room otherwise. Asks again what was asked during
+    the selection (see `Quotas`), for minimums beside other quotas an integer program or more for each pick.
+    """
+    rooms = []
+    for cost, group in picks:
+        while not cost <= (room := standing.room())[group]:
+            relaxed = standing.give_up()
+            assert relaxed is not None, "the pick was within the limits when it was made"
+            standing = relaxed
+        rooms.append(room)
+        standing = standing.take(cost, group)
+    return gate_of(rooms)
+
 
 _NO_RULES = Rules()
 

@@ -10,20 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ray_itl.core.ids import id_span
 from ray_itl.core.messages import (
     Block,
     BlockReport,
     Contest,
     Peak,
     Request,
+    RivalQuery,
+    Rivals,
     RowBatch,
     Start,
     merge_batches,
+    merge_rivals,
 )
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
-from ray_itl.core.rival_query import RivalQuery, Rivals, merge_rivals
 from ray_itl.core.shard import PoolShard
-from ray_itl.core.uniqueness import id_span
 
 
 class Pool(Protocol):

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ray_itl.core.feature_store import FeatureStore
 from ray_itl.core.linalg import on_grid
 from ray_itl.core.messages import RowBatch, merge_batches
-from ray_itl.core.store import FeatureStore
 
 
 @dataclass(frozen=True)

@@ -8,26 +8,14 @@ the tie width of the largest gain.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ray_itl.core.posterior import Targets
-from ray_itl.core.reference_limits import DenseLimits
 
 DenseRule = Literal["itl", "vtl", "uncertainty"]
-
-
-@dataclass(frozen=True)
-class DensePick:
-    """One pick of the reference: pool index, gain, and the gains of all rows at that step (N, picked ones too)."""
-
-    index: int
-    gain: float
-    gains: Tensor
 
 
 def condition_kernel(kernel: Tensor, index: int, noise_variance: float) -> Tensor:
@@ -75,80 +63,6 @@ def dense_gains(
     removed = (cross * solved.mT).sum(dim=1)
     given_targets = (variance - removed).clamp_min(0)
     return 0.5 * torch.log1p((variance - given_targets) / (given_targets + noise_variance))
-
-
-def first_in_order(gains: Tensor, ids: np.ndarray, gain_scale: float, prices: Tensor | float = 1.0) -> int:
-    """Return the index of the smallest id among rows that tie with the largest gain (or gain over price).
-
-    A row ties if its gain is within the tie width of what it would have to be, at its price, to be of the best value.
-    """
-    needed = float((gains / prices).max()) * (torch.ones_like(gains) * prices)
-    tied = torch.nonzero(gains >= needed - 1e-9 * needed.abs() - 1e-12 * gain_scale).flatten().numpy()
-    return int(tied[np.argsort(ids[tied], kind="stable")[0]])
-
-
-def dense_greedy(
-    rule: DenseRule,
-    pool: Tensor,
-    ids: np.ndarray,
-    targets: Targets,
-    n: int,
-    noise_variance: float,
-    target_noise: float | None = None,
-    known: Tensor | None = None,
-    replacement: bool = False,
-    min_gain: float = 0.0,
-    excluded: Sequence[int] = (),
-    limits: DenseLimits | None = None,
-    others: Sequence[tuple[Targets, float]] = (),
-    weight: float = 1.0,
-) -> list[DensePick]:
-    """Pick n rows greedily by the dense definitions.
-
-    Args:
-        rule: Acquisition.
-        pool: N x D float64 features.
-        ids: N row ids, for ties.
-        targets: The target sample.
-        n: Number of picks.
-        noise_variance: s2 > 0.
-        target_noise: s2A; None means s2.
-        known: Rows observed (with noise s2) before the first pick, K x D.
-        replacement: Whether a row may be picked again.
-        min_gain: Stop before the first pick that gains less per unit of its cost, by more than the tie width.
-        excluded: Indices of rows that may not be picked.
-        limits: Costs, quotas and the like.
-        others: Further tasks, each with a weight by which its gain counts (negative: subtracted); ITL and VTL.
-        weight: By which the gain about `targets` counts.
-    """
-    target_noise = noise_variance if target_noise is None else target_noise
-    tasks = [(targets, weight), *others]
-    everything = Targets.uniform(torch.cat([task.rows for task, _ in tasks]))
-    kernel = dense_kernel(pool, everything, known, noise_variance)
-    scale = sum(float((task.weighted.square()).sum()) for task, _ in tasks) if rule == "vtl" else 1.0
-    limits = (limits or DenseLimits(n, torch.ones(len(pool), dtype=torch.float64))).begin()
-    available = torch.ones(len(pool), dtype=torch.bool)
-    available[list(excluded)] = False
-    picks: list[DensePick] = []
-    for _ in range(n):
-        gains = torch.zeros(len(pool), dtype=torch.float64)
-        first = len(pool)
-        for task, share in tasks:
-            part = torch.cat([torch.arange(len(pool)), torch.arange(first, first + len(task.rows))])
-            first += len(task.rows)
-            here = kernel[part][:, part]
-            gains += share * dense_gains(rule, here, len(pool), task.weights, noise_variance, target_noise)
-        may_pick = available & limits.may_pick([pick.index for pick in picks], available)
-        if not bool(may_pick.any()):
-            break
-        index = first_in_order(gains.masked_fill(~may_pick, float("-inf")), ids, scale, limits.prices)
-        needed = min_gain * float(limits.costs[index])
-        if float(gains[index]) < needed - 1e-9 * needed - 1e-12 * scale and min_gain > 0:
-            break
-        picks.append(DensePick(index, float(gains[index]), gains))
-        kernel = condition_kernel(kernel, index, noise_variance)
-        available[index] = replacement
-    return picks
 
 
 def joint_information(kernel: Tensor, a: Sequence[int], x: Sequence[int], noise_variance: float) -> float:

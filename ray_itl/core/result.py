@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from ray_itl.core.acquisition import AcquisitionState
+from ray_itl.core.acquisitions.base import AcquisitionState
 from ray_itl.core.limits import Shortfall
 from ray_itl.core.trajectory import Pick
 

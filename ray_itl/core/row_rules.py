@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ray_itl.core.feature_store import FeatureStore
 from ray_itl.core.messages import Block
 from ray_itl.core.rules import Gate, Guard, Rules
-from ray_itl.core.store import FeatureStore
 
 
 @dataclass(frozen=True)

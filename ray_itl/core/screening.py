@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Acquisition, Scores
+from ray_itl.core.acquisitions.base import Acquisition, Scores
 from ray_itl.core.messages import Start
 
 

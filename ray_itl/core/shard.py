@@ -8,18 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Scores
-from ray_itl.core.challengers import ChallengerList
-from ray_itl.core.copies import without_copies
-from ray_itl.core.crowd import Crowd
+from ray_itl.core.acquisitions.base import Scores
+from ray_itl.core.collectors import ChallengerList, Crowd, without_copies
+from ray_itl.core.feature_store import FeatureStore
 from ray_itl.core.linalg import squared_norms
-from ray_itl.core.messages import Block, BlockReport, Contest, Peak, Request, RowBatch, Start
+from ray_itl.core.messages import Block, BlockReport, Contest, Peak, Request, RivalQuery, Rivals, RowBatch, Start
 from ray_itl.core.ranking import RankedRows, RankQuery, rank_features
-from ray_itl.core.rival_query import RivalQuery, Rivals
 from ray_itl.core.rivals import find_rivals
 from ray_itl.core.row_rules import RowRules, RowTraits
 from ray_itl.core.screening import prepare_kernel, row_decrements
-from ray_itl.core.store import FeatureStore
 from ray_itl.errors import StaleShardError
 
 _SCAN_ROWS = 1 << 18

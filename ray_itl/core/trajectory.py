@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Acquisition, AcquisitionState
-from ray_itl.core.candidates import CandidateSet
+from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
 from ray_itl.core.decision import Best, Field
+from ray_itl.core.limits import Standing, gate_of
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.rules import Gate
-from ray_itl.core.speculation import Arrivals, Plan, Terms
-from ray_itl.core.standing import Standing, gate_of
+from ray_itl.core.speculation import Arrivals, CandidateSet, Plan, Terms
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,11 @@
-"""Connecting to Ray: a cluster in this process, the one a job runs on, or one that the caller has already."""
+"""Connecting to Ray; its nodes and GPUs; a simulated one.
+
+Connecting to Ray: a cluster in this process, the one a job runs on, or one that the caller has already.
+
+A cluster of several nodes that are processes of this machine: for tests and benchmarks.
+
+How much GPU memory a shard gets, asked of a GPU of the cluster.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import ray
+import torch
+from ray.cluster_utils import Cluster
+from ray.exceptions import GetTimeoutError
 
 from ray_itl.errors import ConfigError
 
@@ -103,3 +113,51 @@ def ensure_token() -> None:
 def living_nodes() -> list[dict[str, float]]:
     """Return the resources of every living node of the cluster by Ray's names ("CPU", "GPU", "memory" in bytes)."""
     return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+_STORE_BYTES = 100 * 2**20
+
+
+@contextmanager
+def simulated_cluster(num_nodes: int, cpus_per_node: float) -> Iterator[None]:
+    """Start a cluster for the length of a `with` block and connect to it; shards find place on its nodes only.
+
+    Raises:
+        ConfigError: this process is connected to Ray already.
+    """
+    if ray.is_initialized():
+        raise ConfigError("this process is connected to Ray already, and so cannot simulate another cluster")
+    ensure_token()
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(num_nodes):
+            cluster.add_node(num_cpus=cpus_per_node, object_store_memory=_STORE_BYTES)
+        cluster.wait_for_nodes()
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        yield
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def gpu_memory(gpus_per_shard: float, deadline_s: float) -> int:
+    """Return the bytes free on one GPU of the cluster, or the share of them that a fraction of a GPU stands for.
+
+    Raises:
+        ConfigError: no such GPU became free within the deadline.
+    """
+    ask = ray.remote(num_cpus=0, num_gpus=gpus_per_shard, max_calls=1)(_free_bytes)
+    answer = ask.remote()
+    try:
+        return int(min(1.0, gpus_per_shard) * ray.get(answer, timeout=deadline_s))
+    except GetTimeoutError as error:
+        ray.cancel(answer, force=True)
+        raise ConfigError(
+            f"cluster.gpus_per_shard={gpus_per_shard:g}, but no such GPU became free within "
+            f"cluster.restart_deadline_s={deadline_s:g} seconds: free one, or raise it"
+        ) from error
+
+
+def _free_bytes() -> int:
+    return torch.cuda.mem_get_info()[0]

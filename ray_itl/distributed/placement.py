@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from ray_itl.core.schedule import Schedule
+from ray_itl.core.block_schedule import Schedule
 from ray_itl.errors import ConfigError
-from ray_itl.io.footprint import PROCESS_BYTES, STATE_BYTES, Footprint, StorageOptions
-from ray_itl.io.loading import STORAGE_DTYPES
-from ray_itl.io.sizes import format_size
+from ray_itl.shards.footprint import PROCESS_BYTES, STATE_BYTES, Footprint, StorageOptions
+from ray_itl.shards.loading import STORAGE_DTYPES
+from ray_itl.text import format_size
 
 _MIN_SHARD_BYTES = 128 * 2**20
 _MAX_THREADS = 4

@@ -11,26 +11,36 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.features import FeatureMap
-from ray_itl.core.messages import Block, BlockReport, Contest, Peak, Request, RowBatch, Start, merge_batches
+from ray_itl.core.ids import IdSpan, spans_overlap
+from ray_itl.core.messages import (
+    Block,
+    BlockReport,
+    Contest,
+    Peak,
+    Request,
+    RivalQuery,
+    Rivals,
+    RowBatch,
+    Start,
+    merge_batches,
+    merge_rivals,
+)
 from ray_itl.core.pool import block_per_shard, merge_reports, request_per_shard
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
-from ray_itl.core.rival_query import RivalQuery, Rivals, merge_rivals
-from ray_itl.core.uniqueness import IdSpan, spans_overlap
-from ray_itl.distributed.cluster import living_nodes
+from ray_itl.distributed.cluster import gpu_memory, living_nodes
 from ray_itl.distributed.codec import unpack
-from ray_itl.distributed.crew import Member, ShardCrew, ship
-from ray_itl.distributed.gpu_memory import gpu_memory
 from ray_itl.distributed.journal import Journal, Recovery
 from ray_itl.distributed.placement import ClusterOptions, ShardPlan, check_fits, plan_shards_for
 from ray_itl.distributed.policy import RecoveryPolicy
 from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardSpec
+from ray_itl.distributed.shard_group import Member, ShardCrew, ship
 from ray_itl.errors import ConfigError, ShardError
-from ray_itl.io.disk_loading import CacheOptions
-from ray_itl.io.footprint import StorageOptions
-from ray_itl.io.manifest import plan_shards
-from ray_itl.io.parquet import ParquetSource
-from ray_itl.io.source import PoolSource
-from ray_itl.io.traits import TraitSpec
+from ray_itl.shards.disk_loading import CacheOptions
+from ray_itl.shards.footprint import StorageOptions
+from ray_itl.sources.base import PoolSource
+from ray_itl.sources.costs_and_groups import TraitSpec
+from ray_itl.sources.manifest import plan_shards
+from ray_itl.sources.parquet import ParquetSource
 
 
 @contextmanager

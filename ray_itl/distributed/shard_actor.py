@@ -15,16 +15,15 @@ from ray import ObjectRef
 from ray.exceptions import RayError
 
 from ray_itl.core.features import FeatureMap
+from ray_itl.core.ids import id_span, split_by_hash
 from ray_itl.core.shard import PoolShard
-from ray_itl.core.uniqueness import id_span
 from ray_itl.distributed.codec import Packed, pack, unpack
 from ray_itl.distributed.journal import Recovery
-from ray_itl.distributed.repeats import split_by_hash
 from ray_itl.errors import StaleShardError
-from ray_itl.io.disk_loading import CacheOptions, load_disk_shard
-from ray_itl.io.loading import STORAGE_DTYPES, RowRange
-from ray_itl.io.source import PoolSource
-from ray_itl.io.traits import TraitSpec
+from ray_itl.shards.disk_loading import CacheOptions, load_disk_shard
+from ray_itl.shards.loading import STORAGE_DTYPES, RowRange
+from ray_itl.sources.base import PoolSource
+from ray_itl.sources.costs_and_groups import TraitSpec
 
 T = TypeVar("T")
 

@@ -1,1 +1,3 @@
-"""Turning a raw pool (texts, images) into a pool with embeddings, once and for all."""
+"""Raw rows into embeddings: settings, embedder (features and gradients of a model), source (a pool embedded while it is
+read), parts (embeddings on disk, part by part), on_ray (parts on a cluster), job (`embed_pool`).
+"""

@@ -14,22 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from ray_itl.command import absolute_path, run_directory, submission_id
-from ray_itl.core.uniqueness import id_span
+from ray_itl.core.ids import id_span
+from ray_itl.embedding.embedder import Embedder
+from ray_itl.embedding.parts import EmbeddingParts
 from ray_itl.embedding.settings import EmbedSettings
+from ray_itl.embedding.source import EmbeddedSource
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
-from ray_itl.heartbeat import Heartbeat
 from ray_itl.io.atomic import write_json
-from ray_itl.io.loading import repeated_id_error
-from ray_itl.io.manifest import Manifest
-from ray_itl.io.parquet import ParquetRows
-from ray_itl.io.run_directory import RunDirectory
-from ray_itl.io.source import open_raw_rows
-from ray_itl.progress import Reporter
-from ray_itl.telling.event import Ending
-from ray_itl.training.embedded_source import EmbeddedSource
-from ray_itl.training.embedders import Embedder
-from ray_itl.training.embedding_parts import EmbeddingParts
+from ray_itl.observability.console import Ending
+from ray_itl.observability.reporter import Reporter
+from ray_itl.observability.status import Heartbeat
+from ray_itl.runs.directory import RunDirectory
+from ray_itl.runs.environment import submission_id
+from ray_itl.runs.paths import absolute_path, run_directory
+from ray_itl.shards.loading import repeated_id_error
+from ray_itl.sources.manifest import Manifest
+from ray_itl.sources.open import open_raw_rows
+from ray_itl.sources.parquet import ParquetRows
 from ray_itl.training.registry import ModelSpec
 
 FOLDER = "embeddings"
@@ -191,7 +192,7 @@ def _embedding(
         return
     # Imported here so that embedding in this process never loads Ray.
     from ray_itl.distributed.cluster import connect
-    from ray_itl.training.ray_embedding import embed_on_ray, plan_workers
+    from ray_itl.embedding.on_ray import embed_on_ray, plan_workers
 
     with connect(cluster.address):
         wanted = None if cluster.num_workers == "auto" else cluster.num_workers

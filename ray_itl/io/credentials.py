@@ -1,4 +1,11 @@
-"""Noticing credentials in URIs. They are refused: what a run is given is written to its files and shown in messages."""
+"""Noticing credentials, masking and one-lining text.
+
+Noticing credentials in URIs. They are refused: what a run is given is written to its files and shown in messages.
+
+What every job does around its work: errors become one clear line and an exit code a scheduler can use.
+"""
+
+from __future__ import annotations
 
 import os
 import re
@@ -32,3 +39,12 @@ def masked(text: str) -> str:
         if len(value) >= _SHORTEST_SECRET and _SECRET_VARIABLE.search(name):
             text = text.replace(value, "...")
     return _URI.sub(lambda uri: f"{uri[1]}://..." if holds_credentials(uri[0]) else uri[0], text)
+
+
+def one_line(text: str) -> str:
+    """Return a message in one line, without credentials, and with what cannot be printed escaped.
+
+    Names of files and columns come from elsewhere: they are not to move the cursor or to fake a line of a log.
+    """
+    joined = masked("; ".join(line.strip() for line in text.splitlines() if line.strip()))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)

@@ -1,4 +1,9 @@
-"""One self-contained file of HTML: a template with its style, scripts and charts inside."""
+"""One self-contained, inert HTML file (returns text; the caller writes).
+
+Data inside the page.
+
+One self-contained file of HTML: a template with its style, scripts and charts inside.
+"""
 
 import base64
 import hashlib
@@ -7,10 +12,22 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
-from ray_itl.report.embed import inert
-from ray_itl.report.figures import Chart, figure_texts
-from ray_itl.report.optional import load
+from ray_itl.report.figures import Chart, figure_texts, load_library
+
+
+def inert(text: str) -> str:
+    """JSON that cannot end the script element around it, and means the same: markup characters escaped."""
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+class Tile(NamedTuple):
+    """One key figure: a short label, its value, and a note that may be empty."""
+
+    label: str
+    value: str
+    note: str
 
 
 def assemble(
@@ -26,18 +43,18 @@ def assemble(
     All text is escaped, and a content security policy lets only the page's own two scripts run.
 
     Args:
-        template: resource of the page, which extends the base template.
+        template: resource of the page, which extends the base template; one of another package as "package/name".
         charts: drawn by the script, each in the element of its name.
         values: what the template shows, besides the charts.
         styles: resources that make up the style sheet, in order.
         scripts: resources that make up the page's script, in order; plotly runs before them.
 
     Raises:
-        MissingReportDependencyError: plotly or jinja2 is not installed.
+        MissingExtraError: plotly or jinja2 is not installed.
     """
-    plotly_script = _script(load("plotly.offline").get_plotlyjs())
+    plotly_script = _script(load_library("plotly.offline").get_plotlyjs())
     page_script = _script("\n".join(_resource(name) for name in scripts))
-    markup = load("markupsafe").Markup
+    markup = load_library("markupsafe").Markup
     return _template(template).render(
         **values,
         charts=charts,
@@ -74,7 +91,7 @@ def write_page(text: str, path: str | Path) -> Path:
 
 
 def _template(name: str):
-    jinja2 = load("jinja2")
+    jinja2 = load_library("jinja2")
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_resource),
         autoescape=True,
@@ -86,7 +103,9 @@ def _template(name: str):
 
 
 def _resource(name: str) -> str:
-    return (files("ray_itl.report") / name).read_text(encoding="utf-8")
+    """Read a template: of this package, or of another one's folder `templates` as "package/name"."""
+    package, _, file = name.rpartition("/")
+    return (files(package or "ray_itl.report") / "templates" / file).read_text(encoding="utf-8")
 
 
 def _script(source: str) -> str:

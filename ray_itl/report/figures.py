@@ -1,16 +1,23 @@
-"""Charts in general: a plotly figure with the words around it, and the pieces that several pages draw.
+"""Charts in general, thinning of long curves.
+
+Charts in general: a plotly figure with the words around it, and the pieces that several pages draw.
 
 Figures carry no colours: each trace names its role in `meta`, and the page's script paints roles from the
 style sheet, so that one figure serves light and dark.
+
+Which points of a long curve or a crowded map to draw.
 """
 
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ray_itl.report.optional import load
-from ray_itl.report.words import clip, duration, plain
+import numpy as np
+
+from ray_itl.extras import load_extra
+from ray_itl.text import clip, duration, plain
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -39,13 +46,18 @@ class Chart:
     logarithmic: str = ""
 
 
+def load_library(name: str) -> ModuleType:
+    """Import a module that only reports need; MissingExtraError where it is not installed."""
+    return load_extra(name, "the HTML report", "report")
+
+
 def empty_figure() -> "go.Figure":
     """A figure in the style of the pages, still without traces.
 
     Raises:
-        MissingReportDependencyError: plotly is not installed.
+        MissingExtraError: plotly is not installed.
     """
-    graph_objects = load("plotly.graph_objects")
+    graph_objects = load_library("plotly.graph_objects")
     return graph_objects.Figure(
         layout={"template": "none", "showlegend": False, "margin": {"l": 56, "r": 16, "t": 28, "b": 48}}
     )
@@ -92,3 +104,42 @@ def label(value: object, most: int) -> str:
 def figure_texts(charts: Sequence[Chart]) -> dict[str, str]:
     """JSON of each chart's figure, by the chart's name."""
     return {chart.name: str(chart.figure.to_json(engine="json")) for chart in charts}
+
+
+def curve_points(values: np.ndarray, *, most: int = 1200) -> np.ndarray:
+    """Indices, ascending, of the points that draw `values` as if all were drawn.
+
+    Kept are the first and last points, the beginning densely (where gains change fastest and a logarithmic
+    axis spreads them out), and the lowest and highest point of each of many equal stretches, so that no
+    spike is lost.
+
+    Args:
+        values: (k,) a curve at equally spaced points.
+        most: curves up to this long are kept whole; longer ones keep at most this many points.
+
+    Returns:
+        (at most `most`,) int64.
+    """
+    count = len(values)
+    if count <= most:
+        return np.arange(count)
+    head = np.arange(most // 4)
+    spread = np.geomspace(1, count, most // 4).astype(np.int64) - 1
+    extremes = []
+    for stretch in np.array_split(np.arange(count), most // 4 - 1):
+        part = values[stretch]
+        extremes += [stretch[part.argmin()], stretch[part.argmax()]]
+    return np.unique(np.concatenate([head, spread, extremes, [count - 1]])).astype(np.int64)
+
+
+def even_points(count: int, most: int) -> np.ndarray:
+    """(min(count, most),) int64 indices spread evenly over `range(count)`, ascending."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+
+
+def early_points(count: int, most: int) -> np.ndarray:
+    """At most `most` indices of `range(count)`, ascending: half of them the first ones, the rest even."""
+    if count <= most:
+        return np.arange(count)
+    head = most // 2
+    return np.concatenate([np.arange(head), head + even_points(count - head, most - head)])

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from ray_itl.report.document import assemble, write_page
-from ray_itl.report.learning_charts import make_learning_charts
+from ray_itl.report.learning_charts import make_learning_charts, variant_styles
 from ray_itl.report.learning_data import LearningReport, LearningRow
-from ray_itl.report.learning_style import variant_styles
 from ray_itl.report.learning_words import headline, on_task_digits, score_digits, seeds, short, tiles, times, with_error
-from ray_itl.report.words import plain
+from ray_itl.text import plain
 
 
 def render_learning(report: LearningReport) -> str:
@@ -16,7 +15,7 @@ def render_learning(report: LearningReport) -> str:
     All text is escaped, and a content security policy lets only the page's own two scripts run.
 
     Raises:
-        MissingReportDependencyError: plotly or jinja2 is not installed.
+        MissingExtraError: plotly or jinja2 is not installed.
     """
     styles = variant_styles([curve.name for curve in report.curves], report.reference)
     values = {
@@ -33,11 +32,11 @@ def render_learning(report: LearningReport) -> str:
         "facts": {plain(label): plain(value) for label, value in report.facts.items()},
     }
     return assemble(
-        "template.learning.html.j2",
+        "learning.html.j2",
         make_learning_charts(report),
         values,
-        styles=["template.css", "template.learning.css"],
-        scripts=["template.charts.js", "template.learning.js"],
+        styles=["page.css", "learning.css"],
+        scripts=["charts.js", "learning.js"],
     )
 
 
@@ -45,7 +44,7 @@ def write_learning_report(report: LearningReport, path: str | Path) -> Path:
     """Render `report` into the file `path`, which appears whole or not at all; returns the path.
 
     Raises:
-        MissingReportDependencyError: plotly or jinja2 is not installed.
+        MissingExtraError: plotly or jinja2 is not installed.
         OSError: the directory of `path` does not exist or cannot be written.
     """
     return write_page(render_learning(report), path)

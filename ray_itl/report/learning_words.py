@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 
+from ray_itl.report.document import Tile
 from ray_itl.report.learning_data import LearningReport, LearningRow
-from ray_itl.report.words import Tile, clip, duration, percent, plain, plural
+from ray_itl.text import clip, duration, percent, plain, plural
 
 _NAME_CHARS = 60
 

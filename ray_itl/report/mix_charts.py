@@ -3,8 +3,8 @@
 import numpy as np
 
 from ray_itl.report.figures import Chart, empty_figure, label
-from ray_itl.report.parts import Mix, TargetsLeft
-from ray_itl.report.words import clip, percent, plain, plural
+from ray_itl.report.selection_data import Mix, TargetsLeft
+from ray_itl.text import clip, percent, plain, plural
 
 NAMED_TARGETS = 15
 _BINS = 20
@@ -14,7 +14,7 @@ def mix_chart(mix: Mix, number: int) -> Chart:
     """Shares of a column's values in the picks beside those in the pool, as pairs of bars; `number` tells charts apart.
 
     Raises:
-        MissingReportDependencyError: plotly is not installed.
+        MissingExtraError: plotly is not installed.
     """
     figure = empty_figure()
     # Bars are drawn from the bottom up and their names read from the top down.
@@ -54,7 +54,7 @@ def targets_chart(targets: TargetsLeft) -> Chart:
     """Uncertainty left of every target, or, of many, how it is spread over them.
 
     Raises:
-        MissingReportDependencyError: plotly is not installed.
+        MissingExtraError: plotly is not installed.
     """
     if len(targets.left) <= NAMED_TARGETS:
         return _each_target(targets)

@@ -1,11 +1,182 @@
-"""The page over the ticks of a scheduled curation, in one self-contained file of HTML."""
+"""The page over the ticks: data, charts, words.
+
+Everything the report over the ticks of a scheduled curation shows, as plain values.
+
+The charts of a report over ticks, as plotly figures.
+
+The page over the ticks of a scheduled curation, in one self-contained file of HTML.
+"""
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from ray_itl.report.document import assemble
-from ray_itl.report.ticks_charts import make_ticks_charts
-from ray_itl.report.ticks_data import TickPoint, TicksReport
-from ray_itl.report.words import Tile, amount, clip, number, percent, plain, plural
+from ray_itl.errors import InputError
+from ray_itl.report.document import Tile, assemble
+from ray_itl.report.figures import Chart, empty_figure, label
+from ray_itl.text import amount, clip, number, percent, plain, plural
+
+
+class TickPoint(NamedTuple):
+    """One tick.
+
+    Attributes:
+        name: what it is called.
+        time: when it was published, seconds since 1970.
+        new_files: files that no tick saw before.
+        new_rows: their rows.
+        picks: rows picked.
+        gain: what they are worth given all earlier picks.
+        uncertainty_left: share of the targets' prior variance left after it.
+        stop: why it picked no more, in words.
+        path: where its results are, relative to the page.
+    """
+
+    name: str
+    time: float
+    new_files: int
+    new_rows: int
+    picks: int
+    gain: float
+    uncertainty_left: float
+    stop: str
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TicksReport:
+    """The ticks of one state directory, first to last. Text may come from anywhere: the page escapes all of it.
+
+    Attributes:
+        title: heading of the page.
+        unit: what gains are measured in: "nats" or "variance".
+        ticks: at least one.
+        uncertainty_at_first: share of the targets' prior variance that was left before the first tick.
+
+    Raises:
+        InputError: no ticks.
+    """
+
+    title: str
+    unit: str
+    ticks: Sequence[TickPoint]
+    uncertainty_at_first: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.ticks:
+            raise InputError("A report over ticks needs at least one tick.")
+
+    @property
+    def num_picks(self) -> int:
+        """Picks of all ticks."""
+        return sum(tick.picks for tick in self.ticks)
+
+    @property
+    def total_gain(self) -> float:
+        """What all picks are worth."""
+        return sum(tick.gain for tick in self.ticks)
+
+
+_NAMED_TICKS = 12
+
+
+def make_ticks_charts(report: TicksReport) -> list[Chart]:
+    """The charts of `report`, in the order of the page.
+
+    Raises:
+        MissingExtraError: plotly is not installed.
+    """
+    return [left_chart(report), gain_chart(report), picks_chart(report)]
+
+
+def left_chart(report: TicksReport) -> Chart:
+    """Share of the targets' prior variance left after each tick."""
+    ticks = report.ticks
+    left = [report.uncertainty_at_first, *(tick.uncertainty_left for tick in ticks)]
+    words = ["before the first tick", *(label(tick.name, 40) for tick in ticks)]
+    figure = empty_figure()
+    figure.add_scatter(
+        x=list(range(len(left))),
+        y=left,
+        mode="lines+markers",
+        line={"width": 2, "shape": "hv"},
+        meta="uncertainty",
+        text=[f"{word}: {percent(value)} left" for word, value in zip(words, left, strict=True)],
+        hovertemplate="%{text}<extra></extra>",
+    )
+    figure.update_layout(
+        hovermode="closest", xaxis=_axis(ticks, first=0), yaxis={"tickformat": ".3~%", "rangemode": "tozero"}
+    )
+    return Chart(
+        "left",
+        "Uncertainty left over time",
+        "Share of the targets' prior variance that all picks so far leave: lower is better.",
+        f"A curve from {percent(left[0])} before the first tick to {percent(left[-1])} after the last.",
+        figure,
+        wide=True,
+    )
+
+
+def gain_chart(report: TicksReport) -> Chart:
+    """What the picks of each tick are worth."""
+    words = [
+        f"{label(t.name, 40)}: {amount(t.gain, report.unit)}, from {plural(t.new_rows, 'new row')}"
+        for t in report.ticks
+    ]
+    best = max(report.ticks, key=lambda tick: tick.gain)
+    return _bars(
+        report.ticks,
+        [tick.gain for tick in report.ticks],
+        words,
+        report.unit,
+        Chart(
+            "gain",
+            "What each tick was worth",
+            "Gain of a tick's picks given all earlier picks: where it stays near zero, the new data says little new.",
+            f"Bars; the highest is {amount(best.gain, report.unit)}.",
+            empty_figure(),
+        ),
+    )
+
+
+def picks_chart(report: TicksReport) -> Chart:
+    """How many rows each tick picked."""
+    return _bars(
+        report.ticks,
+        [tick.picks for tick in report.ticks],
+        [f"{label(tick.name, 40)}: {plural(tick.picks, 'pick')}" for tick in report.ticks],
+        "picks",
+        Chart(
+            "picks",
+            "Rows picked",
+            "Fewer than asked for where nothing more was worth it, or no rows were left.",
+            f"Bars that add up to {plural(report.num_picks, 'pick')}.",
+            empty_figure(),
+        ),
+    )
+
+
+def _bars(ticks: Sequence[TickPoint], heights: Sequence[float], words: Sequence[str], unit: str, chart: Chart) -> Chart:
+    """Draw a bar for each tick on a chart's figure."""
+    chart.figure.add_bar(
+        x=list(range(1, len(ticks) + 1)),
+        y=list(heights),
+        meta="bar",
+        hovertext=list(words),
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
+    chart.figure.update_layout(bargap=0.25, xaxis=_axis(ticks, first=1), yaxis={"title": unit, "rangemode": "tozero"})
+    return chart
+
+
+def _axis(ticks: Sequence[TickPoint], first: int) -> dict[str, object]:
+    """An axis of ticks in their order, by name while the names fit."""
+    axis: dict[str, object] = {"title": "tick", "zeroline": False, "range": [first - 0.6, len(ticks) + 0.6]}
+    if len(ticks) <= _NAMED_TICKS:
+        names = [label(tick.name, 12) for tick in ticks]
+        axis |= {"tickmode": "array", "tickvals": list(range(1, len(ticks) + 1)), "ticktext": names, "title": ""}
+    return axis
 
 
 def render_ticks(report: TicksReport) -> str:
@@ -14,7 +185,7 @@ def render_ticks(report: TicksReport) -> str:
     All text is escaped, and a content security policy lets only the page's own two scripts run.
 
     Raises:
-        MissingReportDependencyError: plotly or jinja2 is not installed.
+        MissingExtraError: plotly or jinja2 is not installed.
     """
     values = {
         "title": report.title,
@@ -26,11 +197,11 @@ def render_ticks(report: TicksReport) -> str:
         "facts": {},
     }
     return assemble(
-        "template.ticks.html.j2",
+        "ticks.html.j2",
         make_ticks_charts(report),
         values,
-        styles=["template.css", "template.learning.css"],
-        scripts=["template.charts.js"],
+        styles=["page.css", "learning.css"],
+        scripts=["charts.js"],
     )
 
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 from ray_itl.core.trajectory import Pick
 from ray_itl.errors import InputError
 from ray_itl.io.atomic import write_parquet_table
-from ray_itl.io.source import RowSource
 from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.rounds.settings import DataSettings, LabelSettings
+from ray_itl.sources.base import RowSource
 from ray_itl.training.registry import find_factory
 
 

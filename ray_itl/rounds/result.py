@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from ray_itl.notebook import table_html
+from ray_itl.report.notebook import table_html
 
 TuningState = Literal["finished", "awaiting_labels"]
 _ROUNDS_SHOWN = 10

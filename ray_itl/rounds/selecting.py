@@ -10,18 +10,18 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from ray_itl.core.ids import id_span
 from ray_itl.core.pool import Pool
 from ray_itl.core.trajectory import Pick
-from ray_itl.core.uniqueness import id_span
 from ray_itl.errors import ConfigError, InputError
-from ray_itl.io.loading import STORAGE_DTYPES
-from ray_itl.io.source import RowSource, open_raw_rows
-from ray_itl.rounds.embedding import Embedding
+from ray_itl.rounds.data import TuningData, smallest_by_hash
+from ray_itl.rounds.features import Embedding, measure_drift
 from ray_itl.rounds.picking import Situation, best_candidates, pick_from_candidates, pick_from_pool
-from ray_itl.rounds.pool_keeper import PoolKeeper
+from ray_itl.rounds.resources import PoolKeeper
 from ray_itl.rounds.round_folder import RoundFolder
-from ray_itl.rounds.tuning_data import TuningData, smallest_by_hash
-from ray_itl.training.drift import measure_drift
+from ray_itl.shards.loading import STORAGE_DTYPES
+from ray_itl.sources.base import RowSource
+from ray_itl.sources.open import open_raw_rows
 from ray_itl.training.seeds import derive_seed
 
 _DRIFT_ROWS = 512

@@ -15,20 +15,18 @@ import torch
 
 from ray_itl.core.trajectory import Pick
 from ray_itl.errors import RayItlError, RunDirectoryError
-from ray_itl.heartbeat import Heartbeat
 from ray_itl.io.atomic import write_parquet_table
-from ray_itl.io.run_directory import RunDirectory
-from ray_itl.progress import Reporter
-from ray_itl.rounds.identity import tuning_identity
+from ray_itl.observability.reporter import Reporter
+from ray_itl.observability.status import Heartbeat
+from ray_itl.rounds.data import TuningData, open_tuning_data, tuning_identity
 from ray_itl.rounds.labelling import obtain_labels
-from ray_itl.rounds.pool_keeper import PoolKeeper
+from ray_itl.rounds.resources import PoolKeeper, make_trainer
 from ray_itl.rounds.result import FineTuning, curves_table
 from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.rounds.selecting import RoundSelector, first_weights_seed
 from ray_itl.rounds.settings import FineTuneSettings
-from ray_itl.rounds.trainers import make_trainer
-from ray_itl.rounds.tuning_data import TuningData, open_tuning_data
-from ray_itl.tracking.of_rounds import RoundsTracking
+from ray_itl.rounds.tracking import RoundsTracking
+from ray_itl.runs.directory import RunDirectory
 from ray_itl.training.examples import Examples, read_examples, write_examples
 from ray_itl.training.objectives import evaluate, training_objective
 from ray_itl.training.registry import ModelSpec, load

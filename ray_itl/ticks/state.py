@@ -16,14 +16,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ray_itl.errors import RunDirectoryError
-from ray_itl.io.store import Store
-from ray_itl.io.tick_log import FOLDER as LOG
-from ray_itl.io.tick_log import TickLog
-from ray_itl.report import TickPoint, TicksReport, render_ticks
-from ray_itl.report.optional import MissingReportDependencyError
-from ray_itl.summary import why_stopped
-from ray_itl.ticks.record import PastTick, TickRecord, past_tick, ticks_table
+from ray_itl.curation.summary import why_stopped
+from ray_itl.errors import MissingExtraError, RunDirectoryError
+from ray_itl.report.ticks_page import TickPoint, TicksReport, render_ticks
+from ray_itl.ticks.history import PastTick, TickRecord, past_tick, ticks_table
+from ray_itl.ticks.log import FOLDER as LOG
+from ray_itl.ticks.log import Store, TickLog
 
 RUNS = "ticks"
 HISTORY = "ticks.parquet"
@@ -92,7 +90,7 @@ class State:
             pq.write_table(ticks_table(records), buffer)
             try:
                 self.store.write(REPORT, render_ticks(_report(records)).encode("utf-8", errors="replace"))
-            except MissingReportDependencyError as error:
+            except MissingExtraError as error:
                 say(f"no {REPORT}: {error}")
             self.store.write(HISTORY, buffer.getvalue())
             num_told = len(records)

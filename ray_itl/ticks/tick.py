@@ -1,4 +1,9 @@
-"""One tick: claim the state, find what is new, select given all earlier picks, publish. Safe to run again any time."""
+"""`run_tick` and what it says.
+
+One tick: claim the state, find what is new, select given all earlier picks, publish. Safe to run again any time.
+
+What a tick says at its end: what the new data was worth, and where its results are.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +16,36 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ray_itl.command import submission_id
-from ray_itl.config import to_yaml
-from ray_itl.core.uncertainty import target_variance
-from ray_itl.curation import curate_problem
+from ray_itl.cli.config import to_yaml
+from ray_itl.core.posterior import target_variance
+from ray_itl.curation.constraints import with_lists
+from ray_itl.curation.identity import run_identity
+from ray_itl.curation.outputs import check_columns
+from ray_itl.curation.problem import Problem
+from ray_itl.curation.run import curate_problem
+from ray_itl.curation.settings import CurationSettings
+from ray_itl.curation.summary import why_stopped
 from ray_itl.errors import BusyError
-from ray_itl.heartbeat import Heartbeat
-from ray_itl.identity import run_identity
 from ray_itl.io.atomic import write_parquet_table
-from ray_itl.io.lease import Lease, acquire_within
-from ray_itl.lists import with_lists
-from ray_itl.problem import Problem
-from ray_itl.progress import Reporter
-from ray_itl.report.words import plural
-from ray_itl.results import check_columns
+from ray_itl.observability.console import Ending
+from ray_itl.observability.reporter import Reporter
+from ray_itl.observability.status import Heartbeat
+from ray_itl.runs.environment import submission_id
 from ray_itl.selection import Selection
-from ray_itl.settings import CurationSettings
-from ray_itl.ticks.news import PoolNews, compare, news_table
-from ray_itl.ticks.opening import check_identity, open_whole, shared_identity
-from ray_itl.ticks.past import FILES, given_the_past, read_past, require_files
-from ray_itl.ticks.record import PastTick, Stop, TickRecord, log_content
+from ray_itl.text import plural
+from ray_itl.ticks.changes import PoolNews, compare, news_table
+from ray_itl.ticks.history import (
+    FILES,
+    PastTick,
+    Stop,
+    TickRecord,
+    given_the_past,
+    log_content,
+    read_past,
+    require_files,
+)
+from ray_itl.ticks.lease import Lease, acquire_within
+from ray_itl.ticks.problem import check_identity, open_whole, shared_identity
 from ray_itl.ticks.state import RUNS, State
 
 
@@ -209,3 +224,28 @@ def _stop(settings: CurationSettings, news: PoolNews, selection: Selection) -> S
     if settings.state.candidates == "new" and not news.num_rows:
         return "nothing_new"
     return "n" if len(selection) == settings.selection.n else "no_rows"
+
+
+def summarise_tick(tick: Tick) -> Ending:
+    """Return the ending of a tick, published by this call or before."""
+    record = tick.record
+    already = "" if tick.is_new else " was published already, nothing was done"
+    headline = (
+        f"tick {record.tick}{already}: {plural(record.new_files, 'new file')} with {plural(record.new_rows, 'row')}; "
+        f"{_worth(record)}"
+    )
+    paths = {"results": f"{tick.location}/{record.path}", "history": f"{tick.location}/ticks.parquet"}
+    lines = [
+        f"{record.uncertainty_left:.1%} of the targets' uncertainty left ({record.uncertainty_before:.1%} before); "
+        f"{record.cumulative_picks:,} picks in all ticks",
+        f"results: {paths['results']}",
+        f"history: {paths['history']} and ticks.html",
+    ]
+    return Ending(headline, "\n".join(lines), {**asdict(record), "is_new": tick.is_new}, paths)
+
+
+def _worth(record: TickRecord) -> str:
+    why = why_stopped(record.stop, record.next_gain, record.unit)
+    if not record.picks:
+        return f"nothing worth adding: {why}"
+    return f"picked {record.picks:,} of {record.candidate_rows:,}, worth {record.gain:.4g} {record.unit}: {why}"

@@ -1,1 +1,4 @@
-"""Models, embedders and the fine-tuning loop; Ray Train and Ray Data are used here and nowhere above."""
+"""Fine-tuning, with or without Ray. Models: learner (what rounds ask of one), registry, models/, checkpoint, seeds. The
+loop: settings, inputs, examples, objectives, loop. Who runs it: trainer (in this process), ray_trainer (a Ray Train run
+a task), worker_group and coordinator (workers that stay), workers (one worker's view of all).
+"""

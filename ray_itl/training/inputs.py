@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ray_itl.errors import ConfigError, InputError
-from ray_itl.io.schema import which_row
+from ray_itl.sources.schema import which_row
 
 _MODES = {1: "L", 3: "RGB"}
 

@@ -15,11 +15,11 @@ from ray_itl.training.learner import Learner
 from ray_itl.training.seeds import drawing_from
 
 LEARNERS: dict[str, str] = {
-    "mnist_cnn": "ray_itl.training.models:MnistCnn",
-    "mlp": "ray_itl.training.models:Mlp",
-    "causal_lm": "ray_itl.training.language_model:CausalLm",
-    "sentence_encoder": "ray_itl.training.text_encoder:SentenceEncoder",
-    "efficientnet_lite0": "ray_itl.training.image_backbone:EfficientNetLite0",
+    "mnist_cnn": "ray_itl.training.models.classifiers:MnistCnn",
+    "mlp": "ray_itl.training.models.classifiers:Mlp",
+    "causal_lm": "ray_itl.training.models.language_model:CausalLm",
+    "sentence_encoder": "ray_itl.training.models.sentence_encoder:SentenceEncoder",
+    "efficientnet_lite0": "ray_itl.training.models.efficientnet:EfficientNetLite0",
 }
 """Registered name -> "module:factory". Modules are imported when a model of theirs is built."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ray_itl.option_checks import is_number, is_positive, is_whole, require
+from ray_itl.options import is_number, is_positive, is_whole, require
 
 OPTIMISERS = ("adam", "adamw", "sgd")
 

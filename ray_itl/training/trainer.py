@@ -1,21 +1,34 @@
-"""One fine-tuning as a task in files: what goes in, what comes out, and who carries it out.
+"""A task in files; `run_task`; LocalTrainer.
+
+One fine-tuning as a task in files: what goes in, what comes out, and who carries it out.
 
 A task reads files and writes a checkpoint and, beside it and last, a result in JSON. Both are durable before a trainer
 returns, and a task whose result is there already is not carried out again: that is how every trainer resumes.
+
+Carrying out a training task: the one function that every trainer runs, on every worker.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from ray_itl.errors import InputError
 from ray_itl.io.atomic import write_json
-from ray_itl.training.registry import ModelSpec
+from ray_itl.training.checkpoint import save_checkpoint
+from ray_itl.training.examples import read_examples
+from ray_itl.training.loop import train
+from ray_itl.training.objectives import evaluate, training_objective
+from ray_itl.training.registry import ModelSpec, load
+from ray_itl.training.seeds import derive_seed
 from ray_itl.training.settings import TrainingSettings
+from ray_itl.training.workers import OneWorker, Workers
 
 _VERSION = 1
 """Raised when the same task would give another result than an earlier release did."""
@@ -123,3 +136,45 @@ def _file_identity(path: str | None, name: str) -> str | None:
             return file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{name} file {path!r} of a training task cannot be read ({error}): make it again") from error
+
+
+def carry_out(task: TrainTask, workers: Workers, device: torch.device) -> TrainResult:
+    """Train as a task says; worker 0 makes checkpoint and then result durable, all return the result.
+
+    Raises:
+        InputError, ConfigError, NumericalError: the task cannot succeed.
+        RunDirectoryError: the output cannot be written.
+    """
+    began = time.perf_counter()
+    learner = load(task.model, task.start, task.seed)
+    if task.reset_head:
+        learner.reset_head(derive_seed(task.seed, "head"))
+    learner.to(device)
+    examples = read_examples(task.examples)
+    objective = training_objective(task.objective, examples, task.settings.reweight_classes)
+    history = train(learner, examples, objective, task.settings, task.seed, workers)
+    metrics = {}
+    if task.heldout is not None:
+        heldout = read_examples(task.heldout)
+        metrics = evaluate(learner, heldout, objective, task.settings.evaluation_batch_size, workers)
+    if workers.rank == 0:
+        save_checkpoint(learner, task.output, task.trainable_only)
+    result = TrainResult(task.output, history.losses, history.seconds, time.perf_counter() - began, metrics)
+    if workers.rank == 0:
+        write_result(task, result)
+    return result
+
+
+class LocalTrainer:
+    """A Trainer that works in this process."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        """Train on a torch device ("cpu", "cuda", "cuda:1")."""
+        self._device = torch.device(device)
+
+    def fit(self, task: TrainTask) -> TrainResult:
+        """Carry out a task, or return its result if it is done already; raises what `carry_out` does."""
+        return read_result(task) or carry_out(task, OneWorker(), self._device)
+
+    def close(self) -> None:
+        """Do nothing: there is no process to let go of."""

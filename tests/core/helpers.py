@@ -10,18 +10,21 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
-from ray_itl.core.acquisition import Acquisition
-from ray_itl.core.acquisitions import InformationGain, Uncertainty, VarianceReduction
+from ray_itl.core.acquisitions.base import Acquisition
+from ray_itl.core.acquisitions.information_gain import InformationGain
+from ray_itl.core.acquisitions.uncertainty import Uncertainty
+from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
+from ray_itl.core.block_schedule import Schedule
+from ray_itl.core.feature_store import MemoryFeatures
 from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.limits import Limits
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior, Targets
-from ray_itl.core.reference import DensePick, DenseRule, dense_greedy
+from ray_itl.core.reference import DenseRule
 from ray_itl.core.result import GreedyResult
-from ray_itl.core.schedule import Schedule
 from ray_itl.core.shard import PoolShard
-from ray_itl.core.store import MemoryFeatures
 from ray_itl.core.trajectory import Pick
+from tests.oracle import DensePick, dense_greedy
 
 SMALL = Schedule(block=8, candidates=64, max_candidates=256, max_challengers=200)
 """Many passes, cuts and releases even on a pool of a few hundred rows."""

@@ -12,22 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisition import Acquisition, AcquisitionState
-from ray_itl.core.acquisitions import InformationGain, VarianceReduction
+from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
+from ray_itl.core.acquisitions.information_gain import InformationGain
+from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
+from ray_itl.core.block_schedule import Schedule
+from ray_itl.core.feature_store import MemoryFeatures
 from ray_itl.core.greedy import GreedySelector
-from ray_itl.core.limits import Limits
+from ray_itl.core.limits import Limits, Reserve
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.quotas import Quota, Quotas
-from ray_itl.core.reference import DensePick, dense_greedy, first_in_order
-from ray_itl.core.reference_limits import DenseLimits, DenseQuota
 from ray_itl.core.row_rules import RowTraits
 from ray_itl.core.rules import Guard, Rules, cosines, unit_rows
-from ray_itl.core.schedule import Schedule
 from ray_itl.core.shard import PoolShard
-from ray_itl.core.standing import Reserve
-from ray_itl.core.store import MemoryFeatures
 from tests.core.helpers import SMALL, TINY, UNCERTAINTY, Rule, clustered, shuffled_ids
+from tests.oracle import DenseLimits, DensePick, DenseQuota, dense_greedy, first_in_order
 
 N, DIM, PICKS, NOISE = 160, 8, 20, 0.1
 _LANGUAGES = ["de", "en", "fr"]

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from ray_itl.core.acquisitions import InformationGain
+from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.baselines import select_baseline
+from ray_itl.core.feature_store import MemoryFeatures
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.result import GreedyResult
 from ray_itl.core.shard import PoolShard
-from ray_itl.core.store import MemoryFeatures
 from ray_itl.errors import ConfigError
 from tests.core.helpers import clustered
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_itl.core.challengers import ChallengerList
+from ray_itl.core.collectors import ChallengerList
 from tests.core.helpers import deterministic
 
 _STEPS = 6

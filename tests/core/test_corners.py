@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from ray_itl.core.block_schedule import Schedule
+from ray_itl.core.feature_store import MemoryFeatures
 from ray_itl.core.messages import Request, Start
 from ray_itl.core.posterior import Targets
-from ray_itl.core.schedule import Schedule
 from ray_itl.core.shard import PoolShard
-from ray_itl.core.store import MemoryFeatures
 from ray_itl.errors import ConfigError, NumericalError
 from tests.core.helpers import (
     ITL,

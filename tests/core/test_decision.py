@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ray_itl.core.acquisition import Scores
-from ray_itl.core.acquisitions import InformationGain, _InformationGainState
+from ray_itl.core.acquisitions.base import Scores
+from ray_itl.core.acquisitions.information_gain import InformationGain, _InformationGainState
 from ray_itl.core.decision import Best, Field, Judge
 from ray_itl.core.posterior import Posterior
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from ray_itl.core.block_schedule import Schedule
 from ray_itl.core.posterior import Targets
 from ray_itl.core.reference import one_pass_per_pick
-from ray_itl.core.schedule import Schedule
 from tests.core.helpers import (
     ITL,
     RULES,

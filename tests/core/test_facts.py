@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ray_itl.core.acquisition import AcquisitionState
+from ray_itl.core.acquisitions.base import AcquisitionState
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.reference import condition_kernel, dense_gains, dense_kernel, joint_information
 from tests.core.helpers import (

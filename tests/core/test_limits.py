@@ -12,17 +12,14 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ray_itl.core.acquisitions import InformationGain
+from ray_itl.core.acquisitions.information_gain import InformationGain
+from ray_itl.core.feature_store import MemoryFeatures
 from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.limits import Ending, Limits
 from ray_itl.core.pool import LocalPool
-from ray_itl.core.posterior import Posterior
-from ray_itl.core.reference import DensePick
-from ray_itl.core.reference_limits import DenseLimits, DenseQuota
+from ray_itl.core.posterior import Posterior, remaining_uncertainty
 from ray_itl.core.result import GreedyResult
 from ray_itl.core.shard import PoolShard
-from ray_itl.core.store import MemoryFeatures
-from ray_itl.core.uncertainty import remaining_uncertainty
 from tests.core.helpers import ITL, SMALL, TINY, UNCERTAINTY, VTL, Rule, deterministic
 from tests.core.limit_cases import (
     CASES,
@@ -42,6 +39,7 @@ from tests.core.limit_cases import (
     pool_of,
     selector_of,
 )
+from tests.oracle import DenseLimits, DensePick, DenseQuota
 
 
 def _ids(picks: list[DensePick]) -> list[int]:

@@ -2,7 +2,7 @@
 
 import torch
 
-from ray_itl.core.acquisitions import InformationGain
+from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.messages import Start
 from ray_itl.core.posterior import Posterior, Targets
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ray_itl.core.neighbours import nearest_earlier, nearest_of
+from ray_itl.core.explain import nearest_earlier, nearest_of
 from ray_itl.errors import InputError
 from tests.core.helpers import normal
 

@@ -40,7 +40,7 @@ def _cosine_pool() -> tuple[torch.Tensor, np.ndarray]:
 @pytest.mark.parametrize("num_shards", [1, 4])
 @pytest.mark.parametrize("text", [False, True], ids=["int", "text"])
 def test_cosine_equals_brute_force(count: int, num_shards: int, text: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray_itl.core.store.chunk_rows_for", lambda _: 16)
+    monkeypatch.setattr("ray_itl.core.feature_store.chunk_rows_for", lambda _: 16)
     rows, ids = _cosine_pool()
     directions = torch.nn.functional.normalize(normal(3, 5, 4), dim=1)
     shards = make_shards(rows, as_text(ids) if text else ids, num_shards)

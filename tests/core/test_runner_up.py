@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ray_itl.core import rivals
+from ray_itl.core.explain import RunnerUp, runners_up
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Targets
-from ray_itl.core.reference import first_in_order
-from ray_itl.core.runner_up import RunnerUp, runners_up
 from tests.core.helpers import (
     ITL,
     RULES,
@@ -29,6 +28,7 @@ from tests.core.helpers import (
     with_copies,
     with_zeros,
 )
+from tests.oracle import first_in_order
 
 _N, _DIM, _PICKS = 180, 12, 20
 
@@ -88,7 +88,7 @@ def _assert_same(problem: Problem, n: int, found: list[RunnerUp | None]) -> None
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several chunks and several blocks of steps."""
-    monkeypatch.setattr("ray_itl.core.store.chunk_rows_for", lambda _: 16)
+    monkeypatch.setattr("ray_itl.core.feature_store.chunk_rows_for", lambda _: 16)
     monkeypatch.setattr(rivals, "_BLOCK", 7)
     monkeypatch.setattr(rivals, "_FIRST_ROWS", 5)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ray_itl.core.acquisitions import InformationGain
+from ray_itl.core.acquisitions.information_gain import InformationGain
+from ray_itl.core.explain import RunnerUp, runners_up
+from ray_itl.core.feature_store import MemoryFeatures
 from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior
-from ray_itl.core.reference import dense_greedy
-from ray_itl.core.runner_up import RunnerUp, runners_up
 from ray_itl.core.shard import PoolShard
-from ray_itl.core.store import MemoryFeatures
 from tests.core.helpers import ITL, SMALL, TINY, UNCERTAINTY, VTL, Rule
 from tests.core.limit_cases import (
     CASES,
@@ -34,6 +33,7 @@ from tests.core.limit_cases import (
     selector_of,
     started,
 )
+from tests.oracle import dense_greedy
 
 
 def _found(rule: Rule, case: Case, dtype: torch.dtype, num_shards: int) -> list[RunnerUp | None]:
@@ -67,10 +67,10 @@ def _check(rule: Rule, numbers: range) -> None:
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several chunks and several blocks of steps."""
-    monkeypatch.setattr("ray_itl.core.store.chunk_rows_for", lambda _: 16)
+    monkeypatch.setattr("ray_itl.core.feature_store.chunk_rows_for", lambda _: 16)
     monkeypatch.setattr("ray_itl.core.rivals._BLOCK", 7)
     monkeypatch.setattr("ray_itl.core.rivals._FIRST_ROWS", 5)
-    monkeypatch.setattr("ray_itl.core.openings._PICKS_AT_ONCE", 3)
+    monkeypatch.setattr("ray_itl.core.rivals._PICKS_AT_ONCE", 3)
 
 
 @pytest.mark.parametrize("rule", [ITL, VTL, UNCERTAINTY], ids=lambda rule: rule.name)

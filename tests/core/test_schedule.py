@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_itl.core.schedule import Schedule
+from ray_itl.core.block_schedule import Schedule
 from tests.core.helpers import deterministic
 
 

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from ray_itl.core.block_schedule import Schedule
 from ray_itl.core.posterior import Targets
-from ray_itl.core.reference import DensePick
-from ray_itl.core.schedule import Schedule
 from ray_itl.errors import ConfigError
 from tests.core.helpers import (
     ITL,
@@ -28,6 +27,7 @@ from tests.core.helpers import (
     shuffled_ids,
     with_copies,
 )
+from tests.oracle import DensePick
 
 _N = 20
 _SCHEDULES = [None, SMALL, TINY]

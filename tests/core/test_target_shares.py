@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from ray_itl.core import target_shares as module
-from ray_itl.core.acquisition import Acquisition
-from ray_itl.core.acquisitions import InformationGain, Uncertainty, VarianceReduction
+from ray_itl.core import explain as module
+from ray_itl.core.acquisitions.base import Acquisition
+from ray_itl.core.acquisitions.information_gain import InformationGain
+from ray_itl.core.acquisitions.uncertainty import Uncertainty
+from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
+from ray_itl.core.explain import target_shares
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.reference import DenseRule, condition_kernel, dense_gains, dense_kernel
-from ray_itl.core.target_shares import target_shares
 from tests.core.helpers import normal
 
 _NOISE = 0.3

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ray_itl.core.ids import IdSpan, id_part, id_span, spans_overlap
 from ray_itl.core.pool import LocalPool
-from ray_itl.core.uniqueness import IdSpan, id_part, id_span, spans_overlap
 from tests.core.helpers import as_text, deterministic, make_shards, normal, shuffled_ids
 
 

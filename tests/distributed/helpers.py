@@ -14,19 +14,22 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
-from ray_itl.core.acquisition import Acquisition
+from ray_itl.core.acquisitions.base import Acquisition
+from ray_itl.core.block_schedule import Schedule
 from ray_itl.core.features import Identity
 from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.pool import LocalPool, Pool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.result import GreedyResult
-from ray_itl.core.schedule import Schedule
 from ray_itl.distributed.placement import ShardPlan
 from ray_itl.distributed.ray_pool import RayPool
 from ray_itl.distributed.shard_actor import ShardActor
-from ray_itl.io import ParquetSource, PoolSource, build_manifest, plan_shards
-from ray_itl.io.disk_loading import CacheOptions, load_disk_shard
-from ray_itl.io.loading import STORAGE_DTYPES, RowRange
+from ray_itl.shards.disk_loading import CacheOptions, load_disk_shard
+from ray_itl.shards.loading import STORAGE_DTYPES, RowRange
+from ray_itl.sources.base import PoolSource
+from ray_itl.sources.inspection import build_manifest
+from ray_itl.sources.manifest import plan_shards
+from ray_itl.sources.parquet import ParquetSource
 
 DIM = 8
 SMALL = Schedule(block=8, candidates=64, max_candidates=256, max_challengers=64)

@@ -12,7 +12,7 @@ os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 import ray
 from ray.cluster_utils import Cluster
 
-from ray_itl.core.acquisitions import InformationGain
+from ray_itl.core.acquisitions.information_gain import InformationGain
 from tests.distributed.helpers import local_pool, make_rows, picked, ray_pool, select, write_rows
 
 FAST_CHECKS = {

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import ray
 
-from ray_itl.core.acquisitions import InformationGain
+from ray_itl.core.acquisitions.information_gain import InformationGain
+from ray_itl.core.features import Identity
 from ray_itl.distributed.cluster import connect, living_nodes
 from ray_itl.distributed.metrics import SelectionMetrics
 from ray_itl.distributed.placement import ShardPlan
 from ray_itl.distributed.ray_pool import open_ray_pool
 from ray_itl.errors import ConfigError
-from tests.distributed.helpers import Identity, local_pool, make_rows, picked, select, write_rows
+from tests.distributed.helpers import local_pool, make_rows, picked, select, write_rows
 from tests.distributed.test_placement import Options
 
 TOKEN_FILE = Path.home() / ".ray" / "auth_token"

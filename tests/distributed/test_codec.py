@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ray_itl.core.acquisitions import InformationGain
+from ray_itl.core.acquisitions.information_gain import InformationGain
+from ray_itl.core.ids import split_by_hash
 from ray_itl.core.messages import RowBatch
 from ray_itl.distributed.codec import pack, unpack
-from ray_itl.distributed.repeats import split_by_hash
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8]
 

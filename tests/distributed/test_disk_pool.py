@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from ray_itl.core.acquisitions import InformationGain, VarianceReduction
+from ray_itl.core.acquisitions.information_gain import InformationGain
+from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
 from ray_itl.core.messages import Contest, Start
 from ray_itl.core.posterior import Posterior
 from ray_itl.core.ranking import RankQuery
-from ray_itl.core.reference import dense_greedy
 from ray_itl.errors import CacheError, ConfigError
-from ray_itl.io.disk_loading import CacheOptions
-from ray_itl.io.loading import STORAGE_DTYPES
+from ray_itl.shards.disk_loading import CacheOptions
+from ray_itl.shards.loading import STORAGE_DTYPES
 from tests.distributed.helpers import (
     DIM,
     Fault,
@@ -27,6 +27,7 @@ from tests.distributed.helpers import (
     select,
     write_rows,
 )
+from tests.oracle import dense_greedy
 
 ITL, VTL = InformationGain(0.1), VarianceReduction(0.1)
 NUM_ROWS = 700
@@ -43,7 +44,7 @@ def cache(source, tmp_path):
 
 
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray_itl.core.store.chunk_rows_for", lambda _: 64)
+    monkeypatch.setattr("ray_itl.core.feature_store.chunk_rows_for", lambda _: 64)
 
 
 def reference(source, rule, dtype, n):

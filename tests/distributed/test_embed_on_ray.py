@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import ray
 
+from ray_itl.embedding.on_ray import WorkerOptions, embed_on_ray, plan_workers
+from ray_itl.embedding.parts import EmbeddingParts
+from ray_itl.embedding.source import EmbeddedSource
 from ray_itl.errors import ConfigError, InputError, ShardError
-from ray_itl.training.embedded_source import EmbeddedSource
-from ray_itl.training.embedding_parts import EmbeddingParts
-from ray_itl.training.models import MnistCnn
-from ray_itl.training.ray_embedding import WorkerOptions, embed_on_ray, plan_workers
+from ray_itl.training.models.classifiers import MnistCnn
 from ray_itl.training.registry import ModelSpec
 from tests.distributed.helpers import assert_no_process_left
-from tests.training.embedding_helpers import CNN, embedder, write_raw
+from tests.embedding.embedding_helpers import CNN, embedder, write_raw
 
 pytestmark = [
     pytest.mark.usefixtures("cluster"),

@@ -19,8 +19,9 @@ from ray_itl.core.pool import LocalPool, Pool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.distributed.placement import ShardPlan
 from ray_itl.distributed.ray_pool import RayPool
-from ray_itl.io import ParquetSource, build_manifest
-from ray_itl.io.loading import STORAGE_DTYPES, load_shard
+from ray_itl.shards.loading import STORAGE_DTYPES, load_shard
+from ray_itl.sources.inspection import build_manifest
+from ray_itl.sources.parquet import ParquetSource
 from tests.core.helpers import ITL, RULES, Problem, Rule, clustered, shuffled_ids, with_copies
 
 pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.slow, pytest.mark.timeout(900)]

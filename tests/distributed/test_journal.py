@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from ray_itl.core.acquisition import Acquisition, AcquisitionState
-from ray_itl.core.acquisitions import InformationGain, Uncertainty, VarianceReduction
+from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
+from ray_itl.core.acquisitions.information_gain import InformationGain
+from ray_itl.core.acquisitions.uncertainty import Uncertainty
+from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
+from ray_itl.core.feature_store import MemoryFeatures
 from ray_itl.core.messages import Block, Contest, Request, RowBatch, Start
 from ray_itl.core.posterior import Posterior
 from ray_itl.core.shard import PoolShard
-from ray_itl.core.store import MemoryFeatures
 from ray_itl.distributed.journal import Journal
 from ray_itl.errors import StaleShardError
 from tests.distributed.helpers import DIM, make_rows, make_targets

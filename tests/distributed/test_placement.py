@@ -7,7 +7,7 @@ import pytest
 
 from ray_itl.distributed.placement import ShardPlan, check_fits, plan_in_process, plan_shards_for
 from ray_itl.errors import ConfigError
-from ray_itl.io.footprint import StorageOptions
+from ray_itl.shards.footprint import StorageOptions
 
 GIB = 2.0**30
 LAPTOP = [{"CPU": 8.0, "memory": 16 * GIB}]

@@ -5,12 +5,14 @@ import pytest
 import ray
 import torch
 
-from ray_itl.core.acquisitions import InformationGain, Uncertainty, VarianceReduction
+from ray_itl.core.acquisitions.information_gain import InformationGain
+from ray_itl.core.acquisitions.uncertainty import Uncertainty
+from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
+from ray_itl.core.explain import runners_up
 from ray_itl.core.limits import Limits
 from ray_itl.core.messages import Request
 from ray_itl.core.posterior import Posterior
 from ray_itl.core.ranking import RankQuery
-from ray_itl.core.runner_up import runners_up
 from ray_itl.errors import InputError, ShardError
 from tests.distributed.helpers import (
     DIM,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ray_itl.core.acquisitions import InformationGain, VarianceReduction
+from ray_itl.core.acquisitions.information_gain import InformationGain
+from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
 from ray_itl.core.messages import Contest, Request, Start
 from ray_itl.core.posterior import Posterior
 from ray_itl.distributed.policy import RecoveryPolicy

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from ray_itl.core.acquisitions import InformationGain, VarianceReduction
+from ray_itl.core.acquisitions.information_gain import InformationGain
+from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
+from ray_itl.core.block_schedule import Schedule
 from ray_itl.core.features import Identity
 from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.posterior import Posterior, Targets
-from ray_itl.core.schedule import Schedule
+from ray_itl.embedding.source import EmbeddedSource
 from ray_itl.errors import ConfigError, InputError, ShardError
-from ray_itl.io import ParquetSource, SubsetSource
-from ray_itl.io.source_pool import SourcePool
+from ray_itl.shards.loading import SourcePool
+from ray_itl.sources.parquet import ParquetSource
+from ray_itl.sources.views import SubsetSource
 from ray_itl.training.checkpoint import save_checkpoint
-from ray_itl.training.embedded_source import EmbeddedSource
 from tests.distributed import helpers
 from tests.distributed.helpers import (
     DoomedSource,
@@ -29,7 +31,7 @@ from tests.distributed.helpers import (
     ray_pool,
     write_rows,
 )
-from tests.training.embedding_helpers import CNN, embedded, embedder, write_raw
+from tests.embedding.embedding_helpers import CNN, embedded, embedder, write_raw
 
 pytestmark = pytest.mark.usefixtures("cluster")
 ITL, VTL = InformationGain(0.1), VarianceReduction(0.1)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from safetensors import safe_open
 
 from ray_itl.errors import RayItlError
-from ray_itl.io.ledger import Ledger
+from ray_itl.runs.ledger import Ledger
 from ray_itl.ticks.state import State
 
 LEAVINGS = (".tmp",)

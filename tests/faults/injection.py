@@ -155,7 +155,7 @@ class Injection:
         return wrapped
 
     def _count_batches(self) -> None:
-        from ray_itl.io import parquet
+        from ray_itl.sources import parquet
 
         stream = parquet.stream_rows
 

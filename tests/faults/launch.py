@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ray_itl.core import greedy
-from ray_itl.core.schedule import Schedule
+from ray_itl.core.block_schedule import Schedule
 from tests.faults.injection import Injection, Plan
 
 SMALL_BLOCKS = Schedule(block=8, candidates=512, max_block=12, max_candidates=1024)

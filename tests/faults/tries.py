@@ -26,7 +26,14 @@ MARK = "ITL_FAULTS_TRY"
 
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _FORKSERVER.set_forkserver_preload(
-    ["tests.faults.launch", "ray_itl.planning", "ray_itl.ticks.tick", "hydra", "jinja2", "plotly.graph_objects"]
+    [
+        "tests.faults.launch",
+        "ray_itl.curation.planning",
+        "ray_itl.ticks.tick",
+        "hydra",
+        "jinja2",
+        "plotly.graph_objects",
+    ]
 )
 
 

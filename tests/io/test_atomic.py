@@ -7,9 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_itl.errors import RunDirectoryError
-from ray_itl.io import write_atomic, write_json, write_parquet_table
-
-from .helpers import names_in
+from ray_itl.io.atomic import write_atomic, write_json, write_parquet_table
+from tests.sources.helpers import names_in
 
 
 def test_bytes_and_functions(tmp_path):

@@ -11,7 +11,9 @@ from types import ModuleType
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
-from ray_itl.config import register_schemas
+from ray_itl.cli.config import register_schemas
+from ray_itl.curation.settings import CurationSettings
+from ray_itl.verification.settings import VerifySettings
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
@@ -19,7 +21,7 @@ CONFIGS = ROOT / "configs"
 
 def compose_job(name: str, *overrides: str, with_hydra: bool = False) -> DictConfig:
     """Return a job's configuration with command-line overrides applied."""
-    register_schemas()
+    register_schemas(curate_schema=CurationSettings, verify_schema=VerifySettings)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose(name, list(overrides), return_hydra_config=True)
     if not with_hydra:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_itl.command import one_line
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.io.credentials import one_line
 from tests.helpers import DIM, Files, clustered, table_of
 from tests.jobs.helpers import compose_job, load_job
 

@@ -14,18 +14,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_itl.config import register_schemas, to_settings, to_yaml
+from ray_itl.cli.config import register_schemas, to_settings, to_yaml
 from ray_itl.embedding.job import Embedded, embed_pool, with_absolute_paths
+from ray_itl.embedding.parts import EmbeddingParts
 from ray_itl.embedding.settings import EmbedSettings
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
-from ray_itl.io import open_source
+from ray_itl.sources.open import open_source
 from ray_itl.training.checkpoint import save_checkpoint
-from ray_itl.training.embedding_parts import EmbeddingParts
-from ray_itl.training.models import Mlp
+from ray_itl.training.models.classifiers import Mlp
 from ray_itl.training.registry import ModelSpec
-from tests.io.helpers import read_range
+from tests.cli.test_config import GOLDEN, option_names
 from tests.jobs.helpers import ROOT, compose_job, load_job
-from tests.test_config import GOLDEN, option_names
+from tests.sources.helpers import read_range
 
 register_schemas(embed_schema=EmbedSettings)
 OPTIONS = {"input_dim": 64, "classes": 10, "hidden": [32]}

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ray_itl.command import guarded
+from ray_itl.cli.guard import guarded
 from tests.helpers import Files
 from tests.jobs.helpers import ROOT
 

@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-from ray_itl.command import guarded
-from ray_itl.config import from_yaml, launch, to_settings, to_yaml
+from ray_itl.cli.config import from_yaml, launch, to_settings, to_yaml
+from ray_itl.cli.guard import guarded
+from ray_itl.curation.settings import CurationSettings
 from ray_itl.embedding.settings import EmbedSettings
-from ray_itl.rounds.task_settings import FineTuneJobSettings
-from ray_itl.settings import CurationSettings, VerifySettings
+from ray_itl.rounds.settings import FineTuneJobSettings
+from ray_itl.verification.settings import VerifySettings
+from tests.cli.test_config import option_names
 from tests.jobs.helpers import compose_job, load_job
-from tests.test_config import option_names
 
 SCHEMAS = {
     "curate": CurationSettings,

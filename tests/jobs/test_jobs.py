@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ray_itl.demo import digits_settings
-from ray_itl.settings import CurationSettings, SelectionSettings
+from ray_itl.curation.demo import digits_settings
+from ray_itl.curation.settings import CurationSettings, SelectionSettings
 from tests.jobs.helpers import compose_job, load_job, run_job
 
 

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_itl import select
-from ray_itl.config import to_settings
-from ray_itl.settings import CurationSettings
+from ray_itl.cli.config import to_settings
+from ray_itl.curation.settings import CurationSettings
 from ray_itl.ticks.state import State
 from ray_itl.ticks.tick import Tick, run_tick
 from tests.deploy.manifests import MANIFESTS, found, pods, ray_job_spec

@@ -89,7 +89,7 @@ def test_a_bug_keeps_its_traceback(
         raise ValueError("a bug")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ray_itl.curation.curate", curate)
+    monkeypatch.setattr("ray_itl.curation.run.curate", curate)
     monkeypatch.setattr(sys, "argv", [str(ROOT / "jobs" / "curate.py"), "pool.path=p", "target.path=t"])
     with pytest.raises(SystemExit) as caught:
         runpy.run_path(sys.argv[0], run_name="__main__")

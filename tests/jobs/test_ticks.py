@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ray_itl.command import with_absolute_paths
+from ray_itl.curation.settings import CurationSettings, RunSettings, StateSettings, with_absolute_paths
 from ray_itl.errors import ConfigError
-from ray_itl.io.lease import acquire
-from ray_itl.io.store import Store
-from ray_itl.io.tick_log import TickLog
-from ray_itl.settings import CurationSettings, RunSettings, StateSettings
+from ray_itl.ticks.lease import acquire
+from ray_itl.ticks.log import Store, TickLog
 from tests.jobs.helpers import compose_job, load_job, run_job
 from tests.ticks.helpers import Growing
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_itl import select
-from ray_itl.command import guarded
+from ray_itl.cli.guard import guarded
 from ray_itl.errors import InputError
 from tests.helpers import Files, clustered, table_of
 from tests.jobs.helpers import ROOT

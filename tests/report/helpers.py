@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ray_itl.report import ComparisonRow, Mix, PickReason, ReportData, TargetsLeft, Use
+from ray_itl.report.selection_data import ComparisonRow, Mix, PickReason, ReportData, TargetsLeft, Use
 
 
 def make_report_data(n: int = 5, **changes: Any) -> ReportData:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ray_itl.report import LearningCurve, LearningReport, LearningRow, Trail
+from ray_itl.report.learning_data import LearningCurve, LearningReport, LearningRow, Trail
 
 RULES = [
     "ITL",

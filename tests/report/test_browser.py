@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ray_itl.report import Use, write_report
+from ray_itl.report.selection_data import Use
+from ray_itl.report.selection_page import write_report
 from tests.report.browser import BROWSER, drawn_chart, drawn_page, hidden_width
 from tests.report.helpers import make_report_data
 from tests.report.test_thumbnails import encoded

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ray_itl.report import write_learning_report
+from ray_itl.report.learning_page import write_learning_report
 from tests.report.browser import BROWSER, drawn_chart, drawn_page
 from tests.report.learning_helpers import make_learning_report
 

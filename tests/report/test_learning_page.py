@@ -9,14 +9,8 @@ import numpy as np
 import pytest
 
 from ray_itl.errors import InputError
-from ray_itl.report import (
-    LearningCurve,
-    LearningReport,
-    LearningRow,
-    Trail,
-    render_learning,
-    write_learning_report,
-)
+from ray_itl.report.learning_data import LearningCurve, LearningReport, LearningRow, Trail
+from ray_itl.report.learning_page import render_learning, write_learning_report
 from tests.report.learning_helpers import make_learning_curve, make_learning_report
 from tests.report.pages import HOSTILE, Page
 

@@ -7,9 +7,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from ray_itl.report.learning_style import NUM_COLORS, variant_styles
+from ray_itl.report.learning_charts import NUM_COLORS, variant_styles
 
-CSS = (files("ray_itl.report") / "template.learning.css").read_text()
+CSS = (files("ray_itl.report") / "templates" / "learning.css").read_text()
 LIGHT, DARK = (dict(re.findall(r"--variant-(\w+): (#\w{6});", part)) for part in CSS.split("@media")[:2])
 CARDS = {"light": "#ffffff", "dark": "#1a1e26"}
 THEMES = {"light": LIGHT, "dark": DARK}
@@ -53,7 +53,7 @@ def test_colours_differ_to_every_kind_of_vision(theme: str, vision: str):
 
 
 def test_the_style_sheet_of_the_page_has_these_cards():
-    page = (files("ray_itl.report") / "template.css").read_text()
+    page = (files("ray_itl.report") / "templates" / "page.css").read_text()
     assert re.findall(r"--card: (#\w{6});", page) == list(CARDS.values())
 
 

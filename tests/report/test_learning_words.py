@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ray_itl.report import LearningReport, LearningRow
+from ray_itl.report.learning_data import LearningReport, LearningRow
 from ray_itl.report.learning_words import decimals, headline, num_alike, seeds, tiles, times, with_error
 from tests.report.learning_helpers import make_learning_curve, make_learning_report
 

@@ -8,18 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ray_itl.errors import InputError
-from ray_itl.report import (
-    ComparisonRow,
-    MissingReportDependencyError,
-    Mix,
-    PickReason,
-    TargetsLeft,
-    Use,
-    render,
-    write_report,
-)
-from ray_itl.report.stopping import sensible_end
+from ray_itl.errors import InputError, MissingExtraError
+from ray_itl.report.selection_charts import sensible_end
+from ray_itl.report.selection_data import ComparisonRow, Mix, PickReason, TargetsLeft, Use
+from ray_itl.report.selection_page import render, write_report
 from tests.report.helpers import make_report_data
 from tests.report.pages import HOSTILE, Page
 
@@ -168,7 +160,7 @@ def test_missing_package_is_named(package: str, tmp_path: Path, monkeypatch: pyt
         if name.partition(".")[0] == package:
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingReportDependencyError, match=rf'{package}.*pip install "ray_itl\[report\]"'):
+    with pytest.raises(MissingExtraError, match=rf'{package}.*pip install "ray_itl\[report\]"'):
         write_report(make_report_data(), tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
 

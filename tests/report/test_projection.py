@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ray_itl.errors import InputError
-from ray_itl.report import project
+from ray_itl.report.projection import project
 
 
 def rows(count: int, num_dims: int, seed: int = 0) -> torch.Tensor:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_itl.report.stopping import SMALL, end_in_words, sensible_end
+from ray_itl.report.selection_charts import SMALL, end_in_words, sensible_end
 from tests.core.helpers import deterministic
 
 

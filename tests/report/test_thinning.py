@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ray_itl.report.thinning import curve_points, early_points, even_points
+from ray_itl.report.figures import curve_points, early_points, even_points
 
 
 @pytest.mark.parametrize("count", [1, 1200, 1201, 10_000])

@@ -7,9 +7,9 @@ import sys
 import pytest
 from PIL import Image
 
-from ray_itl.report import render
-from ray_itl.report import thumbnails as module
-from ray_itl.report.thumbnails import holds_images, thumbnails
+from ray_itl.report import table as module
+from ray_itl.report.selection_page import render
+from ray_itl.report.table import holds_images, thumbnails
 from tests.report.helpers import make_report_data
 from tests.report.pages import Page
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ray_itl.errors import InputError
-from ray_itl.report import TickPoint, TicksReport, render_ticks
+from ray_itl.report.ticks_page import TickPoint, TicksReport, render_ticks
 from tests.report.browser import BROWSER, drawn_chart, drawn_page
 from tests.report.pages import HOSTILE, Page
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ray_itl.report import Use, render
-from ray_itl.report.uses import FIRST_USES, MOST_USES, shown_uses
+from ray_itl.report.selection_data import Use
+from ray_itl.report.selection_page import FIRST_USES, MOST_USES, render, shown_uses
 from tests.report.helpers import make_report_data
 from tests.report.pages import Page
 

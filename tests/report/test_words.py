@@ -2,7 +2,8 @@
 
 import pytest
 
-from ray_itl.report.words import duration, headline, number, percent
+from ray_itl.report.selection_page import headline
+from ray_itl.text import duration, number, percent
 from tests.report.helpers import make_report_data
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ray_itl.core.store import MemoryFeatures
-from ray_itl.rounds.badge import kmeans_plus_plus
+from ray_itl.core.feature_store import MemoryFeatures
+from ray_itl.rounds.picking import kmeans_plus_plus
 
 
 def test_the_first_row_has_the_largest_norm_and_rows_are_distinct() -> None:

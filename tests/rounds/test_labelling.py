@@ -10,10 +10,11 @@ import pytest
 
 from ray_itl.core.trajectory import Pick
 from ray_itl.errors import ConfigError, InputError
-from ray_itl.io.source import RowSource, open_raw_rows
 from ray_itl.rounds.labelling import obtain_labels
 from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.rounds.settings import DataSettings, LabelSettings
+from ray_itl.sources.base import RowSource
+from ray_itl.sources.open import open_raw_rows
 
 PICKS = [Pick(2, 30, 0.5), Pick(0, 10, 0.4)]
 DATA = DataSettings(raw_column="text", label_column="kind")

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from ray_itl.distributed.cluster import connect
+from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.rounds.result import FineTuning
 from ray_itl.rounds.settings import DataSettings, RoundSettings, TrainerSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
-from ray_itl.settings import ClusterSettings
 from tests.rounds.helpers import digits_settings, write_digits
 
 ROUNDS = RoundSettings(2, 8, 10, 5)

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from ray_itl.core.posterior import Targets
-from ray_itl.core.reference import dense_greedy
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
-from ray_itl.rounds.embedding import Embedding
+from ray_itl.rounds.data import open_tuning_data
+from ray_itl.rounds.features import Embedding
 from ray_itl.rounds.result import FineTuning
 from ray_itl.rounds.selecting import first_weights_seed
 from ray_itl.rounds.settings import (
@@ -28,8 +28,8 @@ from ray_itl.rounds.settings import (
     RoundSettings,
 )
 from ray_itl.rounds.tuner import ActiveFineTuner
-from ray_itl.rounds.tuning_data import open_tuning_data
 from ray_itl.training.seeds import derive_seed
+from tests.oracle import dense_greedy
 from tests.rounds.helpers import CLASSES, digits_settings, write_digits
 
 RULES = ("itl", "vtl", "uncertainty", "nearest", "cosine", "random", "badge")

@@ -19,22 +19,16 @@ import torch
 
 from ray_itl.core import greedy
 from ray_itl.core.posterior import Targets
-from ray_itl.core.reference import dense_greedy
+from ray_itl.curation.settings import CurationSettings, RunSettings, SelectionSettings, StateSettings
+from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import BusyError
-from ray_itl.progress import Reporter
-from ray_itl.settings import (
-    ClusterSettings,
-    CurationSettings,
-    PoolSettings,
-    RunSettings,
-    SelectionSettings,
-    StateSettings,
-    TargetSettings,
-)
-from ray_itl.ticks.record import TickRecord
+from ray_itl.observability.reporter import Reporter
+from ray_itl.sources.settings import PoolSettings, TargetSettings
+from ray_itl.ticks.history import TickRecord
 from ray_itl.ticks.state import State
 from ray_itl.ticks.tick import Tick, run_tick
 from tests.helpers import SMALL_BLOCKS, clustered, table_of
+from tests.oracle import dense_greedy
 
 BUSY, DEAD = os.EX_TEMPFAIL, -signal.SIGKILL
 

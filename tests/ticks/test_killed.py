@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import BusyError
-from ray_itl.io.store import Store
-from ray_itl.settings import CurationSettings
+from ray_itl.ticks.log import Store
 from ray_itl.ticks.tick import Tick, run_tick
 from tests.ticks.helpers import BUSY, DEAD, Growing, count_operations, dense_ticks, exit_code, in_process
 

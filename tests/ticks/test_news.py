@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_itl.errors import InputError
-from ray_itl.io.manifest import FileEntry
-from ray_itl.ticks.news import Seen, compare, news_of_table, news_table
+from ray_itl.sources.manifest import FileEntry
+from ray_itl.ticks.changes import Seen, compare, news_of_table, news_table
 
 
 def files(**contents: str) -> list[FileEntry]:

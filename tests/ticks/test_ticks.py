@@ -15,21 +15,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from ray_itl.config import to_yaml
+from ray_itl.cli.config import to_yaml
 from ray_itl.core.result import Stop as SelectionStop
-from ray_itl.curation import curate
+from ray_itl.curation.run import curate
+from ray_itl.curation.settings import StateSettings
+from ray_itl.curation.summary import WHY_STOPPED, why_stopped
 from ray_itl.errors import BusyError, ConfigError, InputError, RunDirectoryError
-from ray_itl.io.lease import acquire
-from ray_itl.io.store import Store
-from ray_itl.io.tick_log import TickLog
-from ray_itl.progress import Reporter
-from ray_itl.settings import FinishedRun, StateSettings, VerifySettings
-from ray_itl.summary import WHY_STOPPED, why_stopped
-from ray_itl.ticks.record import Stop
+from ray_itl.observability.reporter import Reporter
+from ray_itl.ticks.history import Stop
+from ray_itl.ticks.lease import acquire
+from ray_itl.ticks.log import Store, TickLog
 from ray_itl.ticks.state import State
-from ray_itl.ticks.tick import run_tick
-from ray_itl.ticks.words import summarise_tick
-from ray_itl.verification import verify
+from ray_itl.ticks.tick import run_tick, summarise_tick
+from ray_itl.verification.settings import FinishedRun, VerifySettings
+from ray_itl.verification.verify import verify
 from tests.helpers import DIM, clustered, table_of
 from tests.ticks.helpers import Growing, dense_ticks
 
@@ -49,7 +48,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_ticks_pick_what_the_reference_picks_given_earlier_picks(
     tmp_path: Path, place: str, candidates: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ray_itl.io.store.SETTLE_S", 0.0)
+    monkeypatch.setattr("ray_itl.ticks.log.SETTLE_S", 0.0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     location = None if place == "local" else f"fsspec+memory://{tmp_path.name}-{candidates}"
     growing = Growing(tmp_path, location)
@@ -351,7 +350,7 @@ def test_a_tick_that_lost_its_lease_stops_and_does_not_publish(
     far = datetime.now().timestamp() + 1000
     log = TickLog(Store(growing.location))
     monkeypatch.setattr(
-        "ray_itl.ticks.tick.write_parquet_table",
+        "ray_itl.io.atomic.write_parquet_table",
         lambda *_: acquire(log, "t1", 60, None, lambda: far).publish({"record": {}, "identity": {}}),
     )
     with pytest.raises(BusyError, match="tick t0 was taken for dead"):

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pytest
 import torch
 
+from ray_itl.embedding.embedder import Embedder
+from ray_itl.embedding.settings import EmbeddingSettings
+from ray_itl.embedding.source import EmbeddedSource
 from ray_itl.errors import ConfigError, InputError
-from ray_itl.io import open_raw_rows
-from ray_itl.training.embedded_source import EmbeddedSource
-from ray_itl.training.embedders import Embedder
-from ray_itl.training.embedding_settings import EmbeddingSettings
+from ray_itl.sources.open import open_raw_rows
 from ray_itl.training.registry import ModelSpec
-from tests.io.helpers import read_range
+from tests.sources.helpers import read_range
 
 TEXTS = [
     "A man is eating food.",

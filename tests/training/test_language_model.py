@@ -10,13 +10,12 @@ import pytest
 import torch
 
 from ray_itl.errors import ConfigError, InputError
-from ray_itl.training.carry_out import LocalTrainer
 from ray_itl.training.examples import Examples, write_examples
-from ray_itl.training.language_model import CausalLm
+from ray_itl.training.models.language_model import CausalLm
 from ray_itl.training.objectives import CausalLanguageModelling, evaluate
 from ray_itl.training.registry import ModelSpec, load
 from ray_itl.training.settings import TrainingSettings
-from ray_itl.training.trainer import TrainTask
+from ray_itl.training.trainer import LocalTrainer, TrainTask
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft, about the newest transformers

@@ -83,7 +83,7 @@ def test_load_builds_and_reads_weights(tmp_path):
 
 
 def test_any_factory_can_be_named():
-    learner = ModelSpec("ray_itl.training.models:Mlp", MLP.options).build(1)
+    learner = ModelSpec("ray_itl.training.models.classifiers:Mlp", MLP.options).build(1)
     assert torch.equal(state(learner), state(MLP.build(1)))
 
 

@@ -14,10 +14,9 @@ import torch
 
 from ray_itl.distributed.cluster import connect
 from ray_itl.errors import InputError, TrainingError
-from ray_itl.training.carry_out import LocalTrainer
 from ray_itl.training.ray_trainer import RayTrainer
 from ray_itl.training.registry import ModelSpec
-from ray_itl.training.trainer import read_result
+from ray_itl.training.trainer import LocalTrainer, read_result
 from tests.training.test_trainers import make_task, weights
 from tests.training.worker_helpers import MLP
 

@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from ray_itl.errors import ConfigError, InputError, NumericalError, TrainingError
-from ray_itl.training.carry_out import LocalTrainer
+from ray_itl.training.coordinator import Letter, Mailbox, Patience, Status
 from ray_itl.training.examples import write_examples
-from ray_itl.training.mailbox import Letter, Mailbox, Patience, Status
 from ray_itl.training.ray_trainer import RayTrainer
 from ray_itl.training.registry import ModelSpec, load
 from ray_itl.training.settings import TrainingSettings
-from ray_itl.training.trainer import TrainTask, read_result
+from ray_itl.training.trainer import LocalTrainer, TrainTask, read_result
 from tests.training.worker_helpers import MLP, digits
 
 SETTINGS = TrainingSettings(epochs=3, batch_size=32)
@@ -50,7 +49,7 @@ def test_a_task_leaves_checkpoint_and_result(tmp_path):
 def test_a_finished_task_is_not_carried_out_again(tmp_path, monkeypatch):
     task = make_task(tmp_path)
     result = LocalTrainer().fit(task)
-    monkeypatch.setattr("ray_itl.training.carry_out.train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("ray_itl.training.loop.train", lambda *_: pytest.fail("trained again"))
     assert LocalTrainer().fit(task) == result
     elsewhere = tmp_path.rename(tmp_path.with_name("moved"))
     moved = make_task(elsewhere)

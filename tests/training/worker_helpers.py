@@ -18,7 +18,7 @@ from torch import Tensor, distributed
 
 from ray_itl.training.examples import Examples
 from ray_itl.training.learner import Inputs
-from ray_itl.training.models import Mlp
+from ray_itl.training.models.classifiers import Mlp
 from ray_itl.training.registry import ModelSpec
 
 MLP = ModelSpec("mlp", {"input_dim": 64, "classes": 10, "hidden": [32]})

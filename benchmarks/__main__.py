@@ -1,0 +1,91 @@
+"""Measure ray_itl on this machine, alone and beside its peers, and write a table: `python -m benchmarks suite=NAME`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from benchmarks.comparison import run_comparison
+from benchmarks.comparison_report import comparison_tables, write_comparison_page
+from benchmarks.convergence import convergence_table, run_convergence
+from benchmarks.engine import engine_table, run_engine
+from benchmarks.machine import describe
+from benchmarks.rounds import rounds_table, run_rounds
+from benchmarks.scaling import run_scaling, scaling_table, write_scaling_page
+from benchmarks.settings import ALL, BenchmarkSettings
+from benchmarks.whole_runs import disk_table, large_table, run_disk, run_large
+from ray_itl.cli.config import launch, register_schemas, to_settings
+from ray_itl.cli.guard import guarded
+from ray_itl.io.atomic import write_atomic
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """How a suite is run, and how what it found is shown."""
+
+    run: Callable[[Any, int, Path, Say], Any]
+    """Of its options, a seed, the folder for data and tables, and where to say how it goes."""
+    table: Callable[[Any, Any], str]
+    """What it found and its options, as Markdown."""
+    page: Callable[[Any, Any, str, Path], Any] | None = None
+    """The same with the words for the machine, as a page of charts in a file."""
+
+
+SUITES = {
+    "engine": Suite(run_engine, engine_table),
+    "large": Suite(run_large, large_table),
+    "disk": Suite(run_disk, disk_table),
+    "rounds": Suite(run_rounds, rounds_table),
+    "convergence": Suite(lambda own, _, folder, say: run_convergence(own, folder, say), convergence_table),
+    "scaling": Suite(run_scaling, scaling_table, write_scaling_page),
+    "peers": Suite(run_comparison, comparison_tables, write_comparison_page),
+}
+
+
+def run_suite(name: str, settings: BenchmarkSettings, folder: Path, say: Say) -> str:
+    """Run one suite; returns its tables as Markdown, and writes its page into the folder where it has one."""
+    suite, own = SUITES[name], getattr(settings, name)
+    found = suite.run(own, settings.seed, folder, say)
+    if suite.page is not None:
+        suite.page(found, own, describe(), folder / f"{name}.html")
+    return suite.table(found, own)
+
+
+def run_suites(settings: BenchmarkSettings, folder: Path, say: Say) -> str:
+    """Run the suite that is asked for, or all but peers; returns the machine and the tables as Markdown.
+
+    Raises:
+        RayItlError: one of them failed; what came before it is lost.
+    """
+    chosen = [name for name in SUITES if name != "peers"] if settings.suite == ALL else [settings.suite]
+    return "\n\n".join([f"Machine: {describe()}", *(run_suite(name, settings, folder, say) for name in chosen)]) + "\n"
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+@hydra.main(version_base="1.3", config_path=".", config_name="config")
+@guarded
+def main(config: DictConfig) -> None:
+    """Run the suites, write the table, print it."""
+    settings = to_settings(config, BenchmarkSettings)
+    folder = Path(settings.dir).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    text, path = run_suites(settings, folder, _say), folder / f"{settings.suite}.md"
+    write_atomic(path, text.encode())
+    sys.stdout.write(f"{text}\nwritten to {path}\n")
+
+
+if __name__ == "__main__":
+    register_schemas(benchmark_schema=BenchmarkSettings)
+    launch(main)

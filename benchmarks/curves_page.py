@@ -1,0 +1,113 @@
+"""A page of named curves on logarithmic axes: how cost grows, of several tools or along several scales."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ray_itl.report.document import Tile, assemble, write_page
+from ray_itl.report.figures import Chart, empty_figure, label
+from ray_itl.report.learning_charts import VariantStyle, variant_styles
+from ray_itl.text import clip, number, plain
+
+_SPOKEN_CHARS = 600
+
+
+@dataclass(frozen=True)
+class CurvesChart:
+    """One chart.
+
+    Attributes:
+        heading: what it shows.
+        caption: one sentence on how to read it.
+        x_title, y_title: of the axes.
+        curves: name to places and values (k each), positive for a logarithmic axis; places without a value are nan.
+        linear_y: whether the vertical axis is linear.
+    """
+
+    heading: str
+    caption: str
+    x_title: str
+    y_title: str
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    linear_y: bool = False
+
+
+@dataclass(frozen=True)
+class CurvesReport:
+    """A page.
+
+    Attributes:
+        title: what was measured.
+        headline: one sentence that says what came out.
+        charts: in order; a name means the same curve on all of them.
+        tiles: key figures.
+        facts: label and value of whatever else a reader should know.
+    """
+
+    title: str
+    headline: str
+    charts: Sequence[CurvesChart]
+    tiles: Sequence[Tile] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+def write_curves_report(report: CurvesReport, path: str | Path) -> Path:
+    """Render `report` into the file `path`, which appears whole or not at all; returns the path.
+
+    Raises:
+        MissingExtraError: plotly or jinja2 is not installed.
+        OSError: the directory of `path` does not exist or cannot be written.
+    """
+    names = list(dict.fromkeys(name for chart in report.charts for name in chart.curves))
+    styles = variant_styles(names, None)
+    values = {
+        "title": plain(report.title),
+        "headline": plain(report.headline),
+        "warnings": [],
+        "tiles": list(report.tiles),
+        "key": list(styles.items()) if len(styles) > 1 else [],
+        "facts": {plain(name): plain(value) for name, value in report.facts.items()},
+    }
+    text = assemble(
+        "benchmarks/curves.html.j2",
+        [_chart(f"curves-{place}", chart, styles) for place, chart in enumerate(report.charts)],
+        values,
+        styles=["page.css", "learning.css"],
+        scripts=["charts.js", "learning.js"],
+    )
+    return write_page(text, path)
+
+
+def _chart(name: str, chart: CurvesChart, styles: Mapping[str, VariantStyle]) -> Chart:
+    figure = empty_figure()
+    for curve, (places, values) in chart.curves.items():
+        style = styles[curve]
+        figure.add_scatter(
+            x=np.asarray(places, dtype=np.float64),
+            y=np.asarray(values, dtype=np.float64),
+            mode="lines+markers",
+            line={"width": 2, "dash": style.dash},
+            marker={"size": 8, "symbol": style.symbol},
+            text=[f"{label(curve, 40)}<br>{number(x)}: {number(y)}" for x, y in zip(places, values, strict=True)],
+            hovertemplate="%{text}<extra></extra>",
+            legendgroup=style.key,
+            meta=f"variant-{style.color}",
+        )
+    ticks = sorted({float(x) for places, _ in chart.curves.values() for x in places})
+    figure.update_layout(
+        hovermode="closest",
+        xaxis={
+            "title": chart.x_title, "type": "log", "zeroline": False,
+            "tickmode": "array", "tickvals": ticks, "ticktext": [number(x) for x in ticks],
+        },
+        yaxis={"title": chart.y_title, "zeroline": False} | ({} if chart.linear_y else {"type": "log", "dtick": "D2"}),
+    )  # fmt: skip
+    spoken = "; ".join(f"{curve} ends at {_last(values)}" for curve, (_, values) in chart.curves.items())
+    return Chart(name, chart.heading, chart.caption, f"Curves: {clip(plain(spoken), _SPOKEN_CHARS)}.", figure)
+
+
+def _last(values: Sequence[float]) -> str:
+    known = [value for value in values if value == value]
+    return number(known[-1]) if known else "nothing"

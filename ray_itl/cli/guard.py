@@ -1,0 +1,107 @@
+"""What every job does around its work: errors become one clear line and an exit code a scheduler can use."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn, ParamSpec, TypeVar
+
+from ray_itl.errors import BusyError, ConfigError, InputError, MissingExtraError, RayItlError
+from ray_itl.io.credentials import masked, one_line
+from ray_itl.io.filesystems import may_pass, outage
+from ray_itl.observability.console import json_line
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_SIGNAL_EXIT = 128
+"""A shell's exit code of a process that a signal ended, less the signal's number."""
+
+
+def guarded(job: Callable[P, R]) -> Callable[P, R]:
+    """Wrap a job's main: exit codes for failures of ours, with one line on stderr.
+
+    They are 2 for bad options or data (an option whose library is not installed among them), 75 (the EX_TEMPFAIL of
+    sysexits.h) where another process is at work and trying again later helps, 143 and 130 after SIGTERM and SIGINT
+    (Ctrl-C), upon which a job clears up as after any error, and 1 for anything else.
+
+    Errors that are neither ours nor of storage are bugs: they end it with exit code 1, too, and their traceback. With
+    run.log=json every error is one JSON object on stderr.
+    """
+
+    @functools.wraps(job)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        in_json = _asks_for_json(*args)
+        try:
+            with _terminable():
+                return job(*args, **kwargs)
+        except KeyboardInterrupt:
+            end_with(_SIGNAL_EXIT + signal.SIGINT, RayItlError("stopped by SIGINT"), in_json)
+        except _Terminated:
+            end_with(_SIGNAL_EXIT + signal.SIGTERM, RayItlError("stopped by SIGTERM"), in_json)
+        except RayItlError as error:
+            end_with(_exit_code(error), error, in_json)
+        except MemoryError:
+            remedy = "give it more, or use more and smaller shards"
+            end_with(1, RayItlError(f"this process has run out of memory: {remedy}"), in_json)
+        except Exception as error:
+            if may_pass(error):
+                end_with(1, outage("a file cannot be read or written", error), in_json)
+            if in_json:
+                end_with(1, error, in_json, traceback=traceback.format_exc())
+            sys.stderr.write(masked(traceback.format_exc()))
+            sys.exit(1)
+
+    return wrapped
+
+
+def _asks_for_json(*args: object) -> bool:
+    """Whether the composed configuration of a job has run.log=json; some have no such option."""
+    run = getattr(args[0], "run", None) if args else None
+    return getattr(run, "log", None) == "json"
+
+
+class _Terminated(SystemExit):
+    """SIGTERM came."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Make SIGTERM raise in the main thread, so that work that it ends says so and gives back what it holds."""
+
+    def terminate(*_: object) -> NoReturn:
+        raise _Terminated(_SIGNAL_EXIT + signal.SIGTERM)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except SystemExit as end:
+        if end.code == signal.SIGTERM:  # by the handler that Ray puts in place of this one as it connects
+            raise _Terminated(_SIGNAL_EXIT + signal.SIGTERM) from end
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit_code(error: RayItlError) -> int:
+    if isinstance(error, BusyError):
+        return os.EX_TEMPFAIL
+    return 2 if isinstance(error, InputError | ConfigError | MissingExtraError) else 1
+
+
+def end_with(code: int, error: Exception, in_json: bool = False, **facts: str) -> NoReturn:
+    """End the process with an exit code and an error in one line on stderr: words, or JSON with `facts`."""
+    message = one_line(str(error))
+    told = {"event": "error", "time": round(time.time(), 3), "error": type(error).__name__, "message": message}
+    told |= {"exit_code": code, **{name: masked(text) for name, text in facts.items()}}
+    sys.stderr.write(f"{json_line(told) if in_json else f'error: {message}'}\n")
+    sys.exit(code)

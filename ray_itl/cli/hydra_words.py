@@ -1,0 +1,83 @@
+"""Arguments for Hydra, and Hydra's refusals in words.
+
+What Hydra says of options it refuses, in words for people: the option, what is wrong with it, and the remedy.
+
+Options as people type them, made readable for Hydra.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException
+
+_UNKNOWN = re.compile(r"Could not override '(.+)'")
+_UNFIT = re.compile(r"Error merging override (.+)")
+_NO_CHOICE = re.compile(r"Could not find '([^']+)/([^'/]+)'")
+
+
+def no_option(name: str, known: Sequence[str]) -> str:
+    """Return that an option does not exist, with the nearest that does, if one is near."""
+    near = get_close_matches(name, known, n=1, cutoff=0.7)
+    guess = f"did you mean {near[0]}? " if near else ""
+    return f"there is no option {name}: {guess}--help lists all of them"
+
+
+def in_words(message: str, known: Sequence[str]) -> str:
+    """Return Hydra's message about an option in one sentence; one of another kind as it is.
+
+    Args:
+        message: Of Hydra and of the error behind it, in some lines.
+        known: Names of all options.
+    """
+    first, *further = [line.strip() for line in message.splitlines() if line.strip()]
+    if found := _UNKNOWN.match(first):
+        name = found[1]
+        inside = re.search(r"^\s*full_key: (.+)$", message, re.MULTILINE)
+        if inside and inside[1].startswith(f"{name}."):  # pool={a: 1} fails for pool.a
+            name = inside[1]
+        return no_option(name, known)
+    if (found := _UNFIT.match(first)) and further:
+        reason = further[0]
+        return f"{found[1]} cannot be used: {'give a list, like [a,b]' if 'ListConfig' in reason else reason}"
+    if found := _NO_CHOICE.search(first):
+        choices = [line for line in further[1:] if line]
+        place = choices.index("Config search path:") if "Config search path:" in choices else len(choices)
+        return f"{found[1]}={found[2]} cannot be used: use one of {', '.join(choices[:place])}"
+    return message.split("Config search path:")[0]
+
+
+def unreadable(override: str, message: str) -> str:
+    """Return that the words of an override are not name=value, from Hydra's message about them."""
+    if "=" not in override:
+        return f"{override} cannot be used: write name=value"
+    reasons = [line for line in message.splitlines() if not line.startswith(("See ", "Error parsing override"))]
+    remedy = "put what has = , : ( ) [ ] or { } in it into quotes within quotes, as in 'pool.path=\"a=b\"'"
+    if "={" in override:
+        remedy += "; in a name within { }, a backslash before each instead, and no quotes"
+    return f"{override} cannot be read ({' '.join(reasons)}): {remedy}"
+
+
+_CONDITION = "pool.filter="
+
+
+def readable_by_hydra(argument: str) -> str:
+    """Return a command line's argument, a condition in the quotes without which Hydra would not read it.
+
+    So pool.filter="lang = 'en' and tokens < 2048" needs one pair of quotes, the shell's, and not two. What Hydra reads
+    as text or as null stays as it is.
+    """
+    if not argument.startswith(_CONDITION):
+        return argument
+    try:
+        value = OverridesParser.create().parse_override(argument).value()
+    except HydraException:
+        value = ()
+    if value is None or isinstance(value, str | QuotedString):
+        return argument
+    text = re.sub(r'(\\*)(?="|$)', r"\1\1", argument.removeprefix(_CONDITION)).replace('"', '\\"')
+    return f'{_CONDITION}"{text}"'

@@ -1,0 +1,174 @@
+"""The contract: Acquisition, AcquisitionState, Quadratic, Linear, tie width.
+
+What an acquisition is to the engine: a function of a few numbers per row that only ever shrink by products.
+
+Every sequential acquisition here has, for each pool row x, K scores s_i(x) and a gain g(s_1(x), .., s_K(x)). Picking y
+turns into a few D-vectors ("columns", one per track), and with p_t = x . column_t
+
+    s_i <- s_i - d_t(i)(p),
+
+where each d is a product of the p_t. So a whole block of picks changes every score by one matrix product. Where g is an
+increasing function of a ratio of two scores, "x gains more than g*" is even linear in the scores, and verification
+needs neither logarithm nor division (see `linear`).
+
+The sequential acquisitions: ITL, VTL (SIFT on unit embeddings), and undirected uncertainty.
+
+With several tasks the objective is a weighted sum of theirs; a task of negative weight is one to avoid: its information
+is subtracted. Each pick is then still the exact argmax of that sum. What greedy selection by it cannot promise is a
+bound on the sum over a whole set: a difference of information gains is not monotone.
+
+References: [TAL] Huebotter et al., "Transductive Active Learning", NeurIPS 2024, arXiv 2402.15898;
+[SIFT] Huebotter et al., arXiv 2410.08020.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ray_itl.core.linalg import removed_factor
+from ray_itl.core.posterior import Posterior, Targets
+
+TIE_SHARE, TIE_REST = 1e-9, 1e-12
+"""The tie width: a share of the gain, and one of the gain scale."""
+Scores = tuple[Tensor, ...]
+"""K tensors of one shape, float64: the scores of rows."""
+
+
+class Quadratic(NamedTuple):
+    """The function x -> scale |x|^2 + sign |x F|^2 + offset, by which a shard starts from its own rows."""
+
+    scale: float
+    sign: float
+    factor: Tensor
+    """F, D x r float64; r may be 0."""
+    offset: float
+
+    @property
+    def magnitude(self) -> float:
+        """A bound on the function's terms at |x| = 1: what its rounding errors are proportional to."""
+        norm = float(torch.linalg.matrix_norm(self.factor, 2)) if self.factor.shape[1] else 0.0
+        return abs(self.scale) + norm**2
+
+
+class Linear(NamedTuple):
+    """S conditions sum_i coefficients[i] s_i + constants > 0."""
+
+    coefficients: Tensor
+    """K x S float64."""
+    constants: Tensor
+    """S float64."""
+
+
+class AcquisitionState(ABC):
+    """Everything known after some picks; immutable."""
+
+    @abstractmethod
+    def scores(self, rows: Tensor) -> Scores:
+        """Return the exact scores of rows (N x D float64) given the picks so far. O(N D^2)."""
+
+    @abstractmethod
+    def columns(self, row: Tensor) -> Tensor:
+        """Return the D x num_tracks vectors by which every row's scores change if `row` (D) is picked. O(D^2)."""
+
+    @abstractmethod
+    def condition(self, row: Tensor) -> AcquisitionState:
+        """Return the state after picking `row` (D). O(D^2)."""
+
+    @abstractmethod
+    def quadratics(self) -> tuple[Quadratic, ...]:
+        """Return the K scores as functions of a row, for the shards. O(D^3), once per run."""
+
+    @property
+    @abstractmethod
+    def posterior(self) -> Posterior:
+        """The weight posterior given the picks (not the targets)."""
+
+    @property
+    def gain_scale(self) -> float:
+        """The size of gain beside which 1e-12 is nothing: 1 nat, or all the targets' variance."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Acquisition(ABC):
+    """A sequential acquisition rule. Instances are small and travel to every shard."""
+
+    noise_variance: float
+    """rho^2: variance of the observation noise on a picked row, > 0."""
+
+    name: ClassVar[str]
+    unit: ClassVar[str] = "nats"
+
+    @property
+    @abstractmethod
+    def score_tracks(self) -> tuple[int, ...]:
+        """For each of the K scores, the track whose product lowers it."""
+
+    @property
+    def num_scores(self) -> int:
+        """K."""
+        return len(self.score_tracks)
+
+    @property
+    def num_tracks(self) -> int:
+        """Number of columns that a pick turns into."""
+        return max(self.score_tracks) + 1
+
+    @abstractmethod
+    def start(self, posterior: Posterior, *tasks: Targets) -> AcquisitionState:
+        """Return the state before the first pick, given everything already known and the targets of each task."""
+
+    @abstractmethod
+    def gain(self, scores: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
+        """Return the gain of every row in `unit`, computed without cancellation.
+
+        `offsets` are the constant terms of the scores where these come without (which in float32 they must: a large
+        noise variance would round the rest away).
+        """
+
+    @abstractmethod
+    def gain_error(self, scores: Scores, errors: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
+        """Return by how much every row's gain may be off when scores are off by absolute amounts, to first order."""
+
+    def products_(self, dots: Tensor) -> Tensor:
+        """Turn dot products x . column (N x num_tracks x B) into decrements, in place: here p_t -> p_t^2."""
+        return dots.square_()
+
+    def linear(self, gains: Tensor) -> Linear | None:
+        """Return the condition "the gain exceeds g" for S values g (S float64); None where it is not linear."""
+        del gains
+        return None
+
+    def order(self, scores: Scores) -> Tensor:
+        """Return an increasing function of the gain that is cheaper to compute, if there is one."""
+        return self.gain(scores)
+
+    def decrements(self, products: Tensor) -> Scores:
+        """Return what each step subtracts from each score, K times N x B, from N x num_tracks x B products."""
+        return tuple(products[:, track] for track in self.score_tracks)
+
+
+def tie_width(gains: Tensor, gain_scale: float) -> Tensor:
+    """Return the differences of gains below which rows count as equal (then the smaller id wins)."""
+    return TIE_SHARE * gains.abs() + TIE_REST * gain_scale
+
+
+def with_offsets(scores: Scores, offsets: tuple[float, ...] | None) -> Scores:
+    """Return scores completed by their constant terms, if these are not in them yet."""
+    return scores if offsets is None else tuple(s + c for s, c in zip(scores, offsets, strict=True))
+
+
+def scaled_covariance(posterior: Posterior, row: Tensor, noise_variance: float) -> Tensor:
+    """Return w = S y / sqrt(y'Sy + s2): picking y subtracts w w' from S."""
+    f = posterior.root.mT @ row
+    return posterior.root @ f / (float(f @ f) + noise_variance) ** 0.5
+
+
+def variance_form(posterior: Posterior, noise_variance: float) -> Quadratic:
+    """Return x'Sx + s2 as |x|^2 less what the picks have removed, |removed'x|^2, plus s2."""
+    return Quadratic(1.0, -1.0, removed_factor(posterior.root), noise_variance)

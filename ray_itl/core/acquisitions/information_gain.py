@@ -1,0 +1,113 @@
+"""The sequential acquisitions: ITL, VTL (SIFT on unit embeddings), and undirected uncertainty.
+
+With several tasks the objective is a weighted sum of theirs; a task of negative weight is one to avoid: its information
+is subtracted. Each pick is then still the exact argmax of that sum. What greedy selection by it cannot promise is a
+bound on the sum over a whole set: a difference of information gains is not monotone.
+
+References: [TAL] Huebotter et al., "Transductive Active Learning", NeurIPS 2024, arXiv 2402.15898;
+[SIFT] Huebotter et al., arXiv 2410.08020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ray_itl.core.acquisitions.base import (
+    Acquisition,
+    AcquisitionState,
+    Linear,
+    Quadratic,
+    Scores,
+    scaled_covariance,
+    variance_form,
+    with_offsets,
+)
+from ray_itl.core.posterior import Posterior, Targets
+
+
+@dataclass(frozen=True)
+class InformationGain(Acquisition):
+    """ITL: sum_t c_t I(f_A_t; y_x | picks) = sum_t c_t / 2 log((x'Sx + s2) / (x'S_t x + s2)), in nats.
+
+    S is the weight covariance given the picks, S_t the same given the targets A_t of task t too, observed with variance
+    s2A / w_a ([TAL], eq. 44; s2A = s2 by default) or without noise (s2A = 0, eq. 43; weights then change nothing).
+    One task of weight 1 is ITL itself.
+    """
+
+    target_noise_variance: float | None = None
+    """s2A >= 0; None means s2A = noise_variance."""
+    task_weights: tuple[float, ...] = (1.0,)
+    """c_t, one for each task that `start` is given; negative for a task to avoid."""
+    name: ClassVar[str] = "itl"
+
+    @property
+    def score_tracks(self) -> tuple[int, ...]:
+        """x'Sx + s2, then x'S_t x + s2 of each task; each has a track of its own."""
+        return tuple(range(1 + len(self.task_weights)))
+
+    def start(self, posterior: Posterior, *tasks: Targets) -> _InformationGainState:
+        """Condition a copy of the posterior on the targets of each task. O(M D^2 + D^3) for each."""
+        noise = self.noise_variance if self.target_noise_variance is None else self.target_noise_variance
+        given = tuple(
+            posterior.condition_on_rows(task.weighted, noise) for task, _ in zip(tasks, self.task_weights, strict=True)
+        )
+        return _InformationGainState(self.noise_variance, posterior, given)
+
+    def gain(self, scores: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
+        """Return sum_t c_t / 2 log(1 + (num - den_t) / den_t)."""
+        num, *_ = scores
+        dens = with_offsets(scores, offsets)[1:]
+        gains = [
+            (0.5 * weight) * torch.log1p((num - free) / den)
+            for weight, free, den in zip(self.task_weights, scores[1:], dens, strict=True)
+        ]
+        return gains[0] if len(gains) == 1 else torch.stack(gains).sum(dim=0)
+
+    def gain_error(self, scores: Scores, errors: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
+        """Return sum_t |c_t| / 2 (num_error / num + den_error / den_t)."""
+        relative = [error / score for error, score in zip(errors, with_offsets(scores, offsets), strict=True)]
+        parts = [0.5 * abs(c) * (relative[0] + r) for c, r in zip(self.task_weights, relative[1:], strict=True)]
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(dim=0)
+
+    def linear(self, gains: Tensor) -> Linear | None:
+        """num - exp(2 g) den > 0 for one task of weight 1."""
+        if self.task_weights != (1.0,):
+            return None
+        ones = torch.ones_like(gains)
+        return Linear(torch.stack([ones, -torch.exp(2.0 * gains)]), torch.zeros_like(gains))
+
+    def order(self, scores: Scores) -> Tensor:
+        """Return num / den for one task of weight 1."""
+        return scores[0] / scores[1] if self.task_weights == (1.0,) else self.gain(scores)
+
+
+@dataclass(frozen=True)
+class _InformationGainState(AcquisitionState):
+    noise_variance: float
+    given_picks: Posterior
+    given_targets: tuple[Posterior, ...]
+
+    @property
+    def posterior(self) -> Posterior:
+        return self.given_picks
+
+    @property
+    def _posteriors(self) -> tuple[Posterior, ...]:
+        return (self.given_picks, *self.given_targets)
+
+    def scores(self, rows: Tensor) -> Scores:
+        return tuple(p.variance(rows) + self.noise_variance for p in self._posteriors)
+
+    def columns(self, row: Tensor) -> Tensor:
+        return torch.stack([scaled_covariance(p, row, self.noise_variance) for p in self._posteriors], dim=1)
+
+    def condition(self, row: Tensor) -> _InformationGainState:
+        picks, *targets = (p.condition(row, self.noise_variance) for p in self._posteriors)
+        return replace(self, given_picks=picks, given_targets=tuple(targets))
+
+    def quadratics(self) -> tuple[Quadratic, ...]:
+        return tuple(variance_form(p, self.noise_variance) for p in self._posteriors)

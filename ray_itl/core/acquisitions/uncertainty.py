@@ -1,0 +1,86 @@
+"""The sequential acquisitions: ITL, VTL (SIFT on unit embeddings), and undirected uncertainty.
+
+With several tasks the objective is a weighted sum of theirs; a task of negative weight is one to avoid: its information
+is subtracted. Each pick is then still the exact argmax of that sum. What greedy selection by it cannot promise is a
+bound on the sum over a whole set: a difference of information gains is not monotone.
+
+References: [TAL] Huebotter et al., "Transductive Active Learning", NeurIPS 2024, arXiv 2402.15898;
+[SIFT] Huebotter et al., arXiv 2410.08020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ray_itl.core.acquisitions.base import (
+    Acquisition,
+    AcquisitionState,
+    Linear,
+    Quadratic,
+    Scores,
+    scaled_covariance,
+    variance_form,
+    with_offsets,
+)
+from ray_itl.core.posterior import Posterior, Targets
+
+
+@dataclass(frozen=True)
+class Uncertainty(Acquisition):
+    """Undirected ITL: I(f_x; y_x | picks) = 1/2 log(1 + x'Sx / s2), in nats; the targets play no part ([TAL])."""
+
+    name: ClassVar[str] = "uncertainty"
+
+    @property
+    def score_tracks(self) -> tuple[int, ...]:
+        """x'Sx alone."""
+        return (0,)
+
+    def start(self, posterior: Posterior, *tasks: Targets) -> _UncertaintyState:
+        """Return the state of the posterior alone."""
+        del tasks
+        return _UncertaintyState(self.noise_variance, posterior)
+
+    def gain(self, scores: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
+        """Return 1/2 log(1 + x'Sx / s2)."""
+        (variance,) = with_offsets(scores, offsets)
+        return 0.5 * torch.log1p(variance / self.noise_variance)
+
+    def gain_error(self, scores: Scores, errors: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
+        """Return error / (2 (x'Sx + s2))."""
+        (variance,) = with_offsets(scores, offsets)
+        return 0.5 * errors[0] / (variance + self.noise_variance)
+
+    def linear(self, gains: Tensor) -> Linear | None:
+        """x'Sx - s2 (exp(2 g) - 1) > 0."""
+        return Linear(torch.ones_like(gains)[None], -self.noise_variance * torch.expm1(2.0 * gains))
+
+    def order(self, scores: Scores) -> Tensor:
+        """Return x'Sx."""
+        return scores[0]
+
+
+@dataclass(frozen=True)
+class _UncertaintyState(AcquisitionState):
+    noise_variance: float
+    given_picks: Posterior
+
+    @property
+    def posterior(self) -> Posterior:
+        return self.given_picks
+
+    def scores(self, rows: Tensor) -> Scores:
+        return (self.given_picks.variance(rows),)
+
+    def columns(self, row: Tensor) -> Tensor:
+        return scaled_covariance(self.given_picks, row, self.noise_variance)[:, None]
+
+    def condition(self, row: Tensor) -> _UncertaintyState:
+        return replace(self, given_picks=self.given_picks.condition(row, self.noise_variance))
+
+    def quadratics(self) -> tuple[Quadratic, ...]:
+        return (variance_form(self.given_picks, 0.0),)

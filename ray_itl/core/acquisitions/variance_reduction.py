@@ -1,0 +1,122 @@
+"""The sequential acquisitions: ITL, VTL (SIFT on unit embeddings), and undirected uncertainty.
+
+With several tasks the objective is a weighted sum of theirs; a task of negative weight is one to avoid: its information
+is subtracted. Each pick is then still the exact argmax of that sum. What greedy selection by it cannot promise is a
+bound on the sum over a whole set: a difference of information gains is not monotone.
+
+References: [TAL] Huebotter et al., "Transductive Active Learning", NeurIPS 2024, arXiv 2402.15898;
+[SIFT] Huebotter et al., arXiv 2410.08020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ray_itl.core.acquisitions.base import (
+    Acquisition,
+    AcquisitionState,
+    Linear,
+    Quadratic,
+    Scores,
+    scaled_covariance,
+    variance_form,
+    with_offsets,
+)
+from ray_itl.core.posterior import Posterior, Targets
+
+
+@dataclass(frozen=True)
+class VarianceReduction(Acquisition):
+    """VTL: drop of target variance, sum_t c_t sum_a w_a k(a, x)^2 / (k(x, x) + s2), in units of variance ([TAL]).
+
+    On unit-norm embeddings this is SIFT with lambda = s2 ([SIFT]). With M_t = A_t' diag(w) A_t the numerators are
+    q_t = x'S M_t S x. Picking y: q_t <- q_t - 2 (x.w)(x.z_t), with w = S y / sqrt(y'Sy + s2) and
+    z_t = S M_t w - (w'M_t w / 2) w.
+    """
+
+    task_weights: tuple[float, ...] = (1.0,)
+    """c_t, one for each task that `start` is given; negative for a task to avoid."""
+    name: ClassVar[str] = "vtl"
+    unit: ClassVar[str] = "variance"
+
+    @property
+    def score_tracks(self) -> tuple[int, ...]:
+        """x'Sx + s2, then q_t of each task. Track 0 is w, track t is z_t."""
+        return tuple(range(1 + len(self.task_weights)))
+
+    def start(self, posterior: Posterior, *tasks: Targets) -> _VarianceReductionState:
+        """Compress the targets of each task to their second moment. O(M D^2) for each."""
+        roots = tuple(task.moment_root() for task, _ in zip(tasks, self.task_weights, strict=True))
+        return _VarianceReductionState(self.noise_variance, posterior, roots)
+
+    def products_(self, dots: Tensor) -> Tensor:
+        """(p, r_1, ..) -> (p^2, 2 p r_1, ..), in place."""
+        dots[:, 1:].mul_(dots[:, :1]).mul_(2.0)
+        dots[:, 0].square_()
+        return dots
+
+    def gain(self, scores: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
+        """Return sum_t c_t q_t / den."""
+        den, *parts = with_offsets(scores, offsets)
+        num = parts[0] * self.task_weights[0]
+        for weight, part in zip(self.task_weights[1:], parts[1:], strict=True):
+            num = num + weight * part
+        return num / den
+
+    def gain_error(self, scores: Scores, errors: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
+        """Return sum_t |c_t| (q_t_error + |q_t| / den den_error) / den."""
+        den, *parts = with_offsets(scores, offsets)
+        off = torch.zeros_like(den)
+        for weight, part, error in zip(self.task_weights, parts, errors[1:], strict=True):
+            off = off + abs(weight) * (error + part.abs() / den * errors[0])
+        return off / den
+
+    def linear(self, gains: Tensor) -> Linear | None:
+        """sum_t c_t q_t - g den > 0."""
+        weights = torch.tensor(self.task_weights, dtype=gains.dtype)[:, None].expand(-1, len(gains))
+        return Linear(torch.cat([-gains[None], weights]), torch.zeros_like(gains))
+
+
+@dataclass(frozen=True)
+class _VarianceReductionState(AcquisitionState):
+    noise_variance: float
+    given_picks: Posterior
+    moment_roots: tuple[Tensor, ...]
+    """T_t with T_t'T_t = M_t, r x D."""
+
+    @property
+    def posterior(self) -> Posterior:
+        return self.given_picks
+
+    @property
+    def gain_scale(self) -> float:
+        return sum(float(root.square().sum()) for root in self.moment_roots) or 1.0
+
+    def scores(self, rows: Tensor) -> Scores:
+        whitened = rows @ self.given_picks.root
+        parts = ((whitened @ self._whitened(root).mT).square().sum(dim=1) for root in self.moment_roots)
+        return (whitened.square().sum(dim=1) + self.noise_variance, *parts)
+
+    def columns(self, row: Tensor) -> Tensor:
+        w = scaled_covariance(self.given_picks, row, self.noise_variance)
+        columns = [w]
+        for root in self.moment_roots:
+            at_targets = root @ w
+            z = self.given_picks.root @ (self._whitened(root).mT @ at_targets) - 0.5 * (at_targets @ at_targets) * w
+            columns.append(z)
+        return torch.stack(columns, dim=1)
+
+    def condition(self, row: Tensor) -> _VarianceReductionState:
+        return replace(self, given_picks=self.given_picks.condition(row, self.noise_variance))
+
+    def quadratics(self) -> tuple[Quadratic, ...]:
+        factors = (self.given_picks.root @ self._whitened(root).mT for root in self.moment_roots)
+        parts = (Quadratic(0.0, 1.0, factor, 0.0) for factor in factors)
+        return (variance_form(self.given_picks, self.noise_variance), *parts)
+
+    def _whitened(self, root: Tensor) -> Tensor:
+        return root @ self.given_picks.root

@@ -1,0 +1,212 @@
+"""Options -> limits, exclusions, inclusions (`constrained`).
+
+From options to the limits of a selection: the pool is counted first, and what cannot be met is refused.
+
+Rows of the pool that a user names: those that may not be picked, and those that are picked already.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from ray_itl.core.limits import Limits, Reserve
+from ray_itl.core.quotas import Quota, Quotas
+from ray_itl.core.rules import Guard, Rules
+from ray_itl.curation.problem import Problem
+from ray_itl.curation.settings import CurationSettings, SelectionSettings
+from ray_itl.errors import ConfigError, InputError
+from ray_itl.shards.loading import stored_rows
+from ray_itl.sources.costs_and_groups import OTHER, GroupColumn, Survey, TraitSpec, distinct_values, survey
+from ray_itl.sources.lookup import ids_given, positions_of, read_ids
+
+_EVERY = "*"
+
+
+def with_limits(problem: Problem, settings: CurationSettings) -> Problem:
+    """Return the problem with its limits. Reads the columns of costs and quotas once, if there are any.
+
+    A tick asks for what its rows can give: minimums that they cannot meet are lowered (and reported as not met).
+
+    Raises:
+        ConfigError: limits that no selection can meet, with the reason and what would do.
+        InputError: costs that are not positive numbers (names file and row).
+    """
+    chosen = settings.selection
+    limits = Limits(_rules(problem, chosen), math.inf if chosen.budget is None else chosen.budget)
+    limits = replace(limits, min_gain=chosen.min_gain)
+    if chosen.cost_column is None and not chosen.quotas:
+        return replace(problem, limits=limits)
+    if problem.idle:
+        return replace(problem, limits=limits)
+    spec = TraitSpec(chosen.cost_column, _group_columns(problem, chosen.quotas))
+    bounds = [_bounds(column, chosen.quotas[column.name], problem.selection.n) for column in spec.group_columns]
+    wanted = _wanted(bounds) if chosen.budget is not None and chosen.cost_column is not None else {}
+    found = survey(problem.source, spec, wanted, problem.excluded)
+    quotas = None
+    if spec.group_columns:
+        columns = tuple(
+            Quota(column.name, column.values, least, most)
+            for column, (least, most) in zip(spec.group_columns, bounds, strict=True)
+        )
+        quotas = Quotas(columns, found.spec.cell_values(), found.rows)
+        quotas = _lowered(quotas) if settings.state.dir is not None else _checked(quotas, problem.selection.n, chosen)
+    limits = replace(limits, quotas=quotas, reserve=_reserve(quotas, found, chosen))
+    return replace(problem, limits=limits, traits=found.spec)
+
+
+def _rules(problem: Problem, chosen: SelectionSettings) -> Rules | None:
+    limited = chosen.limiting or chosen.cost_column is not None
+    if not limited:
+        return None
+    similarity = None if chosen.min_distance is None else 1.0 - chosen.min_distance
+    guards = []
+    if similarity is not None and problem.known is not None:
+        guards.append(Guard.around(problem.known, similarity))
+    if chosen.near_target == "exclude":
+        guards.append(Guard.around(problem.targets.rows, 1.0 - chosen.target_distance))
+    return Rules(chosen.per_cost, similarity, tuple(guards))
+
+
+def _group_columns(problem: Problem, quotas: Mapping[str, Mapping[Any, Any]]) -> tuple[GroupColumn, ...]:
+    whole = [column for column, values in quotas.items() if _EVERY in values]
+    every = dict(zip(whole, distinct_values(problem.source, whole), strict=True)) if whole else {}
+    columns = []
+    for column, values in quotas.items():
+        named = [str(value) for value in values if value != _EVERY]
+        rest = [value for value in every.get(column, ()) if value not in named] if column in every else [OTHER]
+        columns.append(GroupColumn(column, (*named, *rest)))
+    return tuple(columns)
+
+
+def _bounds(column: GroupColumn, values: Mapping[Any, Mapping[str, Any]], n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the most picks of each value, shares of n rounded inwards."""
+    by_text = {str(value): bounds for value, bounds in values.items()}
+    least, most = np.zeros(len(column.values), dtype=np.int64), np.full(len(column.values), n, dtype=np.int64)
+    for place, value in enumerate(column.values):
+        bounds = by_text.get(value, {} if value == OTHER else by_text.get(_EVERY, {}))
+        low, high = bounds.get("min", 0), bounds.get("max", n)
+        least[place] = math.ceil(round(low * n, 6)) if isinstance(low, float) else low
+        most[place] = math.floor(round(high * n, 6)) if isinstance(high, float) else min(high, n)
+    return least, most
+
+
+def _wanted(bounds: list[tuple[np.ndarray, np.ndarray]]) -> dict[tuple[int, int], int]:
+    """Return how many of the cheapest rows of each value the minimums take; ConfigError for several such columns."""
+    with_minimum = [place for place, (least, _) in enumerate(bounds) if least.any()]
+    if len(with_minimum) > 1:
+        raise ConfigError(
+            "selection.quotas: minimums on more than one column cannot go with selection.budget, since the cheapest "
+            "way to meet them all is no longer a matter of counting: keep those of one column"
+        )
+    return {(p, v): int(count) for p in with_minimum for v, count in enumerate(bounds[p][0]) if count}
+
+
+def _lowered(quotas: Quotas) -> Quotas:
+    """Return the quotas with minimums that there are rows for."""
+    columns = zip(quotas.columns, quotas.available, strict=True)
+    return replace(quotas, columns=tuple(replace(q, least=np.minimum(q.least, there)) for q, there in columns))
+
+
+def _checked(quotas: Quotas, n: int, chosen: SelectionSettings) -> Quotas:
+    """Return the quotas; ConfigError says why they cannot be met, and what could."""
+    for quota, rows in zip(quotas.columns, quotas.available, strict=True):
+        for value, least, most, there in zip(quota.values, quota.least, quota.most, rows, strict=True):
+            name = f"selection.quotas: {quota.column}={value}"
+            if least > most:
+                raise ConfigError(f"{name} has a minimum of {least} above its maximum of {most}: lower it")
+            if least > there:
+                raise ConfigError(f"{name} must have {least} picks, but the pool has {there} such rows: ask for fewer")
+        total = int(quota.least.sum())
+        if total > n:
+            raise ConfigError(
+                f"selection.quotas: the minimums of {quota.column} add up to {total}, more than selection.n={n}: set "
+                f"selection.n={total}, or lower them"
+            )
+    most = quotas.largest(n)
+    if most < 0:
+        raise ConfigError(f"selection.quotas cannot all be met with selection.n={n}: {_what_would_do(quotas, n)}")
+    if most < n and chosen.budget is None:
+        raise ConfigError(
+            f"selection.quotas allow {most} picks at most, fewer than selection.n={n}: set selection.n={most}, or "
+            "raise maximums"
+        )
+    return quotas
+
+
+def _what_would_do(quotas: Quotas, n: int) -> str:
+    """Return the remedy that changes least: a larger n, or minimums lowered alike."""
+    total = int(quotas.rows.sum())
+    larger = [m for m in (2 ** np.arange(1, 40) + n) if m <= total and quotas.largest(int(m)) >= 0]
+    if larger:
+        low, high = n, int(larger[0])
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if quotas.largest(middle) >= 0 else (middle, high)
+        return f"selection.n={high} would do"
+    for percent in range(95, -1, -5):
+        columns = tuple(replace(q, least=q.least * percent // 100) for q in quotas.columns)
+        if replace(quotas, columns=columns).largest(n) >= 0:
+            return f"the maximums stand in the way; minimums lowered to {percent}% of what they are would do"
+    return "the maximums leave no row"
+
+
+def _reserve(quotas: Quotas | None, found: Survey, chosen: SelectionSettings) -> Reserve | None:
+    if quotas is None or not found.cheapest or chosen.budget is None:
+        return None
+    column = next(iter(found.cheapest))[0]
+    quota = quotas.columns[column]
+    costs = [found.cheapest.get((column, value), np.empty(0))[:least] for value, least in enumerate(quota.least)]
+    needed = math.fsum(cost for own in costs for cost in own)
+    if needed > chosen.budget:
+        raise ConfigError(
+            f"selection.budget={chosen.budget:g} is less than the cheapest rows cost that meet the minimums of "
+            f"{quota.column}: set selection.budget={needed:g}, or lower them"
+        )
+    return Reserve(column, tuple(costs))
+
+
+def with_lists(problem: Problem, settings: CurationSettings, exclude: Any = None, include: Any = None) -> Problem:
+    """Return the problem without the rows of `selection.exclude`, and given those of `selection.include`.
+
+    Ids in memory, if given, stand for what these options name. Ids to exclude that the pool does not have are passed
+    over: a list may serve many pools. One to include must be there, since nothing else tells what it taught. Included
+    rows count towards no limit.
+
+    Raises:
+        InputError: a list that cannot be read, or an included id that the pool does not have (names the option).
+    """
+    chosen = settings.selection
+    if problem.idle or (chosen.exclude is None and chosen.include is None):
+        return problem
+    barred = [np.empty(0, dtype=np.int64) if problem.excluded is None else problem.excluded]
+    if chosen.exclude is not None:
+        barred.append(positions_of(problem.source, _ids(problem, settings, "exclude", exclude)))
+    if chosen.include is not None:
+        ids = _ids(problem, settings, "include", include).unique()
+        included = positions_of(problem.source, ids)
+        if len(included) < len(ids):
+            raise InputError(
+                f"selection.include={chosen.include} has {len(ids)} ids, of which the pool has {len(included)}: leave "
+                "out the others, or give their embeddings as known.path"
+            )
+        rows = stored_rows(problem.feature_map, problem.source.embeddings(included), settings.pool.dtype)
+        problem = replace(problem, known=rows if problem.known is None else torch.cat([problem.known, rows]))
+        barred.append(included)
+    problem = replace(problem, excluded=np.unique(np.concatenate(barred)))
+    return replace(problem, idle=problem.num_free == 0) if settings.state.dir is None else problem.at_most_all()
+
+
+def _ids(problem: Problem, settings: CurationSettings, option: str, given: Any) -> pa.Array:
+    """Return the ids of a list, in memory or in the file that the option names."""
+    name = f"selection.{option}"
+    if given is not None:
+        return ids_given(given, problem.source, name)
+    path = getattr(settings.selection, option)
+    return read_ids(path, settings.pool.id_column, problem.source, name)

@@ -1,0 +1,63 @@
+"""What decides the result of a run, as digests: a run directory may only be continued when none of it changed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from hashlib import sha256
+
+import torch
+
+from ray_itl.curation.problem import Problem
+from ray_itl.curation.settings import CurationSettings
+from ray_itl.runs.fingerprint import file_digest, pool_fingerprint, tensor_digest
+
+_DECISIVE = {
+    "pool": (
+        *("id_column", "columns", "filter", "features", "fourier_features", "lengthscale", "prior_covariance"),
+        "dtype",
+    ),
+    "avoid": ("weight",),
+    "acquisition": ("name", "noise_variance", "target_noise_variance"),
+    "selection": (
+        *("n", "replacement", "seed", "min_gain", "cost_column", "budget", "per_cost", "quotas", "min_distance"),
+        *("near_target", "target_distance", "share", "explain"),
+    ),
+}
+
+
+def run_identity(problem: Problem, settings: CurationSettings) -> dict[str, str]:
+    """Return name -> digest or value of everything that decides the picks. Where rows are computed does not."""
+    options = asdict(settings)
+    values = {f"{group}.{name}": repr(options[group][name]) for group, names in _DECISIVE.items() for name in names}
+    none = torch.empty(0)
+    excluded = (
+        {}
+        if problem.excluded is None
+        else {"rows excluded or picked before": tensor_digest(torch.from_numpy(problem.excluded))}
+    )
+    return {
+        "pool": pool_fingerprint(problem.source),
+        "targets": tensor_digest(problem.targets.rows, problem.targets.weights),
+        **({} if not problem.tasks else {"tasks": _tasks_digest(problem)}),
+        **({} if problem.avoid is None else {"rows to avoid": tensor_digest(problem.avoid.rows)}),
+        "known rows": tensor_digest(none if problem.known is None else problem.known),
+        "limits": _limits_digest(problem),
+        "contents of pool.prior_covariance": file_digest(settings.pool.prior_covariance),
+        **excluded,
+        **values,
+    }
+
+
+def _limits_digest(problem: Problem) -> str:
+    """Return a digest of costs and groups of the pool's rows, so far as limits look at them; "" without."""
+    if problem.traits is None:
+        return ""
+    columns = [] if problem.limits.quotas is None else problem.limits.quotas.columns
+    values = [(quota.column, quota.values, quota.least.tolist(), quota.most.tolist()) for quota in columns]
+    return sha256(repr((problem.traits.cells, values)).encode()).hexdigest()
+
+
+def _tasks_digest(problem: Problem) -> str:
+    return sha256(
+        repr([(task.name, task.weight, task.members.tolist()) for task in problem.tasks]).encode()
+    ).hexdigest()

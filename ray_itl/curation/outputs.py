@@ -1,0 +1,172 @@
+"""Turning picks into the files of a run directory, and back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.torch import save
+from torch import Tensor
+
+from ray_itl.core.posterior import remaining_uncertainty
+from ray_itl.core.result import GreedyResult, GreedyStats
+from ray_itl.core.rules import Guard
+from ray_itl.core.trajectory import Pick
+from ray_itl.curation.problem import Problem
+from ray_itl.errors import ConfigError, RunDirectoryError
+from ray_itl.io.atomic import write_atomic, write_json, write_parquet_table
+from ray_itl.runs.directory import RunDirectory
+from ray_itl.selection import EXPLANATION_COLUMNS, PICKS_FILE, RESERVED_COLUMNS, Selection
+from ray_itl.sources.base import PoolSource
+from ray_itl.sources.in_memory import ArraySource
+from ray_itl.sources.schema import ids_to_arrow
+
+
+def check_columns(columns: Sequence[str], explain: bool) -> None:
+    """Raise ConfigError where a carried column would collide with one of ours."""
+    ours = RESERVED_COLUMNS + EXPLANATION_COLUMNS if explain else RESERVED_COLUMNS
+    clash = sorted(set(columns) & set(ours))
+    if clash:
+        raise ConfigError(
+            f"pool.columns={clash} would overwrite columns of the result ({', '.join(ours)}): leave them "
+            "out, or rename them in the pool"
+        )
+
+
+def build_selection(
+    problem: Problem, result: GreedyResult, columns: Sequence[str], explanation: pa.Table | None = None
+) -> Selection:
+    """Return the selection of a result, with the carried columns read from the pool, and its explanation if any."""
+    positions = np.array([pick.position for pick in result.picks], dtype=np.int64)
+    gains = np.array([pick.gain for pick in result.picks])
+    files, rows = problem.source.locate(positions)
+    table = pa.table(
+        {
+            "rank": pa.array(np.arange(1, len(gains) + 1)),
+            "id": pick_ids(problem.source, result.picks),
+            "gain": pa.array(gains),
+            "cumulative_gain": pa.array(np.cumsum(gains)),
+            "file": pa.array(files, pa.string()),
+            "row": pa.array(rows),
+        }
+    )
+    if problem.selection.cost_column is not None:
+        table = table.append_column("cost", pa.array([pick.cost for pick in result.picks], pa.float64()))
+    if problem.selection.near_target == "flag":
+        near = Guard.around(problem.targets.rows, 1.0 - problem.selection.target_distance).bars(result.features)
+        table = table.append_column("near_target", pa.array(near.numpy()))
+    carried = problem.source.take(positions, columns)
+    for further in (carried, pa.table({}) if explanation is None else explanation):
+        for name in further.column_names:
+            table = table.append_column(further.schema.field(name), further.column(name))
+    curve = remaining_uncertainty(
+        problem.posterior, problem.targets, result.features, problem.acquisition.noise_variance
+    )
+    return Selection(table, problem.acquisition.unit, curve.numpy(), result.stats)
+
+
+def pick_ids(source: PoolSource, picks: Sequence[Pick]) -> pa.Array:
+    """Return the picks' ids as an Arrow array of the pool's kind."""
+    values = [pick.row_id for pick in picks]
+    dtype = np.dtype(np.int64) if source.id_kind == "int" else np.dtypes.StringDType()
+    return ids_to_arrow(np.array(values, dtype=dtype))
+
+
+def run_metrics(
+    problem: Problem, selection: Selection, seconds: dict[str, float], bytes_per_row: int
+) -> dict[str, Any]:
+    """Return the contents of metrics.json."""
+    stats = selection.stats
+    return {
+        "num_picks": len(selection),
+        "total_gain": float(selection.gains.sum()),
+        "unit": selection.unit,
+        "remaining_uncertainty": selection.remaining_uncertainty.tolist(),
+        "num_rows": problem.source.num_rows,
+        "dim": problem.dim,
+        "num_targets": len(problem.targets.rows),
+        "passes": stats.passes,
+        "rows_scanned": stats.passes * problem.source.num_rows,
+        "bytes_scanned": stats.passes * problem.source.num_rows * bytes_per_row,
+        "feature_bytes": problem.source.num_rows * bytes_per_row,
+        "blocks": stats.blocks,
+        "challengers": stats.challengers,
+        "contests": stats.contests,
+        "escalations": stats.escalations,
+        "precision": stats.precision,
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "driver_peak_bytes": peak_bytes(),
+    }
+
+
+def peak_bytes() -> int | None:
+    """Return this process's peak resident memory in bytes, where the system tells."""
+    if sys.platform != "linux":
+        return None
+    for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def write_posterior(run: RunDirectory, problem: Problem, result: GreedyResult) -> None:
+    """Write posterior.safetensors: `root` R with S = R R' after all picks (D x D float64), and the rule's options."""
+    metadata = {
+        "acquisition": problem.acquisition.name,
+        "noise_variance": repr(problem.acquisition.noise_variance),
+        "num_picks": str(len(result.picks)),
+        "unit": problem.acquisition.unit,
+    }
+    write_atomic(run.path / "posterior.safetensors", save({"root": result.state.posterior.root.contiguous()}, metadata))
+
+
+def write_picks(run: RunDirectory, features: Tensor) -> None:
+    """Write picks.safetensors: `features`, n x D in the storage dtype, of the picks in order, as the shards held them.
+
+    With these as known rows, a later selection builds on this one.
+    """
+    write_atomic(run.path / PICKS_FILE, save({"features": features.contiguous()}))
+
+
+def write_selection(run: RunDirectory, selection: Selection) -> None:
+    """Write selection.parquet and metrics.json."""
+    write_parquet_table(run.path / "selection.parquet", selection.table)
+    write_json(run.path / "metrics.json", selection.metrics)
+
+
+def write_challengers(run: RunDirectory, source: PoolSource, close_calls: np.ndarray, id_column: str) -> None:
+    """Write challengers.parquet: position and id of rows that came close to beating a pick, for `verification`.
+
+    A resumed run has only those since it was resumed; a baseline, and a run that held the whole pool, none.
+    """
+    if isinstance(source, ArraySource):
+        ids = pa.chunked_array([close_calls])
+    else:
+        ids = source.take(close_calls, [id_column]).column(0)
+    table = pa.table({"position": pa.array(close_calls, pa.int64()), "id": ids})
+    write_parquet_table(run.path / "challengers.parquet", table)
+
+
+def read_selection(run: RunDirectory) -> Selection:
+    """Return the selection of a finished run from its files."""
+    metrics = run.read_metrics()
+    stats = GreedyStats(
+        passes=metrics["passes"],
+        blocks=[tuple(block) for block in metrics["blocks"]],
+        challengers=metrics["challengers"],
+        contests=metrics["contests"],
+        escalations=metrics["escalations"],
+        precision=metrics["precision"],
+    )
+    path = run.path / "selection.parquet"
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise RunDirectoryError(f"{path} cannot be read ({error}): restore it, or use another run.dir") from error
+    curve = np.array(metrics["remaining_uncertainty"])
+    return Selection(table, metrics["unit"], curve, stats, metrics, run.path)

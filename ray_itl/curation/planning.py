@@ -1,0 +1,242 @@
+"""What a run would take.
+
+How fast this machine reads a pool, multiplies, and uses its disk: measured in a second, nothing left behind.
+
+What a run would take, from the pool's footers and a second of measurements: said before a row is loaded.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from ray_itl.core.feature_store import chunk_rows_for
+from ray_itl.curation.demo import digits_settings
+from ray_itl.curation.pool import plan_local, storage_options
+from ray_itl.curation.problem import Problem, open_problem
+from ray_itl.curation.settings import CurationSettings
+from ray_itl.distributed.placement import ShardPlan
+from ray_itl.observability.console import Ending
+from ray_itl.shards.cache import ShardCache, unusable
+from ray_itl.shards.footprint import Footprint, available_memory
+from ray_itl.shards.loading import map_rows
+from ray_itl.text import format_size
+
+_SAMPLE_BYTES = 32 * 2**20
+_DISK_BYTES = 64 * 2**20
+_COLUMNS = 32
+_VERIFY_OVER_PRODUCT = 1.4
+"""A verify pass beside its bare matrix product, in memory (see benchmarks/__main__.py)."""
+_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Speeds of one process on this machine."""
+
+    load_rows: float
+    """Rows a second read from the pool and mapped to features."""
+    pass_rows: float
+    """Rows a second that a verify pass of 16 picks gets through when nothing has to be read."""
+    disk_bytes: float | None
+    """Bytes a second read from the disk of the cache, where that was asked for."""
+
+
+def measure_rates(problem: Problem, cache_folder: Path | None) -> Rates:
+    """Measure on the first rows of the pool; with a folder, the disk that it is, or would be, on.
+
+    Raises:
+        InputError: unreadable or bad rows.
+        CacheError: nothing can be written on that disk.
+    """
+    disk = None if cache_folder is None else _disk_rate(cache_folder)
+    return Rates(_load_rate(problem), _pass_rate(problem.dim), disk)
+
+
+def _load_rate(problem: Problem) -> float:
+    source = problem.source
+    rows = min(source.num_rows, max(1, _SAMPLE_BYTES // (source.dim * source.dtype.itemsize)))
+
+    def read() -> None:
+        for _, batch in source.batches(0, rows):
+            map_rows(problem.feature_map, batch).to(torch.float32)
+
+    return rows / _seconds(read)
+
+
+def _pass_rate(dim: int) -> float:
+    rows = torch.ones(chunk_rows_for(dim), dim)
+    weights = torch.ones(dim, _COLUMNS)
+    best = min(_seconds(lambda: rows @ weights) for _ in range(_REPEATS))
+    return len(rows) / (_VERIFY_OVER_PRODUCT * best)
+
+
+def _disk_rate(folder: Path) -> float:
+    """Write a file without a name and read it past the page cache (through it where that does not work)."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    block = mmap.mmap(-1, _DISK_BYTES // 8)
+    try:
+        with tempfile.TemporaryFile(dir=there, buffering=0) as file:
+            for _ in range(8):
+                file.write(block)
+            os.fsync(file.fileno())
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            file.seek(0)
+            return _DISK_BYTES / _seconds(lambda: [file.readinto(block) for _ in range(8)])
+    except OSError as error:
+        raise unusable(folder, error) from error
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return max(time.perf_counter() - began, 1e-9)
+
+
+_PICKS_PER_PASS = (10, 50)
+_BASELINE_PASSES = {"nearest": 1, "cosine": 1, "random": 0}
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The shards of a run, and what is to be expected of it."""
+
+    num_rows: int
+    dim: int
+    shards: ShardPlan
+    in_process: bool
+    available: int | None
+    """Memory that this process could take, where the shard is in it."""
+    memory_limit: int | None
+    cache_folder: Path | None
+    """Where features are kept on disk, if they are."""
+    passes: tuple[int, int]
+    rates: Rates
+
+    @property
+    def shard(self) -> Footprint:
+        """What the largest shard takes."""
+        return self.shards.footprint(-(-self.num_rows // self.shards.num_shards), self.dim)
+
+    @property
+    def load_seconds(self) -> float:
+        """Expected seconds to load all rows."""
+        written = self.shard.feature_bytes / self.rates.disk_bytes if self.rates.disk_bytes else 0.0
+        return self.shard.num_rows / self.rates.load_rows + written
+
+    @property
+    def pass_seconds(self) -> float:
+        """Expected seconds of a pass: reading and computing go on side by side."""
+        read = self.shard.feature_bytes / self.rates.disk_bytes if self.rates.disk_bytes else 0.0
+        return max(read, self.shard.num_rows / self.rates.pass_rows)
+
+    def table(self) -> str:
+        """Return everything as lines for people."""
+        shard, shards = self.shard, self.shards
+        low, high = self.passes
+        where = f"on disk, in {self.cache_folder}" if shards.on_disk else f"in memory, on {shards.device}"
+        lines = {
+            "pool": f"{self.num_rows:,} rows x {self.dim:,} features, {shards.dtype}",
+            "shards": "1, in this process" if self.in_process else f"{shards.num_shards}, on Ray",
+            "rows per shard": f"{shard.num_rows:,}",
+            "features per shard": f"{format_size(shard.feature_bytes)}, {where}",
+            "memory per shard": self._memory(),
+            "passes expected": f"{low} to {high}" if low < high else str(low),
+            "loading": f"about {_duration(self.load_seconds)}{' (less if cached)' if shards.on_disk else ''}",
+            "each pass": f"about {_duration(self.pass_seconds)}",
+            "in all": f"about {_duration(self._total(low))} to {_duration(self._total(high))}",
+        }
+        table = "\n".join(f"{name:<20}{text}" for name, text in lines.items())
+        return f"{table}\n\nTimes are rough: from speeds measured just now on this machine. Nothing was run or kept."
+
+    def ending(self) -> Ending:
+        """Return what the job says: the plan, and nothing else happened."""
+        low, high = self.passes
+        facts = {
+            "rows": self.num_rows,
+            "dim": self.dim,
+            "shards": self.shards.num_shards,
+            "on_disk": self.shards.on_disk,
+            "passes": self.passes,
+            "load_s": round(self.load_seconds, 3),
+            "pass_s": round(self.pass_seconds, 3),
+            "seconds": (round(self._total(low), 3), round(self._total(high), 3)),
+        }
+        took = f"about {_duration(self._total(low))} to {_duration(self._total(high))}"
+        return Ending(f"a run on {self.num_rows:,} rows x {self.dim:,} would take {took}", self.table(), facts)
+
+    def _memory(self) -> str:
+        need = self.shards.memory(self.shard.num_rows, self.dim)
+        bounds = []
+        if self.memory_limit is not None:
+            bounds.append(f"cluster.memory_per_shard={format_size(self.memory_limit)}")
+        if self.available is not None:
+            bounds.append(f"{format_size(self.available)} free")
+        return f"{format_size(need)} besides the process itself" + (f" ({', '.join(bounds)})" if bounds else "")
+
+    def _total(self, passes: int) -> float:
+        return self.load_seconds + passes * self.pass_seconds
+
+
+def planned(settings: CurationSettings) -> RunPlan:
+    """Plan the run of some settings and leave nothing behind; without a pool, that of the demo.
+
+    Reads the pool's footers, the targets and some of the pool's first rows.
+
+    Raises:
+        InputError, ConfigError: as the run itself would, also where it cannot fit.
+    """
+    with TemporaryDirectory(prefix="ray_itl-plan-") if settings.pool.path is None else nullcontext("") as folder:
+        settings = digits_settings(settings, Path(folder)) if settings.pool.path is None else settings
+        problem = open_problem(settings, settings.pool.path, settings.target.path, settings.known.path)
+        in_process = settings.cluster.num_shards == 0
+        shards = plan_local(problem, settings) if in_process else _on_ray(problem, settings)
+        storage = storage_options(problem, settings)
+        cache = ShardCache(storage.cache_folder).folder if shards.on_disk else None
+        return RunPlan(
+            num_rows=problem.source.num_rows,
+            dim=problem.dim,
+            shards=shards,
+            in_process=in_process,
+            available=available_memory() if in_process else None,
+            memory_limit=storage.memory_per_shard,
+            cache_folder=cache,
+            passes=expected_passes(settings),
+            rates=measure_rates(problem, cache),
+        )
+
+
+def expected_passes(settings: CurationSettings) -> tuple[int, int]:
+    """Return how many reads of all features to expect, at least and at most, but for pools full of near-ties."""
+    compared = 1 if settings.evaluation.class_column and settings.acquisition.name != "nearest" else 0
+    if settings.acquisition.name in _BASELINE_PASSES:
+        passes = _BASELINE_PASSES[settings.acquisition.name] + compared
+        return passes, passes
+    high, low = (1 + -(-settings.selection.n // picks) + compared for picks in _PICKS_PER_PASS)
+    return low, high
+
+
+def _on_ray(problem: Problem, settings: CurationSettings) -> ShardPlan:
+    # Imported here so that plans of this process never load Ray.
+    from ray_itl.distributed.cluster import connect
+    from ray_itl.distributed.ray_pool import plan_for_cluster
+
+    with connect(settings.cluster.address):
+        rows, dim, dtype = problem.source.num_rows, problem.dim, settings.pool.dtype
+        return plan_for_cluster(rows, dim, dtype, settings.cluster, storage_options(problem, settings))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

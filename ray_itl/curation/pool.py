@@ -1,0 +1,185 @@
+"""Loading the pool here or on Ray.
+
+Writing an in-memory pool to Parquet, so that shards in other processes can read their own rows.
+
+Opening the pool of a problem: in this process, or sharded over Ray actors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from ray_itl.core.pool import LocalPool, Pool
+from ray_itl.core.result import Progress
+from ray_itl.curation.problem import Problem
+from ray_itl.curation.settings import CurationSettings
+from ray_itl.distributed.placement import ShardPlan, plan_in_process
+from ray_itl.observability.reporter import Reporter
+from ray_itl.runs.fingerprint import pool_fingerprint
+from ray_itl.shards.disk_loading import load_disk_shard
+from ray_itl.shards.footprint import STATE_BYTES, Storage, StorageOptions, available_memory
+from ray_itl.shards.loading import STORAGE_DTYPES, RowRange, repeated_id_error
+from ray_itl.sources.base import PoolSource
+from ray_itl.sources.open import open_source
+from ray_itl.sources.parquet import ParquetSource
+from ray_itl.sources.schema import ids_to_arrow
+from ray_itl.text import parse_size
+
+_ROWS_PER_GROUP = 65536
+
+
+def spool(source: PoolSource, folder: str | Path, columns: Sequence[str] = ()) -> ParquetSource:
+    """Write ids, embeddings and some columns of a source as one Parquet file and open it; positions stay the same.
+
+    Args:
+        source: Any source.
+        folder: An existing directory that every shard can read.
+        columns: Further columns, none of them called "id" or "embedding" unless it is that.
+    """
+    path = Path(folder) / "pool.parquet"
+    writer: pq.ParquetWriter | None = None
+    first = 0
+    try:
+        for ids, rows in source.batches(0, source.num_rows):
+            values = pa.array(rows.reshape(-1))
+            embedding = pa.FixedSizeListArray.from_arrays(values, source.dim)
+            carried = source.take(np.arange(first, first + len(ids)), columns)
+            batch = pa.table({**dict(zip(columns, carried.columns, strict=True)), "id": ids_to_arrow(ids)})
+            batch = batch.append_column("embedding", embedding)
+            first += len(ids)
+            writer = writer or pq.ParquetWriter(path, batch.schema, compression="none")
+            writer.write_table(batch, row_group_size=_ROWS_PER_GROUP)
+    finally:
+        if writer is not None:
+            writer.close()
+    opened = open_source(path, id_column="id", embedding_column="embedding")
+    assert isinstance(opened, ParquetSource)
+    return opened
+
+
+_SCORE_BYTES, _TRAIT_BYTES = 8, 16
+
+
+@dataclass(frozen=True)
+class OpenPool:
+    """A loaded pool, and who wants to know what is picked from it."""
+
+    pool: Pool
+    on_progress: Callable[[Progress], None] = lambda _: None
+    """Counts picks and passes on Ray's metrics page, where there is one."""
+
+
+@contextmanager
+def open_pool(
+    problem: Problem, settings: CurationSettings, reporter: Reporter, run_name: str = ""
+) -> Iterator[OpenPool]:
+    """Load every row and yield the pool; frees it afterwards.
+
+    Args:
+        problem: Names the source and the feature map.
+        settings: Where shards run (`cluster.num_shards` 0 means in this process, without Ray) and keep features.
+        reporter: Told about loading.
+        run_name: Tags Ray's metrics.
+
+    Raises:
+        InputError: bad rows, or a row id that occurs twice.
+        ConfigError: resources that no node has, or more memory than there is.
+        ShardError: a shard that could not be brought up.
+        CacheError: no room on disk, where features are to be kept there.
+    """
+    if settings.cluster.num_shards == 0:
+        yield OpenPool(_load_local(problem, settings, reporter))
+        return
+    with (
+        _readable_by_actors(problem.source, [] if problem.traits is None else problem.traits.columns) as source,
+        _ray_pool(problem, source, settings, reporter, run_name) as opened,
+    ):
+        yield opened
+
+
+def storage_options(problem: Problem, settings: CurationSettings) -> StorageOptions:
+    """Return where features are to be kept."""
+    cluster = settings.cluster
+    memory = parse_size("cluster.memory_per_shard", cluster.memory_per_shard)
+    limit = parse_size("cluster.cache_limit", cluster.cache_limit)
+    further_scores = max(0, len(problem.acquisition.score_tracks) - 2)
+    state = STATE_BYTES + _SCORE_BYTES * further_scores + (0 if problem.traits is None else _TRAIT_BYTES)
+    return StorageOptions(cast(Storage, settings.pool.storage), memory, cluster.cache_dir, limit, state)
+
+
+def plan_local(problem: Problem, settings: CurationSettings) -> ShardPlan:
+    """Return the plan of the one shard in this process; ConfigError if it cannot fit."""
+    rows, dim, storage = problem.source.num_rows, problem.dim, storage_options(problem, settings)
+    return plan_in_process(rows, dim, settings.pool.dtype, torch.get_num_threads(), available_memory(), storage)
+
+
+def _load_local(problem: Problem, settings: CurationSettings, reporter: Reporter) -> LocalPool:
+    source, plan = problem.source, plan_local(problem, settings)
+    rows = RowRange(
+        source, 0, source.num_rows, problem.feature_map, STORAGE_DTYPES[settings.pool.dtype], problem.traits
+    )
+    on_rows = reporter.rows("loaded", source.num_rows)
+    where = ", features on disk" if plan.on_disk else ""
+    with reporter.stage("load", f"loading {source.num_rows:,} rows x {problem.dim} in this process{where}"):
+        if plan.on_disk:
+            cache = storage_options(problem, settings).cache(pool_fingerprint(source))
+            pool = LocalPool([load_disk_shard(rows, cache, on_rows=on_rows)])
+        else:
+            pool = LocalPool([rows.load(on_rows=on_rows)])
+        _check_ids(pool, source)
+    return pool
+
+
+@contextmanager
+def _ray_pool(
+    problem: Problem, source: PoolSource, settings: CurationSettings, reporter: Reporter, run_name: str
+) -> Iterator[OpenPool]:
+    # Imported here so that selections in this process never load Ray.
+    from ray_itl.distributed.cluster import connect
+    from ray_itl.distributed.metrics import SelectionMetrics
+    from ray_itl.distributed.ray_pool import open_ray_pool
+
+    cluster, storage = settings.cluster, storage_options(problem, settings)
+    with connect(cluster.address):
+        announce = f"loading {source.num_rows:,} rows x {problem.dim} on Ray"
+        metrics = SelectionMetrics(run_name)
+        with open_ray_pool(
+            source,
+            problem.feature_map,
+            settings.pool.dtype,
+            cluster,
+            reporter.say,
+            metrics.on_pass,
+            storage,
+            problem.traits,
+        ) as pool:
+            with reporter.stage("load", announce):
+                pool.load(reporter.rows("loaded", source.num_rows))
+                _check_ids(pool, problem.source)
+            yield OpenPool(pool, metrics.on_progress)
+
+
+@contextmanager
+def _readable_by_actors(source: PoolSource, columns: Sequence[str]) -> Iterator[PoolSource]:
+    """Yield a source that shards can open themselves: rows in this process's memory go to a temporary file."""
+    if isinstance(source, ParquetSource):
+        yield source
+        return
+    with TemporaryDirectory(prefix="ray_itl-pool-") as folder:
+        yield spool(source, folder, columns)
+
+
+def _check_ids(pool: Pool, source: PoolSource) -> None:
+    found = pool.repeated_id()
+    if found is not None:
+        raise repeated_id_error(source, *found)

@@ -1,0 +1,323 @@
+"""Pool, targets, known rows and tasks opened into one feature space.
+
+Several tasks among the targets: their gains are summed, each with a weight.
+
+A selection problem: pool, targets and known rows opened, checked, and put into one feature space.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+import torch
+from torch import Tensor
+
+from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
+from ray_itl.core.acquisitions.information_gain import InformationGain
+from ray_itl.core.acquisitions.uncertainty import Uncertainty
+from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
+from ray_itl.core.baselines import BaselineRule, select_baseline
+from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomFourier, UnitNorm
+from ray_itl.core.greedy import GreedySelector
+from ray_itl.core.limits import Ending, Limits
+from ray_itl.core.linalg import moment_rows
+from ray_itl.core.pool import Pool
+from ray_itl.core.posterior import Posterior, Targets, target_variance
+from ray_itl.core.result import GreedyResult, Progress
+from ray_itl.core.trajectory import Pick
+from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, SelectionSettings
+from ray_itl.errors import ConfigError, InputError
+from ray_itl.shards.loading import map_rows
+from ray_itl.sources.base import PoolSource
+from ray_itl.sources.costs_and_groups import TraitSpec
+from ray_itl.sources.open import open_source
+from ray_itl.sources.settings import PoolSettings
+from ray_itl.sources.targets import read_targets
+
+_MAX_TASKS = 16
+
+
+@dataclass(frozen=True)
+class Task:
+    """One of several tasks."""
+
+    name: str
+    weight: float
+    """c_t: how much its gain counts."""
+    members: Tensor
+    """Indices of its targets, int64, ascending."""
+
+    def of(self, targets: Targets) -> Targets:
+        """Return its targets alone."""
+        return Targets(targets.rows[self.members], targets.weights[self.members])
+
+
+def tasks_among(names: Sequence[str], weights: Mapping[str, float]) -> tuple[Task, ...]:
+    """Return the tasks that targets belong to, by name, so that no order of targets decides anything.
+
+    Args:
+        names: The task of each target.
+        weights: Task -> weight, where it is not 1.
+
+    Raises:
+        ConfigError: a weight for a task that there is not, or more than 16 tasks, of which each costs memory and time
+            for every row of the pool.
+    """
+    found = sorted(set(names))
+    unknown = sorted(set(weights) - set(found))
+    if unknown:
+        shown = ", ".join(found[:_MAX_TASKS])
+        raise ConfigError(
+            f"target.task_weights: the targets have no task {unknown[0]!r}; they have {shown}: name these"
+        )
+    if len(found) > _MAX_TASKS:
+        raise ConfigError(
+            f"target.task_column: {len(found):,} tasks, more than {_MAX_TASKS}: each adds a score to every row of the "
+            "pool. Put some together, or give targets of one task weights by target.weight_column"
+        )
+    places = {name: [i for i, each in enumerate(names) if each == name] for name in found}
+    return tuple(Task(name, float(weights.get(name, 1.0)), torch.tensor(places[name])) for name in found)
+
+
+def samples_of(
+    targets: Targets, tasks: Sequence[Task], avoid: Targets | None, avoid_weight: float
+) -> list[tuple[Targets, float]]:
+    """Return what gains are about, and how much each counts: the targets of every task, the rows to avoid (below 0)."""
+    samples = [(task.of(targets), task.weight) for task in tasks] or [(targets, 1.0)]
+    return samples if avoid is None else [*samples, (avoid, -avoid_weight)]
+
+
+def tasks_left(tasks: Sequence[Task], targets: Targets, before: Posterior, after: Posterior) -> list[dict[str, Any]]:
+    """Return for every task its name, weight, number of targets, and the share of their variance that is left."""
+    left = []
+    for task in tasks:
+        own = task.of(targets)
+        first = target_variance(before, own)
+        share = target_variance(after, own) / first if first > 0 else 0.0
+        left.append({"name": task.name, "weight": task.weight, "targets": len(task.members), "uncertainty_left": share})
+    return left
+
+
+_KINDS = (str, os.PathLike, list, tuple, pa.Table, pads.Dataset, np.ndarray, Tensor)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything a selection needs but the pool's rows themselves."""
+
+    source: PoolSource
+    feature_map: FeatureMap
+    targets: Targets
+    """In feature space."""
+    target_ids: np.ndarray | None
+    known: Tensor | None
+    """Known rows in feature space, K x D float64."""
+    acquisition: Acquisition
+    """The sequential rule; for a baseline, the ITL by which its picks are valued."""
+    selection: SelectionSettings
+    baseline: BaselineRule | None = None
+    excluded: np.ndarray | None = None
+    """Positions (distinct) of rows that may not be picked."""
+    limits: Limits = field(default_factory=Limits)
+    traits: TraitSpec | None = None
+    """Where costs and groups of rows come from, if limits look at any."""
+    avoid: Targets | None = None
+    """In feature space: what the picks should say nothing about."""
+    avoid_weight: float = 1.0
+    tasks: tuple[Task, ...] = ()
+    """What the targets are about, where that is more than one task."""
+    idle: bool = False
+    """Whether no row at all may be picked, so that the pool need not be loaded."""
+
+    @property
+    def num_free(self) -> int:
+        """Number of rows that may be picked."""
+        return self.source.num_rows - (0 if self.excluded is None else len(self.excluded))
+
+    @property
+    def dim(self) -> int:
+        """D, number of features."""
+        return self.feature_map.dim(self.source.dim)
+
+    @cached_property
+    def posterior(self) -> Posterior:
+        """The weight posterior before the first pick."""
+        prior = Posterior.prior(self.dim)
+        return prior if self.known is None else prior.condition_on_rows(self.known, self.acquisition.noise_variance)
+
+    @property
+    def importance(self) -> Tensor:
+        """c, M float64: how much the gain about each target counts, by its task."""
+        importance = torch.ones(len(self.targets.rows), dtype=torch.float64)
+        for task in self.tasks:
+            importance[task.members] = task.weight
+        return importance
+
+    @property
+    def samples(self) -> list[tuple[Targets, float]]:
+        """What gains are about, and how much each counts (see `samples_of`)."""
+        return samples_of(self.targets, self.tasks, self.avoid, self.avoid_weight)
+
+    def at_most_all(self) -> Problem:
+        """Return the problem of picking n rows, or all that may be picked where they are fewer."""
+        n = min(self.selection.n, self.num_free)
+        return replace(self, selection=replace(self.selection, n=max(1, n)), idle=n == 0)
+
+    def _limits_on(self, pool: Pool) -> Limits:
+        """Return the limits; where a share of what can be learnt is asked for, what that is takes a pass."""
+        if self.selection.share is None:
+            return self.limits
+        root, noise = self.targets.moment_root(), self.acquisition.noise_variance
+        whole = self.posterior.condition_on_rows(moment_rows(pool.second_moment()), noise)
+        first, last = (target_variance(posterior, self.targets) for posterior in (self.posterior, whole))
+        return replace(self.limits, ending=Ending(root, first, first - self.selection.share * (first - last)))
+
+    def start(self) -> AcquisitionState:
+        """Return the acquisition's state before the first pick."""
+        return self.acquisition.start(self.posterior, *(sample for sample, _ in self.samples))
+
+    def solve(
+        self,
+        pool: Pool,
+        earlier: list[tuple[Pick, Tensor]],
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> GreedyResult:
+        """Pick `selection.n` rows of the pool, fewer where `selection.min_gain` says so.
+
+        `earlier` are the picks of an interrupted run.
+        """
+        if self.baseline is not None:
+            return self.solve_by_baseline(pool, self.baseline, self.selection.n)
+        selector = GreedySelector(
+            pool,
+            self.acquisition,
+            self.start(),
+            self.selection.replacement,
+            on_progress=on_progress,
+            limits=self._limits_on(pool),
+            excluded=np.empty(0, dtype=np.int64) if self.excluded is None else self.excluded,
+        )
+        return selector.select(self.selection.n, earlier)
+
+    def solve_by_baseline(self, pool: Pool, rule: BaselineRule, n: int) -> GreedyResult:
+        """Pick n rows of the pool by a baseline, valued by this problem's sequential rule."""
+        seed = self.selection.seed
+        return select_baseline(pool, rule, self.targets, n, self.acquisition, self.start(), seed, self.excluded)
+
+
+def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any = None, avoid: Any = None) -> Problem:
+    """Open and check everything; reads the targets and known rows, and of the pool only footers.
+
+    Args:
+        settings: The options.
+        pool: Anything `io.open_source` takes.
+        target: Likewise; read whole.
+        known: Likewise, or None.
+        avoid: Likewise; None: what settings.avoid.path names, if anything.
+
+    Raises:
+        InputError: data that cannot be used (names file, row or column).
+        ConfigError: options that do not fit the data.
+    """
+    _check_kinds(pool=pool, target=target, known=[] if known is None else known)
+    evaluated = [settings.evaluation.class_column] if settings.evaluation.class_column else []
+    columns = list(dict.fromkeys([*settings.pool.columns, *evaluated]))
+    is_array = isinstance(pool, np.ndarray | Tensor)
+    source = open_source(
+        pool,
+        id_column=None if is_array else settings.pool.id_column,
+        embedding_column=settings.pool.embedding_column,
+        columns=columns,
+        condition=settings.pool.filter,
+    )
+    feature_map = build_feature_map(settings.pool, settings.selection.seed)
+    feature_map.dim(source.dim)  # raises where a prior covariance is for other embeddings
+    n = settings.selection.n
+    if n > source.num_rows and not settings.selection.replacement:
+        meeting = "" if settings.pool.filter is None else " that meet pool.filter"
+        raise ConfigError(f"selection.n={n}, but the pool has {source.num_rows} rows{meeting}: ask for 1 to that many")
+    as_table = not isinstance(target, np.ndarray | Tensor)
+    read = read_targets(
+        target,
+        embedding_column=settings.target.embedding_column if as_table else "embedding",
+        weight_column=settings.target.weight_column,
+        id_column=settings.target.id_column,
+        task_column=settings.target.task_column if as_table else None,
+    )
+    targets = Targets.uniform(_to_features(feature_map, read.embeddings, source.dim, "target"))
+    if read.weights is not None:
+        targets = Targets(targets.rows, torch.tensor(read.weights))
+    rows = None if known is None else _read_rows(known, "known", settings, feature_map, source.dim)
+    avoid = settings.avoid.path if avoid is None else avoid
+    away = None if avoid is None else Targets.uniform(_read_rows(avoid, "avoid", settings, feature_map, source.dim))
+    name = settings.acquisition.name
+    baseline = cast(BaselineRule, name) if name in ("nearest", "cosine", "random") else None
+    tasks = () if read.tasks is None else tasks_among(read.tasks, settings.target.task_weights)
+    avoided = {"avoid": away, "avoid_weight": settings.avoid.weight}
+    weights = tuple(weight for _, weight in samples_of(targets, tasks, **avoided))
+    acquisition = build_acquisition(settings.acquisition, weights)
+    chosen = settings.selection
+    return Problem(source, feature_map, targets, read.ids, rows, acquisition, chosen, baseline, tasks=tasks, **avoided)
+
+
+def _check_kinds(**inputs: Any) -> None:
+    for what, rows in inputs.items():
+        if not isinstance(rows, _KINDS):
+            raise InputError(
+                f"{what} is of type {type(rows).__name__}; hand over paths of Parquet files, a pyarrow.Table or "
+                "dataset, a numpy array or a torch tensor (of a pandas frame: pyarrow.Table.from_pandas)"
+            )
+
+
+def _read_rows(rows: Any, what: str, settings: CurationSettings, feature_map: FeatureMap, dim: int) -> Tensor:
+    """Return the features of `known` or `avoid` rows."""
+    try:
+        embeddings = read_targets(rows, embedding_column=getattr(settings, what).embedding_column).embeddings
+    except InputError as error:
+        raise InputError(f"{what} rows: {str(error).removeprefix('targets: ')}") from error
+    return _to_features(feature_map, embeddings, dim, what)
+
+
+def build_acquisition(settings: AcquisitionSettings, task_weights: tuple[float, ...] = (1.0,)) -> Acquisition:
+    """Return the sequential rule of a name; for a baseline ITL, by which its picks are valued."""
+    if settings.name == "vtl":
+        return VarianceReduction(settings.noise_variance, task_weights)
+    if settings.name == "uncertainty":
+        return Uncertainty(settings.noise_variance)
+    return InformationGain(settings.noise_variance, settings.target_noise_variance, task_weights)
+
+
+def build_feature_map(settings: PoolSettings, seed: int) -> FeatureMap:
+    """Return the feature map of the options; reads the prior covariance, if any."""
+    if settings.prior_covariance is not None:
+        if settings.features != "as_is":
+            raise ConfigError(
+                f"pool.prior_covariance goes with pool.features=as_is, not {settings.features}: it is the prior of "
+                "weights on the embeddings as they are"
+            )
+        try:
+            covariance = np.load(settings.prior_covariance, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"pool.prior_covariance={settings.prior_covariance}: {error}; give a .npy file") from error
+        return PriorCovariance.from_covariance(torch.from_numpy(np.asarray(covariance, dtype=np.float64)))
+    if settings.features == "unit_norm":
+        return UnitNorm()
+    if settings.features == "random_fourier":
+        return RandomFourier(settings.fourier_features, settings.lengthscale, seed)
+    return Identity()
+
+
+def _to_features(feature_map: FeatureMap, embeddings: np.ndarray, dim: int, what: str) -> Tensor:
+    if embeddings.shape[1] != dim:
+        raise InputError(
+            f"{what} embeddings have {embeddings.shape[1]} dimensions, the pool's have {dim}: embed both with the "
+            f"same model, or set {what}.embedding_column"
+        )
+    return map_rows(feature_map, embeddings)

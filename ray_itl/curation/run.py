@@ -1,0 +1,286 @@
+"""One selection run from start to finish: open, load, pick, write. Resumes where an earlier try stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from ray_itl.core.messages import RowBatch
+from ray_itl.core.pool import Pool
+from ray_itl.core.ranking import RankQuery
+from ray_itl.core.result import GreedyResult, GreedyStats, Progress
+from ray_itl.core.trajectory import Pick
+from ray_itl.curation.constraints import with_limits, with_lists
+from ray_itl.curation.evaluation import check_classes, count_on_task
+from ray_itl.curation.explanation import explain, explanation_schema
+from ray_itl.curation.identity import run_identity
+from ray_itl.curation.outputs import (
+    build_selection,
+    check_columns,
+    read_selection,
+    run_metrics,
+    write_challengers,
+    write_picks,
+    write_posterior,
+    write_selection,
+)
+from ray_itl.curation.pool import OpenPool, open_pool
+from ray_itl.curation.problem import Problem, open_problem, tasks_left
+from ray_itl.curation.report import build_report
+from ray_itl.curation.settings import CurationSettings
+from ray_itl.curation.summary import limits_used, warnings_about
+from ray_itl.curation.tracking import SelectionTracking
+from ray_itl.errors import ConfigError, InputError, MissingExtraError
+from ray_itl.io.filesystems import outage
+from ray_itl.observability.reporter import Reporter
+from ray_itl.observability.status import RunStatus, Watch
+from ray_itl.report.selection_page import write_report
+from ray_itl.runs.directory import RunDirectory
+from ray_itl.runs.environment import run_details
+from ray_itl.runs.ledger import Ledger, LedgerEntry
+from ray_itl.selection import Selection
+from ray_itl.shards.loading import STORAGE_DTYPES, stored_rows
+from ray_itl.sources.costs_and_groups import traits_at
+
+
+def curate(
+    settings: CurationSettings,
+    config_text: str,
+    pool: Any = None,
+    target: Any = None,
+    known: Any = None,
+    avoid: Any = None,
+    exclude: Any = None,
+    include: Any = None,
+    reporter: Reporter | None = None,
+) -> Selection:
+    """Run one selection; where `settings.run.dir` is set, leave a run directory (or finish the one there).
+
+    Args:
+        settings: All options.
+        config_text: The same as YAML, kept as config.yaml.
+        pool: Rows in memory, in place of settings.pool.path (see `io.open_source`).
+        target: Likewise for the targets.
+        known: Likewise for the known rows.
+        avoid: Likewise for the rows to avoid.
+        exclude: Ids in memory, in place of the file that settings.selection.exclude names.
+        include: Likewise.
+        reporter: Where progress goes.
+
+    Raises:
+        InputError, ConfigError: inputs or options that cannot be used; nothing is left behind, except picks already
+            made, which the same call resumes once the cause is mended.
+        RunDirectoryError: the run directory cannot be written or belongs to another run.
+        StorageError: storage failed, or was full; the same call resumes.
+        ShardError, CacheError: a part of the cluster, or a disk, failed for good; the same call resumes.
+    """
+    reporter = reporter or Reporter(settings.run.log)
+    check_columns(settings.pool.columns, settings.selection.explain)
+    if settings.pool.filter is not None:
+        reporter.say("reading the columns that pool.filter looks at")
+    with reporter.stage("open"):
+        problem = open_problem(
+            settings,
+            settings.pool.path if pool is None else pool,
+            settings.target.path if target is None else target,
+            settings.known.path if known is None else known,
+            avoid,
+        )
+        check_classes(problem, settings.evaluation)
+        problem = with_lists(problem, settings, exclude, include)
+    return curate_problem(problem, settings, config_text, reporter)
+
+
+def curate_problem(
+    problem: Problem,
+    settings: CurationSettings,
+    config_text: str,
+    reporter: Reporter,
+    watch: Watch = lambda _: None,
+) -> Selection:
+    """Run one selection on a problem opened already, its lists of ids included; otherwise as `curate`.
+
+    `watch` is told every status of the run; what it raises ends the run, which the same call resumes.
+    """
+    if settings.pool.filter is not None:
+        reporter.say(f"{problem.source.num_rows:,} rows meet pool.filter")
+    with reporter.stage("open"):
+        problem = with_limits(problem, settings)
+    if settings.run.dir is None:
+        return _Run(problem, settings, reporter, None, watch).carry_out()
+    tracking = SelectionTracking(settings, reporter.say)
+    with reporter.stage("open"):
+        identity = run_identity(problem, settings)
+        run = RunDirectory(settings.run.dir)
+        state = run.begin(identity, run_details(problem.source), config_text)
+    if state == "finished":
+        run.tidy()  # it may have been killed right after it had finished
+        reporter.say(f"this run is finished already: its results are in {run.path}")
+        selection = read_selection(run)
+        tracking.catch_up(selection)
+        return selection
+    if state == "unfinished":
+        reporter.say(f"continuing the run in {run.path}")
+    try:
+        with tracking.running():
+            selection = _Run(problem, settings, reporter, run, _both(watch, tracking.watch)).carry_out()
+            tracking.finished(selection)
+        return selection
+    except (InputError, ConfigError):
+        if state == "new":
+            run.abandon()
+        raise
+
+
+def _both(first: Watch, second: Watch) -> Watch:
+    def watch(status: Mapping[str, Any]) -> None:
+        first(status)
+        second(status)
+
+    return watch
+
+
+class _Run:
+    """One try at a run."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        settings: CurationSettings,
+        reporter: Reporter,
+        run: RunDirectory | None,
+        watch: Watch,
+    ) -> None:
+        self._problem = problem
+        self._settings = settings
+        self._reporter = reporter
+        self._run = run
+        self._status = RunStatus(run, problem.source.num_rows, problem.selection.n, watch)
+        self._ledger = None if run is None else Ledger(run.path, allow_repeats=settings.selection.replacement)
+
+    def carry_out(self) -> Selection:
+        """Load, pick, compare, write; returns the selection."""
+        problem, settings, reporter, status = self._problem, self._settings, self._reporter, self._status
+        if problem.idle:
+            return self._carry_out_nothing()
+        comparison: list[dict] = []
+        explanation = None
+        with status.going_on():
+            status.step("load")
+            name = "" if self._run is None else self._run.path.name
+            with open_pool(problem, settings, reporter, name) as opened, status.telling_failure():
+                pool = opened.pool
+                reporter.say(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
+                with reporter.stage("select"):
+                    earlier = self._earlier()
+                    status.step("select", len(earlier), sum(pick.gain for pick, _ in earlier))
+                    result = problem.solve(pool, earlier, lambda p: self._on_progress(p, opened))
+                if settings.selection.explain:
+                    reporter.say("explaining the picks: one pass over the pool")
+                    with reporter.stage("explain"):
+                        status.step("explain", len(result.picks))
+                        explanation = explain(problem, pool, result)
+                with reporter.stage("compare"):
+                    status.step("compare", len(result.picks))
+                    if settings.evaluation.class_column and result.picks:
+                        rule = settings.acquisition.name
+                        comparison = count_on_task(problem, pool, result, rule, settings.evaluation)
+                    sample = self._sample(pool)
+            status.step("write")
+            with reporter.stage("write"):
+                selection = self._finish(result, comparison, explanation)
+            self._report(selection, result, sample, comparison)
+            status.finished(len(selection))
+            if self._run is not None:
+                self._run.tidy()
+        return selection
+
+    def _carry_out_nothing(self) -> Selection:
+        self._status.step("write")
+        none = torch.empty(0, self._problem.dim, dtype=torch.float64)
+        explanation = explanation_schema(self._problem).empty_table() if self._settings.selection.explain else None
+        selection = self._finish(GreedyResult([], none, self._problem.start(), GreedyStats()), [], explanation)
+        self._status.finished(0)
+        if self._run is not None:
+            self._run.tidy()
+        return selection
+
+    def _earlier(self) -> list[tuple[Pick, Tensor]]:
+        """Return the picks that an earlier try put into the ledger, with their features."""
+        entries = [] if self._ledger is None else self._ledger.read()
+        if not entries or self._problem.baseline is not None:
+            return []
+        positions = np.array([entry.position for entry in entries])
+        embeddings = self._problem.source.embeddings(positions)
+        rows = stored_rows(self._problem.feature_map, embeddings, self._settings.pool.dtype)
+        self._reporter.say(f"  {len(entries):,} picks are in the ledger already")
+        groups = self._groups(positions)
+        picks = [Pick(e.position, e.id, e.gain, e.cost, group) for e, group in zip(entries, groups, strict=True)]
+        return list(zip(picks, rows, strict=True))
+
+    def _groups(self, positions: np.ndarray) -> list[int]:
+        spec = self._problem.traits
+        if spec is None:
+            return [0] * len(positions)
+        return traits_at(self._problem.source, spec, positions).groups.tolist()
+
+    def _on_progress(self, progress: Progress, opened: OpenPool) -> None:
+        first = progress.num_picked - len(progress.new)
+        if self._ledger is not None:
+            self._ledger.append(
+                [LedgerEntry(first + i, p.position, p.row_id, p.gain, p.cost) for i, p in enumerate(progress.new)]
+            )
+        gain = sum(pick.gain for pick in progress.new)
+        self._reporter.picks(progress, self._status.picked(progress.num_picked, gain, progress.stats.passes))
+        opened.on_progress(progress)
+
+    def _sample(self, pool: Pool) -> RowBatch | None:
+        """Return a random sample of the pool, for the report."""
+        if self._run is None or not self._settings.run.report:
+            return None
+        query = RankQuery("random", torch.zeros(1, pool.dim, dtype=torch.float64), self._settings.run.map_sample)
+        return pool.rank(query).rows
+
+    def _finish(self, result: GreedyResult, comparison: Sequence[dict], explanation: pa.Table | None) -> Selection:
+        selection = build_selection(self._problem, result, self._settings.pool.columns, explanation)
+        dtype = STORAGE_DTYPES[self._settings.pool.dtype]
+        metrics = run_metrics(self._problem, selection, self._reporter.seconds, self._problem.dim * dtype.itemsize)
+        metrics["comparison"] = list(comparison)
+        metrics["next_gain"] = result.next_gain
+        metrics["stop"] = result.stop
+        metrics["limits"] = limits_used(self._problem, result)
+        posterior = self._problem.posterior, result.state.posterior
+        metrics["tasks"] = tasks_left(self._problem.tasks, self._problem.targets, *posterior)
+        path = None if self._run is None else self._run.path
+        features = result.features.to(dtype)
+        selection = replace(selection, metrics=metrics, run_dir=path, picked_features=features)
+        if self._run is not None:
+            write_posterior(self._run, self._problem, result)
+            write_picks(self._run, features)
+            id_column = self._settings.pool.id_column
+            write_challengers(self._run, self._problem.source, result.close_calls, id_column)
+            write_selection(self._run, selection)
+        return selection
+
+    def _report(
+        self, selection: Selection, result: GreedyResult, sample: RowBatch | None, comparison: Sequence[dict]
+    ) -> None:
+        if self._run is None or sample is None:
+            return
+        warnings = warnings_about(selection)
+        if not len(selection):
+            self._reporter.say("no report.html: nothing was picked")
+            return
+        data = build_report(self._problem, self._settings, selection, result, sample, comparison, warnings)
+        try:
+            write_report(data, self._run.path / "report.html")
+        except MissingExtraError as error:
+            self._reporter.say(f"no report.html: {error}")
+        except OSError as error:
+            raise outage(f"{self._run.path / 'report.html'} cannot be written", error) from error

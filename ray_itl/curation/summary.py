@@ -1,0 +1,183 @@
+"""What a run says at its end: figures, limits, warnings, why it stopped.
+
+How far a selection used its limits.
+
+What a run says at its end: what happened, where the files are, and what to do next.
+
+What a report warns of, before anything else.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ray_itl.core.result import GreedyResult
+from ray_itl.curation.problem import Problem
+from ray_itl.observability.console import Ending
+from ray_itl.observability.reporter import plural_passes
+from ray_itl.selection import Selection
+
+_MAX_LINES = 10
+
+
+def limits_used(problem: Problem, result: GreedyResult) -> list[dict[str, Any]]:
+    """Return what a selection used (see `limits_used_by`)."""
+    return limits_used_by(problem, [pick.cost for pick in result.picks], [pick.group for pick in result.picks])
+
+
+def limits_used_by(problem: Problem, costs: Sequence[float], groups: Sequence[int]) -> list[dict[str, Any]]:
+    """Return, for the budget and every bounded value of the quotas, what picks of these costs and groups use of it.
+
+    Each entry has name, used, and min or max (absent where there is none); `unmet` is true for a missed minimum.
+    """
+    found: list[dict[str, Any]] = []
+    limits = problem.limits
+    if math.isfinite(limits.budget):
+        found.append({"name": "budget", "used": math.fsum(costs), "max": limits.budget})
+    if limits.quotas is None:
+        return found
+    quotas = replace(limits.quotas, picked=np.bincount(groups, minlength=len(limits.quotas.rows)))
+    for quota, counts in zip(quotas.columns, quotas.counts, strict=True):
+        for value, least, most, count in zip(quota.values, quota.least, quota.most, counts, strict=True):
+            bounds = {"min": int(least)} if least else {}
+            if most < problem.selection.n:
+                bounds["max"] = int(most)
+            if bounds:
+                unmet = {"unmet": True} if count < least else {}
+                found.append({"name": f"{quota.column}={value}", "used": int(count), **bounds, **unmet})
+    return found
+
+
+def limit_words(used: list[dict[str, Any]]) -> list[str]:
+    """Return a line for the budget, every minimum, and every maximum that was reached; ten at most, the unmet first."""
+    shown = [e for e in used if e["name"] == "budget" or "min" in e or e["used"] == e.get("max")]
+    shown.sort(key=lambda entry: not entry.get("unmet", False))
+    lines = []
+    for entry in shown[:_MAX_LINES]:
+        bounds = [f"{side} {entry[side]:,g}" for side in ("min", "max") if side in entry]
+        missed = ": the minimum is not met, too few such rows could still be picked" if entry.get("unmet") else ""
+        lines.append(f"{entry['name']}: {entry['used']:,g} ({', '.join(bounds)}){missed}")
+    if len(shown) > _MAX_LINES:
+        lines.append(
+            f"and {len(shown) - _MAX_LINES:,} other limits that were reached or set a minimum: see metrics.json"
+        )
+    return lines
+
+
+WHY_STOPPED = {
+    "n": "as many as asked for",
+    "min_gain": "the next pick would add {next_gain:.4g} {unit}, less than selection.min_gain",
+    "share": "selection.share is reached: enough of what the pool could teach is learnt",
+    "no_rows": "no further row may be picked",
+    "nothing_new": "no new rows",
+}
+"""The words for every reason to stop, of selections (`core.result.Stop`) and of ticks (`ticks.record.Stop`)."""
+
+
+def why_stopped(stop: str, next_gain: float | None = None, unit: str = "") -> str:
+    """Say why a selection or a tick ended; `next_gain` and `unit` are those of `min_gain`."""
+    return WHY_STOPPED[stop].format(next_gain=next_gain or 0.0, unit=unit)
+
+
+def summarise(selection: Selection) -> Ending:
+    """Return the ending of a selection."""
+    metrics = selection.metrics
+    left = float(selection.remaining_uncertainty[-1])
+    headline = (
+        f"picked {len(selection):,} of {metrics['num_rows']:,} rows for {metrics['num_targets']:,} targets: "
+        f"{metrics['total_gain']:.4g} {selection.unit}, {left:.1%} of the targets' uncertainty left"
+    )
+    facts = {
+        "picked": len(selection),
+        "of": metrics["num_rows"],
+        "gain": metrics["total_gain"],
+        "unit": selection.unit,
+        "uncertainty_left": left,
+        "passes": metrics["passes"],
+        "seconds": metrics["seconds"],
+        "next_gain": metrics.get("next_gain"),
+        "stop": metrics.get("stop"),
+        "limits": metrics.get("limits", []),
+        "tasks": metrics.get("tasks", []),
+        "comparison": metrics.get("comparison", []),
+    }
+    return Ending(headline, "\n".join([*_figures(selection), *_places(selection)]), facts, _paths(selection))
+
+
+def _figures(selection: Selection) -> list[str]:
+    metrics = selection.metrics
+    seconds = metrics["seconds"]
+    lines = [
+        f"{plural_passes(metrics['passes'])} over the pool, {sum(seconds.values()):.1f} s "
+        f"({', '.join(f'{name} {value:.1f}' for name, value in seconds.items())})"
+    ]
+    stop = metrics.get("stop", "n")
+    if stop != "n":
+        lines.append(f"stopped: {why_stopped(stop, metrics.get('next_gain'), selection.unit)}")
+    lines += limit_words(metrics.get("limits", []))
+    lines += [
+        f"task {task['name']}: {task['uncertainty_left']:.1%} of its uncertainty left ({task['targets']:,} targets)"
+        for task in metrics.get("tasks", [])
+    ]
+    lines += [
+        f"  {row['rule']:>12}: {row['count']:,} picks on task ({row['share']:.0%}), "
+        f"{row['remaining_uncertainty']:.1%} of target uncertainty left"
+        for row in metrics.get("comparison", [])
+    ]
+    return lines
+
+
+def _places(selection: Selection) -> list[str]:
+    if selection.run_dir is None:
+        return []
+    lines = [f"results: {selection.run_dir}"]
+    lines += [f"report:  {path}" for name, path in _paths(selection).items() if name == "report"]
+    check = shlex.join(["python", "jobs/verify.py", f"run.dir={selection.run_dir}"])
+    return [*lines, f"next:    train on the rows named in selection.parquet; to check them: {check}"]
+
+
+def _paths(selection: Selection) -> dict[str, str]:
+    """Return where the files of a run are: its folder, the picks, and the report where there is one."""
+    folder = selection.run_dir
+    if folder is None:
+        return {}
+    files = {"selection": "selection.parquet", "report": "report.html"}
+    found = {name: str(folder / file) for name, file in files.items() if (folder / file).exists()}
+    return {"results": str(folder), **found}
+
+
+def warnings_about(selection: Selection) -> list[str]:
+    """Return a sentence for everything about the picks that may not be as meant."""
+    warnings = [words for words in limit_words(selection.metrics["limits"]) if "not met" in words]
+    if "near_target" in selection.table.column_names:
+        near = int(np.count_nonzero(selection.table.column("near_target").to_numpy()))
+        if near:
+            warnings.append(
+                f"{near:,} of {len(selection):,} picks are nearly equal to a target (column near_target): if the "
+                "targets are to be tested on, set selection.near_target=exclude."
+            )
+    gains = selection.gains
+    if len(gains) and gains.min() < 0:
+        first = int(np.argmax(gains < 0)) + 1
+        warnings.append(
+            f"Pick {first:,} and {np.count_nonzero(gains < 0) - 1:,} others say more about the rows to avoid than "
+            "about the targets: a small selection.min_gain would have ended the run before them."
+        )
+    elif len(gains) > 1 and gains[-1] < 1e-3 * gains[0]:
+        small = int(np.argmax(gains < 1e-3 * gains[0])) + 1
+        warnings.append(
+            f"From pick {small:,} on, a pick is worth less than a thousandth of the first: fewer rows would do, or a "
+            "smaller noise variance would tell them apart."
+        )
+    if selection.remaining_uncertainty[-1] > 0.99:
+        warnings.append(
+            "The picks remove less than 1% of the targets' uncertainty: the pool may not cover the task, or the noise "
+            "variance is large beside the squared norm of the rows."
+        )
+    return warnings

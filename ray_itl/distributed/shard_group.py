@@ -1,0 +1,278 @@
+"""The processes behind a pool: started together, called together, rebuilt when lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+from ray import ObjectRef
+from ray.exceptions import RayError
+
+from ray_itl.distributed.codec import pack
+from ray_itl.distributed.failures import classify
+from ray_itl.distributed.policy import Failure, FailureKind, GiveUp, RecoveryPolicy
+from ray_itl.distributed.shard_actor import ShardActor, ShardFacts, ShardSpec
+from ray_itl.errors import ShardError
+from ray_itl.sources.base import PoolSource
+
+_INLINE_BYTES = 100_000
+_START_BATCH = 64
+_POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Member:
+    """What one shard loads, and what its process asks of the cluster (options of a Ray actor)."""
+
+    name: str
+    spec: ShardSpec
+    options: dict[str, Any]
+
+
+def ship(message: Any) -> Any:
+    """Pack a message for any number of shards; a large one is put into the object store once."""
+    packed = pack(message)
+    return packed if packed.num_bytes <= _INLINE_BYTES else ray.put(packed)
+
+
+class ShardCrew:
+    """One Ray actor for each member, with results in the order of members whatever order they finish in.
+
+    A call to a shard that died, or that answers StaleShardError, is repeated after the shard was rebuilt by
+    `recovery`. Any other error ends the crew: its own actors are killed, and the error is raised.
+    """
+
+    def __init__(
+        self,
+        source: PoolSource,
+        members: Sequence[Member],
+        policy: RecoveryPolicy,
+        recovery: Callable[[], Any],
+        say: Callable[[str], None],
+        actor_class: type[ShardActor] = ShardActor,
+    ) -> None:
+        """Prepare; nothing runs before `start`.
+
+        Args:
+            source: The rows; goes to the object store once.
+            members: The shards in order of position.
+            policy: When to rebuild and when to give up.
+            recovery: Returns the Recovery for the call in progress, or None when shards need only their rows.
+            say: Told, in a line, about every lost shard.
+            actor_class: What runs in the processes.
+        """
+        self._policy = policy
+        self._recovery = recovery
+        self._say = say
+        groups: dict[str, Any] = {"concurrency_groups": {"health": 2}}
+        self._actor_class = ray.remote(**groups)(actor_class)
+        self._source = ray.put(source)
+        self._version = -1
+        self._announce(members)
+        self._actors: list[Any] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self.rebuilds = 0
+
+    def start(self, on_rows: Callable[[int], None] | None = None) -> list[ShardFacts]:
+        """Create the processes, in batches, and load all rows.
+
+        Args:
+            on_rows: Told about once a second how many rows are loaded so far, over all shards.
+
+        Raises:
+            InputError: unreadable or bad rows.
+            ShardError: no place on the cluster within the deadline, or processes that keep dying.
+        """
+        try:
+            for first in range(0, len(self._members), _START_BATCH):
+                batch = range(first, min(first + _START_BATCH, len(self._members)))
+                self._actors += [self._create(index) for index in batch]
+                self._in_parallel(self._await_process, batch)
+            return self._load_all(on_rows)
+        except BaseException:
+            self.close()
+            raise
+
+    def reload(
+        self, source: PoolSource, members: Sequence[Member], on_rows: Callable[[int], None] | None = None
+    ) -> list[ShardFacts]:
+        """Let the living processes load other rows in place of theirs; one that dies meanwhile loads the new ones.
+
+        Args:
+            source: The rows from now on.
+            members: As many as before, and with the options of before.
+            on_rows: As for `start`.
+
+        Raises:
+            InputError: unreadable or bad rows.
+            ShardError: nothing was started, or processes that keep dying.
+        """
+        self._check_open()
+        if not self._actors:
+            raise ShardError("the pool has no processes yet: load it first")
+        try:
+            self._source = ray.put(source)
+            self._announce(members)
+            return self._load_all(on_rows)
+        except BaseException:
+            self.close()
+            raise
+
+    def call(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method on every shard and return the replies in the order of the shards.
+
+        Raises:
+            RayItlError: what a shard raised, in its own class.
+            ShardError: a shard could not be rebuilt, or failed in an unforeseen way.
+        """
+        return self.call_each(method, [arguments] * len(self._members))
+
+    def call_each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """As `call`, with arguments for each shard."""
+
+        def send(index: int) -> ObjectRef:
+            return getattr(self._actors[index], method).remote(*arguments[index])
+
+        self._check_open()
+        try:
+            return self._collect([send(index) for index in range(len(self._members))], send)
+        except BaseException:
+            self.close()
+            raise
+
+    def submit(self, method: str, num_returns: int, *arguments: Any) -> list[list[ObjectRef]]:
+        """Call a method that returns several objects, without waiting and without recovery."""
+        self._check_open()
+        return [getattr(a, method).options(num_returns=num_returns).remote(*arguments) for a in self._actors]
+
+    def close(self) -> None:
+        """Kill this crew's processes; nothing else on the cluster is touched. May be called again."""
+        with self._lock:
+            actors, self._closed = [] if self._closed else self._actors, True
+        for actor in actors:
+            ray.kill(actor, no_restart=True)
+
+    def _announce(self, members: Sequence[Member]) -> None:
+        """Make what these members load what every process loads from now on, also when it is rebuilt."""
+        self._version += 1
+        self._members = list(members)
+        self._specs = [pack(replace(member.spec, version=self._version)) for member in members]
+
+    def _load_all(self, on_rows: Callable[[int], None] | None) -> list[ShardFacts]:
+        refs = [self._load(index) for index in range(len(self._members))]
+        if on_rows is not None:
+            self._watch(refs, on_rows)
+        return self._collect(refs, self._load)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ShardError("the pool is closed: make a new one")
+
+    def _create(self, index: int) -> Any:
+        return self._actor_class.options(
+            **self._members[index].options, scheduling_strategy="SPREAD", max_restarts=-1, max_task_retries=0
+        ).remote()
+
+    def _replace(self, index: int) -> None:
+        with self._lock:
+            self._check_open()
+            self._actors[index] = self._create(index)
+
+    def _load(self, index: int) -> ObjectRef:
+        return self._actors[index].load.remote(self._source, self._specs[index])
+
+    def _watch(self, refs: list[ObjectRef], on_rows: Callable[[int], None]) -> None:
+        """Report progress until every load has ended, well or not."""
+        pending = refs
+        while pending:
+            _, pending = ray.wait(pending, num_returns=len(pending), timeout=_POLL_S, fetch_local=False)
+            counts = [actor.loaded_rows.remote(self._version) for actor in self._actors]
+            ready, _ = ray.wait(counts, num_returns=len(counts), timeout=_POLL_S)
+            try:
+                on_rows(sum(ray.get(ready)))
+            except RayError:
+                continue  # a shard died; its load is repeated when the results are collected
+
+    def _collect(self, refs: list[ObjectRef], send: Callable[[int], ObjectRef]) -> list[Any]:
+        """Return all results, in order; a failed call is sent again once its shard was rebuilt."""
+        try:
+            return ray.get(refs, timeout=self._policy.restart_deadline_s)
+        except RayError:
+            recovery = self._recovery()
+            shipped = None if recovery is None else ship(recovery)
+            return self._in_parallel(lambda index: self._result(index, refs[index], send, shipped), range(len(refs)))
+
+    def _in_parallel(self, work: Callable[[int], Any], indices: Sequence[int]) -> list[Any]:
+        """Wait for shards side by side, so that several lost ones are rebuilt at once."""
+        with ThreadPoolExecutor(len(indices)) as threads:
+            try:
+                return list(threads.map(work, indices))
+            except BaseException:
+                self.close()  # lets the other threads end
+                raise
+
+    def _result(self, index: int, ref: ObjectRef, send: Callable[[int], ObjectRef], recovery: Any) -> Any:
+        """Return one shard's answer, rebuilding the shard as often as the policy allows."""
+        rebuilds, pending = 0, [ref]
+        while True:
+            answer = self._answer(index, pending)
+            if not isinstance(answer, Failure):
+                return answer
+            self._after_failure(index, answer, rebuilds)
+            rebuilds += 1
+            self._await_process(index)
+            pending = [self._load(index)]
+            if recovery is not None:
+                pending.append(self._actors[index].restore.remote(recovery))
+            pending.append(send(index))
+
+    def _answer(self, index: int, pending: list[ObjectRef]) -> Any:
+        """Wait for calls to one shard for as long as its process lives; return the first Failure or the last result."""
+        result = None
+        for ref in pending:
+            while not ray.wait([ref], timeout=self._policy.restart_deadline_s)[0]:
+                self._await_process(index)
+            try:
+                result = ray.get(ref)
+            except RayError as error:
+                return classify(error)
+        return result
+
+    def _after_failure(self, index: int, failure: Failure, rebuilds: int) -> None:
+        """Raise unless the shard can be rebuilt; give it a new process if Ray will not."""
+        if failure.error is not None:
+            raise failure.error
+        self._check_open()
+        decision = self._policy.after_call(self._members[index].name, failure, rebuilds)
+        if isinstance(decision, GiveUp):
+            raise ShardError(decision.message)
+        with self._lock:
+            self.rebuilds += 1
+            self._say(f"{self._members[index].name} was lost ({failure.reason}): rebuilding it")
+        if decision.replace:
+            self._replace(index)
+
+    def _await_process(self, index: int) -> None:
+        """Wait until the shard's process answers; it may have lost everything."""
+        begin, deaths, failure = time.monotonic(), 0, None
+        while True:
+            probe = self._actors[index].pid.remote()
+            left = self._policy.restart_deadline_s - (time.monotonic() - begin)
+            ready, _ = ray.wait([probe], timeout=max(left, 0.0))
+            answer = self._answer(index, ready) if ready else None
+            if ready and not isinstance(answer, Failure):
+                return
+            failure = answer or failure
+            if answer is not None and answer.kind is not FailureKind.UNAVAILABLE:
+                self._after_failure(index, answer, deaths)
+                deaths += 1
+            decision = self._policy.while_waiting(self._members[index].name, failure, time.monotonic() - begin)
+            if isinstance(decision, GiveUp):
+                raise ShardError(decision.message)
+            time.sleep(decision.pause_s)

@@ -1,0 +1,221 @@
+"""Embedder, gradient embeddings, their projection.
+
+Random projection of Kronecker products, without ever forming them.
+
+From raw rows to embeddings: a model, its weights, and which of its numbers make the embedding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from ray_itl.core.features import UnitNorm
+from ray_itl.embedding.settings import EmbeddingSettings
+from ray_itl.errors import ConfigError, InputError
+from ray_itl.training.learner import Inputs, Learner
+from ray_itl.training.registry import ModelSpec, load
+from ray_itl.training.seeds import derive_seed
+
+
+class KroneckerProjection:
+    """A random linear map from R^(C D) to R^p that keeps inner products of a x h on average.
+
+    Entry k of the projection of a x h is (r1_k . a)(r2_k . h) / sqrt(p), with rows r1_k in R^C and r2_k in R^D of
+    independent entries of mean 0 and variance 1. It is the product of a x h with the row r1_k x r2_k, and
+    E[<P(a x h), P(b x g)>] = <a, b><h, g>: an average of p independent terms, so the error falls as 1/sqrt(p).
+    Entries are standard normal, or signs (of smaller variance). O(p (C + D)) a row, where the product itself has C D
+    entries; p (C + D) floats of memory (tensor random projection; Sun, Guo, Tropp and Udell, 2018)."""
+
+    def __init__(self, num_classes: int, feature_dim: int, dim: int, kind: str, seed: int) -> None:
+        """Draw the rows, which are a function of the arguments alone.
+
+        Args:
+            num_classes: C.
+            feature_dim: D.
+            dim: p.
+            kind: "gaussian" or "sign".
+            seed: Any seed.
+        """
+        self.dim = dim
+        self._left = _draw(dim, num_classes, kind, derive_seed(seed, "projection", "classes"))
+        self._right = _draw(dim, feature_dim, kind, derive_seed(seed, "projection", "features"))
+
+    def to(self, device: torch.device | str) -> KroneckerProjection:
+        """Move the rows to a device, in place."""
+        self._left, self._right = self._left.to(device), self._right.to(device)
+        return self
+
+    def __call__(self, left: Tensor, right: Tensor) -> Tensor:
+        """Project n rows of factors, left n x C and right n x D float32; returns n x p."""
+        return (left @ self._left.mT) * (right @ self._right.mT) * self.dim**-0.5
+
+
+def _draw(num_rows: int, dim: int, kind: str, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "sign":
+        return torch.randint(0, 2, (num_rows, dim), generator=generator).float() * 2 - 1
+    return torch.randn(num_rows, dim, generator=generator)
+
+
+_MAX_DIM = 1 << 20
+
+
+class Embedder:
+    """Turns raw rows into embeddings, the same in every process.
+
+    Pickles as the names of model and checkpoint, without weights: each process loads them on first use, and checks
+    that they are those that this embedder was made with.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        checkpoint: str | None = None,
+        seed: int = 0,
+        settings: EmbeddingSettings | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """Load the model once, to see that it can be had and what it gives.
+
+        Args:
+            spec: The model.
+            checkpoint: Its weights, a file that every process can read; None for those it is built with.
+            seed: Of the weights that no checkpoint gives.
+            settings: What of the model is the embedding.
+            device: Where the model runs on the machine that embeds, "cpu" or "cuda"; not needed before it does.
+
+        Raises:
+            ConfigError: a model that cannot be built, or has no such embedding.
+            InputError: a checkpoint that is missing, damaged, or of another model.
+        """
+        self.spec, self.checkpoint, self.seed, self.device = spec, checkpoint, seed, device
+        self.settings = settings or EmbeddingSettings()
+        learner = load(spec, checkpoint, seed)
+        self.weights_digest = weights_digest(learner)
+        self.feature_dim = learner.feature_dim
+        self.num_classes = 0 if self.settings.kind == "features" else _num_classes(learner, spec)
+        self.dim = self._check_dim()
+        self._learner: Learner | None = learner
+        self._ready: tuple[Learner, KroneckerProjection | None] | None = None
+
+    def identity(self) -> dict[str, str]:
+        """Return name -> value of everything that decides an embedding, but where it is computed."""
+        return {
+            "model.name": self.spec.name,
+            "model.options": json.dumps(self.spec.options, sort_keys=True),
+            "weights of the model": self.weights_digest,
+            **{f"embedding.{name}": repr(value) for name, value in asdict(self.settings).items()},
+        }
+
+    def encode(self, column: pa.Array) -> Inputs:
+        """Return raw rows as the model's inputs; InputError for one that cannot be decoded (see `Learner.encode`)."""
+        return self._loaded()[0].encode(column)
+
+    def embed(self, inputs: Inputs) -> np.ndarray:
+        """Return the n x dim float32 embeddings of n rows, computed in float32 as one batch.
+
+        A row's embedding depends on the others of its batch by rounding alone (kernels are chosen by the shape of a
+        batch), and not at all if the batch holds the same rows in the same places.
+        """
+        learner, projection = self._loaded()
+        inputs = {name: values.to(self.device) for name, values in inputs.items()}
+        # What rounding there is must not depend on what the GPU did before, nor be that of 10-bit mantissas.
+        with torch.inference_mode(), torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
+            rows = self._rows(learner, projection, inputs)
+        return np.ascontiguousarray(rows.cpu().numpy())
+
+    def _rows(self, learner: Learner, projection: KroneckerProjection | None, inputs: Inputs) -> Tensor:
+        features = learner.features(inputs).float()
+        if self.settings.kind == "features":
+            rows = features
+        else:
+            residuals = hallucinated_residuals(learner.outputs(features).float())
+            rows = kronecker(residuals, features) if projection is None else projection(residuals, features)
+        return UnitNorm()(rows) if self.settings.unit_norm else rows
+
+    def _loaded(self) -> tuple[Learner, KroneckerProjection | None]:
+        if self._ready is None:
+            learner = self._learner or load(self.spec, self.checkpoint, self.seed)
+            if self._learner is None and weights_digest(learner) != self.weights_digest:
+                raise InputError(
+                    f"model {self.spec.name!r} (checkpoint {self.checkpoint!r}) has other weights here than where "
+                    "this work began: keep checkpoints unchanged and readable on every machine, then try again"
+                )
+            self._ready = self._prepare(learner)
+        return self._ready
+
+    def _prepare(self, learner: Learner) -> tuple[Learner, KroneckerProjection | None]:
+        settings, projection = self.settings, None
+        if settings.projection_dim is not None:
+            projection = KroneckerProjection(
+                self.num_classes, self.feature_dim, self.dim, settings.projection, settings.projection_seed
+            ).to(self.device)
+        return learner.eval().requires_grad_(False).to(self.device), projection
+
+    def _check_dim(self) -> int:
+        settings = self.settings
+        if settings.kind == "features":
+            return self.feature_dim
+        if settings.projection_dim is not None:
+            return settings.projection_dim
+        dim = self.num_classes * self.feature_dim
+        if dim > _MAX_DIM:
+            raise ConfigError(
+                f"embedding.kind=gradient has {self.num_classes} classes x {self.feature_dim} features = {dim:,} "
+                "numbers a row: set embedding.projection_dim, for example to 1024"
+            )
+        return dim
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_learner": None, "_ready": None}
+
+
+def hallucinated_residuals(logits: Tensor) -> Tensor:
+    """Return softmax(z) - onehot(argmax z), n x C: the gradient of the cross-entropy with respect to the logits z.
+
+    The label is the class that the model finds likeliest (BADGE; Ash et al., 2020).
+    """
+    residuals = logits.softmax(dim=1)
+    top = logits.argmax(dim=1, keepdim=True)
+    return residuals.scatter_add(1, top, -torch.ones_like(top, dtype=residuals.dtype))
+
+
+def kronecker(left: Tensor, right: Tensor) -> Tensor:
+    """Return the n x (C D) products a x h of rows, entry c D + d being a_c h_d."""
+    return (left.unsqueeze(2) * right.unsqueeze(1)).flatten(1)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return a SHA-256 of all parameters and buffers that a model's state holds, with their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _num_classes(learner: Learner, spec: ModelSpec) -> int:
+    """Return C; ConfigError unless the output layer turns n x D features into n x C logits."""
+    try:
+        with torch.inference_mode():
+            logits = learner.outputs(torch.zeros(1, learner.feature_dim))
+    except (RuntimeError, NotImplementedError, IndexError, ValueError) as error:
+        raise ConfigError(_no_gradient(spec, str(error))) from error
+    if logits.ndim != 2:
+        raise ConfigError(_no_gradient(spec, f"its outputs have {logits.ndim} dimensions"))
+    return logits.shape[1]
+
+
+def _no_gradient(spec: ModelSpec, why: str) -> str:
+    return (
+        f"embedding.kind=gradient needs a classifier, which model.name={spec.name!r} is not ({why}): use "
+        "embedding.kind=features, or a model with an output layer"
+    )

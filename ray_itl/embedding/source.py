@@ -1,0 +1,170 @@
+"""A pool whose embeddings are computed from a raw column while it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from ray_itl.embedding.embedder import Embedder
+from ray_itl.errors import InputError
+from ray_itl.sources.base import RowSource
+from ray_itl.sources.manifest import check_range
+from ray_itl.sources.schema import IdKind, check_positions, which_row
+
+_FIRST_ROW = which_row("", 0)
+
+
+class EmbeddedBatch(NamedTuple):
+    """Rows `start` and on of a pool."""
+
+    start: int
+    ids: np.ndarray
+    columns: pa.Table
+    """The columns asked for besides the raw one."""
+    embeddings: np.ndarray
+    """n x dim float32, finite."""
+
+
+class EmbeddedSource:
+    """The rows of a base with the embeddings that an embedder gives of a raw column (see `PoolSource`).
+
+    Rows are embedded in batches of `batch_size` B by position: 0 to B - 1, B to 2B - 1, and so on. Whoever wants rows
+    of a batch embeds all of it. So an embedding is the same to the last bit however the pool is split into shards,
+    wherever a run resumes, and whether rows are streamed or fetched, as long as the model's arithmetic is a function
+    of its batch (kernels of one device, one number of threads, one version of torch). A `SubsetRows` as the base is a
+    pool of its own with positions of its own: its embeddings differ from the whole pool's by rounding.
+
+    Nothing is kept: each pass computes every embedding again, in the memory of one batch. Pickles as the base and the
+    embedder, both small for files.
+    """
+
+    def __init__(self, base: RowSource, raw_column: str, embedder: Embedder) -> None:
+        """Name the base, its column, and what embeds it; reads nothing."""
+        self.num_rows: int = base.num_rows
+        self.id_kind: IdKind = base.id_kind
+        self.dim: int = embedder.dim
+        self.dtype: np.dtype = np.dtype(np.float32)
+        self.base, self.raw_column, self.embedder = base, raw_column, embedder
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order, at most B rows each."""
+        for batch in self.embed_batches(start, stop):
+            yield batch.ids, batch.embeddings
+
+    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct.
+
+        Embeds every batch that holds such a row: up to B rows for one.
+        """
+        size = self.embedder.settings.batch_size
+        wanted = check_positions(positions, self.num_rows)
+        numbers, begins = np.unique(wanted // size, return_index=True)
+        rows = (numbers[:, None] * size + np.arange(size)).reshape(-1)
+        found = self.base.row_batches_at(rows[rows < self.num_rows], [self.raw_column])
+        ends = [*begins[1:].tolist(), len(wanted)]
+        for number, begin, end, (ids, table) in zip(
+            numbers.tolist(), begins, ends, _regroup(found, size), strict=False
+        ):
+            inside = wanted[begin:end] - number * size
+            yield ids[inside], self._embed(number * size, table.column(0))[inside]
+
+    def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """Return `columns` of the rows at `positions`, in that order."""
+        return self.base.take(positions, columns)
+
+    def embeddings(self, positions: np.ndarray) -> np.ndarray:
+        """Return the `rows x dim` float64 embeddings at `positions`, in that order; costs what `batches_at` does."""
+        unique, inverse = np.unique(check_positions(positions, self.num_rows), return_inverse=True)
+        found = [np.empty((0, self.dim)), *(rows.astype(np.float64) for _, rows in self.batches_at(unique))]
+        return np.concatenate(found)[inverse]
+
+    def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return the file of each position and its row in that file, as the base does."""
+        return self.base.locate(positions)
+
+    def embed_batches(self, start: int, stop: int, columns: Sequence[str] = ()) -> Iterator[EmbeddedBatch]:
+        """Yield the rows `start <= position < stop` in order with further columns of theirs, at most B rows each.
+
+        Raises:
+            InputError: a row that cannot be read or decoded, or whose embedding is not finite (names file and row).
+        """
+        check_range(start, stop, self.num_rows)
+        size = self.embedder.settings.batch_size
+        first = start // size * size
+        last = min(-(-stop // size) * size, self.num_rows) if start < stop else first
+        names = list(dict.fromkeys([self.raw_column, *columns]))
+        for ids, table in _regroup(self.base.row_batches(first, last, names), size):
+            embeddings = self._embed(first, table.column(self.raw_column))
+            rows = slice(max(start - first, 0), min(stop - first, len(ids)))
+            wanted = table.select(list(columns)).slice(rows.start, rows.stop - rows.start)
+            yield EmbeddedBatch(first + rows.start, ids[rows], wanted, embeddings[rows])
+            first += len(ids)
+
+    def fingerprint(self, base_fingerprint: str) -> str:
+        """Return a SHA-256 of what decides the embeddings: the base's own, the raw column, and the embedder."""
+        parts = [base_fingerprint, self.raw_column, *map(str, sorted(self.embedder.identity().items()))]
+        return sha256("\0".join(parts).encode()).hexdigest()
+
+    def _embed(self, first: int, column: pa.ChunkedArray) -> np.ndarray:
+        """Embed the rows of one batch, the first of which stands at `first`."""
+        values = column.combine_chunks()
+        try:
+            inputs = self.embedder.encode(values)
+        except InputError as error:
+            raise self._name_row(first, values) or error from error
+        embeddings = self.embedder.embed(inputs)
+        finite = np.isfinite(embeddings).all(axis=1)
+        if not finite.all():
+            raise InputError(
+                f"{self._which(first + int(np.argmin(finite)))}: its embedding is not finite; the model's weights "
+                "have diverged (lower training.learning_rate) or the row is extreme (drop it)"
+            )
+        return embeddings
+
+    def _name_row(self, first: int, values: pa.Array) -> InputError | None:
+        """Return the error of the first row that cannot be decoded by itself, with its place in the pool."""
+        for row in range(len(values)):
+            try:
+                self.embedder.encode(values.slice(row, 1))
+            except InputError as error:
+                problem = str(error).removeprefix(f"{_FIRST_ROW}: ")
+                return InputError(f"{self._which(first + row)}, column {self.raw_column!r}: {problem}")
+        return None
+
+    def _which(self, position: int) -> str:
+        files, rows = self.locate(np.array([position]))
+        return which_row(files[0], int(rows[0]))
+
+
+def _regroup(batches: Iterator[tuple[np.ndarray, pa.RecordBatch]], size: int) -> Iterator[tuple[np.ndarray, pa.Table]]:
+    """Yield `(ids, columns)` of `size` rows each, the last of fewer, from batches of any size."""
+    held_ids: list[np.ndarray] = []
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for ids, batch in batches:
+        done = 0
+        while done < len(ids):
+            some = min(size - count, len(ids) - done)
+            held_ids.append(ids[done : done + some])
+            held.append(batch.slice(done, some))
+            done, count = done + some, count + some
+            if count == size:
+                yield np.concatenate(held_ids), _join(held)
+                count, held_ids, held = 0, [], []
+    if count:
+        yield np.concatenate(held_ids), _join(held)
+
+
+def _join(batches: list[pa.RecordBatch]) -> pa.Table:
+    tables = [pa.Table.from_batches([batch]) for batch in batches]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise InputError(
+            f"columns {', '.join(batches[0].schema.names)} have types that differ between files ({error}); rewrite the "
+            "files with one type"
+        ) from error

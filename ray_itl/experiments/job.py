@@ -1,0 +1,167 @@
+"""What jobs/finetune.py does: one active fine-tuning, or a sweep of variants and seeds, on given or prepared rows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ray_itl.cli.config import to_yaml, with_overrides
+from ray_itl.errors import ConfigError
+from ray_itl.experiments.cache import cache_root, data_folder
+from ray_itl.experiments.models import smollm2_path
+from ray_itl.experiments.tasks import TASKS, Task
+from ray_itl.io.atomic import write_atomic
+from ray_itl.observability.console import Ending
+from ray_itl.observability.reporter import Reporter
+from ray_itl.observability.settings import absolute_tracking
+from ray_itl.rounds.report import SCORES, build_learning_report, sweep_standings, write_tuning_report
+from ray_itl.rounds.result import FineTuning
+from ray_itl.rounds.settings import FineTuneJobSettings, FineTuneSettings, ModelSettings, TaskSettings
+from ray_itl.rounds.sweep import Member, run_sweep, standings_table, with_member
+from ray_itl.rounds.tracking import RoundsTracking
+from ray_itl.rounds.tuner import ActiveFineTuner
+from ray_itl.runs.paths import absolute_path, run_directory
+from ray_itl.text import plural
+
+
+def carry_out(settings: FineTuneJobSettings, reporter: Reporter) -> Ending:
+    """Run what the settings ask for and return what to say at the end.
+
+    Raises:
+        RayItlError: as `ActiveFineTuner.run`; the same call resumes.
+    """
+    settings = _with_absolute_paths(settings)
+    if not settings.sweep.variants:
+        one = _fine_tuning(settings, settings.rounds.seed, reporter)
+        result = ActiveFineTuner(one, to_yaml(one), reporter).run()
+        curves = with_member(result.curves, (one.acquisition.name, one.rounds.seed))
+        _report(curves, one, result.path, None, reporter)
+        RoundsTracking(one, reporter.say).keep_report(result.state)
+        return _summary_of_one(result)
+    return _sweep(settings, reporter)
+
+
+def _with_absolute_paths(settings: FineTuneJobSettings) -> FineTuneJobSettings:
+    """Return the settings with absolute paths, so that config.yaml replays the run from any working directory."""
+    data, model = settings.data, settings.model
+    paths = {name: absolute_path(getattr(data, name)) for name in ("pool", "target", "heldout")}
+    return replace(
+        settings,
+        data=replace(data, **paths),
+        model=replace(model, checkpoint=absolute_path(model.checkpoint)),
+        run=replace(settings.run, dir=run_directory(settings.run.dir)),
+        tracking=absolute_tracking(settings.tracking),
+    )
+
+
+def sweep_members(settings: FineTuneJobSettings, reporter: Reporter) -> dict[Member, FineTuneSettings]:
+    """Return the settings of every variant and seed, each with a run directory of its own below run.dir."""
+    members = {}
+    for seed in range(settings.sweep.seeds):
+        base = _fine_tuning(settings, seed, reporter)
+        for name, overrides in settings.sweep.variants.items():
+            if settings.sweep.only and name not in settings.sweep.only:
+                continue
+            chosen = with_overrides(base, overrides or {})
+            folder = Path(str(settings.run.dir)) / name / f"seed-{seed}"
+            title = f"{settings.tracking.run_name or Path(str(settings.run.dir)).name}/{name}/seed-{seed}"
+            members[name, seed] = replace(
+                chosen,
+                run=replace(chosen.run, dir=str(folder), log="quiet", report=False),
+                tracking=replace(chosen.tracking, run_name=title),
+            )
+    return members
+
+
+def _sweep(settings: FineTuneJobSettings, reporter: Reporter) -> Ending:
+    folder = Path(str(settings.run.dir))
+    members = sweep_members(settings, reporter)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = run_sweep(members, folder, settings.sweep.num_processes, reporter.say)
+    one, reference = next(iter(members.values())), settings.sweep.reference
+    found = sweep_standings(table, one, reference)
+    budget = settings.rounds.count * settings.rounds.batch
+    score = SCORES[settings.model.objective][0].replace("_", " ")
+    text = standings_table(found, score, reference, settings.sweep.seeds, budget)
+    write_atomic(folder / "table.md", text.encode() + b"\n")
+    _report(table, one, folder, reference, reporter)
+    variants = {name for name, _ in members}
+    headline = f"{plural(len(members), 'run')} of {plural(len(variants), 'variant')} finished"
+    details = f"{text}\n\nresults: {folder} (table.md, learning_curves.parquet, report.html)"
+    return Ending(headline, details, {"variants": [asdict(standing) for standing in found]}, {"results": str(folder)})
+
+
+def _report(
+    table: pa.Table, settings: FineTuneSettings, folder: Path, reference: str | None, reporter: Reporter
+) -> None:
+    report = build_learning_report(table, settings, f"Active fine-tuning: {folder.name}", reference)
+    if problem := write_tuning_report(report, folder):
+        reporter.say(problem)
+
+
+def _fine_tuning(settings: FineTuneJobSettings, seed: int, reporter: Reporter) -> FineTuneSettings:
+    """Return the settings of one fine-tuning, with the task's rows and the seed filled in."""
+    values: dict[str, Any] = {f.name: getattr(settings, f.name) for f in fields(FineTuneSettings)}
+    if settings.task.name is not None:
+        task = prepared_task(settings.task, seed, reporter)
+        values["data"] = replace(
+            settings.data,
+            pool=str(task.pool),
+            target=str(task.target),
+            heldout=str(task.heldout),
+            id_column=task.id_column,
+            raw_column=task.input_column,
+            label_column=task.label_column,
+            classes=list(task.classes),
+        )
+    values["model"] = _with_local_model(settings, reporter)
+    values["rounds"] = replace(settings.rounds, seed=seed)
+    return FineTuneSettings(**values)
+
+
+def _with_local_model(settings: FineTuneJobSettings, reporter: Reporter) -> ModelSettings:
+    """Return the model's settings with the path smollm2 replaced by a folder of that model, fetched on first use."""
+    model = settings.model
+    if model.name != "causal_lm" or model.options.get("path") != "smollm2":
+        return model
+    # Imported here because transformers loads slowly and is an extra.
+    from ray_itl.training.models.language_model import convert_gguf
+
+    cache = cache_root(settings.task.cache)
+    folder = data_folder(cache, "smollm2", 1) / "model"
+    if not folder.exists():
+        reporter.say(f"converting SmolLM2-135M to {folder}")
+        convert_gguf(smollm2_path(cache), folder)
+    return replace(model, options={**model.options, "path": str(folder)})
+
+
+def prepared_task(settings: TaskSettings, seed: int, reporter: Reporter) -> Task:
+    """Fetch and prepare a task's data on first use; InputError where it cannot be had."""
+    if settings.name not in TASKS:
+        raise ConfigError(f"task.name={settings.name!r} is not known: use one of {', '.join(TASKS)}")
+    return TASKS[settings.name](cache_root(settings.cache), seed, reporter.say, **settings.options)
+
+
+def _summary_of_one(result: FineTuning) -> Ending:
+    paths = {"results": str(result.path)} | ({"weights": str(result.checkpoint)} if result.checkpoint else {})
+    if result.waiting_for is not None:
+        rows = result.waiting_for.with_name("to_label.parquet")
+        headline = (
+            f"awaiting labels: label the rows of {rows} in {result.waiting_for} (columns id and label), "
+            "then run the same command again"
+        )
+        paths |= {"to_label": str(rows), "labels": str(result.waiting_for)}
+        return Ending(headline, "", {"state": result.state}, paths)
+    last = result.curves.slice(len(result.curves) - 1).to_pylist()[0]
+    scores = {name.removeprefix("heldout."): value for name, value in last.items() if name.startswith("heldout.")}
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if "class_" not in name)
+    headline = (
+        f"{plural(last['round'], 'round')}, {plural(last['num_labelled'], 'row')} labelled, {last['num_on_task']:,} on "
+        f"task; held-out rows: {shown}"
+    )
+    counts = {name: last[name] for name in ("round", "num_labelled", "num_on_task")}
+    details = f"results: {result.path}\nweights: {result.checkpoint}"
+    return Ending(headline, details, {"state": result.state, **counts, "heldout": scores}, paths)

@@ -1,0 +1,195 @@
+"""Events and the renderers: lines, final line, JSON.
+
+Something a run tells: once in words for people, once in figures for machines.
+
+How often progress is told.
+
+Writing lines to the standard streams of a run that is worth more than its log.
+
+JSON objects on standard output, one a line: for what collects logs.
+
+Plain lines on standard error, and the ending on standard output: for logs and for people without a terminal.
+
+Which form of telling an option means.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TextIO
+
+from ray_itl.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing told."""
+
+    name: str
+    """message, step, rows, picks or round."""
+    text: str = ""
+    """For people; empty where there is nothing to say to them."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """For machines: numbers, texts, and lists and mappings of them."""
+    passing: bool = False
+    """Whether the next event makes this one worthless, as with progress: tellers may leave it out."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a job says once it is done."""
+
+    headline: str
+    """What happened, in one line."""
+    details: str = ""
+    """Further lines for people: figures, where the files are, what to do next."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    paths: Mapping[str, str] = field(default_factory=dict)
+    """Where the files are; `results` is the place of them all."""
+
+    @property
+    def line(self) -> str:
+        """All that must be known, in one line."""
+        where = self.paths.get("results")
+        return self.headline if where is None else f"{self.headline}; results: {where}"
+
+    @property
+    def text(self) -> str:
+        """All lines for people."""
+        return f"{self.headline}\n{self.details}" if self.details else self.headline
+
+
+class Teller(Protocol):
+    """A form of telling."""
+
+    def tell(self, event: Event) -> None:
+        """Tell an event, or leave it out where it is passing and one was told just now."""
+        ...
+
+    def settle(self) -> None:
+        """A step has ended, by success or failure: leave nothing half-drawn."""
+        ...
+
+    def conclude(self, ending: Ending) -> None:
+        """Tell what the job did, on standard output."""
+        ...
+
+
+class Pace:
+    """Says whether progress is due: `every` seconds after the last, or `growth` of the time gone, if that is longer.
+
+    With a growth of 0.1 the lines of a run grow with the logarithm of its time: an hour has about 60, a day 90.
+    """
+
+    def __init__(self, every: float, growth: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every = every
+        self._growth = growth
+        self._clock = clock
+        self._began = clock()
+        self._due = self._began
+
+    def due(self) -> bool:
+        """Whether to tell now; if so, the next is due later."""
+        now = self._clock()
+        if now < self._due:
+            return False
+        self._due = now + max(self._every, self._growth * (now - self._began))
+        return True
+
+
+def write_line(stream: TextIO, line: str) -> None:
+    """Write a line at once; a stream that is closed or full does not end the run, nor does what it cannot encode."""
+    with suppress(OSError, ValueError):
+        encoding = stream.encoding or "utf-8"
+        stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        stream.flush()
+
+
+class JsonLines:
+    """Every event as an object with `event`, `time` (seconds since 1970), its facts and, for people, `message`.
+
+    Progress comes at most once a second. The last object has `event` "finished" and the `paths` of the results.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._pace = Pace(every=1.0)
+
+    def tell(self, event: Event) -> None:
+        """Write the event."""
+        if not event.passing or self._pace.due():
+            self._write(event.name, event.text, event.facts)
+
+    def settle(self) -> None:
+        """Nothing is ever half-drawn."""
+
+    def conclude(self, ending: Ending) -> None:
+        """Write the ending."""
+        self._write("finished", ending.headline, {**ending.facts, "paths": dict(ending.paths)})
+
+    def _write(self, name: str, text: str, facts: Mapping[str, Any]) -> None:
+        message = {"message": text.strip()} if text.strip() else {}
+        write_line(sys.stdout, json_line({"event": name, "time": round(self._clock(), 3), **facts, **message}))
+
+
+def json_line(facts: Mapping[str, Any]) -> str:
+    """Return facts as JSON in one line of ASCII; what JSON has no number for becomes null, other values their text."""
+    return json.dumps(_plain(facts), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):  # NumPy's own float64 among them
+        return float(value) if math.isfinite(value) else None
+    return value if isinstance(value, bool | int | str | None) else str(value)
+
+
+class Lines:
+    """One line for what happens, and now and then one for progress."""
+
+    def __init__(self) -> None:
+        self._pace = Pace(every=1.0, growth=0.1)
+
+    def tell(self, event: Event) -> None:
+        """Write the event's words, if it has any."""
+        if event.text and (not event.passing or self._pace.due()):
+            write_line(sys.stderr, event.text)
+
+    def settle(self) -> None:
+        """Nothing is ever half-drawn."""
+
+    def conclude(self, ending: Ending) -> None:
+        """Write the ending, after an empty line that sets it off."""
+        write_line(sys.stdout, f"\n{ending.text}")
+
+
+class FinalLine:
+    """Only one line, at the end, on standard output: for schedulers."""
+
+    def tell(self, event: Event) -> None:
+        """Say nothing."""
+
+    def settle(self) -> None:
+        """Nothing is ever half-drawn."""
+
+    def conclude(self, ending: Ending) -> None:
+        """Write the ending in one line."""
+        write_line(sys.stdout, ending.line)
+
+
+LOGS = ("auto", "lines", "quiet", "json")
+
+
+def check_log(log: object) -> None:
+    """Raise ConfigError unless `log` is a value that the option run.log can have."""
+    if log not in LOGS:
+        raise ConfigError(f"run.log={log!r} cannot be used: use one of {', '.join(LOGS)}")

@@ -1,0 +1,141 @@
+"""Telling how a run is going, and keeping the seconds of each of its steps."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ray_itl.observability.console import Ending, Event, FinalLine, JsonLines, Lines, Teller, check_log
+from ray_itl.text import duration
+
+if TYPE_CHECKING:
+    from ray_itl.core.result import Progress
+
+
+@dataclass(frozen=True)
+class Advance:
+    """How far a selection is and how fast it goes."""
+
+    gain: float
+    """Of all picks so far."""
+    rows_per_s: float | None
+    """Rows scanned a second in this step; None while nothing tells."""
+    eta_s: float | None
+    """Seconds until all are picked; None while nothing tells."""
+
+
+class Reporter:
+    """Makes events of what a run does and gives them to the form of telling that run.log asks for."""
+
+    def __init__(self, log: str = "lines") -> None:
+        """Tell in a form (see `choose_teller`). ConfigError for one that there is not."""
+        self.seconds: dict[str, float] = {}
+        self._teller = Lines() if log == "lines" else choose_teller(log)
+        self._step: str | None = None
+
+    def say(self, line: str) -> None:
+        """Tell people something."""
+        self._tell("message", line)
+
+    @contextmanager
+    def stage(self, name: str, announce: str = "") -> Iterator[None]:
+        """Time a stage; say what it is about to do."""
+        outer, self._step = self._step, name
+        if name not in self.seconds:  # some stages come in parts
+            self._tell("step")
+        if announce:
+            self.say(announce)
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+            self._step = outer
+            self._teller.settle()
+
+    def rows(self, what: str, total: int) -> Callable[[int], None]:
+        """Return a callback for the number of rows done so far."""
+        began = time.perf_counter()
+
+        def report(done: int) -> None:
+            seconds = max(time.perf_counter() - began, 1e-9)
+            rate = done / seconds
+            eta_s = (total - done) / rate if rate > 0 else None
+            text = f"  {what} {done:,} of {total:,} rows ({short(rate)} rows/s{_left(eta_s)})"
+            facts = {"done": done, "of": total, "rows_per_s": round(rate, 1), "eta_s": eta_s and round(eta_s, 1)}
+            self._tell("rows", text, facts, passing=True)
+
+        return report
+
+    def picks(self, progress: Progress, advance: Advance) -> None:
+        """Report accepted picks: how far the selection is."""
+        picked, asked, last, passes = (
+            progress.num_picked,
+            progress.num_asked,
+            progress.new[-1].gain,
+            progress.stats.passes,
+        )
+        rate = "" if advance.rows_per_s is None else f", {short(advance.rows_per_s)} rows/s"
+        text = f"  picked {picked:,} of {asked:,}, gain {advance.gain:.4g} (last {last:.3g}), {plural_passes(passes)}"
+        facts = {
+            "picked": picked,
+            "of": asked,
+            "gain": advance.gain,
+            "last_gain": last,
+            "passes": passes,
+            "rows_per_s": advance.rows_per_s,
+            "eta_s": advance.eta_s,
+        }
+        self._tell("picks", text + rate + _left(advance.eta_s), facts, passing=picked < asked)
+
+    def round(self, text: str, facts: Mapping[str, Any]) -> None:
+        """Report a finished round of a fine-tuning."""
+        self._tell("round", text, facts)
+
+    def conclude(self, ending: Ending) -> None:
+        """Say what the job did, where its files are and what to do next."""
+        self._teller.conclude(ending)
+
+    def _tell(self, name: str, text: str = "", facts: Mapping[str, Any] | None = None, passing: bool = False) -> None:
+        step = {} if self._step is None else {"step": self._step}
+        self._teller.tell(Event(name, text, {**step, **(facts or {})}, passing))
+
+
+def short(rate: float) -> str:
+    """Return a rate to two digits or three, as 850, 12.3k or 4.6M."""
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if rate >= size:
+            return f"{rate / size:.3g}{suffix}"
+    return f"{rate:.3g}"
+
+
+def plural_passes(count: int) -> str:
+    """Return 1 pass, 2 passes."""
+    return f"{count:,} pass{'es' * (count != 1)}"
+
+
+def _left(eta_s: float | None) -> str:
+    return f", {duration(round(eta_s))} left" if eta_s and eta_s >= 0.5 else ""
+
+
+def choose_teller(log: str) -> Teller:
+    """Return the form of telling for run.log.
+
+    lines: plain lines; quiet: the last line and errors only; json: one JSON object a line; auto: a line that is drawn
+    anew in place where standard error is a terminal, else lines.
+
+    Raises:
+        ConfigError: another word.
+    """
+    check_log(log)
+    if log == "auto" and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        # Imported here because most runs have no terminal to draw on.
+        from ray_itl.observability.live import LiveLine
+
+        return LiveLine()
+    return {"json": JsonLines, "quiet": FinalLine}.get(log, Lines)()

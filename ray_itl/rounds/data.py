@@ -1,0 +1,156 @@
+"""Pool, target, held-out rows; what identifies a run.
+
+The rows of an active fine-tuning, opened and checked: pool, target sample, held-out rows.
+
+What decides the result of an active fine-tuning: a run directory may only be continued when none of it changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ray_itl.core.ranking import hash_order
+from ray_itl.errors import ConfigError, InputError
+from ray_itl.rounds.settings import FineTuneSettings
+from ray_itl.runs.fingerprint import rows_fingerprint
+from ray_itl.sources.base import RowSource
+from ray_itl.sources.open import open_raw_rows
+from ray_itl.training.examples import Examples
+from ray_itl.training.learner import Learner
+
+
+@dataclass(frozen=True)
+class TuningData:
+    """Three sets of rows; none is read whole but the target sample and the held-out rows."""
+
+    pool: RowSource
+    targets: RowSource
+    heldout: RowSource
+    settings: FineTuneSettings
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return a digest of each set that changes when its rows do."""
+        sets = {"pool": self.pool, "target": self.targets, "heldout": self.heldout}
+        return {name: rows_fingerprint(rows, self.settings.data.raw_column) for name, rows in sets.items()}
+
+    def pool_ids(self) -> np.ndarray:
+        """Return the ids of all rows of the pool. One pass over the id column."""
+        parts = [ids for ids, _ in self.pool.row_batches(0, self.pool.num_rows, [])]
+        return np.concatenate(parts)
+
+    def encode(self, learner: Learner, rows: RowSource, positions: np.ndarray) -> Any:
+        """Return the model's inputs of rows at positions."""
+        raw = self.settings.data.raw_column
+        return learner.encode(rows.take(positions, [raw]).column(raw).combine_chunks())
+
+    def heldout_examples(self, learner: Learner) -> Examples:
+        """Return the held-out rows, encoded and labelled.
+
+        Raises:
+            InputError: a held-out row of another class than those of the task.
+        """
+        rows = self.heldout
+        positions = np.arange(rows.num_rows)
+        labels = None
+        if self.settings.model.objective == "classification":
+            column = self.settings.data.label_column
+            values = rows.take(positions, [column]).column(column).to_pylist()
+            numbers = self.class_numbers(values)
+            if (strange := [v for v, c in zip(values, numbers, strict=True) if c is None]) != []:
+                raise InputError(
+                    f"data.heldout has the label {strange[0]!r}, which is not one of data.classes="
+                    f"{self.settings.data.classes}: drop such rows, list their class, or set data.others=class"
+                )
+            labels = torch.tensor(numbers, dtype=torch.int64)
+        return Examples(self.encode(learner, rows, positions), labels)
+
+    def class_numbers(self, labels: Sequence[Any]) -> list[int | None]:
+        """Return the output of the model for each label; None for those that are not trained on."""
+        data = self.settings.data
+        numbers = {label: number for number, label in enumerate(data.classes)}
+        others = len(numbers) if data.others == "class" else None
+        return [numbers.get(label, others) for label in labels]
+
+
+def open_tuning_data(settings: FineTuneSettings) -> TuningData:
+    """Open the three sets of rows; reads footers only.
+
+    Raises:
+        ConfigError: a set is not named, or there are fewer rows than the rounds ask for.
+        InputError: files or columns that cannot be used.
+    """
+    data = settings.data
+    for option in ("pool", "target", "heldout"):
+        if getattr(data, option) is None:
+            raise ConfigError(f"data.{option} is not set: name a Parquet file, folder, glob or URI")
+    if settings.model.objective == "classification" and not data.classes:
+        raise ConfigError("data.classes is empty: list the labels of the task, in the order of the model's outputs")
+    labelled = [data.label_column] if settings.model.objective == "classification" else []
+    from_pool = [data.label_column] if data.classes and settings.labels.source == "column" else []
+    embedded = [settings.embedding.column] if settings.embedding.column else []
+    pool = open_raw_rows(data.pool, id_column=data.id_column, columns=[data.raw_column, *from_pool, *embedded])
+    targets = open_raw_rows(data.target, id_column="", columns=[data.raw_column, *embedded])
+    heldout = open_raw_rows(data.heldout, id_column="", columns=[data.raw_column, *labelled])
+    asked = settings.rounds.count * settings.rounds.batch
+    if asked > pool.num_rows:
+        raise ConfigError(
+            f"rounds.count x rounds.batch = {asked}, but the pool has {pool.num_rows} rows: ask for fewer"
+        )
+    m = settings.rounds.targets_per_round
+    if m is not None and m > targets.num_rows:
+        raise ConfigError(f"rounds.targets_per_round={m}, but data.target has {targets.num_rows} rows: ask for fewer")
+    return TuningData(pool, targets, heldout, settings)
+
+
+def smallest_by_hash(ids: np.ndarray, free: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return positions of a uniform sample of the free rows, fixed by the seed and the ids, in random order.
+
+    Args:
+        ids: N distinct ids.
+        free: Which rows may be drawn, N bool.
+        count: How many; fewer come back when fewer are free.
+        seed: Fixes the sample.
+    """
+    positions = np.flatnonzero(free)
+    # Not lexsort, which some NumPy releases cannot do on variable-width strings.
+    by_id = positions[np.argsort(ids[positions], kind="stable")]
+    order = np.argsort(hash_order(ids[by_id], seed), kind="stable")
+    return by_id[order[:count]]
+
+
+_DECISIVE = (
+    "model",
+    "embedding",
+    "acquisition",
+    "candidates",
+    "labels",
+    "rounds",
+    "training",
+)
+_OF_DATA = ("id_column", "raw_column", "label_column", "classes", "others")
+
+
+def tuning_identity(data: TuningData, settings: FineTuneSettings) -> dict[str, str]:
+    """Return name -> digest or value of everything that decides picks and weights; who trains and where does not."""
+    options = asdict(settings)
+    values = {f"{group}.{name}": repr(value) for group in _DECISIVE for name, value in options[group].items()}
+    values |= {f"data.{name}": repr(options["data"][name]) for name in _OF_DATA}
+    # More rounds continue a run: the rounds done stay what they are.
+    del values["rounds.count"]
+    return {**data.fingerprints(), "contents of model.checkpoint": _contents(settings.model.checkpoint), **values}
+
+
+def _contents(path: str | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"model.checkpoint={path} cannot be read ({error}): give a safetensors file") from error

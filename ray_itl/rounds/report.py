@@ -1,0 +1,117 @@
+"""From learning curves to the page that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ray_itl.errors import MissingExtraError
+from ray_itl.report.learning_data import LearningCurve, LearningReport, LearningRow, Trail
+from ray_itl.report.learning_page import write_learning_report
+from ray_itl.rounds.settings import FineTuneSettings
+from ray_itl.rounds.sweep import Standing, mean_curves, standings
+
+SCORES = {"classification": ("accuracy", True), "causal_lm": ("bits_per_byte", False)}
+"""Objective -> the score that curves show, and whether more of it is better."""
+
+
+def sweep_standings(table: pa.Table, settings: FineTuneSettings, reference: str | None) -> list[Standing]:
+    """Return how every variant of a sweep's table ended."""
+    score, higher_is_better = SCORES[settings.model.objective]
+    return standings(mean_curves(table, f"heldout.{score}"), reference or "", higher_is_better)
+
+
+def build_learning_report(
+    table: pa.Table, settings: FineTuneSettings, title: str, reference: str | None
+) -> LearningReport:
+    """Return the report of a table of curves with the columns variant and seed (see `run_sweep`).
+
+    Args:
+        table: The curves.
+        settings: Of any run of the sweep; gives the facts.
+        title: Heading of the page.
+        reference: The variant that others are measured against; left out where the table has none of that name.
+    """
+    score, higher_is_better = SCORES[settings.model.objective]
+    curves = mean_curves(table, f"heldout.{score}")
+    names = [curve.variant for curve in curves]
+    return LearningReport(
+        title=title,
+        score_name=score.replace("_", " "),
+        higher_is_better=higher_is_better,
+        curves=[
+            LearningCurve(
+                name=c.variant,
+                num_labelled=c.num_labelled,
+                score=c.score,
+                on_task=c.on_task,
+                score_error=c.score_error,
+                on_task_error=c.on_task_error,
+                num_seeds=c.num_seeds,
+            )
+            for c in curves
+        ],
+        rows=[LearningRow(*_values(standing)) for standing in sweep_standings(table, settings, reference)],
+        reference=reference if reference in names and len(names) > 1 else None,
+        facts=_facts(settings),
+        warnings=_warnings(curves[0].num_seeds),
+        stage_seconds=_stage_seconds(table),
+        drift={name: trail for name in names if (trail := _drift(table, name)) is not None},
+    )
+
+
+def write_tuning_report(report: LearningReport, folder: Path) -> str | None:
+    """Write report.html into a folder; returns why there is none where its libraries are missing."""
+    try:
+        write_learning_report(report, folder / "report.html")
+    except MissingExtraError as error:
+        return f"no report.html: {error}"
+    return None
+
+
+def _values(s: Standing) -> tuple[str, float, float, float, float, int | None, float | None]:
+    return s.variant, s.score, s.score_error, s.on_task, s.on_task_error, s.labels_needed, s.ratio
+
+
+def _facts(settings: FineTuneSettings) -> dict[str, object]:
+    rounds, candidates = settings.rounds, settings.candidates
+    return {
+        "model": settings.model.name,
+        "embedding": settings.embedding.kind,
+        "noise variance": settings.acquisition.noise_variance,
+        "rounds": f"{rounds.count} of {rounds.batch} rows",
+        "targets a round": rounds.targets_per_round or "all",
+        "candidates": "the whole pool" if candidates.which == "all" else f"{candidates.count:,} ({candidates.which})",
+        "pool": settings.data.pool,
+    }
+
+
+def _warnings(num_seeds: int) -> Sequence[str]:
+    if num_seeds > 1:
+        return ()
+    return ("One seed: differences between rules may be chance. Set sweep.seeds for standard errors.",)
+
+
+def _stage_seconds(table: pa.Table) -> dict[str, float]:
+    """Return seconds of each stage, summed over all rounds and runs."""
+    stages = [name for name in table.column_names if name.startswith("seconds.")]
+    sums = {name: np.nansum(table.column(name).to_numpy().astype(np.float64)) for name in stages}
+    return {name.removeprefix("seconds."): float(seconds) for name, seconds in sums.items()}
+
+
+def _drift(table: pa.Table, variant: str) -> Trail | None:
+    """Return a variant's mean cosine between embeddings before and after each round, averaged over seeds."""
+    if "drift.mean_cosine" not in table.column_names:
+        return None
+    rows = np.array(table.column("variant").to_pylist(), dtype=object) == variant
+    rounds, cosines = (
+        table.column(name).to_numpy()[rows].astype(np.float64) for name in ("round", "drift.mean_cosine")
+    )
+    known = np.isfinite(cosines)
+    if not known.any():
+        return None
+    places = np.unique(rounds[known])
+    return Trail(places, np.array([cosines[known & (rounds == place)].mean() for place in places]))

@@ -1,0 +1,104 @@
+"""The pool and the trainer kept between rounds.
+
+The pool between rounds: loaded once for each embedding, in this process or on the same Ray shards throughout.
+
+The trainer that the options ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+from ray_itl.core.features import Identity
+from ray_itl.core.pool import Pool
+from ray_itl.distributed.settings import ClusterSettings
+from ray_itl.observability.reporter import Reporter
+from ray_itl.rounds.settings import TrainerSettings
+from ray_itl.shards.loading import SourcePool
+from ray_itl.sources.base import PoolSource
+from ray_itl.training.trainer import LocalTrainer, Trainer
+
+
+class ReloadablePool(Pool, Protocol):
+    """A pool that can load the rows of another source; see `SourcePool` and `RayPool`."""
+
+    def reload(self, source: PoolSource, on_rows: Callable[[int], None] | None = None) -> None:
+        """Load the rows of another source in place of the present ones."""
+        ...
+
+
+class PoolKeeper:
+    """Holds at most one loaded pool; a context manager, which frees it.
+
+    Ray shards are started for the first embedding and load their own rows again, from the raw column and with the new
+    weights, for every further one.
+    """
+
+    def __init__(self, cluster: ClusterSettings, dtype: str, reporter: Reporter) -> None:
+        """Say where pools live; nothing is loaded yet. With shards, Ray must be connected."""
+        self._cluster = cluster
+        self._dtype = dtype
+        self._reporter = reporter
+        self._stack = ExitStack()
+        self._pool: ReloadablePool | None = None
+        self._key: str | None = None
+
+    def __enter__(self) -> PoolKeeper:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool, self._key = None, None
+        self._stack.close()
+
+    def load(self, source: PoolSource, key: str) -> Pool:
+        """Return the pool of a source, loading it unless the pool held has the same key.
+
+        Raises:
+            InputError: bad rows, or a row id that occurs twice.
+            ShardError: a shard failed and could not be rebuilt.
+        """
+        told = self._reporter.rows("embedded", source.num_rows)
+        if self._pool is None:
+            self._pool = self._open(source, told)
+        elif key != self._key:
+            self._key = None  # a failure half-way must not pass for the old pool
+            self._pool.reload(source, told)
+        self._key = key
+        return self._pool
+
+    def _open(self, source: PoolSource, told: Callable[[int], None]) -> ReloadablePool:
+        if self._cluster.num_shards == 0:
+            return SourcePool(source, Identity(), self._dtype, on_rows=told)
+        # Imported here so that runs in this process never load Ray.
+        from ray_itl.distributed.ray_pool import open_ray_pool
+
+        pool = self._stack.enter_context(
+            open_ray_pool(source, Identity(), self._dtype, self._cluster, self._reporter.say)
+        )
+        pool.load(told)
+        return pool
+
+
+def make_trainer(settings: TrainerSettings, run: Path) -> Trainer:
+    """Return a trainer, to be closed by the caller; those on Ray need a connection.
+
+    Raises:
+        ConfigError: an option out of range.
+    """
+    if settings.kind == "local":
+        return LocalTrainer("cuda" if settings.use_gpu else "cpu")
+    # Imported here so that training in this process never loads Ray.
+    from ray_itl.training.ray_trainer import RayTrainer
+
+    return RayTrainer(
+        settings.num_workers,
+        str(run / "ray_train"),
+        use_gpu=settings.use_gpu,
+        cpus_per_worker=settings.cpus_per_worker,
+        long_lived=settings.kind == "ray_long_lived",
+        max_failures=settings.max_failures,
+        restart_deadline_s=settings.restart_deadline_s,
+    )

@@ -1,0 +1,161 @@
+"""A run directory: what belongs to it, whether it may be resumed, and how results get there whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from ray_itl.errors import ConfigError, RunDirectoryError
+from ray_itl.io.atomic import TEMPORARY_SUFFIX, remove_leftovers, write_atomic, write_json
+from ray_itl.io.filesystems import may_pass, outage
+from ray_itl.runs.ledger import FOLDER as LEDGER_FOLDER
+from ray_itl.sources.manifest import Manifest, describe_changes
+
+_MANIFEST = "manifest.json"
+_STATUS = "status.json"
+_CONFIG = "config.yaml"
+TRACKING_FILE = "tracking.json"
+"""Where a run is logged besides here (see `tracking`)."""
+RunState = Literal["new", "unfinished", "finished"]
+
+
+class UnusableRunDirectoryError(RunDirectoryError, ConfigError):
+    """The option run.dir names a directory that this run cannot use: trying again will not help."""
+
+
+class RunDirectory:
+    """One run's directory.
+
+    manifest.json holds the run's identity: named digests of everything that decides the result. A directory can only be
+    continued by a run of the same identity. status.json says whether the run is finished; it is written last.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Name the directory; nothing is created, read or written yet."""
+        self.path = Path(path).absolute()
+        self._created: list[Path] = []
+
+    @property
+    def state(self) -> RunState:
+        """Whether a run has begun or finished here."""
+        if not (self.path / _MANIFEST).exists():
+            return "new"
+        return "finished" if self._read(_STATUS).get("state") == "finished" else "unfinished"
+
+    def begin(self, identity: Mapping[str, str], details: Mapping[str, Any], config_text: str) -> RunState:
+        """Create and claim the directory for a run, or join the run that is here.
+
+        Args:
+            identity: Name of each thing that decides the result, with its digest or value.
+            details: Further contents of manifest.json, kept for people.
+            config_text: Contents of config.yaml.
+
+        Returns:
+            The state found.
+
+        Raises:
+            UnusableRunDirectoryError: the directory cannot be written, another run is here (names what differs), or
+                files are here that are no run.
+            StorageError: storage failed for the moment, or is full.
+        """
+        self._create()
+        state = self.state
+        if state == "new":
+            strangers = sorted(p.name for p in self.path.iterdir() if p.suffix != TEMPORARY_SUFFIX)
+            if strangers:
+                raise UnusableRunDirectoryError(
+                    f"run.dir={self.path} holds files that no run left there ({', '.join(strangers[:3])}): choose an "
+                    "empty or new directory"
+                )
+            write_json(self.path / _MANIFEST, {"identity": dict(identity), **details})
+        elif changed := self.changes(identity):
+            raise UnusableRunDirectoryError(
+                f"run.dir={self.path} belongs to a run with other inputs (changed: {', '.join(changed)})"
+                f"{self._changed_files(details)}: choose another directory, or restore what changed to continue this "
+                "one"
+            )
+        for folder in (self.path, self.path / LEDGER_FOLDER):
+            remove_leftovers(folder)  # only now: until here it might be a stranger's
+        if not (self.path / _CONFIG).exists():
+            write_atomic(self.path / _CONFIG, config_text.encode())
+        return state
+
+    def changes(self, identity: Mapping[str, str]) -> list[str]:
+        """Return the names of what differs between an identity and that of the run here."""
+        before = self._read(_MANIFEST).get("identity", {})
+        return sorted(k for k in {*before, *identity} if before.get(k) != identity.get(k))
+
+    def _changed_files(self, details: Mapping[str, Any]) -> str:
+        """Say which files of a pool in Parquet files are not those of the run here."""
+        before, after = self._read(_MANIFEST).get("pool_manifest"), details.get("pool_manifest")
+        if not isinstance(before, str) or not isinstance(after, str):
+            return ""
+        changes = describe_changes(Manifest.from_json(before), Manifest.from_json(after))
+        return f" (in the pool: {changes})" if changes else ""
+
+    def tidy(self) -> None:
+        """Delete what killed writes of earlier tries left, however lately; for a run that is finished."""
+        with contextlib.suppress(OSError):  # the results are whole without
+            for folder in (self.path, self.path / LEDGER_FOLDER):
+                remove_leftovers(folder, older_than_s=0.0)
+
+    def abandon(self) -> None:
+        """Take back what `begin` made of a new directory, unless picks have been recorded since."""
+        # A folder that holds something by now stays, and so does what storage will not remove.
+        with contextlib.suppress(OSError):
+            if (self.path / LEDGER_FOLDER).exists():
+                return
+            for name in (_STATUS, _MANIFEST, _CONFIG, TRACKING_FILE):
+                (self.path / name).unlink(missing_ok=True)
+            for folder in self._created:
+                folder.rmdir()
+
+    def set_status(self, state: str, **facts: Any) -> None:
+        """Write status.json."""
+        write_json(self.path / _STATUS, {"state": state, **facts})
+
+    def read_metrics(self) -> dict[str, Any]:
+        """Return metrics.json of a finished run; RunDirectoryError where it is missing or damaged."""
+        metrics = self._read("metrics.json")
+        if not metrics:
+            raise RunDirectoryError(f"{self.path / 'metrics.json'} is missing: restore it, or use another run.dir")
+        return metrics
+
+    def read_pool_manifest(self) -> Manifest:
+        """Return the manifest of the pool that the run read; RunDirectoryError unless it was Parquet files."""
+        manifest = self._read(_MANIFEST).get("pool_manifest")
+        if not isinstance(manifest, str):
+            raise RunDirectoryError(f"{self.path / _MANIFEST} has no manifest of a pool in Parquet files: restore it")
+        return Manifest.from_json(manifest)
+
+    def _create(self) -> None:
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._created = missing
+            probe = self.path / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            if may_pass(error):
+                raise outage(f"run.dir={self.path} cannot be written", error) from error
+            raise UnusableRunDirectoryError(
+                f"run.dir={self.path} cannot be written ({error.strerror}): choose another directory or free this one"
+            ) from error
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            value = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            if may_pass(error):
+                raise outage(f"{path} cannot be read", error) from error
+            raise RunDirectoryError(f"{path} cannot be read ({error}): restore it, or use another run.dir") from error
+        if not isinstance(value, dict):
+            raise RunDirectoryError(f"{path} is not a JSON object: restore it, or use another run.dir")
+        return value

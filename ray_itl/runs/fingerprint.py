@@ -1,0 +1,55 @@
+"""NEW (split): digests of rows, files and options.
+
+What decides the result of a run, as digests: a run directory may only be continued when none of it changed.
+
+The rows of an active fine-tuning, opened and checked: pool, target sample, held-out rows.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ray_itl.sources.base import PoolSource, RowSource
+from ray_itl.sources.parquet import ParquetSource
+
+
+def pool_fingerprint(source: PoolSource) -> str:
+    """Return the manifest's fingerprint of a Parquet pool, or a digest of all rows of one in memory."""
+    if isinstance(source, ParquetSource):
+        return source.manifest.fingerprint
+    digest = sha256()
+    for ids, rows in source.batches(0, source.num_rows):
+        id_bytes = ids.tobytes() if ids.dtype == np.int64 else "\0".join(ids).encode()
+        digest.update(id_bytes)
+        digest.update(np.ascontiguousarray(rows).tobytes())
+    return digest.hexdigest()
+
+
+def file_digest(path: str | None) -> str:
+    """Return the SHA-256 of a file's contents; "" for None."""
+    return "" if path is None else sha256(Path(path).read_bytes()).hexdigest()
+
+
+def tensor_digest(*tensors: Tensor) -> str:
+    """Return the SHA-256 of shapes and values."""
+    digest = sha256()
+    for tensor in tensors:
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def rows_fingerprint(rows: RowSource, column: str) -> str:
+    """Return the manifest's fingerprint of Parquet files, or a digest of a table's rows."""
+    manifest = getattr(rows, "manifest", None)
+    if manifest is not None:
+        return manifest.fingerprint
+    digest = sha256()
+    for ids, batch in rows.row_batches(0, rows.num_rows, [column]):
+        digest.update("\0".join(map(str, ids.tolist())).encode())
+        digest.update(batch.serialize())
+    return digest.hexdigest()

@@ -1,0 +1,174 @@
+"""Rows -> PoolShard whose features are a cache entry.
+
+One shard in a cache entry: the matrix of features, and ids and norms beside it.
+
+Shards whose features are in a cache on the node's disk: found there, or read once and written there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from ray_itl.core.linalg import squared_norms
+from ray_itl.core.shard import PoolShard
+from ray_itl.errors import CacheError
+from ray_itl.shards.cache import EntryKey, EntryLease, ShardCache, unusable
+from ray_itl.shards.disk_features import ALIGNMENT, DiskFeatures, MatrixWriter
+from ray_itl.shards.loading import RowFacts, RowRange
+from ray_itl.sources.schema import IdKind, ids_from_arrow, ids_to_arrow, which_row
+
+MATRIX = "features.safetensors"
+ROWS = "rows.parquet"
+_BATCH_ROWS = 1 << 18
+_SAMPLE = 512
+_ROW_BYTES = 40
+
+
+@dataclass(frozen=True)
+class CachedRows:
+    """What an entry holds of n rows."""
+
+    features: DiskFeatures
+    ids: np.ndarray
+    norms: Tensor
+    """n float64."""
+
+
+def entry_bytes(num_rows: int, dim: int, dtype: torch.dtype) -> int:
+    """Return about how much disk an entry takes; ids of more than 30 bytes take more."""
+    return num_rows * (dim * dtype.itemsize + _ROW_BYTES) + 4 * ALIGNMENT
+
+
+def write_facts(folder: Path, facts: RowFacts) -> None:
+    """Write ids and norms beside a matrix. OSError if that fails."""
+    ids, norms = facts
+    kind = pa.int64() if ids.dtype == np.int64 else pa.string()
+    schema = pa.schema([("id", kind), ("norm", pa.float64())])
+    with pq.ParquetWriter(folder / ROWS, schema, compression="none", write_page_checksum=True) as writer:
+        for first in range(0, len(ids), _BATCH_ROWS):
+            part = slice(first, first + _BATCH_ROWS)
+            writer.write_table(pa.table([ids_to_arrow(ids[part]), pa.array(norms[part].numpy())], schema=schema))
+    with (folder / ROWS).open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def read_entry(
+    lease: EntryLease, num_rows: int, dim: int, dtype: torch.dtype, id_kind: IdKind, device: str | torch.device
+) -> CachedRows:
+    """Open an entry, which stays in use as long as its features live.
+
+    Sizes are checked, and the norms of some rows are compared with those on record.
+
+    Raises:
+        CacheError: it is not whole, or the rows are not those that were written.
+    """
+    folder = lease.folder
+    features = DiskFeatures(folder / MATRIX, num_rows, dim, dtype, device, lease)
+    ids = np.empty(num_rows, dtype=np.int64 if id_kind == "int" else np.dtypes.StringDType())
+    norms = torch.empty(num_rows, dtype=torch.float64)
+    filled = 0
+    try:
+        for batch in _row_batches(folder / ROWS):
+            rows = slice(filled, filled + batch.num_rows)
+            ids[rows] = ids_from_arrow(batch.column(0), "id", id_kind, lambda i: which_row(ROWS, i))
+            norms.numpy()[rows] = batch.column(1).to_numpy()
+            filled += batch.num_rows
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise CacheError(f"cache file {folder / ROWS} is damaged ({error}): delete its folder") from error
+    sample = torch.linspace(0, num_rows - 1, min(_SAMPLE, num_rows), dtype=torch.float64).long()
+    found = squared_norms(features.rows(sample).cpu())
+    if filled != num_rows or not torch.allclose(found, norms[sample], rtol=1e-12, atol=0.0):
+        raise CacheError(f"cache folder {folder} holds other rows than it was made for: delete it")
+    return CachedRows(features, ids, norms)
+
+
+def _row_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        yield from file.iter_batches(_BATCH_ROWS, columns=["id", "norm"], use_threads=False)
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """Which cache a shard uses, and for which pool; small, travels to every shard."""
+
+    pool: str
+    """Fingerprint of the pool."""
+    folder: str | None = None
+    """None: the default of the node."""
+    limit_bytes: int | None = None
+    """Size of the whole folder; None leaves a tenth of the disk free."""
+
+
+def load_disk_shard(
+    rows: RowRange,
+    cache: CacheOptions,
+    device: str | torch.device = "cpu",
+    on_rows: Callable[[int], None] | None = None,
+) -> PoolShard:
+    """Return a shard that streams its features from disk; its entry in the cache is made unless it is there.
+
+    An entry that is damaged is made again. Memory: 33 bytes a row, and a few MiB while reading.
+
+    Args:
+        rows: Which rows, and how they are stored.
+        cache: Where.
+        device: Where chunks are computed on.
+        on_rows: Told the number of rows read so far.
+
+    Raises:
+        InputError: unreadable or bad rows, or a file that was replaced meanwhile.
+        ConfigError: the cache's limit is smaller than the entry.
+        CacheError: no room, or a disk that fails.
+    """
+    store = ShardCache(cache.folder, cache.limit_bytes)
+    key = EntryKey(cache.pool, rows.start, rows.stop, rows.feature_map.key, str(rows.dtype), torch.__version__)
+    found = _find(store, key, rows, device)
+    if found is None:
+        found = _open(_make(store, key, rows, on_rows), rows, device)
+    elif on_rows is not None:
+        on_rows(rows.num_rows)
+    return PoolShard(found.features, found.ids, rows.start, found.norms, rows.traits())
+
+
+def _find(store: ShardCache, key: EntryKey, rows: RowRange, device: str | torch.device) -> CachedRows | None:
+    lease = store.find(key)
+    if lease is None:
+        return None
+    try:
+        return _open(lease, rows, device)
+    except CacheError:
+        store.discard(lease)
+        return None
+
+
+def _open(lease: EntryLease, rows: RowRange, device: str | torch.device) -> CachedRows:
+    return read_entry(lease, rows.num_rows, rows.dim, rows.dtype, rows.source.id_kind, device)
+
+
+def _make(store: ShardCache, key: EntryKey, rows: RowRange, on_rows: Callable[[int], None] | None) -> EntryLease:
+    lease = store.begin(key, entry_bytes(rows.num_rows, rows.dim, rows.dtype))
+    try:
+        _write(lease, rows, on_rows)
+        return store.publish(key, lease)
+    except OSError as error:
+        store.discard(lease)
+        raise unusable(store.folder, error) from error
+    except BaseException:
+        store.discard(lease)
+        raise
+
+
+def _write(lease: EntryLease, rows: RowRange, on_rows: Callable[[int], None] | None) -> None:
+    with MatrixWriter(lease.folder / MATRIX, rows.num_rows, rows.dim, rows.dtype) as matrix:
+        facts = rows.read(lambda _, features: matrix.append(features), on_rows)
+        matrix.finish()
+    write_facts(lease.folder, facts)

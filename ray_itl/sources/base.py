@@ -1,0 +1,86 @@
+"""What the rest of the program knows of a pool, whatever it is stored in, and how to open one."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+import torch
+
+from ray_itl.sources.schema import IdKind
+
+PathInput = str | os.PathLike[str]
+PoolInput = PathInput | Sequence[PathInput] | pa.Table | pads.Dataset | np.ndarray | torch.Tensor
+"""Paths, folders, globs or URIs of Parquet files; an Arrow table or dataset; a `rows x dim` array."""
+
+
+class RowSource(Protocol):
+    """Rows with ids in a fixed global order, positions 0 to `num_rows` - 1; they need not have embeddings.
+
+    `id_kind` is the kind of ids. A source pickles. Positions out of range raise IndexError; InputError names what
+    cannot be read, the first bad row, or a column that is not there.
+    """
+
+    num_rows: int
+    id_kind: IdKind
+
+    def row_batches(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield `(ids, columns)` covering `start <= position < stop` in order, in bounded memory."""
+        ...
+
+    def row_batches_at(
+        self, positions: np.ndarray, columns: Sequence[str]
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield `(ids, columns)` of the rows at `positions` (int64, ascending, distinct), in bounded memory."""
+        ...
+
+    def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """See `PoolSource.take`."""
+        ...
+
+    def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """See `PoolSource.locate`."""
+        ...
+
+
+class PoolSource(Protocol):
+    """Rows of a pool in a fixed global order: positions 0 to `num_rows` - 1.
+
+    `dim` is the number of embedding dimensions D, `dtype` their float type, `id_kind` the kind of ids.
+    A source pickles, so a shard can open its own rows. Positions out of range raise IndexError.
+    """
+
+    num_rows: int
+    dim: int
+    dtype: np.dtype
+    id_kind: IdKind
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` covering `start <= position < stop` in order, in bounded memory.
+
+        ids: int64 or StringDType, one per row; embeddings: `rows x dim` of `dtype`, C-contiguous,
+        finite, of about 2 MiB, possibly a read-only view that lives as long as the batch. InputError
+        names the first bad row.
+        """
+        ...
+
+    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` of the rows at `positions` (int64, ascending, distinct), as `batches` does."""
+        ...
+
+    def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """Return `columns` of the rows at `positions` (int64, repeats allowed), in that order.
+
+        With no columns the result is `pa.table({})`.
+        """
+        ...
+
+    def embeddings(self, positions: np.ndarray) -> np.ndarray:
+        """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
+        ...
+
+    def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return for each position its file (relative name, "" in memory) and its row in that file."""
+        ...

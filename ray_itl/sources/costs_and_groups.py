@@ -1,0 +1,192 @@
+"""What limits look at besides embeddings: the cost of every row, and its group by the values of some columns."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from ray_itl.core.row_rules import RowTraits
+from ray_itl.errors import ConfigError, InputError
+from ray_itl.sources.base import PoolSource, RowSource
+from ray_itl.sources.schema import which_row
+
+OTHER = "(other)"
+_MAX_VALUES = 10_000
+
+
+@dataclass(frozen=True)
+class GroupColumn:
+    """A column by which rows are grouped."""
+
+    name: str
+    values: tuple[str, ...]
+    """The values told apart, as text; OTHER, if there, stands for all that are not listed."""
+
+    def codes(self, column: pa.Array) -> np.ndarray:
+        """Return the place of each row's value among the values: int64."""
+        encoded = column.cast(pa.string(), safe=False).fill_null("null").dictionary_encode()
+        places = {value: place for place, value in enumerate(self.values)}
+        other = places.get(OTHER, -1)
+        of_dictionary = np.array([places.get(v, other) for v in encoded.dictionary.to_pylist()], dtype=np.int64)
+        return of_dictionary[encoded.indices.to_numpy(zero_copy_only=False)]
+
+
+@dataclass(frozen=True)
+class TraitSpec:
+    """Where traits come from; small, travels to every shard."""
+
+    cost_column: str | None
+    group_columns: tuple[GroupColumn, ...] = ()
+    cells: tuple[int, ...] = ()
+    """Ascending codes of the combinations of values that occur; the place of a combination is its group."""
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns to read."""
+        own = [] if self.cost_column is None else [self.cost_column]
+        return list(dict.fromkeys([*own, *(column.name for column in self.group_columns)]))
+
+    def codes(self, batch: pa.RecordBatch) -> np.ndarray:
+        """Return one number for each row's combination of values: mixed radix, the last column fastest."""
+        codes = np.zeros(batch.num_rows, dtype=np.int64)
+        for place, column in enumerate(self.group_columns):
+            codes = codes * len(column.values) + self.column_codes(batch, place)
+        return codes
+
+    def column_codes(self, batch: pa.RecordBatch, place: int) -> np.ndarray:
+        """Return the place of each row's value among those of one column: int64."""
+        column = self.group_columns[place]
+        return column.codes(batch.column(column.name))
+
+    def cell_values(self) -> np.ndarray:
+        """Return the place of each group's value among those of each column: G x columns."""
+        codes, places = np.array(self.cells, dtype=np.int64), []
+        for column in reversed(self.group_columns):
+            codes, place = np.divmod(codes, len(column.values))
+            places.append(place)
+        return np.stack(places[::-1], axis=1)
+
+    def costs(self, batch: pa.RecordBatch, positions: np.ndarray, source: RowSource | PoolSource) -> np.ndarray:
+        """Return the costs of a batch whose rows stand at these positions; InputError as of `row_costs`."""
+        if self.cost_column is None:
+            return np.ones(batch.num_rows)
+        return row_costs(batch.column(self.cost_column), self.cost_column, positions, source)
+
+    def of_batch(self, batch: pa.RecordBatch, positions: np.ndarray, source: RowSource | PoolSource) -> RowTraits:
+        """Return the traits of a batch whose rows stand at these positions; InputError as of `row_costs`."""
+        costs = self.costs(batch, positions, source)
+        groups = np.searchsorted(np.array(self.cells, dtype=np.int64), self.codes(batch))
+        return RowTraits(torch.tensor(costs, dtype=torch.float64), torch.from_numpy(groups.astype(np.int64)))
+
+
+@dataclass
+class Survey:
+    """What the pool holds of each group, over the rows that may be picked."""
+
+    spec: TraitSpec
+    rows: np.ndarray
+    """G int64."""
+    cheapest: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    """(column, value) -> ascending costs of as many of its cheapest rows as were asked for."""
+
+
+def read_traits(source: PoolSource, spec: TraitSpec, start: int, stop: int) -> RowTraits:
+    """Return the traits of rows [start, stop); InputError for a cost that is not a positive number (file and row)."""
+    parts = [spec.of_batch(batch, rows, source) for rows, batch in _batches(source, spec.columns, start, stop)]
+    return _joined(parts)
+
+
+def traits_at(source: PoolSource, spec: TraitSpec, positions: np.ndarray) -> RowTraits:
+    """Return the traits of rows at some positions, in that order."""
+    if not len(positions):
+        return RowTraits.default(0)
+    table = source.take(positions, spec.columns).combine_chunks()
+    return _joined([spec.of_batch(batch, positions, source) for batch in table.to_batches(len(positions))])
+
+
+def distinct_values(source: PoolSource, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return all values of each column, as text in order; ConfigError where one has more than 10,000."""
+    found: list[set[str]] = [set() for _ in columns]
+    for _, batch in _batches(source, columns, 0, source.num_rows):
+        for name, values in zip(columns, found, strict=True):
+            column = batch.column(name).cast(pa.string(), safe=False).fill_null("null")
+            values.update(pc.call_function("unique", [column]).to_pylist())
+            if len(values) > _MAX_VALUES:
+                raise ConfigError(
+                    f"selection.quotas: column {name} has more than {_MAX_VALUES:,} values: name those to limit "
+                    "instead of '*'"
+                )
+    return [tuple(sorted(values)) for values in found]
+
+
+def survey(
+    source: PoolSource, spec: TraitSpec, wanted: dict[tuple[int, int], int], excluded: np.ndarray | None
+) -> Survey:
+    """Count the rows of each group, and find the cheapest rows of some values. Reads the columns of `spec` once.
+
+    Args:
+        source: The pool.
+        spec: What to read; its `cells` are found here.
+        wanted: (column, value) -> how many cheapest costs.
+        excluded: Positions of rows that may not be picked.
+
+    Raises:
+        InputError: a cost that is not a positive number (file and row).
+    """
+    counts: Counter[int] = Counter()
+    cheapest = {key: np.empty(0) for key in wanted}
+    for positions, batch in _batches(source, spec.columns, 0, source.num_rows):
+        codes = spec.codes(batch)
+        free = np.ones(len(codes), dtype=bool) if excluded is None else ~np.isin(positions, excluded)
+        found, numbers = np.unique(codes, return_counts=True)
+        counts.update(dict.fromkeys(found.tolist(), 0))
+        found, numbers = np.unique(codes[free], return_counts=True)
+        counts.update(dict(zip(found.tolist(), numbers.tolist(), strict=True)))
+        costs = spec.costs(batch, positions, source)  # bad ones are found before anything is loaded
+        values = {place: spec.column_codes(batch, place) for place, _ in wanted}
+        for (place, value), count in wanted.items():
+            own = costs[free & (values[place] == value)]
+            cheapest[place, value] = np.sort(np.concatenate([cheapest[place, value], own]), kind="stable")[:count]
+    cells = tuple(sorted(counts))
+    rows = np.array([counts[cell] for cell in cells], dtype=np.int64)
+    return Survey(TraitSpec(spec.cost_column, spec.group_columns, cells), rows, cheapest)
+
+
+def row_costs(column: pa.Array, name: str, positions: np.ndarray, source: RowSource | PoolSource) -> np.ndarray:
+    """Return a column of costs as float64; InputError unless all are positive, finite numbers (names file and row)."""
+    kind = column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise InputError(f"selection.cost_column={name} is of type {kind}: name a column of numbers")
+    values = column.cast(pa.float64(), safe=False).fill_null(math.nan).to_numpy(zero_copy_only=False)
+    bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+    if len(bad):
+        files, rows = source.locate(positions[bad[:1]])
+        raise InputError(
+            f"{which_row(files[0], int(rows[0]))}: {name} is {column[int(bad[0])].as_py()}; costs are positive, finite "
+            "numbers: correct it in the pool"
+        )
+    return values
+
+
+def _batches(
+    source: PoolSource, columns: Sequence[str], start: int, stop: int
+) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+    """Yield (positions, columns) of rows."""
+    rows = getattr(source, "row_batches", None)
+    if rows is None:
+        raise ConfigError(f"columns {', '.join(columns)} were asked for, but an array has none: hand over a table")
+    position = start
+    for ids, batch in rows(start, stop, columns):
+        yield np.arange(position, position + len(ids)), batch
+        position += len(ids)
+
+
+def _joined(parts: Sequence[RowTraits]) -> RowTraits:
+    return RowTraits(torch.cat([part.costs for part in parts]), torch.cat([part.groups for part in parts]))

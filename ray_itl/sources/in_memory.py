@@ -1,0 +1,244 @@
+"""Rows of Arrow tables and arrays.
+
+Rows of an Arrow table in memory, with or without embeddings.
+
+Pools that are arrays in memory: numpy or torch.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from ray_itl.errors import InputError
+from ray_itl.sources.condition import RowMask
+from ray_itl.sources.manifest import check_range
+from ray_itl.sources.schema import (
+    STRING_ID,
+    IdKind,
+    WhichRow,
+    check_embedding_type,
+    check_finite,
+    check_id_type,
+    check_positions,
+    embedding_matrix,
+    embedding_rows,
+    find_column,
+    first_row_dim,
+    ids_from_arrow,
+    which_row,
+)
+
+_TABLE_BATCH_BYTES = 2 << 20
+
+
+class TableRows:
+    """Rows of a pyarrow Table (see `RowSource`); pickles with all its data.
+
+    An empty `id_column` means that a row's id is its position.
+    """
+
+    def __init__(self, table: pa.Table, id_column: str, kept: RowMask | None = None):
+        """InputError unless the id column is there with a fitting type and the table has rows.
+
+        With `kept`, those rows of the table alone are there; `locate` tells where they stand in the table.
+        """
+        self._rows = None if kept is None else kept.rows_between(0, kept.count)
+        table = table if self._rows is None else table.take(pa.array(self._rows))
+        self.id_kind: IdKind = "int"
+        if id_column:
+            self.id_kind = check_id_type(find_column(table.schema, id_column, "id_column", "").type, id_column, "")
+        if table.num_rows == 0:
+            raise InputError("the table has no rows; hand over one that has some")
+        self.num_rows: int = table.num_rows
+        self.table = table
+        self._id_column = id_column
+        self._mean_step = max(1, _TABLE_BATCH_BYTES * table.num_rows // max(1, table.nbytes))
+
+    def row_batches(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield `(ids, columns)` for positions `start <= position < stop`, in order."""
+        check_range(start, stop, self.num_rows)
+        yield from self._batches(
+            self.table.slice(start, stop - start), np.arange(start, stop), columns, self._mean_step
+        )
+
+    def row_batches_at(
+        self, positions: np.ndarray, columns: Sequence[str]
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield `(ids, columns)` of the rows at `positions`, which ascend and are distinct."""
+        checked = check_positions(positions, self.num_rows)
+        for first in range(0, len(checked), self._mean_step):
+            some = checked[first : first + self._mean_step]
+            yield from self._batches(self.table.take(pa.array(some)), some, columns, self._mean_step)
+
+    def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """Return `columns` of the rows at `positions`, in that order; InputError if one is not there."""
+        checked = check_positions(positions, self.num_rows)
+        self._check_columns(columns)
+        return self.table.select(list(columns)).take(pa.array(checked))
+
+    def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return "" and the row in the table for each position."""
+        checked = check_positions(positions, self.num_rows)
+        return [""] * len(checked), checked if self._rows is None else self._rows[checked]
+
+    def _words_for(self, positions: np.ndarray) -> WhichRow:
+        return lambda row: which_row("", int(self.locate(positions[[row]])[1][0]))
+
+    def _batches(
+        self, table: pa.Table, positions: np.ndarray, columns: Sequence[str], step: int
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        self._check_columns(columns)
+        names = dict.fromkeys([*columns, *([self._id_column] if self._id_column else [])])
+        first = 0
+        for batch in table.select(list(names)).to_batches(max_chunksize=step):
+            some = positions[first : first + batch.num_rows]
+            yield self._ids(batch, some), batch.select(list(columns))
+            first += batch.num_rows
+
+    def _check_columns(self, columns: Sequence[str]) -> None:
+        for column in columns:
+            find_column(self.table.schema, column, "columns", "")
+
+    def _ids(self, batch: pa.RecordBatch, positions: np.ndarray) -> np.ndarray:
+        if not self._id_column:
+            return positions
+        return ids_from_arrow(batch.column(self._id_column), self._id_column, self.id_kind, self._words_for(positions))
+
+
+class TableSource(TableRows):
+    """Rows with an embedding column (see `PoolSource`)."""
+
+    def __init__(self, table: pa.Table, id_column: str, embedding_column: str, kept: RowMask | None = None):
+        """InputError unless both columns are there with fitting types and the table has rows (see `TableRows`)."""
+        field = find_column(table.schema, embedding_column, "embedding_column", "")
+        kind = check_embedding_type(field.type, embedding_column, "")
+        super().__init__(table, id_column, kept)
+        first = self.table.column(embedding_column).slice(0, 1).combine_chunks()
+        self.dim: int = kind.dim or first_row_dim(first, embedding_column, "")
+        self.dtype: np.dtype = kind.dtype
+        self._embedding_column = embedding_column
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order."""
+        check_range(start, stop, self.num_rows)
+        yield from self._embedded(self.table.slice(start, stop - start), np.arange(start, stop))
+
+    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct."""
+        checked = check_positions(positions, self.num_rows)
+        step = self._step()
+        for first in range(0, len(checked), step):
+            some = checked[first : first + step]
+            yield from self._embedded(self.table.take(pa.array(some)), some)
+
+    def embeddings(self, positions: np.ndarray) -> np.ndarray:
+        """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
+        checked = check_positions(positions, self.num_rows)
+        column = self.take(checked, [self._embedding_column]).column(0)
+        return embedding_matrix(column.chunks, self.dim, self._embedding_column, self._words_for(checked))
+
+    def _embedded(self, table: pa.Table, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        first = 0
+        for ids, batch in self._batches(table, positions, [self._embedding_column], self._step()):
+            which = self._words_for(positions[first : first + len(ids)])
+            yield ids, embedding_rows(batch.column(0), self.dim, self._embedding_column, which)
+            first += len(ids)
+
+    def _step(self) -> int:
+        return max(1, _TABLE_BATCH_BYTES // (self.dim * self.dtype.itemsize))
+
+
+_FLOATS = (np.float16, np.float32, np.float64)
+_ARRAY_BATCH_BYTES = 2 << 20
+
+
+class ArraySource:
+    """Rows of a `rows x dim` float array or tensor (see `PoolSource`); pickles with all its data.
+
+    The array is shared, not copied, if it is C-contiguous and on the CPU; bfloat16 becomes float32.
+    `ids` are distinct integers or strings, one per row; without them a row's id is its position.
+    """
+
+    def __init__(
+        self,
+        embeddings: np.ndarray | torch.Tensor,
+        ids: np.ndarray | Sequence[int] | Sequence[str] | None = None,
+    ):
+        """InputError unless `embeddings` is a non-empty float matrix with one of `ids` per row."""
+        self._rows = _float_matrix(embeddings)
+        self.num_rows, self.dim = self._rows.shape
+        self.dtype: np.dtype = self._rows.dtype
+        self._given_ids = None if ids is None else _id_array(ids, self.num_rows)
+        is_string = self._given_ids is not None and self._given_ids.dtype == STRING_ID
+        self.id_kind: IdKind = "string" if is_string else "int"
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` views for positions `start <= position < stop`, in order."""
+        check_range(start, stop, self.num_rows)
+        step = max(1, _ARRAY_BATCH_BYTES // (self.dim * self.dtype.itemsize))
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
+            rows = self._rows[first:last]
+            check_finite(rows, "embedding", lambda i, base=first: which_row("", base + i))
+            yield np.arange(first, last) if self._given_ids is None else self._given_ids[first:last], rows
+
+    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct."""
+        positions = check_positions(positions, self.num_rows)
+        step = max(1, _ARRAY_BATCH_BYTES // (self.dim * self.dtype.itemsize))
+        for first in range(0, len(positions), step):
+            some = positions[first : first + step]
+            rows = self._rows[some]
+            check_finite(rows, "embedding", lambda i, some=some: which_row("", int(some[i])))
+            yield some if self._given_ids is None else self._given_ids[some], rows
+
+    def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:  # noqa: ARG002 - part of PoolSource
+        """InputError if any column is asked for: an array has none."""
+        if columns:
+            raise InputError(
+                f"columns {', '.join(columns)} were asked for, but an array has no columns; hand over a "
+                "pyarrow.Table or Parquet files, or leave columns empty"
+            )
+        return pa.table({})
+
+    def embeddings(self, positions: np.ndarray) -> np.ndarray:
+        """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
+        checked = check_positions(positions, self.num_rows)
+        rows = self._rows[checked].astype(np.float64)
+        check_finite(rows, "embedding", lambda i: which_row("", int(checked[i])))
+        return rows
+
+    def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return "" and the position itself for each position."""
+        checked = check_positions(positions, self.num_rows)
+        return [""] * len(checked), checked
+
+
+def _float_matrix(embeddings: np.ndarray | torch.Tensor) -> np.ndarray:
+    if isinstance(embeddings, torch.Tensor):
+        tensor = embeddings.detach().cpu()
+        embeddings = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    if embeddings.ndim != 2 or embeddings.dtype not in _FLOATS:
+        raise InputError(
+            f"the array has shape {embeddings.shape} and type {embeddings.dtype}; embeddings are a rows x "
+            "dim matrix of float16, float32 or float64, so reshape or cast it"
+        )
+    if 0 in embeddings.shape:
+        raise InputError(f"the array has shape {embeddings.shape}, so it holds nothing; hand over some rows")
+    return np.ascontiguousarray(embeddings)
+
+
+def _id_array(ids: np.ndarray | Sequence[int] | Sequence[str], num_rows: int) -> np.ndarray:
+    if len(ids) != num_rows:
+        raise InputError(f"there are {len(ids)} ids for {num_rows} rows; give one id per row")
+    try:
+        if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
+            array = pa.array(ids)
+        else:
+            array = pa.array(ids.tolist() if isinstance(ids, np.ndarray) else list(ids))
+    except (pa.ArrowException, OverflowError) as error:
+        raise InputError(f"ids are not all 64-bit integers or all strings: {error}; cast them") from error
+    kind = check_id_type(array.type, "ids", "")
+    return ids_from_arrow(array, "ids", kind, lambda i: which_row("", i))

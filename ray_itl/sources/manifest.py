@@ -1,0 +1,187 @@
+"""The manifest of a Parquet pool: which files, in which order, and how their rows split into shards."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from ray_itl.errors import ConfigError, RunDirectoryError
+from ray_itl.sources.schema import IdKind
+
+FORMAT_VERSION = 1
+_MAX_NAMES = 5
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One Parquet file, by what its footer and samples of its content say.
+
+    `path` is relative to `Manifest.root`; `row_groups` holds the number of rows of each row group;
+    `fingerprint` is a SHA-256 that changes when the file is replaced.
+    """
+
+    path: str
+    num_rows: int
+    size_bytes: int
+    fingerprint: str
+    row_groups: tuple[int, ...]
+
+
+class ShardRange(NamedTuple):
+    """Global rows `start <= position < stop` that shard number `shard` holds; never empty."""
+
+    shard: int
+    start: int
+    stop: int
+
+
+class Segment(NamedTuple):
+    """Rows `first_row <= row < stop_row`, counted within row group `row_group` of `file`; never empty."""
+
+    file: FileEntry
+    row_group: int
+    first_row: int
+    stop_row: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A pool's files in the order of their paths, which fixes every row's global position.
+
+    `root` is the folder on the filesystem that `files` are relative to, `sources` the paths and globs on
+    it that were asked for, `uri` what names the filesystem ("" for the local one). An empty `id_column`
+    means that a row's id is its position. `dtype` is the numpy name of the embedding's float type; rows
+    without embeddings have an empty `embedding_column` and `dtype`, and `dim` 0. `filter` is the condition that decides
+    which of the rows are the pool's ("": all); `num_rows` and positions count all rows of the files.
+    """
+
+    uri: str
+    root: str
+    sources: tuple[str, ...]
+    files: tuple[FileEntry, ...]
+    id_column: str
+    id_kind: IdKind
+    embedding_column: str
+    dtype: str
+    dim: int
+    filter: str = ""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows of the files."""
+        return int(self.file_starts[-1])
+
+    @cached_property
+    def file_starts(self) -> np.ndarray:
+        """Global position of each file's first row, then N: int64, one more than there are files."""
+        return _starts([file.num_rows for file in self.files])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the pool: relative paths, contents, columns and condition, but not where the root is."""
+        columns = [self.id_column, self.id_kind, self.embedding_column, self.dtype, self.dim]
+        columns += [self.filter] if self.filter else []
+        files = [[file.path, file.num_rows, file.fingerprint] for file in self.files]
+        return hashlib.sha256(json.dumps([columns, files]).encode()).hexdigest()
+
+    def plan(self, num_shards: int) -> tuple[ShardRange, ...]:
+        """Cut the pool into contiguous ranges whose sizes differ by one row at most, in order.
+
+        There are `num_shards` of them, or N if that is fewer. ConfigError if `num_shards` < 1.
+        """
+        return plan_shards(self.num_rows, num_shards)
+
+    def segments(self, start: int, stop: int) -> Iterator[Segment]:
+        """Yield the parts of row groups that hold positions `start <= position < stop`, in order."""
+        check_range(start, stop, self.num_rows)
+        index = int(np.searchsorted(self.file_starts, start, side="right")) - 1
+        while start < stop:
+            file, base = self.files[index], int(self.file_starts[index])
+            end = min(stop, base + file.num_rows)
+            yield from _file_segments(file, start - base, end - base)
+            start, index = max(start, end), index + 1
+
+    def to_json(self) -> str:
+        """Return the manifest as JSON text with a format version."""
+        return json.dumps({"format": FORMAT_VERSION, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        """Read what `to_json` wrote; RunDirectoryError if it is damaged or of another version."""
+        try:
+            fields = json.loads(text)
+            version = fields.pop("format")
+            if version == FORMAT_VERSION:
+                files = tuple(
+                    FileEntry(**{**file, "row_groups": tuple(file["row_groups"])}) for file in fields.pop("files")
+                )
+                return cls(sources=tuple(fields.pop("sources")), files=files, **fields)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RunDirectoryError(
+                f"the pool's manifest is damaged ({error}); start again in a new directory"
+            ) from error
+        raise RunDirectoryError(
+            f"the pool's manifest has format {version}, this version reads {FORMAT_VERSION}; use the version "
+            "of ray_itl that wrote it, or start again in a new directory"
+        )
+
+
+def plan_shards(num_rows: int, num_shards: int) -> tuple[ShardRange, ...]:
+    """Cut positions 0..num_rows-1 as `Manifest.plan` does, for a pool of any kind."""
+    if num_shards < 1:
+        raise ConfigError(f"num_shards is {num_shards}, but a pool needs at least 1 shard")
+    count = min(num_shards, num_rows)
+    cuts = [index * num_rows // count for index in range(count)] + [num_rows]
+    return tuple(ShardRange(index, cuts[index], cuts[index + 1]) for index in range(count))
+
+
+def check_range(start: int, stop: int, num_rows: int) -> None:
+    """IndexError unless `0 <= start <= stop <= num_rows`."""
+    if not 0 <= start <= stop <= num_rows:
+        raise IndexError(f"rows {start} to {stop} are not within a pool of {num_rows} rows")
+
+
+def describe_changes(before: Manifest, after: Manifest) -> str:
+    """Say which files changed, vanished or appeared and which columns differ; "" if nothing did."""
+    old, new = ({file.path: file.fingerprint for file in each.files} for each in (before, after))
+    found = [describe_file_changes(old, new)]
+    for field in ("id_column", "id_kind", "embedding_column", "dtype", "dim", "filter"):
+        was, now = getattr(before, field), getattr(after, field)
+        if was != now:
+            found.append(f"{field} was {was!r} and is {now!r}")
+    return "; ".join(part for part in found if part)
+
+
+def describe_file_changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """Say which files changed, vanished or appeared, from fingerprints by path; "" if nothing did."""
+    found = [
+        _name_files("changed", [path for path in before if path in after and before[path] != after[path]]),
+        _name_files("vanished", [path for path in before if path not in after]),
+        _name_files("appeared", [path for path in after if path not in before]),
+    ]
+    return "; ".join(part for part in found if part)
+
+
+def _name_files(verb: str, paths: list[str]) -> str:
+    if not paths:
+        return ""
+    more = f" and {len(paths) - _MAX_NAMES} more" if len(paths) > _MAX_NAMES else ""
+    return f"{verb}: {', '.join(paths[:_MAX_NAMES])}{more}"
+
+
+def _file_segments(file: FileEntry, first: int, stop: int) -> Iterator[Segment]:
+    base = 0
+    for index, num_rows in enumerate(file.row_groups):
+        begin, end = max(first, base), min(stop, base + num_rows)
+        if begin < end:
+            yield Segment(file, index, begin - base, end - base)
+        base += num_rows
+
+
+def _starts(counts: list[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(np.array(counts, np.int64))]).astype(np.int64)

@@ -1,0 +1,187 @@
+"""Some rows of a source as a source: filtered, subset.
+
+A pool of those rows of Parquet files that meet a condition.
+
+Some of the rows of a source, as a source of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from ray_itl.errors import InputError
+from ray_itl.sources.base import PoolSource, RowSource
+from ray_itl.sources.condition import Condition, RowMask, rows_that_meet
+from ray_itl.sources.manifest import FileEntry, Manifest, check_range
+from ray_itl.sources.parquet import ParquetSource
+from ray_itl.sources.schema import IdKind, check_positions
+
+
+class FilteredSource(ParquetSource):
+    """The kept rows of a manifest's files (see `PoolSource`): positions number them alone.
+
+    Of a row group that holds no kept row nothing is read but the columns that the condition looks at. Pickles as the
+    manifest and one bit a row. Reading needs 8 bytes more for each kept row of the file at hand.
+    """
+
+    def __init__(self, manifest: Manifest, filesystem: pafs.FileSystem | None, kept: RowMask):
+        """Take the files, where they are (None: where the manifest's `uri` says), and which of their rows to keep."""
+        super().__init__(manifest, filesystem)
+        self.num_rows = kept.count
+        self._kept = kept
+
+    def row_batches(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield `(ids, columns)` for positions `start <= position < stop`, in order."""
+        for rows in self._by_files(start, stop):
+            yield from super().row_batches_at(rows, columns)
+
+    def row_batches_at(
+        self, positions: np.ndarray, columns: Sequence[str]
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield `(ids, columns)` of the rows at `positions`, which ascend and are distinct."""
+        return super().row_batches_at(self._rows(positions), columns)
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order."""
+        for rows in self._by_files(start, stop):
+            yield from super().batches_at(rows)
+
+    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct."""
+        return super().batches_at(self._rows(positions))
+
+    def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """Return `columns` of the rows at `positions`, in that order (see `ParquetRows.take`)."""
+        return super().take(self._rows(positions), columns)
+
+    def embeddings(self, positions: np.ndarray) -> np.ndarray:
+        """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
+        return super().embeddings(self._rows(positions))
+
+    def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return the file's path relative to the root, and the row within that file, of each position."""
+        return super().locate(self._rows(positions))
+
+    def position(self, row: int) -> int | None:
+        """Return the position of a row, counted through all files; None if the pool leaves it out."""
+        return self._kept.number(row) if self._kept.slice(row, row + 1).any() else None
+
+    def only(self, files: Sequence[FileEntry]) -> Self:
+        """Return the rows of some of the files, in the order given; there may be none."""
+        paths = [file.path for file in self.manifest.files]
+        starts = dict(zip(paths, self.manifest.file_starts.tolist(), strict=False))
+        pieces = (
+            piece for file in files for piece in self._kept.pieces(starts[file.path], starts[file.path] + file.num_rows)
+        )
+        return type(self)(replace(self.manifest, files=tuple(files)), self._filesystem, RowMask.of(pieces))
+
+    def _rows(self, positions: np.ndarray) -> np.ndarray:
+        return self._kept.rows(check_positions(positions, self.num_rows))
+
+    @cached_property
+    def _file_numbers(self) -> list[int]:
+        """How many kept rows stand before each file, then all of them."""
+        return [self._kept.number(first) for first in self.manifest.file_starts.tolist()]
+
+    def _by_files(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """Yield the kept rows of each file, so that a row group is decoded once."""
+        for first, last in pairwise(self._file_numbers):
+            rows = self._kept.rows_between(max(start, first), max(start, first, min(stop, last)))
+            if len(rows):
+                yield rows
+
+
+def filtered(source: ParquetSource, condition: Condition, filesystem: pafs.FileSystem | None) -> ParquetSource:
+    """Return those rows of some files that meet a condition; errors as of `rows_that_meet`."""
+    kept = rows_that_meet(condition, source)
+    manifest = replace(source.manifest, filter=condition.text)
+    return ParquetSource(manifest, filesystem) if kept.is_full else FilteredSource(manifest, filesystem, kept)
+
+
+class _Subset:
+    """What rows and embedded rows share."""
+
+    def __init__(self, base: RowSource | PoolSource, positions: np.ndarray) -> None:
+        """Take positions in any order; they are sorted, and one listed twice counts once.
+
+        Raises:
+            IndexError: a position that the base does not have.
+            InputError: no position at all.
+        """
+        self.positions = np.unique(check_positions(positions, base.num_rows))
+        if not self.positions.size:
+            raise InputError("no row is left to choose from: name at least one position, or use a larger pool")
+        self.num_rows: int = len(self.positions)
+        self.id_kind: IdKind = base.id_kind
+        self._rows = base
+
+    def base_positions(self, positions: np.ndarray) -> np.ndarray:
+        """Return the base's positions of rows at positions here."""
+        return self.positions[check_positions(positions, self.num_rows)]
+
+    def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """Return `columns` of the rows at `positions`, in that order."""
+        return self._rows.take(self.base_positions(positions), columns)
+
+    def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return the file of each position and its row in that file, as the base does."""
+        return self._rows.locate(self.base_positions(positions))
+
+
+class SubsetRows(_Subset):
+    """Those rows of a base that stand at `positions` (see `RowSource`).
+
+    Position p here is position `positions[p]` of the base; `base_positions` maps back. Files, rows and ids are the
+    base's. Pickles as the base and 8 bytes a row.
+    """
+
+    def __init__(self, base: RowSource, positions: np.ndarray) -> None:
+        """Take positions in any order, each once; IndexError for one out of range, InputError for none."""
+        super().__init__(base, positions)
+        self._base = base
+
+    def row_batches(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield `(ids, columns)` for positions `start <= position < stop`, in order."""
+        check_range(start, stop, self.num_rows)
+        yield from self._base.row_batches_at(self.positions[start:stop], columns)
+
+    def row_batches_at(
+        self, positions: np.ndarray, columns: Sequence[str]
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield `(ids, columns)` of the rows at `positions`, which ascend and are distinct."""
+        yield from self._base.row_batches_at(self.base_positions(positions), columns)
+
+
+class SubsetSource(_Subset):
+    """Those rows of an embedded base that stand at `positions` (see `PoolSource`); otherwise as `SubsetRows`.
+
+    Embeddings are the base's, bit for bit; reading some costs what `batches_at` of the base costs.
+    """
+
+    def __init__(self, base: PoolSource, positions: np.ndarray) -> None:
+        """Take positions in any order, each once; IndexError for one out of range, InputError for none."""
+        super().__init__(base, positions)
+        self.dim: int = base.dim
+        self.dtype: np.dtype = base.dtype
+        self._base = base
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order."""
+        check_range(start, stop, self.num_rows)
+        yield from self._base.batches_at(self.positions[start:stop])
+
+    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct."""
+        yield from self._base.batches_at(self.base_positions(positions))
+
+    def embeddings(self, positions: np.ndarray) -> np.ndarray:
+        """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
+        return self._base.embeddings(self.base_positions(positions))

@@ -1,0 +1,116 @@
+"""What is new in a pool since earlier ticks, by the contents of its files: neither times nor names decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import pyarrow as pa
+
+from ray_itl.errors import InputError
+from ray_itl.sources.manifest import FileEntry, describe_file_changes
+
+Fate = Literal["new", "changed", "moved", "vanished"]
+
+
+class FileNews(NamedTuple):
+    """What happened to one file: `new` contents; `changed` (what it held is gone); known contents that `moved` here, or
+    that are copied here; `vanished` (what it held is gone, or now elsewhere, where it `moved`)."""
+
+    path: str
+    fate: Fate
+    fingerprint: str
+    num_rows: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What earlier ticks saw of a pool."""
+
+    files: Mapping[str, str]
+    """Fingerprint of each file by its path, as of the last tick."""
+    contents: Set[str]
+    """Every fingerprint that any tick saw."""
+
+    @classmethod
+    def after(cls, ticks: Iterable[Sequence[FileNews]]) -> Seen:
+        """Return what was seen after the news of each tick, first to last."""
+        files: dict[str, str] = {}
+        contents: set[str] = set()
+        for tick in ticks:
+            for news in tick:
+                if news.fate == "vanished":
+                    files.pop(news.path, None)
+                else:
+                    files[news.path] = news.fingerprint
+                    contents.add(news.fingerprint)
+        return cls(files, contents)
+
+
+@dataclass(frozen=True)
+class PoolNews:
+    """How a pool differs from what was seen of it."""
+
+    files: Sequence[FileNews]
+    """All files about which there is news, in order of their paths; a path may have vanished."""
+    fresh: Sequence[FileEntry]
+    """Files whose rows no tick has considered, in order of their paths."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the fresh files."""
+        return sum(file.num_rows for file in self.fresh)
+
+
+def compare(files: Sequence[FileEntry], seen: Seen, on_changed: str) -> PoolNews:
+    """Compare a pool's files with what was seen of them.
+
+    A file whose contents were seen under another name counts as seen. A file counts as changed or vanished only if what
+    it held is in no file of the pool any more.
+
+    Args:
+        files: The pool's files, in order of their paths.
+        seen: What earlier ticks saw.
+        on_changed: "refuse"; "as_new": the rows of a changed file are fresh; "as_seen": they are not.
+
+    Raises:
+        InputError: files changed or vanished, and `on_changed` is "refuse" (names them).
+    """
+    now = {file.path: file.fingerprint for file in files}
+    present = set(now.values())
+    lost = {path for path, fingerprint in seen.files.items() if fingerprint not in present}
+    if lost and on_changed == "refuse":
+        raise _refusal({path: seen.files[path] for path in lost}, {path: now[path] for path in lost if path in now})
+    news = [FileNews(path, "vanished", fingerprint, 0) for path, fingerprint in seen.files.items() if path not in now]
+    fresh = []
+    for file in files:
+        if seen.files.get(file.path) == file.fingerprint:
+            continue
+        is_changed, is_known = file.path in lost, file.fingerprint in seen.contents
+        fate: Fate = "changed" if is_changed else "moved" if is_known else "new"
+        news.append(FileNews(file.path, fate, file.fingerprint, file.num_rows))
+        if not is_known and not (is_changed and on_changed == "as_seen"):
+            fresh.append(file)
+    return PoolNews(sorted(news), fresh)
+
+
+def news_table(news: Sequence[FileNews]) -> pa.Table:
+    """Return files.parquet."""
+    columns = list(zip(*news, strict=True)) or [()] * len(FileNews._fields)
+    kinds = (pa.string(), pa.string(), pa.string(), pa.int64())
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+    return pa.table(arrays, names=list(FileNews._fields))
+
+
+def news_of_table(table: pa.Table) -> list[FileNews]:
+    """Take `news_table` back."""
+    return [FileNews(**row) for row in table.to_pylist()]
+
+
+def _refusal(before: Mapping[str, str], after: Mapping[str, str]) -> InputError:
+    changes = describe_file_changes(before, after)
+    return InputError(
+        f"pool files that earlier ticks saw are no longer what they were ({changes}): restore them, or say what a "
+        "changed file counts as, by state.on_changed=as_new or as_seen (what was picked stays known either way)"
+    )

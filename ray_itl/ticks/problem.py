@@ -1,0 +1,100 @@
+"""The problem of the next tick, or of a published one.
+
+Opening the whole pool for a tick, and the identity that all ticks of a state directory share.
+
+The problem that a published tick solved, opened again to check it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ray_itl.curation.evaluation import check_classes
+from ray_itl.curation.identity import run_identity
+from ray_itl.curation.problem import Problem, open_problem
+from ray_itl.curation.settings import CurationSettings
+from ray_itl.errors import ConfigError, InputError
+from ray_itl.sources.manifest import Manifest
+from ray_itl.ticks.changes import PoolNews
+from ray_itl.ticks.history import PastTick, given_the_past, read_past, require_files
+from ray_itl.ticks.state import State
+
+_NOT_FOR_ALL_TICKS = {
+    "pool",
+    "pool.columns",
+    "pool.filter",
+    "limits",
+    "selection.replacement",
+    "selection.explain",
+    *(f"selection.{name}" for name in ("n", "min_gain", "cost_column", "budget", "per_cost", "quotas")),
+    *(f"selection.{name}" for name in ("min_distance", "near_target", "target_distance", "share")),
+}
+"""What of a run's identity may differ from tick to tick: it decides what a tick may pick, not what is known."""
+
+
+def open_whole(settings: CurationSettings) -> Problem:
+    """Open the problem on the whole pool, where fewer rows than selection.n will do."""
+    one = replace(settings, selection=replace(settings.selection, n=1))
+    problem = open_problem(one, settings.pool.path, settings.target.path, settings.known.path)
+    check_classes(problem, settings.evaluation)
+    return replace(problem, selection=settings.selection)
+
+
+def shared_identity(whole: Problem, settings: CurationSettings) -> dict[str, str]:
+    """Return what all ticks of a state share."""
+    own = {name: value for name, value in run_identity(whole, settings).items() if name not in _NOT_FOR_ALL_TICKS}
+    source = whole.source
+    kind = f"{source.dim} x {source.dtype} in {settings.pool.embedding_column}, {source.id_kind} ids"
+    return {**own, "kind of pool rows": kind}
+
+
+def check_identity(ticks: Sequence[PastTick], identity: Mapping[str, str], settings: CurationSettings) -> None:
+    """Raise ConfigError naming what is not as it was in the last tick, and must be."""
+    if not ticks:
+        return
+    before = ticks[-1].identity
+    changed = sorted(name for name in {*before, *identity} if before.get(name) != identity.get(name))
+    if changed == ["targets"]:
+        if settings.state.on_new_target == "accept":
+            return
+        raise ConfigError(
+            f"target.path={settings.target.path} is not the sample of the last tick ({ticks[-1].record.tick}): set "
+            "state.on_new_target=accept to keep what was picked as known and select for the new one from now on"
+        )
+    if changed:
+        raise ConfigError(
+            f"state.dir={settings.state.dir} was made with other options (changed: {', '.join(changed)}): restore "
+            "them, or begin anew in another state.dir"
+        )
+
+
+def reopen_tick(settings: CurationSettings, candidates: Manifest) -> Problem:
+    """Return the problem of a tick as it was: the rows that were candidates, given what was picked before it.
+
+    Args:
+        settings: The tick's own options, `state.tick` being its name.
+        candidates: The manifest of the files that it looked at, as kept in its run directory.
+
+    Raises:
+        InputError: the state directory does not know the tick, or a file of its candidates is gone.
+        RunDirectoryError: the state directory is damaged.
+    """
+    state = State(str(settings.state.dir))
+    records = [tick.record for tick in state.ticks()]
+    names = [record.tick for record in records]
+    if settings.state.tick not in names:
+        raise InputError(
+            f"state.dir={settings.state.dir} has no tick {settings.state.tick}: restore the state directory"
+        )
+    whole = open_whole(settings)
+    source = require_files(whole)
+    here = {file.path: file for file in source.manifest.files}
+    gone = [file.path for file in candidates.files if file.path not in here]
+    if gone:
+        raise InputError(f"pool file {gone[0]} is gone or renamed since tick {settings.state.tick}: restore it")
+    files = [here[file.path] for file in candidates.files]
+    place = names.index(settings.state.tick)
+    fresh = [] if records[place].stop == "nothing_new" else files
+    past = read_past(state.store, records[:place])
+    return given_the_past(replace(whole, source=source.only(files)), past, PoolNews([], fresh), "new")

@@ -1,0 +1,1 @@
+"""The models that come along: classifiers, efficientnet, sentence_encoder, language_model."""

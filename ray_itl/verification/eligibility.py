@@ -1,0 +1,148 @@
+"""Which of some rows the limits of a run left open at each of its picks, from pairs of rows and a count of the picks.
+
+How alike rows are is computed for all pairs; what costs and quotas leave room for, which depends on the whole pool, is
+what the engine's own `Standing` says of the picks before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ray_itl.core.limits import Standing
+from ray_itl.core.row_rules import RowTraits
+from ray_itl.core.rules import cosines, unit_rows
+from ray_itl.curation.problem import Problem
+
+_CHUNK_CELLS = 1 << 22
+
+
+class Breach(NamedTuple):
+    """A pick that the limits did not allow at its step."""
+
+    rank: int
+    picked: int | str
+    reason: str
+
+
+class Walk(NamedTuple):
+    """What was found along the picks."""
+
+    open_rows: Mapping[int, np.ndarray]
+    """Number of picks -> which rows may come next: R bool."""
+    breaches: list[Breach]
+
+
+@dataclass(frozen=True)
+class Eligibility:
+    """R distinct pool rows, the picks among them, before the limits of a problem."""
+
+    problem: Problem
+    rows: Tensor
+    """Features as the shards held them, R x D float64."""
+    ids: np.ndarray
+    """R row ids."""
+    picks: np.ndarray
+    """Indices into `rows` of the n picks, in order."""
+    traits: RowTraits
+    """Of the R rows."""
+    excluded: np.ndarray
+    """R bool: rows named by a list, or picked before the run."""
+
+    def walk(self, steps: Collection[int], pool_is_whole: bool) -> Walk:
+        """Return which rows are open after these numbers of picks (0 to n), and every pick that was not.
+
+        Where no row compared is open before a pick, neither is any row of the pool: minimums are given up as in the
+        run. After the last pick that is known only of a pool that is compared whole. O(n R) beside O(R n D) for
+        likeness to picks, and what n steps of the quotas take.
+        """
+        standing = self.problem.limits.standing(self.problem.selection.n)
+        open_rows, breaches = {}, []
+        for step in range(len(self.picks) + 1):
+            last = step == len(self.picks)
+            allowed = not last and self._lets_through(standing, step)
+            if step in steps or not allowed:
+                standing, mask = self._open(standing, step, gives_up=pool_is_whole or not last)
+                open_rows[step] = mask
+                allowed = not last and bool(mask[self.picks[step]])
+            if last:
+                break
+            pick = int(self.picks[step])
+            if not allowed:
+                breaches.append(Breach(step + 1, self.ids[[pick]].tolist()[0], self._reason(standing, step)))
+            standing = standing.take(float(self.traits.costs[pick]), int(self.traits.groups[pick]))
+        return Walk(open_rows, breaches)
+
+    def _open(self, standing: Standing, step: int, gives_up: bool) -> tuple[Standing, np.ndarray]:
+        """Return which rows are open, and the standing, without the minimums that turned out to have no row."""
+        free = self._ends > step
+        while True:
+            mask = free & (self.traits.costs.numpy() <= standing.room()[self.traits.groups.numpy()])
+            relaxed = standing.give_up() if gives_up and not mask.any() else None
+            if relaxed is None:
+                return standing, mask
+            standing = relaxed
+
+    def _lets_through(self, standing: Standing, step: int) -> bool:
+        pick = int(self.picks[step])
+        room = standing.room()[int(self.traits.groups[pick])]
+        return bool(self._ends[pick] > step and float(self.traits.costs[pick]) <= room)
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        """After how many picks each row is out, but for costs and quotas: R int64, n + 1 where none puts it out."""
+        n, distance = len(self.picks), self.problem.selection.min_distance
+        ends = np.full(len(self.rows), n + 1)
+        step = max(1, _CHUNK_CELLS // max(1, len(self.rows)))
+        for first in range(0, 0 if distance is None else n, step):
+            alike = _alike(self.rows, self.rows[self.picks[first : first + step]], distance or 0.0)
+            found = alike.any(axis=1) & (ends > n)
+            ends[found] = first + alike[found].argmax(axis=1) + 1
+        if not self.problem.selection.replacement:
+            np.minimum.at(ends, self.picks, np.arange(1, n + 1))
+        ends[self.excluded | self._near_others] = 0
+        return ends
+
+    @cached_property
+    def _near_others(self) -> np.ndarray:
+        """Which rows are too near to known rows or targets: R bool."""
+        chosen, near = self.problem.selection, np.zeros(len(self.rows), dtype=bool)
+        others = []
+        if chosen.min_distance is not None and self.problem.known is not None:
+            others.append((self.problem.known, chosen.min_distance))
+        if chosen.near_target == "exclude":
+            others.append((self.problem.targets.rows, chosen.target_distance))
+        for points, distance in others:
+            step = max(1, _CHUNK_CELLS // max(1, len(points)))
+            for first in range(0, len(self.rows), step):
+                part = slice(first, first + step)
+                near[part] |= _alike(self.rows[part], points, distance).any(axis=1)
+        return near
+
+    def _reason(self, standing: Standing, step: int) -> str:
+        """Return why a pick was not open."""
+        pick = int(self.picks[step])
+        end, group, cost = int(self._ends[pick]), int(self.traits.groups[pick]), float(self.traits.costs[pick])
+        if self.excluded[pick]:
+            return "it is excluded by a list, or was picked before the run"
+        if self._near_others[pick]:
+            return "it is too near to a target or a known row (selection.near_target, selection.min_distance)"
+        if end <= step:
+            same = self.picks[end - 1] == pick
+            return f"it {'is' if same else 'is nearer than selection.min_distance to'} the pick of rank {end}"
+        room = float(standing.room()[group])
+        if standing.quotas is not None and not np.isfinite(room):
+            cells = zip(standing.quotas.columns, standing.quotas.cells[group], strict=True)
+            names = ", ".join(f"{quota.column}={quota.values[value]}" for quota, value in cells)
+            return f"selection.quotas and selection.budget leave no room for {names}"
+        return f"it costs {cost:g}, of which selection.budget and what it holds back for minimums leave {room:g}"
+
+
+def _alike(rows: Tensor, points: Tensor, distance: float) -> np.ndarray:
+    """Return which of n rows are nearer than a distance to each of k points: n x k bool."""
+    return (cosines(rows, unit_rows(points)) > 1.0 - distance).numpy()

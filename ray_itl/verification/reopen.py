@@ -1,0 +1,89 @@
+"""A finished run opened again to check it: its options, and the problem that it solved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_itl.cli.config import from_yaml
+from ray_itl.curation.constraints import with_limits, with_lists
+from ray_itl.curation.identity import run_identity
+from ray_itl.curation.problem import Problem, open_problem
+from ray_itl.curation.settings import CurationSettings
+from ray_itl.errors import ConfigError, InputError
+from ray_itl.runs.directory import RunDirectory
+from ray_itl.sources.parquet import ParquetSource
+from ray_itl.ticks.problem import reopen_tick
+
+
+class FinishedProblem(NamedTuple):
+    """What a run solved, and where its answer is."""
+
+    run: RunDirectory
+    options: CurationSettings
+    problem: Problem
+    """With its lists and limits."""
+    source: ParquetSource
+    """The problem's."""
+
+
+def reopen_run(folder: str | None) -> FinishedProblem:
+    """Open what the run in a folder read, as it did.
+
+    Raises:
+        ConfigError: no folder is named, or the run's rule has nothing to check.
+        InputError: no finished run there, or one on rows in memory, or what it read has changed.
+    """
+    run, options = _finished_run(folder)
+    problem = _reopened(run, options)
+    return FinishedProblem(run, options, problem, cast(ParquetSource, problem.source))
+
+
+def read_table(path: Path) -> pa.Table:
+    """Return a Parquet file of a run; InputError where it cannot be read."""
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read ({error}): restore it to check the run") from error
+
+
+def _finished_run(folder: str | None) -> tuple[RunDirectory, CurationSettings]:
+    if folder is None:
+        raise ConfigError("run.dir is not set: name the directory of a finished run")
+    run = RunDirectory(folder)
+    state = run.state
+    if state != "finished":
+        what = "an unfinished run: finish it with the command that began it, then check"
+        what = "no run: name the directory of a finished one" if state == "new" else what
+        raise InputError(f"run.dir={run.path} holds {what}")
+    try:
+        options = from_yaml((run.path / "config.yaml").read_text("utf-8"), CurationSettings)
+    except OSError as error:
+        raise InputError(f"{run.path / 'config.yaml'} cannot be read ({error.strerror}): restore it") from error
+    if options.acquisition.name == "random":
+        raise ConfigError("acquisition.name=random: random picks are the best of nothing, so there is nothing to check")
+    groups = ("pool", "target", "known", "avoid")
+    paths = [(name, getattr(options, name).path) for name in groups]
+    paths += [(f"selection.{name}", getattr(options.selection, name)) for name in ("exclude", "include")]
+    for name, path in paths:
+        if isinstance(path, str) and path.startswith("<"):
+            raise InputError(f"{name} was in memory ({path}) and is gone: only runs on files can be checked")
+    return run, options
+
+
+def _reopened(run: RunDirectory, options: CurationSettings) -> Problem:
+    if options.state.dir is None:
+        problem = open_problem(options, options.pool.path, options.target.path, options.known.path)
+    else:
+        problem = reopen_tick(options, run.read_pool_manifest())
+    problem = with_limits(with_lists(problem, options), options)
+    changed = run.changes(run_identity(problem, options))
+    if changed:
+        raise InputError(
+            f"run.dir={run.path}: what the run read is no longer what it was (changed: {', '.join(changed)}); restore "
+            "it to check the run"
+        )
+    return problem

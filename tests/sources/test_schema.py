@@ -1,0 +1,154 @@
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ray_itl.errors import InputError
+from ray_itl.sources.schema import (
+    check_embedding_type,
+    check_id_type,
+    embedding_rows,
+    find_column,
+    first_row_dim,
+    which_row,
+)
+from tests.sources.helpers import LIST_KINDS, embedding_array, random_rows
+
+
+def named(row: int) -> str:
+    return which_row("a.parquet", 100 + row)
+
+
+def rows_of(array: pa.Array, dim: int = 3) -> np.ndarray:
+    return embedding_rows(array, dim, "vector", named)
+
+
+@pytest.mark.parametrize("kind", LIST_KINDS)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_matrix_shares_memory_and_respects_slices(kind, dtype):
+    rows = random_rows(7, dtype=dtype)
+    array = embedding_array(rows, kind)
+    result = rows_of(array.slice(2, 4))
+    np.testing.assert_array_equal(result, rows[2:6])
+    assert result.dtype == dtype
+    assert result.flags.c_contiguous
+    assert np.shares_memory(result, rows_of(array))
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32(), 3), pa.list_(pa.float32()), pa.large_list(pa.float32())])
+def test_null_row(kind):
+    array = pa.array([[0.0] * 3, [1, 2, 3], None, None], kind)
+    for part, row in ((array, 102), (array.slice(1), 101)):
+        with pytest.raises(InputError, match=rf"file 'a.parquet', row {row} .*column 'vector' is null; drop the row"):
+            rows_of(part)
+    assert len(rows_of(array.slice(0, 2))) == 2
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32(), 3), pa.list_(pa.float32())])
+def test_null_element(kind):
+    array = pa.array([[0.0] * 3, [1, 2, 3], [1, None, 3]], kind)
+    with pytest.raises(InputError, match=r"row 102 .*column 'vector' holds a null element; drop"):
+        rows_of(array)
+    with pytest.raises(InputError, match=r"row 101 .*null element"):
+        rows_of(array.slice(1))
+
+
+@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_not_finite(value, word, dtype):
+    rows = random_rows(4, dtype=dtype)
+    rows[2, 2] = value
+    with pytest.raises(InputError, match=rf"file 'a.parquet', row 102 .*column 'vector' holds {word}; drop the row"):
+        rows_of(embedding_array(rows))
+
+
+def test_largest_finite_values_pass():
+    rows = np.full((2, 3), np.finfo(np.float16).max, np.float16)
+    np.testing.assert_array_equal(rows_of(embedding_array(rows)), rows)
+
+
+@pytest.mark.parametrize(("lengths", "row"), [([3, 2, 4], 101), ([3, 3, 0], 102), ([2, 4, 3], 100)])
+def test_ragged_rows(lengths, row):
+    array = pa.array([[1.0] * length for length in lengths])
+    message = rf"row {row} .*column 'vector' has {lengths[row - 100]} numbers where the pool has 3; .*one model"
+    with pytest.raises(InputError, match=message):
+        rows_of(array)
+
+
+def test_ragged_rows_outside_the_slice_do_not_matter():
+    array = pa.array([[1.0], [1.0, 2.0, 3.0], [1.0] * 5])
+    np.testing.assert_array_equal(rows_of(array.slice(1, 1)), [[1, 2, 3]])
+
+
+def test_fixed_size_of_another_dimension():
+    with pytest.raises(InputError, match=r"row 100 .*has 5 numbers where the pool has 3"):
+        rows_of(embedding_array(random_rows(2, dim=5)))
+
+
+def test_no_rows_are_fine():
+    assert rows_of(embedding_array(random_rows(4)).slice(2, 0)).shape == (0, 3)
+
+
+@pytest.mark.parametrize(("row", "problem"), [(None, "is null"), ([], "has no numbers")])
+def test_first_row_without_dimension(row, problem):
+    array = pa.array([row, [1.0]], pa.list_(pa.float32()))
+    with pytest.raises(InputError, match=rf"file 'a.parquet', row 0 .*'vector' {problem}"):
+        first_row_dim(array, "vector", "a.parquet")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.float32(),
+        pa.list_(pa.int32()),
+        pa.list_(pa.list_(pa.float32())),
+        pa.string(),
+        pa.fixed_shape_tensor(pa.float32(), (2, 2)),
+    ],
+    ids=str,
+)
+def test_types_that_are_no_embedding(kind):
+    message = rf"file 'a.parquet': embedding column 'vector' has type {re.escape(str(kind))}.*embedding_column"
+    with pytest.raises(InputError, match=message):
+        check_embedding_type(kind, "vector", "a.parquet")
+
+
+def test_dimension_zero():
+    with pytest.raises(InputError, match=r"file 'a.parquet': embedding column 'vector' has dimension 0"):
+        check_embedding_type(pa.list_(pa.float32(), 0), "vector", "a.parquet")
+
+
+@pytest.mark.parametrize("kind", LIST_KINDS)
+def test_embedding_types(kind):
+    found = check_embedding_type(embedding_array(random_rows(1, dim=4, dtype="float16"), kind).type, "v", "")
+    assert found == (np.float16, 4 if kind in ("fixed", "tensor") else None)
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint64(), pa.dictionary(pa.int32(), pa.int64())], ids=str)
+def test_integer_ids(kind):
+    assert check_id_type(kind, "id", "") == "int"
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str
+)
+def test_string_ids(kind):
+    assert check_id_type(kind, "id", "") == "string"
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.binary(), pa.bool_(), pa.date32(), pa.list_(pa.int8())], ids=str)
+def test_types_that_are_no_id(kind):
+    message = rf"file 'a.parquet': id column 'key' has type {re.escape(str(kind))}, .*cast the column"
+    with pytest.raises(InputError, match=message):
+        check_id_type(kind, "key", "a.parquet")
+
+
+def test_missing_column_lists_the_columns_there_are():
+    with pytest.raises(InputError, match=r"file 'a.parquet': no column 'c'; the columns are a, b; set id_column"):
+        find_column(pa.schema([("a", pa.int8()), ("b", pa.int8())]), "c", "id_column", "a.parquet")
+
+
+def test_column_name_used_twice():
+    with pytest.raises(InputError, match="2 columns named 'a'"):
+        find_column(pa.schema([("a", pa.int8()), ("a", pa.int8())]), "a", "id_column", "")
