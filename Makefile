@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 PIP := -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint pytest test-slow faults benchmark lock
+.PHONY: help demo test lint pytest test-slow faults benchmark picture lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ faults: $(VENV)/installed-dev ## install, then kill, starve and corrupt 200 runs
 
 benchmark: $(VENV)/installed-demo ## install, then measure the speed of selections
 	$(RUN) jobs/benchmark.py
+
+picture: $(VENV)/installed-demo ## install, then take the picture of the README anew (needs Chromium)
+	$(RUN) docs/site/picture.py
 
 lock: ## resolve all dependencies anew and pin them in constraints.txt; torch stays as pinned there
 	$(PYTHON) -m venv --clear $(LOCK)
