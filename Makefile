@@ -3,11 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 LOCK := .venv-lock
+DOCS := .venv-docs
 RUN := $(VENV)/bin/python
 PIP := -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint pytest test-slow faults benchmark lock
+.PHONY: help demo test lint pytest test-slow faults benchmark docs picture lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,11 +37,17 @@ faults: $(VENV)/installed-dev ## install, then kill, starve and corrupt 200 runs
 benchmark: $(VENV)/installed-demo ## install, then measure the speed of selections
 	$(RUN) -m benchmarks
 
+docs: $(DOCS)/installed ## install, then build the site of README.md and docs/ in build/site
+	$(DOCS)/bin/python -m mkdocs build --strict
+
+picture: $(VENV)/installed-demo ## install, then take the picture of the README anew (needs Chromium)
+	$(RUN) docs/site/picture.py
+
 lock: ## resolve all dependencies anew and pin them in constraints.txt; torch stays as pinned there
 	$(PYTHON) -m venv --clear $(LOCK)
 	$(LOCK)/bin/python $(PIP) --upgrade 'pip>=25.1'
 	$(LOCK)/bin/python $(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(LOCK)/bin/python $(PIP) --editable '.[datasets,demo,mlflow,peers,tensorboard,text,vision]' --group dev
+	$(LOCK)/bin/python $(PIP) --editable '.[datasets,demo,mlflow,peers,tensorboard,text,vision]' --group dev --group docs
 	{ grep '^#' constraints.txt; $(LOCK)/bin/python -m pip freeze --exclude-editable | sed 's/+.*//'; } > $(LOCK)/pins
 	mv $(LOCK)/pins constraints.txt
 	rm -r $(LOCK)
@@ -57,4 +64,10 @@ $(VENV)/installed-demo: pyproject.toml constraints.txt
 
 $(VENV)/installed-dev: $(VENV)/installed-demo
 	$(RUN) $(PIP) --quiet --constraint constraints.txt --editable '.[datasets,demo,mlflow,tensorboard,text,vision]' --group dev
+	@touch $@
+
+$(DOCS)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python $(PIP) --upgrade 'pip>=25.1'
+	$(DOCS)/bin/python $(PIP) --constraint constraints.txt --group docs
 	@touch $@

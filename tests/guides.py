@@ -1,4 +1,4 @@
-"""README.md and docs/*.md taken apart: their code blocks, what each needs, and the jobs and options that they name."""
+"""README.md, CONTRIBUTING.md and docs/*.md taken apart: their code blocks, and the jobs and options that they name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 GUIDES = {
-    str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 }
 KINDS = {"bash", "python", "cron", "text"}
 OPTION = re.compile(r"\+?[a-z_]+(\.[a-z_]+)*=")

@@ -18,9 +18,9 @@ def test_every_direct_requirement_is_pinned_to_a_version_only() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
     assert all(re.fullmatch(r"#.*|[\w.-]+==[\w.]+", line) for line in lines)
-    wanted = [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["dev"]]
-    for extra in PROJECT["project"]["optional-dependencies"].values():
-        wanted += extra
+    wanted = [*PROJECT["project"]["dependencies"]]
+    for group in [*PROJECT["project"]["optional-dependencies"].values(), *PROJECT["dependency-groups"].values()]:
+        wanted += group
     for requirement in map(Requirement, wanted):
         if canonicalize_name(requirement.name) != "ray-itl":
             assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement

@@ -1,4 +1,4 @@
-"""The manifests have only fields that there are, where they belong, and keep the promises of the README."""
+"""The manifests have only fields that there are, where they belong, and keep the promises of docs/kubernetes.md."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ray_itl.curation.settings import StateSettings
 from tests.deploy.fields import FIELDS, problems
 from tests.deploy.manifests import MANIFESTS, ROOT, found, pods, ray_job_spec, walk
 
-README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "kubernetes.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CLUSTERS = ("rayjob.yaml", "raycronjob.yaml", "raycluster.yaml")
 STATE = "state.dir=/data/state"
 SCHEDULED = ("raycronjob.yaml", "cronjob.yaml")
 BY_HAND = {"ray-itl-token", "ray-itl-s3"}
-"""Secrets that people make as the README says; no manifest holds one."""
+"""Secrets that people make as docs/kubernetes.md says; no manifest holds one."""
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -117,7 +117,7 @@ def test_clusters_ask_for_a_token_and_run_the_pinned_ray(name: str) -> None:
 def test_the_release_of_kuberay_that_fields_are_of_is_named() -> None:
     release = re.search(r"KubeRay ([\d.]+\d)", (ROOT / "tests" / "deploy" / "fields.yaml").read_text())
     assert release is not None
-    assert f"KubeRay {release[1]}" in README
+    assert f"KubeRay {release[1]}" in GUIDE
 
 
 @pytest.mark.parametrize("name", [name for name in MANIFESTS if pods(MANIFESTS[name])])
@@ -143,7 +143,7 @@ def test_what_is_referred_to_is_there() -> None:
     assert claims == {MANIFESTS["storage.yaml"]["metadata"]["name"]}
     secrets = {ref["name"] for key in ("secretRef", "secretKeyRef") for ref in found(everything, key)}
     assert secrets | set(found(everything, "secretName")) == BY_HAND
-    assert all(f"kubectl create secret generic {name}" in README for name in BY_HAND)
+    assert all(f"kubectl create secret generic {name}" in GUIDE for name in BY_HAND)
     (variables,) = found(MANIFESTS["cronjob.yaml"], "env")
     address = next(each["value"] for each in variables if each["name"] == "RAY_API_SERVER_ADDRESS")
     assert address == f"http://{MANIFESTS['raycluster.yaml']['metadata']['name']}-head-svc:8265"

@@ -51,7 +51,7 @@ class Head:
         )
 
     def submit(self, name: str, *options: str) -> subprocess.CompletedProcess[str]:
-        """Run jobs/curate.py as the README says; returns when the job has ended."""
+        """Run jobs/curate.py as docs/on-a-cluster.md says; returns when the job has ended."""
         job = ["ray", "job", "submit", "--address", self.url, "--submission-id", name, "--working-dir", "."]
         ran = self.run([str(BIN / job[0]), *job[1:], "--", "python", "jobs/curate.py", *options])
         if "prematurely been deleted from the GCS" in ran.stderr + ran.stdout and not name.endswith("-again"):
