@@ -24,14 +24,14 @@ from ray_itl.cli.config import launch, register_schemas, to_settings
 from ray_itl.cli.guard import guarded
 from ray_itl.io.atomic import write_atomic
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Suite:
     """How a suite is run, and how what it found is shown."""
 
-    run: Callable[[Any, int, Path, Say], Any]
+    run: Callable[[Any, int, Path, Notify], Any]
     """Of its options, a seed, the folder for data and tables, and where to say how it goes."""
     table: Callable[[Any, Any], str]
     """What it found and its options, as Markdown."""
@@ -44,32 +44,34 @@ SUITES = {
     "large": Suite(run_large, large_table),
     "disk": Suite(run_disk, disk_table),
     "rounds": Suite(run_rounds, rounds_table),
-    "convergence": Suite(lambda own, _, folder, say: run_convergence(own, folder, say), convergence_table),
+    "convergence": Suite(lambda own, _, folder, notify: run_convergence(own, folder, notify), convergence_table),
     "scaling": Suite(run_scaling, scaling_table, write_scaling_page),
     "peers": Suite(run_comparison, comparison_tables, write_comparison_page),
 }
 
 
-def run_suite(name: str, settings: BenchmarkSettings, folder: Path, say: Say) -> str:
+def run_suite(name: str, settings: BenchmarkSettings, folder: Path, notify: Notify) -> str:
     """Run one suite; returns its tables as Markdown, and writes its page into the folder where it has one."""
     suite, own = SUITES[name], getattr(settings, name)
-    found = suite.run(own, settings.seed, folder, say)
+    found = suite.run(own, settings.seed, folder, notify)
     if suite.page is not None:
         suite.page(found, own, describe(), folder / f"{name}.html")
     return suite.table(found, own)
 
 
-def run_suites(settings: BenchmarkSettings, folder: Path, say: Say) -> str:
+def run_suites(settings: BenchmarkSettings, folder: Path, notify: Notify) -> str:
     """Run the suite that is asked for, or all but peers; returns the machine and the tables as Markdown.
 
     Raises:
         RayItlError: one of them failed; what came before it is lost.
     """
     chosen = [name for name in SUITES if name != "peers"] if settings.suite == ALL else [settings.suite]
-    return "\n\n".join([f"Machine: {describe()}", *(run_suite(name, settings, folder, say) for name in chosen)]) + "\n"
+    return (
+        "\n\n".join([f"Machine: {describe()}", *(run_suite(name, settings, folder, notify) for name in chosen)]) + "\n"
+    )
 
 
-def _say(line: str) -> None:
+def _notify(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 
@@ -81,7 +83,7 @@ def main(config: DictConfig) -> None:
     settings = to_settings(config, BenchmarkSettings)
     folder = Path(settings.dir).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    text, path = run_suites(settings, folder, _say), folder / f"{settings.suite}.md"
+    text, path = run_suites(settings, folder, _notify), folder / f"{settings.suite}.md"
     write_atomic(path, text.encode())
     sys.stdout.write(f"{text}\nwritten to {path}\n")
 

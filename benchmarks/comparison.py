@@ -25,7 +25,7 @@ from benchmarks.worker import Answer, WorkerTask
 from ray_itl.core.posterior import Targets
 from ray_itl.core.reference import condition_kernel, dense_kernel, joint_information
 from ray_itl.errors import ConfigError
-from ray_itl.experiments.cache import Say
+from ray_itl.experiments.cache import Notify
 from ray_itl.io.atomic import write_json
 from ray_itl.text import format_size, parse_size
 
@@ -105,19 +105,19 @@ class Comparison:
         return list(dict.fromkeys(name for name, _ in self.measurements))
 
 
-def run_comparison(settings: PeersSettings, seed: int, folder: Path, say: Say) -> list[Comparison]:
+def run_comparison(settings: PeersSettings, seed: int, folder: Path, notify: Notify) -> list[Comparison]:
     """Measure the chosen peers on every data set.
 
     Raises:
         InputError: the data cannot be had (says what to do).
         ConfigError: a pool is too small for the picks, or a chosen peer is not installed.
     """
-    peers = _chosen(settings, say)
+    peers = _chosen(settings, notify)
     sizes = sorted(settings.num_rows)
     comparisons = []
     for name in settings.data:
         options = (sizes[-1], settings.num_targets, settings.dim, seed)
-        matrices = write_matrices(name, *options, folder / "data", say)
+        matrices = write_matrices(name, *options, folder / "data", notify)
         measured = {}
         for peer in peers:
             row: list[Measurement] = []
@@ -125,13 +125,13 @@ def run_comparison(settings: PeersSettings, seed: int, folder: Path, say: Say) -
                 reason = _hopeless(row, num_rows, settings.time_limit_s)
                 stopped = Measurement(peer.name, num_rows, stopped=reason)
                 row.append(stopped if reason else _measure(peer, matrices, num_rows, settings, folder))
-                say(f"{name}, {num_rows:,} rows, {peer.name}: {row[-1].stopped or f'{row[-1].seconds:.3g} s'}")
+                notify(f"{name}, {num_rows:,} rows, {peer.name}: {row[-1].stopped or f'{row[-1].seconds:.3g} s'}")
             measured |= {(m.peer, m.num_rows): m for m in row}
         comparisons.append(Comparison(matrices, sizes, measured))
     return comparisons
 
 
-def _chosen(settings: PeersSettings, say: Say) -> list[Peer]:
+def _chosen(settings: PeersSettings, notify: Notify) -> list[Peer]:
     unknown = [name for name in settings.only if name not in PEERS]
     if unknown:
         raise ConfigError(f"peers.only={unknown[0]!r} is no peer; there are {', '.join(PEERS)}")
@@ -142,7 +142,7 @@ def _chosen(settings: PeersSettings, say: Say) -> list[Peer]:
         elif settings.only:
             raise ConfigError(f'peers.only={peer.name!r} needs {peer.package}: pip install "ray_itl[peers]"')
         else:
-            say(f'{peer.name} is left out: {peer.package} is not installed (pip install "ray_itl[peers]")')
+            notify(f'{peer.name} is left out: {peer.package} is not installed (pip install "ray_itl[peers]")')
     return found
 
 

@@ -112,7 +112,7 @@ def _gap_chart(report: ConvergenceReport) -> Chart:
 _CLASSES = (3, 6, 9)
 
 
-def run_convergence(settings: ConvergenceSettings, folder: Path, say: Callable[[str], None]) -> ConvergenceReport:
+def run_convergence(settings: ConvergenceSettings, folder: Path, notify: Callable[[str], None]) -> ConvergenceReport:
     """Pick rows of a small pool of digits again and again for targets that it does not span; write convergence.html.
 
     Raises:
@@ -123,7 +123,7 @@ def run_convergence(settings: ConvergenceSettings, folder: Path, say: Callable[[
     rule = InformationGain(settings.noise_variance)
     state = rule.start(Posterior.prior(pool.shape[1]), Targets.uniform(targets))
     shard = PoolShard(MemoryFeatures(pool), np.arange(len(pool)), 0)
-    say(f"picking {settings.n:,} times from {len(pool)} digits, with replacement")
+    notify(f"picking {settings.n:,} times from {len(pool)} digits, with replacement")
     result = GreedySelector(LocalPool([shard]), rule, state, replacement=True).select(settings.n)
     places = np.unique(np.geomspace(1, settings.n, 60).round().astype(np.int64))
     posterior, variance = Posterior.prior(pool.shape[1]), []

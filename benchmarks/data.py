@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ray_itl.errors import ConfigError
-from ray_itl.experiments.cache import Say, as_matrix, cache_root
+from ray_itl.experiments.cache import Notify, as_matrix, cache_root
 from ray_itl.experiments.tasks import wordnet_task
 from ray_itl.io.atomic import write_atomic, write_parquet_table
 
@@ -124,7 +124,9 @@ class Matrices:
         return np.load(self.targets, allow_pickle=False)
 
 
-def write_matrices(name: str, num_rows: int, num_targets: int, dim: int, seed: int, folder: Path, say: Say) -> Matrices:
+def write_matrices(
+    name: str, num_rows: int, num_targets: int, dim: int, seed: int, folder: Path, notify: Notify
+) -> Matrices:
     """Write pool and targets of a data set, unless they are there; smaller pools are the first rows of larger ones.
 
     "wordnet": MiniLM embeddings (384 dimensions, `dim` counts for nothing) of WordNet's glosses in random order, with
@@ -139,17 +141,17 @@ def write_matrices(name: str, num_rows: int, num_targets: int, dim: int, seed: i
     size = "" if name == "wordnet" else f"x{dim}"
     pool, targets = (folder / f"{name}-{kind}{size}-seed{seed}.npy" for kind in (num_rows, f"targets-{num_targets}"))
     if not (pool.exists() and targets.exists()):
-        say(f"writing {num_rows:,} rows of {name} to {pool}")
+        notify(f"writing {num_rows:,} rows of {name} to {pool}")
         make = _wordnet if name == "wordnet" else _synthetic
-        for path, rows in zip((pool, targets), make(num_rows, num_targets, dim, seed, say), strict=True):
+        for path, rows in zip((pool, targets), make(num_rows, num_targets, dim, seed, notify), strict=True):
             write_atomic(path, lambda file, rows=rows: np.save(file, rows, allow_pickle=False))
     words = "MiniLM embeddings of WordNet glosses" if name == "wordnet" else "synthetic clusters"
     return Matrices(name, pool, targets, words)
 
 
-def _wordnet(num_rows: int, num_targets: int, dim: int, seed: int, say: Say) -> Iterator[np.ndarray]:
+def _wordnet(num_rows: int, num_targets: int, dim: int, seed: int, notify: Notify) -> Iterator[np.ndarray]:
     del dim
-    task = wordnet_task(cache_root(), seed, say)
+    task = wordnet_task(cache_root(), seed, notify)
     real, targets = (
         as_matrix(pq.read_table(path, columns=["embedding"])["embedding"]).astype(np.float32)
         for path in (task.pool, task.target)
@@ -173,8 +175,8 @@ def tiled(real: np.ndarray, num_rows: int, random: np.random.Generator) -> np.nd
     return rows
 
 
-def _synthetic(num_rows: int, num_targets: int, dim: int, seed: int, say: Say) -> Iterator[np.ndarray]:
-    del say
+def _synthetic(num_rows: int, num_targets: int, dim: int, seed: int, notify: Notify) -> Iterator[np.ndarray]:
+    del notify
     rows = ClusteredRows(dim, seed)
     yield rows.pool_tensor(num_rows).numpy()
     yield rows.targets(num_targets).float().numpy()

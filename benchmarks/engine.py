@@ -112,16 +112,16 @@ class EngineResult:
     """How many picks plain greedy shares: computing in float32, it takes near-ties the wrong way round."""
 
 
-def run_engine(settings: EngineSettings, seed: int, folder: Path, say: Callable[[str], None]) -> list[EngineResult]:
+def run_engine(settings: EngineSettings, seed: int, folder: Path, notify: Callable[[str], None]) -> list[EngineResult]:
     """Measure every noise variance; the same rows throughout."""
     rows = ClusteredRows(settings.dim, seed)
-    say(f"drawing {settings.num_rows:,} x {settings.dim} rows")
+    notify(f"drawing {settings.num_rows:,} x {settings.dim} rows")
     features, targets = rows.pool_tensor(settings.num_rows), Targets.uniform(rows.targets(settings.num_targets))
     shard = PoolShard(MemoryFeatures(features), np.arange(settings.num_rows), 0)
     with ExitStack() as stack:
         ray_pool = None
         if settings.num_shards:
-            say(f"loading the same rows into {settings.num_shards} Ray shards")
+            notify(f"loading the same rows into {settings.num_shards} Ray shards")
             path = write_pool(rows, settings.num_rows, folder / "data")
             source = open_source(str(path), id_column="id", embedding_column="embedding", columns=[])
             assert isinstance(source, ParquetSource)
@@ -130,7 +130,7 @@ def run_engine(settings: EngineSettings, seed: int, folder: Path, say: Callable[
             ray_pool = stack.enter_context(open_ray_pool(source, Identity(), "float32", cluster))
             ray_pool.load(lambda _: None)
         return [
-            _measure(settings, noise, features, shard, targets, ray_pool, say) for noise in settings.noise_variances
+            _measure(settings, noise, features, shard, targets, ray_pool, notify) for noise in settings.noise_variances
         ]
 
 
@@ -141,14 +141,14 @@ def _measure(
     shard: PoolShard,
     targets: Targets,
     ray_pool: Pool | None,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> EngineResult:
     local = LocalPool([shard])
     plain_picks: list[int] = []
     seconds: dict[str, list[float]] = {"local": [], "plain": [], "local beside Ray": [], "Ray": []}
     result, ray_result = _select(settings, noise, local, targets), None
     for repeat in range(settings.repeats):
-        say(f"noise {noise:g}: repeat {repeat + 1} of {settings.repeats}")
+        notify(f"noise {noise:g}: repeat {repeat + 1} of {settings.repeats}")
         _timed(seconds["local"], lambda: _select(settings, noise, local, targets))
         plain_picks = _timed(seconds["plain"], lambda: one_pass_per_pick(features, targets, settings.n, noise))
     for _ in range(settings.repeats if ray_pool is not None else 0):

@@ -45,7 +45,7 @@ class RoundsResult:
     final_score: float
 
 
-def run_rounds(settings: RoundsSettings, seed: int, folder: Path, say: Callable[[str], None]) -> list[RoundsResult]:
+def run_rounds(settings: RoundsSettings, seed: int, folder: Path, notify: Callable[[str], None]) -> list[RoundsResult]:
     """Fine-tune on digits with every trainer in turn, `repeats` times; picks and scores must be the same.
 
     Raises:
@@ -57,7 +57,7 @@ def run_rounds(settings: RoundsSettings, seed: int, folder: Path, say: Callable[
     with connect():
         for repeat in range(settings.repeats):
             for kind in KINDS:
-                say(f"{kind}: repeat {repeat + 1} of {settings.repeats}")
+                notify(f"{kind}: repeat {repeat + 1} of {settings.repeats}")
                 tables[kind].append(_timed_run(settings, task, seed, kind, folder / "rounds-run"))
     found = [_result(kind, tables[kind]) for kind in KINDS]
     assert len({result.final_score for result in found}) == 1, "trainers must give the same scores"

@@ -30,7 +30,7 @@ from ray_itl.core.shard import PoolShard
 from ray_itl.distributed.cluster import connect, simulated_cluster
 from ray_itl.distributed.ray_pool import open_ray_pool
 from ray_itl.distributed.settings import ClusterSettings
-from ray_itl.experiments.cache import Say
+from ray_itl.experiments.cache import Notify
 from ray_itl.sources.manifest import plan_shards
 from ray_itl.sources.open import open_source
 
@@ -103,12 +103,12 @@ class _Bench:
             return self.select(axis, value, pool)
 
 
-def run_scaling(settings: ScalingSettings, seed: int, folder: Path, say: Say) -> list[ScalingPoint]:
+def run_scaling(settings: ScalingSettings, seed: int, folder: Path, notify: Notify) -> list[ScalingPoint]:
     """Measure every axis that is not empty."""
     points = []
     for point in chain(_in_process(settings, seed), _over_ray(settings, seed, folder)):
         done = f"{len(point.picks):,} picks in {point.passes:,} passes"
-        say(f"{point.axis}: {point.value:,}: {done}, {point.seconds:.3g} s")
+        notify(f"{point.axis}: {point.value:,}: {done}, {point.seconds:.3g} s")
         points.append(point)
     return points
 

@@ -113,14 +113,14 @@ class DiskResult:
         return self.disk.ids == self.again.ids == self.memory.ids
 
 
-def run_disk(settings: DiskSettings, seed: int, folder: Path, say: Callable[[str], None]) -> DiskResult:
+def run_disk(settings: DiskSettings, seed: int, folder: Path, notify: Callable[[str], None]) -> DiskResult:
     """Write the pool unless it is there, and run the job with one shard: on disk twice, and in memory.
 
     Raises:
         RayItlError: the job failed; its messages are above.
     """
     rows = ClusteredRows(settings.dim, seed)
-    say(f"writing {settings.num_rows:,} x {settings.dim} rows to {folder / 'data'}, unless they are there")
+    notify(f"writing {settings.num_rows:,} x {settings.dim} rows to {folder / 'data'}, unless they are there")
     options = [
         f"pool.path={write_pool(rows, settings.num_rows, folder / 'data')}",
         f"target.path={write_targets(rows, settings.num_targets, folder / 'data')}",
@@ -132,16 +132,16 @@ def run_disk(settings: DiskSettings, seed: int, folder: Path, say: Callable[[str
     limit, cache = int(feature_bytes / settings.times_memory), folder / "disk-cache"
     shutil.rmtree(cache, ignore_errors=True)
     bounded = [*options, f"cluster.memory_per_shard={limit}", f"cluster.cache_dir={cache}"]
-    disk = _run("disk", bounded, folder, say)
-    again = _run("disk again", bounded, folder, say)
+    disk = _run("disk", bounded, folder, notify)
+    again = _run("disk again", bounded, folder, notify)
     read_seconds = _read_seconds(cache, settings, dtype)
     shutil.rmtree(cache)
-    memory = _run("memory", [*options, "pool.storage=memory"], folder, say)
+    memory = _run("memory", [*options, "pool.storage=memory"], folder, notify)
     return DiskResult(limit, feature_bytes, read_seconds, disk, again, memory)
 
 
-def _run(name: str, options: list[str], folder: Path, say: Callable[[str], None]) -> StorageRun:
-    say(f"selecting: {name}")
+def _run(name: str, options: list[str], folder: Path, notify: Callable[[str], None]) -> StorageRun:
+    notify(f"selecting: {name}")
     run, process = folder / "disk-run", _PROCESS if "cluster.num_shards=0" in options else _SHARD
     done = run_curate(options, run, lambda pid: largest_peak(pid, process), quiet=True)
     ids = pq.read_table(run / "selection.parquet").column("id").to_pylist()
@@ -197,14 +197,14 @@ class LargeResult:
     """Largest memory of the job and all its processes."""
 
 
-def run_large(settings: LargeSettings, seed: int, folder: Path, say: Callable[[str], None]) -> LargeResult:
+def run_large(settings: LargeSettings, seed: int, folder: Path, notify: Callable[[str], None]) -> LargeResult:
     """Write the pool unless it is there, run the job on it in a process of its own, and watch its memory.
 
     Raises:
         RayItlError: the job failed; its messages are above.
     """
     rows = ClusteredRows(settings.dim, seed)
-    say(f"writing {settings.num_rows:,} x {settings.dim} rows to {folder / 'data'}, unless they are there")
+    notify(f"writing {settings.num_rows:,} x {settings.dim} rows to {folder / 'data'}, unless they are there")
     pool = write_pool(rows, settings.num_rows, folder / "data")
     target = write_targets(rows, settings.num_targets, folder / "data")
     options = [

@@ -25,15 +25,15 @@ def main(config: DictConfig) -> None:
     settings = with_absolute_paths(to_settings(config, CurationSettings))
     reporter = Reporter(settings.run.log)
     if settings.plan:
-        reporter.conclude(planned(settings).ending())
+        reporter.finish(planned(settings).summary())
         return
     if settings.pool.path is None:
         settings = digits_settings(settings, Path(settings.run.dir or settings.state.dir or "").parent / "digits-data")
     if settings.state.dir is None:
-        ending = summarise(curate(settings, to_yaml(settings), reporter=reporter))
+        summary = summarise(curate(settings, to_yaml(settings), reporter=reporter))
     else:
-        ending = summarise_tick(run_tick(settings, reporter))
-    reporter.conclude(ending)
+        summary = summarise_tick(run_tick(settings, reporter))
+    reporter.finish(summary)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,19 @@ from omegaconf import DictConfig
 from ray_itl.cli.config import launch, register_schemas, to_settings, to_yaml
 from ray_itl.cli.guard import guarded
 from ray_itl.embedding.job import embed_pool, with_absolute_paths
-from ray_itl.embedding.settings import EmbedSettings
+from ray_itl.embedding.settings import EmbedJobSettings
 from ray_itl.observability.reporter import Reporter
 
-register_schemas(embed_schema=EmbedSettings)
+register_schemas(embed_schema=EmbedJobSettings)
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="embed")
 @guarded
 def main(config: DictConfig) -> None:
     """Compose, embed, summarise."""
-    settings = with_absolute_paths(to_settings(config, EmbedSettings))
+    settings = with_absolute_paths(to_settings(config, EmbedJobSettings))
     reporter = Reporter(settings.run.log)
-    reporter.conclude(embed_pool(settings, to_yaml(settings), reporter).ending())
+    reporter.finish(embed_pool(settings, to_yaml(settings), reporter).summary())
 
 
 if __name__ == "__main__":

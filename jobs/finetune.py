@@ -5,7 +5,7 @@ from omegaconf import DictConfig
 
 from ray_itl.cli.config import launch, register_schemas, to_settings
 from ray_itl.cli.guard import guarded
-from ray_itl.experiments.job import carry_out
+from ray_itl.experiments.job import run_experiment
 from ray_itl.observability.reporter import Reporter
 from ray_itl.rounds.settings import FineTuneJobSettings
 
@@ -18,7 +18,7 @@ def main(config: DictConfig) -> None:
     """Compose, run, summarise."""
     settings = to_settings(config, FineTuneJobSettings)
     reporter = Reporter(settings.run.log)
-    reporter.conclude(carry_out(settings, reporter))
+    reporter.finish(run_experiment(settings, reporter))
 
 
 if __name__ == "__main__":

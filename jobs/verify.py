@@ -20,7 +20,7 @@ def main(config: DictConfig) -> None:
     """Compose, check, say what was found."""
     settings = to_settings(config, VerifySettings)
     verification = verify(settings)
-    Reporter(settings.run.log).conclude(verification.ending())
+    Reporter(settings.run.log).finish(verification.summary())
     if not verification.right:
         sys.exit(1)
 

@@ -29,7 +29,7 @@ FEATURES = "features"
 Transform = Callable[[dict[str, Any]], Any]
 
 
-class PickedRows(Dataset):
+class PicksDataset(Dataset):
     """Picks in order of rank, each a mapping from column to value, for a `torch.utils.data.DataLoader`.
 
     Numbers are tensors of no dimension and lists of numbers, all of one length, tensors of one; texts, bytes and
@@ -52,14 +52,14 @@ class PickedRows(Dataset):
 
 def picked_rows(
     table: pa.Table, columns: Sequence[str], features: Tensor | None, transform: Transform | None
-) -> PickedRows:
+) -> PicksDataset:
     """Return some columns of the picks, and their features where given, as a torch Dataset.
 
     Args:
         table: The picks, n rows.
         columns: Names in the table.
         features: n x D, put beside the columns as "features".
-        transform: See `PickedRows`.
+        transform: See `PicksDataset`.
 
     Raises:
         InputError: a column that there is not, or a value that is missing where no transform could mend it.
@@ -74,7 +74,7 @@ def picked_rows(
     values = {name: _values(name, table.column(name), may_lack=transform is not None) for name in columns}
     if features is not None:
         values[FEATURES] = features
-    return PickedRows(values, transform)
+    return PicksDataset(values, transform)
 
 
 def hugging_face_dataset(table: pa.Table) -> Any:
@@ -189,7 +189,7 @@ class Selection:
 
     def to_torch(
         self, columns: Sequence[str] | None = None, *, features: bool = False, transform: Transform | None = None
-    ) -> PickedRows:
+    ) -> PicksDataset:
         """Return the picks as a torch Dataset of mappings, for a DataLoader with batches, shuffling and workers.
 
         Args:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_itl.cli.config import to_yaml
-from ray_itl.core.block_schedule import Schedule
+from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import CurationSettings, RunSettings, SelectionSettings
 from ray_itl.distributed.settings import ClusterSettings
@@ -20,7 +20,7 @@ from ray_itl.selection import Selection
 from ray_itl.sources.settings import PoolSettings, TargetSettings
 
 DIM = 8
-SMALL_BLOCKS = Schedule(block=4, candidates=32, max_block=4, max_candidates=64)
+SMALL_BLOCKS = BlockSchedule(block=4, candidates=32, max_block=4, max_candidates=64)
 """Several passes and some challengers even on a few hundred rows."""
 
 

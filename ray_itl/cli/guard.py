@@ -15,7 +15,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 from ray_itl.errors import BusyError, ConfigError, InputError, MissingExtraError, RayItlError
 from ray_itl.io.credentials import masked, one_line
-from ray_itl.io.filesystems import may_pass, outage
+from ray_itl.io.filesystems import is_transient, transient_error
 from ray_itl.observability.console import json_line
 
 P = ParamSpec("P")
@@ -51,8 +51,8 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
             remedy = "give it more, or use more and smaller shards"
             end_with(1, RayItlError(f"this process has run out of memory: {remedy}"), in_json)
         except Exception as error:
-            if may_pass(error):
-                end_with(1, outage("a file cannot be read or written", error), in_json)
+            if is_transient(error):
+                end_with(1, transient_error("a file cannot be read or written", error), in_json)
             if in_json:
                 end_with(1, error, in_json, traceback=traceback.format_exc())
             sys.stderr.write(masked(traceback.format_exc()))

@@ -8,7 +8,7 @@ _FEW_CANDIDATES = 2048
 
 
 @dataclass(frozen=True)
-class Schedule:
+class BlockSchedule:
     """Sizes for the next block. They change how long a selection takes, never what it picks.
 
     A longer block shares one pass among more picks but wastes work when a pick is beaten early; more candidates
@@ -29,7 +29,7 @@ class Schedule:
         """New rows to ask for with every pass."""
         return max(1, self.candidates // 2)
 
-    def fit(self, dim: int, num_rows: int, max_bytes: int = 2**29) -> Schedule:
+    def fit(self, dim: int, num_rows: int, max_bytes: int = 2**29) -> BlockSchedule:
         """Return the schedule with candidate sets that suit the pool.
 
         They fit in `max_bytes` of float64 features, and are a small part of a small pool: a step over C candidates
@@ -52,7 +52,7 @@ class Schedule:
         """
         return 5 * 8 * dim * min(self.max_candidates, num_rows)
 
-    def adapt(self, accepted: int, size: int) -> Schedule:
+    def adapt(self, accepted: int, size: int) -> BlockSchedule:
         """Return the sizes after a block of `size` picks of which `accepted` stood."""
         if accepted == size:
             return replace(self, block=min(max(self.block, 2 * size), self.max_block))

@@ -145,7 +145,7 @@ class ChallengerList:
 _KEPT = 2
 
 
-def without_copies(facts: Sequence[Tensor], ids: np.ndarray) -> np.ndarray:
+def drop_duplicates(facts: Sequence[Tensor], ids: np.ndarray) -> np.ndarray:
     """Return the places, ascending, of at most two (of the smallest ids) of rows that agree in all facts.
 
     Args:
@@ -163,7 +163,7 @@ def without_copies(facts: Sequence[Tensor], ids: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Crowd:
+class TiedRows:
     """Rows that come close to the best of their shard."""
 
     gains: Tensor

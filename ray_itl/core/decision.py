@@ -19,14 +19,14 @@ from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState, Scores
 _ROUNDING = 256 * 2.0**-52
 
 
-class Best(NamedTuple):
+class Winner(NamedTuple):
     """The winning row: its place among those asked about, and its exact gain."""
 
     place: int
     gain: float
 
 
-class Field(NamedTuple):
+class Contenders(NamedTuple):
     """k rows that compete for a pick."""
 
     features: Tensor
@@ -44,7 +44,7 @@ class Field(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Judge:
+class TotalOrder:
     """Decides between rows whose scores are known to float64 rounding, rescoring those that are too close.
 
     Rows compete by value: their gain, or their gain over their price. Whether one ties with the best is decided in
@@ -55,7 +55,7 @@ class Judge:
     magnitudes: tuple[float, ...]
     """Bounds on the scores at |x| = 1."""
 
-    def best(self, state: AcquisitionState, field: Field) -> Best:
+    def best(self, state: AcquisitionState, field: Contenders) -> Winner:
         """Return the first row in the total order, under the state at this step."""
         gains, errors = self.gains(field.scores), self.errors(field.scores, field.norms)
         certain = float(((gains - errors) / field.prices)[field.may_win].max())
@@ -64,7 +64,7 @@ class Judge:
         best = float((exact / prices).max())
         tied = exact >= self.floor(best, prices, state)
         winner = int(near[tied][int(np.argsort(field.ids[near[tied].numpy()], kind="stable")[0])])
-        return Best(winner, float(exact[near == winner][0]))
+        return Winner(winner, float(exact[near == winner][0]))
 
     def decrements(self, dots: Tensor) -> Scores:
         """Turn dot products (k x num_tracks x B, overwritten) into what each step subtracts (K times k x B)."""

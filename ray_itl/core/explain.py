@@ -20,11 +20,11 @@ from torch import Tensor
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
 from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
-from ray_itl.core.decision import Field, Judge
+from ray_itl.core.decision import Contenders, TotalOrder
 from ray_itl.core.features import UnitNorm
-from ray_itl.core.limits import Standing, gate_along
+from ray_itl.core.limits import LimitState, gate_along
 from ray_itl.core.linalg import squared_norms
-from ray_itl.core.messages import Precision, RivalQuery, RowBatch, Start
+from ray_itl.core.messages import Precision, RivalQuery, RowBatch, ScoreSpec
 from ray_itl.core.pool import Pool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.rules import Rules
@@ -54,7 +54,7 @@ def runners_up(
     replacement: bool = False,
     excluded: np.ndarray | None = None,
     rules: Rules | None = None,
-    standing: Standing | None = None,
+    standing: LimitState | None = None,
 ) -> list[RunnerUp | None]:
     """Return the runner-up of every pick; None where no other row could be picked.
 
@@ -79,31 +79,31 @@ def runners_up(
     """
     if not picks:
         return []
-    start = Start(acquisition, state.quadratics(), precision, state.gain_scale, rules)
+    start = ScoreSpec(acquisition, state.quadratics(), precision, state.gain_scale, rules)
     positions = np.array([pick.position for pick in picks], dtype=np.int64)
     excluded = np.empty(0, dtype=np.int64) if excluded is None else excluded
-    gate = gate_along(standing or Standing(len(picks)), ((pick.cost, pick.group) for pick in picks))
+    gate = gate_along(standing or LimitState(len(picks)), ((pick.cost, pick.group) for pick in picks))
     columns = _columns(state, features)
     found = pool.rivals(RivalQuery(start, columns, positions, features, gate, excluded, replacement))
-    judge = Judge(acquisition, start.magnitudes)
+    total_order = TotalOrder(acquisition, start.magnitudes)
     by_step = np.argsort(found.steps, kind="stable")
     ends = np.searchsorted(found.steps[by_step], np.arange(len(picks) + 1))
     runners: list[RunnerUp | None] = []
     for step, (pick, row) in enumerate(zip(picks, features, strict=True)):
         places = found.places[by_step[ends[step] : ends[step + 1]]]
-        runners.append(_first(judge, rules or Rules(), state, found.rows, places, pick) if len(places) else None)
+        runners.append(_first(total_order, rules or Rules(), state, found.rows, places, pick) if len(places) else None)
         state = state.condition(row)
     return runners
 
 
 def _first(
-    judge: Judge, rules: Rules, state: AcquisitionState, rows: RowBatch, places: np.ndarray, pick: Pick
+    total_order: TotalOrder, rules: Rules, state: AcquisitionState, rows: RowBatch, places: np.ndarray, pick: Pick
 ) -> RunnerUp:
     """Return the first of some rows in the total order, by their exact gains at a step."""
     chosen = torch.from_numpy(places)
     features, ids, prices = rows.features[chosen].to(torch.float64), rows.ids[places], rules.prices(rows.costs[chosen])
-    field = Field(features, ids, state.scores(features), squared_norms(features), prices, prices > 0)
-    best = judge.best(state, field)
+    field = Contenders(features, ids, state.scores(features), squared_norms(features), prices, prices > 0)
+    best = total_order.best(state, field)
     value = best.gain / float(prices[best.place])
     own = pick.gain / float(rules.prices(torch.tensor([pick.cost], dtype=torch.float64)))
     row_id = ids[best.place : best.place + 1].tolist()[0]

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
-from ray_itl.core.block_schedule import Schedule
-from ray_itl.core.decision import Judge
+from ray_itl.core.block_schedule import BlockSchedule
+from ray_itl.core.decision import TotalOrder
 from ray_itl.core.limits import Limits, shortfalls
-from ray_itl.core.messages import Block, Contest, Request, Start, merge_batches
+from ray_itl.core.messages import Block, ExactSearch, Request, ScoreSpec, merge_batches
 from ray_itl.core.pool import Pool
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress, Stop
 from ray_itl.core.rules import OPEN, Gate
-from ray_itl.core.speculation import Arrivals, Plan, Terms, count_true_picks, speculate
+from ray_itl.core.speculation import Criteria, Returned, SpeculatedPicks, count_true_picks, speculate
 from ray_itl.core.trajectory import Pick, Trajectory
 from ray_itl.errors import ConfigError, NumericalError
 
@@ -53,23 +53,23 @@ class GreedySelector:
         acquisition: Acquisition,
         state: AcquisitionState,
         replacement: bool = False,
-        schedule: Schedule | None = None,
+        schedule: BlockSchedule | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         limits: Limits | None = None,
         excluded: np.ndarray = _NONE,
     ) -> None:
         self._pool = pool
         self._limits = limits or Limits()
-        self._schedule = (schedule or Schedule()).fit(pool.dim, pool.num_rows)
+        self._schedule = (schedule or BlockSchedule()).fit(pool.dim, pool.num_rows)
         self._on_progress = on_progress
         self._state = state
         self._excluded = excluded
         self._num_free = pool.num_rows - len(excluded)
         rules = self._limits.rules
-        self._start = Start(acquisition, state.quadratics(), "float32", state.gain_scale, rules)
-        judge = Judge(acquisition, self._start.magnitudes)
-        self._terms = Terms(judge, self._limits.driver_rules, replacement, self._limits.min_gain)
-        self._ending = self._limits.ending
+        self._start = ScoreSpec(acquisition, state.quadratics(), "float32", state.gain_scale, rules)
+        total_order = TotalOrder(acquisition, self._start.magnitudes)
+        self._criteria = Criteria(total_order, self._limits.driver_rules, replacement, self._limits.min_gain)
+        self._share_target = self._limits.share_target
         self._next_gain: float | None = None
         self._stop: Stop | None = None
         self._settled = 0
@@ -95,7 +95,7 @@ class GreedySelector:
             ConfigError: n out of range.
             NumericalError: float64 cannot resolve the noise variance against the rows' norms.
         """
-        if n < 1 or (n > self._num_free and not self._terms.replacement):
+        if n < 1 or (n > self._num_free and not self._criteria.replacement):
             raise ConfigError(f"selection.n={n}, but the pool has {self._num_free} rows: ask for 1 to that many")
         self._begin(n, earlier)
         trajectory = self._trajectory
@@ -103,7 +103,7 @@ class GreedySelector:
             if not len(trajectory.candidates):
                 self._refill()
             size = min(self._block_size(), n - len(trajectory.picks))
-            plan = speculate(self._terms, trajectory.state, trajectory.standing, trajectory.candidates, size)
+            plan = speculate(self._criteria, trajectory.state, trajectory.limit_state, trajectory.candidates, size)
             if not plan.picks:
                 self._find_more()
                 continue
@@ -118,7 +118,7 @@ class GreedySelector:
             np.unique(self._close_calls),
             self._next_gain,
             self._stop or "n",
-            shortfalls(self._limits.quotas, trajectory.standing.quotas),
+            shortfalls(self._limits.quotas, trajectory.limit_state.quotas),
         )
 
     def _begin(self, n: int, earlier: Sequence[tuple[Pick, Tensor]]) -> None:
@@ -127,17 +127,19 @@ class GreedySelector:
         precision = "float32" if band <= _FLOAT32_LIMIT * acquisition.noise_variance else "float64"
         self._start = replace(start, precision=precision)
         self.stats.precision = precision
-        standing = self._limits.standing(n)
-        self._trajectory = Trajectory(self._terms, acquisition, self._state, standing, self._pool.dim, self._excluded)
+        standing = self._limits.limit_state(n)
+        self._trajectory = Trajectory(
+            self._criteria, acquisition, self._state, standing, self._pool.dim, self._excluded
+        )
         self._trajectory.replay(earlier)
-        self._ending = self._ending.after(self._trajectory.columns()[:, 0])
-        self._stop = "share" if self._ending.is_reached else None
+        self._share_target = self._share_target.after(self._trajectory.columns()[:, 0])
+        self._stop = "share" if self._share_target.is_reached else None
         self._restore()
         self._refill()
 
     def _refill(self) -> bool:
         """Take in rows that may be picked now; returns whether there were any."""
-        fresh = self._trajectory.features_since(self._settled) if self._minds_picks else None
+        fresh = self._trajectory.features_since(self._settled) if self._excludes_similar_picks else None
         batch = self._pool.propose(Request(self._schedule.candidates, self._gate(), fresh))
         self._trajectory.hold(batch)
         return len(batch) > 0
@@ -147,15 +149,15 @@ class GreedySelector:
         trajectory = self._trajectory
         if self._refill():
             return
-        relaxed = trajectory.standing.give_up()
+        relaxed = trajectory.limit_state.relax()
         if relaxed is None:
             self._stop = "no_rows"
         else:
-            trajectory.standing = relaxed
+            trajectory.limit_state = relaxed
 
     @property
-    def _minds_picks(self) -> bool:
-        return self._terms.rules.minds_picks
+    def _excludes_similar_picks(self) -> bool:
+        return self._criteria.rules.excludes_similar_picks
 
     def _gate(self) -> Gate:
         return OPEN if self._start.rules is None else self._trajectory.gate
@@ -169,39 +171,39 @@ class GreedySelector:
             # What so many picks have taught has D directions at most: they cost less than the picks' columns.
             self._start = replace(self._start, quadratics=trajectory.state.quadratics())
             columns = columns[:, :, :0]
-        picks = trajectory.features_since(0) if self._minds_picks else None
+        picks = trajectory.features_since(0) if self._excludes_similar_picks else None
         self._pool.restore(self._start, columns, self._sequence, trajectory.held, picks)
         self.stats.passes += 1 + (columns.shape[2] > 0)
 
     def _block_size(self) -> int:
         size = self._schedule.max_block if self._holds_all() else self._schedule.block
-        return size if self._terms.replacement else min(size, len(self._trajectory.candidates))
+        return size if self._criteria.replacement else min(size, len(self._trajectory.candidates))
 
     def _holds_all(self) -> bool:
         """Whether every row of the pool is held, so that speculation is already exact."""
         return len(self._trajectory.held) == self._pool.num_rows
 
-    def _accept_all(self, plan: Plan) -> list[Pick]:
+    def _accept_all(self, plan: SpeculatedPicks) -> list[Pick]:
         accepted = self._count_worthwhile(plan, len(plan.picks))
         self.stats.blocks.append((len(plan.picks), accepted))
         return self._trajectory.accept(plan, accepted)
 
-    def _count_worthwhile(self, plan: Plan, standing: int) -> int:
+    def _count_worthwhile(self, plan: SpeculatedPicks, standing: int) -> int:
         """Return how many of the first `standing` picks, all true, come before the end of the run."""
-        candidates, ending, state = self._trajectory.candidates, self._ending, self._trajectory.state
+        candidates, share_target, state = self._trajectory.candidates, self._share_target, self._trajectory.state
         for step, (index, gain) in enumerate(zip(plan.picks[:standing], plan.gains, strict=False)):
             cost = float(candidates.costs[index])
-            if not self._terms.is_worthwhile(gain, cost, state):
-                self._next_gain, self._stop, self._ending = gain / cost, "min_gain", ending
+            if not self._criteria.is_worthwhile(gain, cost, state):
+                self._next_gain, self._stop, self._share_target = gain / cost, "min_gain", share_target
                 return step
-            ending = ending.after(plan.columns[:, :1, step])
-            if ending.is_reached:
-                self._stop, self._ending = "share", ending
+            share_target = share_target.after(plan.columns[:, :1, step])
+            if share_target.is_reached:
+                self._stop, self._share_target = "share", share_target
                 return step + 1
-        self._ending = ending
+        self._share_target = share_target
         return standing
 
-    def _verify(self, plan: Plan) -> list[Pick]:
+    def _verify(self, plan: SpeculatedPicks) -> list[Pick]:
         """Let the pool test a plan; commit the picks that stand and take in the rows that came back."""
         trajectory = self._trajectory
         report = self._pool.verify(self._block(plan))
@@ -211,21 +213,21 @@ class GreedySelector:
         self._close_calls = close_calls[-_MAX_CLOSE_CALLS:]
         batch = merge_batches([report.challengers, report.proposals])
         self._settled = len(trajectory.picks)
-        arrivals = Arrivals.score(self._terms, trajectory.state, batch, plan)
-        if not self._band_holds(arrivals, len(report.challengers)):
+        returned = Returned.score(self._criteria, trajectory.state, batch, plan)
+        if not self._band_holds(returned, len(report.challengers)):
             trajectory.hold(batch)
             self._escalate()
             return []
-        standing = count_true_picks(self._terms, trajectory.state, trajectory.candidates, plan, arrivals)
+        standing = count_true_picks(self._criteria, trajectory.state, trajectory.candidates, plan, returned)
         accepted = self._count_worthwhile(plan, min(standing, report.verified_steps))
         self.stats.blocks.append((len(plan.picks), accepted))
         new = trajectory.accept(plan, accepted)
-        trajectory.hold_arrivals(arrivals, plan, accepted)
+        trajectory.hold_returned(returned, plan, accepted)
         self._sequence, self._accepted = self._sequence + 1, accepted
         self._decided = standing < min(len(plan.picks), report.verified_steps)
         self._schedule = self._schedule.adapt(accepted, len(plan.picks))
         if accepted == 0 and not self._decided and self._stop is None:
-            self._resolve_crowd(plan)
+            self._search_exactly(plan)
         self._release()
         return new
 
@@ -237,7 +239,7 @@ class GreedySelector:
             always = None if best is None else best.place
             self._released = candidates.keep_best(limit, self._trajectory.values(), always)
 
-    def _block(self, plan: Plan) -> Block:
+    def _block(self, plan: SpeculatedPicks) -> Block:
         values = plan.values.clone()
         if self._decided:
             values[0] = float("inf")
@@ -251,18 +253,18 @@ class GreedySelector:
             num_proposals=self._schedule.proposals,
             max_challengers=self._schedule.max_challengers,
             gate=OPEN if self._start.rules is None else plan.gate,
-            picks=plan.features if self._minds_picks else None,
+            picks=plan.features if self._excludes_similar_picks else None,
         )
 
-    def _band_holds(self, arrivals: Arrivals, num_challengers: int) -> bool:
+    def _band_holds(self, returned: Returned, num_challengers: int) -> bool:
         """Whether screened scores are within half the band of the exact ones, on all rows that came back.
 
         Challengers report their scores as before the block, proposals as after it.
         """
-        after_block = torch.arange(len(arrivals.batch)) >= num_challengers
-        half = 0.5 * self._start.band * arrivals.norms
+        after_block = torch.arange(len(returned.batch)) >= num_challengers
+        half = 0.5 * self._start.band * returned.norms
         for seen, before, drop, magnitude in zip(
-            arrivals.batch.scores, arrivals.before, arrivals.decrements, self._start.magnitudes, strict=True
+            returned.batch.scores, returned.before, returned.decrements, self._start.magnitudes, strict=True
         ):
             exact = before - drop.sum(dim=1) * after_block
             rounding = 2.0**-48 * exact.abs()
@@ -284,7 +286,7 @@ class GreedySelector:
         self._released, self._decided = _NONE, False
         self._restore()
 
-    def _resolve_crowd(self, plan: Plan) -> None:
+    def _search_exactly(self, plan: SpeculatedPicks) -> None:
         """Find the next pick exactly when more rows are within the error band than a pass may return."""
         if self._start.precision == "float32":
             self._escalate()
@@ -292,11 +294,11 @@ class GreedySelector:
         trajectory = self._trajectory
         self.stats.contests += 1
         self.stats.passes += 1
-        contest = Contest(self._sequence, self._accepted, trajectory.state, plan.values[:1], self._gate())
+        search = ExactSearch(self._sequence, self._accepted, trajectory.state, plan.values[:1], self._gate())
         own, held = trajectory.best(), trajectory.candidates
         assert own is not None, "the plan's first pick is a candidate that may be picked"
-        price = float(self._terms.rules.prices(held.costs[own.place : own.place + 1])[0])
-        best = max(self._pool.contest(contest).value, own.gain / price)
+        price = float(self._criteria.rules.prices(held.costs[own.place : own.place + 1])[0])
+        best = max(self._pool.search_exactly(search), own.gain / price)
         self._settled = len(trajectory.picks)
-        trajectory.hold(self._pool.champions(best))
+        trajectory.hold(self._pool.tied_winners(best))
         self._sequence, self._accepted, self._decided = self._sequence + 1, 0, True

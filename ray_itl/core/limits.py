@@ -48,7 +48,7 @@ class Reserve:
 
 
 @dataclass(frozen=True)
-class Standing:
+class LimitState:
     """Immutable: `take` returns the standing after one more pick.
 
     With a budget, a minimum holds back money as well as slots: for each value that lacks d picks the costs of its d
@@ -70,7 +70,7 @@ class Standing:
         """Sum of all costs, rounded once: it does not depend on their order."""
         return math.fsum(self.costs)
 
-    def take(self, cost: float, group: int) -> Standing:
+    def take(self, cost: float, group: int) -> LimitState:
         """Return the standing after a pick."""
         costs = (*self.costs, cost) if math.isfinite(self.budget) else ()
         if self.quotas is None:
@@ -80,7 +80,7 @@ class Standing:
             reserve = reserve.take(cost, int(self.quotas.cells[group, reserve.column]))
         return replace(self, slots=self.slots - 1, costs=costs, quotas=self.quotas.take(group), reserve=reserve)
 
-    def room(self) -> np.ndarray:
+    def max_costs(self) -> np.ndarray:
         """Return what a row of each group may cost at most: G float64."""
         left = self.budget - self.spent
         if self.quotas is None:
@@ -88,14 +88,14 @@ class Standing:
         room = np.where(self.quotas.allowed(self.slots), left - self._held_back(), -math.inf)
         return np.where(room < 0, -math.inf, room)
 
-    def give_up(self) -> Standing | None:
+    def relax(self) -> LimitState | None:
         """Return the standing without the minimums of the groups that are open now, which turned out to have no row.
 
         None where that changes nothing: then there is no row left at all.
         """
-        if self.quotas is None or not any(deficit.any() for deficit in self.quotas.deficits):
+        if self.quotas is None or not any(deficit.any() for deficit in self.quotas.missing):
             return None
-        relaxed = self.quotas.give_up(self.room() > -math.inf)
+        relaxed = self.quotas.relax(self.max_costs() > -math.inf)
         same = all(np.array_equal(a.least, b.least) for a, b in zip(relaxed.columns, self.quotas.columns, strict=True))
         return None if same else replace(self, quotas=relaxed)
 
@@ -104,7 +104,7 @@ class Standing:
         if self.reserve is None or self.quotas is None:
             return 0.0
         column = self.reserve.column
-        return self.reserve.after_pick(self.quotas.deficits[column])[self.quotas.cells[:, column]]
+        return self.reserve.after_pick(self.quotas.missing[column])[self.quotas.cells[:, column]]
 
 
 def gate_of(rooms: list[np.ndarray]) -> Gate:
@@ -112,7 +112,7 @@ def gate_of(rooms: list[np.ndarray]) -> Gate:
     return Gate(torch.from_numpy(np.stack(rooms)))
 
 
-def gate_along(standing: Standing, picks: Iterable[tuple[float, int]]) -> Gate:
+def gate_along(standing: LimitState, picks: Iterable[tuple[float, int]]) -> Gate:
     """Return which rows could be picked at each step of a selection, given what every pick cost and its group.
 
     A minimum was given up before a pick exactly if that pick has no room otherwise. Asks again what was asked during
@@ -120,8 +120,8 @@ def gate_along(standing: Standing, picks: Iterable[tuple[float, int]]) -> Gate:
     """
     rooms = []
     for cost, group in picks:
-        while not cost <= (room := standing.room())[group]:
-            relaxed = standing.give_up()
+        while not cost <= (room := standing.max_costs())[group]:
+            relaxed = standing.relax()
             assert relaxed is not None, "the pick was within the limits when it was made"
             standing = relaxed
         rooms.append(room)
@@ -133,7 +133,7 @@ _NO_RULES = Rules()
 
 
 @dataclass(frozen=True)
-class Ending:
+class ShareTarget:
     """Stop once little is left to learn: after the pick by which the targets' variance falls to `enough`."""
 
     target_root: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.float64))
@@ -147,7 +147,7 @@ class Ending:
         """Whether no further pick is needed."""
         return self.variance <= self.enough
 
-    def after(self, columns: Tensor) -> Ending:
+    def after(self, columns: Tensor) -> ShareTarget:
         """Return where picks lead whose columns w = S y / sqrt(y'Sy + s2) are these (D x k). O(r D k)."""
         if math.isinf(self.enough):
             return self
@@ -168,16 +168,16 @@ class Limits:
     min_gain: float = 0.0
     """Stop before the first pick that is worth less than this for each unit of its cost (within the tie width it is
     not less). The gains of ITL may rise again, but what would come later is not looked at. 0 never stops."""
-    ending: Ending = field(default_factory=Ending)
+    share_target: ShareTarget = field(default_factory=ShareTarget)
 
     @property
     def driver_rules(self) -> Rules:
         """The rules, also where there are none."""
         return self.rules or _NO_RULES
 
-    def standing(self, n: int) -> Standing:
+    def limit_state(self, n: int) -> LimitState:
         """Return where a selection of n rows stands before its first pick."""
-        return Standing(n, self.budget, (), self.quotas, self.reserve)
+        return LimitState(n, self.budget, (), self.quotas, self.reserve)
 
 
 class Shortfall(NamedTuple):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ Precision = Literal["float32", "float64"]
 
 
 @dataclass(frozen=True)
-class Start:
+class ScoreSpec:
     """What a shard needs to compute every row's scores to begin with, and to screen rows afterwards.
 
     A row challenges a gain g when its own, from screened scores, could exceed g if each score i were off by
@@ -162,7 +162,7 @@ class BlockReport:
 
 
 @dataclass(frozen=True)
-class Contest:
+class ExactSearch:
     """An exact float64 search for the next pick, for when a screen cannot separate the rows."""
 
     sequence: int
@@ -174,12 +174,6 @@ class Contest:
     """Value of the driver's best held row (1 float64): rows clearly below it need no look."""
     gate: Gate = OPEN
     """Which rows may be picked."""
-
-
-class Peak(NamedTuple):
-    """The best exact value among a shard's rows, -inf when none can win."""
-
-    value: float
 
 
 def merge_batches(batches: list[RowBatch]) -> RowBatch:
@@ -198,7 +192,7 @@ def merge_batches(batches: list[RowBatch]) -> RowBatch:
 class RivalQuery:
     """Ask for the best row but the pick at each of n steps of a selection that is over."""
 
-    start: Start
+    start: ScoreSpec
     """The scores before the first pick, the precision of the screen, and the rules of the run."""
     columns: Tensor
     """What each pick subtracts, D x num_tracks x n float64."""

@@ -14,13 +14,12 @@ from ray_itl.core.ids import id_span
 from ray_itl.core.messages import (
     Block,
     BlockReport,
-    Contest,
-    Peak,
+    ExactSearch,
     Request,
     RivalQuery,
     Rivals,
     RowBatch,
-    Start,
+    ScoreSpec,
     merge_batches,
     merge_rivals,
 )
@@ -50,7 +49,7 @@ class Pool(Protocol):
         ...
 
     def restore(
-        self, start: Start, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
+        self, start: ScoreSpec, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
     ) -> None:
         """Bring every row to the state after some picks, forgetting all else; expect block `sequence` next.
 
@@ -74,11 +73,11 @@ class Pool(Protocol):
         """Test every row not held against a block of speculated picks. One pass."""
         ...
 
-    def contest(self, contest: Contest) -> Peak:
+    def search_exactly(self, search: ExactSearch) -> float:
         """Return the best exact value among rows not held that may be picked. One pass, float64."""
         ...
 
-    def champions(self, best: float) -> RowBatch:
+    def tied_winners(self, best: float) -> RowBatch:
         """Return, for each shard, the last contest's row of smallest id that ties with a value, if any."""
         ...
 
@@ -135,7 +134,7 @@ class LocalPool:
         return repeated, np.concatenate([shard.positions_of(repeated) for shard in self._shards])
 
     def restore(
-        self, start: Start, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
+        self, start: ScoreSpec, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
     ) -> None:
         """See `Pool.restore`."""
         for shard in self._shards:
@@ -153,13 +152,13 @@ class LocalPool:
         block = block_per_shard(block, len(self._shards))
         return merge_reports([shard.verify(block) for shard in self._shards])
 
-    def contest(self, contest: Contest) -> Peak:
+    def search_exactly(self, search: ExactSearch) -> float:
         """See `Pool.contest`."""
-        return max(shard.contest(contest) for shard in self._shards)
+        return max(shard.search_exactly(search) for shard in self._shards)
 
-    def champions(self, best: float) -> RowBatch:
+    def tied_winners(self, best: float) -> RowBatch:
         """See `Pool.champions`."""
-        return merge_batches([shard.champions(best) for shard in self._shards])
+        return merge_batches([shard.tied_winners(best) for shard in self._shards])
 
     def rank(self, query: RankQuery) -> RankedRows:
         """See `Pool.rank`."""

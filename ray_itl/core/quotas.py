@@ -52,7 +52,7 @@ class Quotas:
         return replace(self, picked=picked)
 
     @cached_property
-    def deficits(self) -> tuple[np.ndarray, ...]:
+    def missing(self) -> tuple[np.ndarray, ...]:
         """For each column, what each value still lacks."""
         return tuple(np.maximum(q.least - count, 0) for q, count in zip(self.columns, self.counts, strict=True))
 
@@ -67,15 +67,15 @@ class Quotas:
     def allowed(self, slots: int) -> np.ndarray:
         """Return which groups the next pick may come from, with this many picks left to make: G bool."""
         room = self.has_room
-        lacking = [place for place, deficit in enumerate(self.deficits) if deficit.any()]
+        lacking = [place for place, deficit in enumerate(self.missing) if deficit.any()]
         if not lacking:
             return room
         if len(self.columns) == 1:
-            deficit = self.deficits[0]
+            deficit = self.missing[0]
             return room & ((deficit[self.cells[:, 0]] > 0) | (int(deficit.sum()) < slots))
         return self._allowed_by_program(slots)
 
-    def give_up(self, open_groups: np.ndarray) -> Quotas:
+    def relax(self, open_groups: np.ndarray) -> Quotas:
         """Return the quotas without the minimums that only some groups could still fill, which have no row left."""
         columns = []
         for place, (quota, count) in enumerate(zip(self.columns, self.counts, strict=True)):

@@ -15,81 +15,83 @@ from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Quadratic
 from ray_itl.core.collectors import RivalList
-from ray_itl.core.decision import Judge
+from ray_itl.core.decision import TotalOrder
 from ray_itl.core.feature_store import FeatureStore
 from ray_itl.core.messages import RivalQuery
-from ray_itl.core.row_rules import RowTraits
+from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.core.rules import Gate, cosines, unit_rows
 from ray_itl.core.screening import prepare_kernel
 
 _PICKS_AT_ONCE = 64
 
 
-class Openings:
+class Availability:
     """A row could be picked until it was, or was barred for its likeness to a pick, and where its cost was within room.
 
     What bars a row for good is one number, the first step at which it could no longer be picked (its end): 4 bytes a
     row. What comes and goes with the steps is the gate of the query.
     """
 
-    def __init__(self, query: RivalQuery, num_rows: int, first_position: int, traits: RowTraits | None) -> None:
+    def __init__(
+        self, query: RivalQuery, num_rows: int, first_position: int, costs_and_groups: CostsAndGroups | None
+    ) -> None:
         """Look at the rows from `first_position` on, with these costs and groups (None: all cost 1 and are alike)."""
         self._rules = query.start.rules
         self._gate = query.gate
         self._features = query.features
         self._own = torch.from_numpy(query.picks - first_position)
         if self._rules is not None:
-            self._traits = traits or RowTraits.default(num_rows)
-        self.ends = torch.full((num_rows,), len(query.picks), dtype=torch.int32)
+            self._costs_and_groups = costs_and_groups or CostsAndGroups.default(num_rows)
+        self.until = torch.full((num_rows,), len(query.picks), dtype=torch.int32)
         """Of every row, whatever it is like."""
         if not query.replacement:
             inside = (self._own >= 0) & (self._own < num_rows)
-            self.ends[self._own[inside]] = torch.nonzero(inside).flatten().to(torch.int32)
+            self.until[self._own[inside]] = torch.nonzero(inside).flatten().to(torch.int32)
         excluded = torch.from_numpy(query.excluded - first_position)
-        self.ends[excluded[(excluded >= 0) & (excluded < num_rows)]] = 0
+        self.until[excluded[(excluded >= 0) & (excluded < num_rows)]] = 0
 
     def costs(self, rows: slice | Tensor) -> Tensor | None:
         """Return the costs of rows; None where none matter."""
-        return None if self._rules is None else self._traits.costs[rows]
+        return None if self._rules is None else self._costs_and_groups.costs[rows]
 
     def prices(self, indices: Tensor) -> Tensor:
         """Return by what the gains of rows are divided."""
         if self._rules is None:
             return torch.ones(len(indices), dtype=torch.float64)
-        return self._rules.prices(self._traits.costs[indices])
+        return self._rules.prices(self._costs_and_groups.costs[indices])
 
     def admitted(self, rows: slice | Tensor, steps: range) -> Tensor | None:
         """Return which of n rows could be paid for at some of the steps (n x b bool); None where all could."""
         if self._rules is None:
             return None
-        gate = Gate(self._gate.room[steps.start : steps.stop])
-        return gate.admits(self._traits.costs[rows], self._traits.groups[rows])
+        gate = Gate(self._gate.max_costs[steps.start : steps.stop])
+        return gate.admits(self._costs_and_groups.costs[rows], self._costs_and_groups.groups[rows])
 
     def ends_of(self, indices: Tensor, features: Tensor) -> Tensor:
         """Return the ends of k rows, of these features (k x D float64), likeness included. O(k n D), bounded memory."""
-        ends = self.ends[indices]
+        until = self.until[indices]
         if self._rules is None:
-            return ends
+            return until
         for guard in self._rules.guards:
-            ends[guard.bars(features)] = 0
+            until[guard.bars(features)] = 0
         if self._rules.max_similarity is not None:
-            self._keep_away_from_picks(ends, features, self._rules.max_similarity)
-        return ends
+            self._keep_away_from_picks(until, features, self._rules.max_similarity)
+        return until
 
-    def _keep_away_from_picks(self, ends: Tensor, features: Tensor, limit: float) -> None:
+    def _keep_away_from_picks(self, until: Tensor, features: Tensor, limit: float) -> None:
         """Lower the ends of rows (k, k x D) to the step after the first pick that they are too like."""
         for first in range(0, len(self._features), _PICKS_AT_ONCE):
-            asked = torch.nonzero(ends > first + 1).flatten()
+            asked = torch.nonzero(until > first + 1).flatten()
             picks = unit_rows(self._features[first : first + _PICKS_AT_ONCE])
             close = cosines(features[asked], picks) > limit
             barred = close.any(dim=1)
             after = first + 1 + close[barred].to(torch.uint8).argmax(dim=1).to(torch.int32)
-            ends[asked[barred]] = torch.minimum(ends[asked[barred]], after)
+            until[asked[barred]] = torch.minimum(until[asked[barred]], after)
 
-    def at(self, indices: Tensor, ends: Tensor, steps: range) -> Tensor:
+    def at(self, indices: Tensor, until: Tensor, steps: range) -> Tensor:
         """Return at which of the steps k rows of these ends could have been picked beside the pick: k x b bool."""
         moments = torch.arange(steps.start, steps.stop)
-        could = (moments[None] < ends[:, None]) & (indices[:, None] != self._own[steps.start : steps.stop][None])
+        could = (moments[None] < until[:, None]) & (indices[:, None] != self._own[steps.start : steps.stop][None])
         admitted = self.admitted(indices, steps)
         return could if admitted is None else could & admitted
 
@@ -104,14 +106,14 @@ def find_rivals(
     norms: Tensor,
     first_position: int,
     query: RivalQuery,
-    traits: RowTraits | None = None,
+    costs_and_groups: CostsAndGroups | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return pairs of a step and the index of a row that may be its runner-up among these rows (see `Rivals`).
 
     Every row is screened at every step against the best found so far, as `verify` does; rows that pass at some step are
     scored at all of them in float64. One pass, O(N D n); memory for one chunk and 64 steps.
     """
-    search = _Search(ids, norms, query, Openings(query, len(ids), first_position, traits))
+    search = _Search(ids, norms, query, Availability(query, len(ids), first_position, costs_and_groups))
     for rows, chunk in features.chunks():
         search.look_at(rows, chunk)
     return search.found.result()
@@ -120,11 +122,11 @@ def find_rivals(
 class _Search:
     """The rivals found so far."""
 
-    def __init__(self, ids: np.ndarray, norms: Tensor, query: RivalQuery, openings: Openings) -> None:
+    def __init__(self, ids: np.ndarray, norms: Tensor, query: RivalQuery, availability: Availability) -> None:
         self._query = query
         self._norms = norms
-        self._judge = Judge(query.start.acquisition, query.start.magnitudes)
-        self._openings = openings
+        self._judge = TotalOrder(query.start.acquisition, query.start.magnitudes)
+        self._availability = availability
         self.found = RivalList(query.columns.shape[2], ids, query.start.gain_scale)
 
     def look_at(self, rows: slice, chunk: Tensor) -> None:
@@ -133,7 +135,7 @@ class _Search:
         num_first = min(_FIRST_ROWS, len(chunk)) if rows.start == 0 else 0
         if num_first:
             self._score(torch.arange(num_first), chunk[:num_first].to("cpu", torch.float64))
-        challenged = self._screen(rows, chunk) & (self._openings.ends[rows] > 0)
+        challenged = self._screen(rows, chunk) & (self._availability.until[rows] > 0)
         challenged[:num_first] = False
         some = torch.nonzero(challenged).flatten()
         if len(some):
@@ -142,7 +144,7 @@ class _Search:
     def _screen(self, rows: slice, chunk: Tensor) -> Tensor:
         """Return which rows may beat or tie with the best found so far at some step at which they are admitted."""
         start = self._query.start
-        features, norms, costs = chunk.to(start.dtype), self._norms[rows], self._openings.costs(rows)
+        features, norms, costs = chunk.to(start.dtype), self._norms[rows], self._availability.costs(rows)
         costs = None if costs is None else costs.to(features.device)
         challenged = torch.zeros(len(features), dtype=torch.bool, device=features.device)
         scores = tuple(_terms(form, features, norms) for form in start.quadratics)
@@ -152,7 +154,7 @@ class _Search:
             decrements = kernel.decrements(features)
             margins = kernel.margins(scores, norms, costs, decrements)
             margins[:, torch.isneginf(best).to(features.device)] = float("inf")
-            admitted = self._openings.admitted(rows, steps)
+            admitted = self._availability.admitted(rows, steps)
             if admitted is not None:
                 margins.masked_fill_(~admitted.to(features.device), float("-inf"))
             challenged |= margins.amax(dim=1) > 0
@@ -163,14 +165,14 @@ class _Search:
     def _score(self, indices: Tensor, features: Tensor) -> None:
         """Score rows at every step in float64, and keep those that may be runners-up."""
         start, norms = self._query.start, self._norms[indices.to(self._norms.device)].cpu()
-        ends, prices = self._openings.ends_of(indices, features), self._openings.prices(indices)
+        until, prices = self._availability.ends_of(indices, features), self._availability.prices(indices)
         scores = tuple(_terms(form, features, norms) + form.offset for form in start.quadratics)
         for steps, columns in self._blocks():
             dots = (features @ columns.flatten(1)).view(len(features), *columns.shape[1:])
             drops = self._judge.decrements(dots)
             before = tuple(s[:, None] - (d.cumsum(dim=1) - d) for s, d in zip(scores, drops, strict=True))
             gains, errors = self._judge.gains(before), self._judge.errors(before, norms[:, None])
-            gains.masked_fill_(~self._openings.at(indices, ends, steps), float("-inf"))
+            gains.masked_fill_(~self._availability.at(indices, until, steps), float("-inf"))
             self.found.add(steps.start, indices, gains, errors, prices)
             scores = tuple(s - d.sum(dim=1) for s, d in zip(scores, drops, strict=True))
 

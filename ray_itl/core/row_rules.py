@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ray_itl.core.feature_store import FeatureStore
 from ray_itl.core.messages import Block
-from ray_itl.core.rules import Gate, Guard, Rules
+from ray_itl.core.rules import Gate, Rules, SimilarityGuard
 
 
 @dataclass(frozen=True)
-class RowTraits:
+class CostsAndGroups:
     """What rules look at, for n rows."""
 
     costs: Tensor
@@ -22,13 +22,13 @@ class RowTraits:
     """n int64."""
 
     @classmethod
-    def default(cls, num_rows: int) -> RowTraits:
+    def default(cls, num_rows: int) -> CostsAndGroups:
         """Return those of rows that all cost 1 and are of one group."""
         return cls(torch.ones(num_rows, dtype=torch.float64), torch.zeros(num_rows, dtype=torch.int64))
 
-    def at(self, indices: Tensor) -> RowTraits:
+    def at(self, indices: Tensor) -> CostsAndGroups:
         """Return those of some rows."""
-        return RowTraits(self.costs[indices], self.groups[indices])
+        return CostsAndGroups(self.costs[indices], self.groups[indices])
 
 
 class RowRules:
@@ -38,22 +38,26 @@ class RowRules:
     shard's `held`, so that it is looked at once. Only rows that would otherwise matter are ever compared.
     """
 
-    def __init__(self, rules: Rules, features: FeatureStore, held: Tensor, traits: RowTraits | None) -> None:
+    def __init__(
+        self, rules: Rules, features: FeatureStore, held: Tensor, costs_and_groups: CostsAndGroups | None
+    ) -> None:
         """Look at rows with these features and traits; `held` is shared with the shard."""
         self.rules = rules
         self._features = features
         self._held = held
-        traits = traits or RowTraits.default(features.num_rows)
-        self._traits = RowTraits(traits.costs.to(features.device), traits.groups.to(features.device))
-        self._guards: list[Guard] = list(rules.guards)
+        costs_and_groups = costs_and_groups or CostsAndGroups.default(features.num_rows)
+        self._costs_and_groups = CostsAndGroups(
+            costs_and_groups.costs.to(features.device), costs_and_groups.groups.to(features.device)
+        )
+        self._guards: list[SimilarityGuard] = list(rules.guards)
 
     def costs(self, rows: slice | Tensor) -> Tensor:
         """Return the costs of rows."""
-        return self._traits.costs[rows]
+        return self._costs_and_groups.costs[rows]
 
     def groups(self, rows: slice | Tensor) -> Tensor:
         """Return the groups of rows."""
-        return self._traits.groups[rows]
+        return self._costs_and_groups.groups[rows]
 
     def keep_away_from(self, picks: Tensor) -> None:
         """Bar from now on rows like these picks (k x D)."""
@@ -69,7 +73,7 @@ class RowRules:
         Only rows that `challenges` (k x B bool) some step at which the gate is open are compared with other rows.
         """
         admitted = block.gate.admits(self.costs(indices), self.groups(indices))[:, : block.size]
-        if not self.rules.minds_likeness:
+        if not self.rules.uses_features:
             return admitted
         asked = torch.nonzero((admitted & challenges).any(dim=1)).flatten()
         rows = self._features.rows(indices[asked])
@@ -83,14 +87,14 @@ class RowRules:
     def may_win(self, indices: Tensor, gate: Gate) -> Tensor:
         """Return which of k rows may be picked now: k bool."""
         admitted = self.admitted(indices, gate)
-        if self.rules.minds_likeness:
+        if self.rules.uses_features:
             asked = torch.nonzero(admitted).flatten()
             admitted[asked] &= ~self._bar(indices[asked], self._features.rows(indices[asked]))
         return admitted
 
     def free(self, indices: Tensor, picks: Tensor | None) -> Tensor:
         """Return which of k rows are unlike all others, and unlike `picks` (if any) too: k bool."""
-        if not self.rules.minds_likeness or not len(indices):
+        if not self.rules.uses_features or not len(indices):
             return torch.ones(len(indices), dtype=torch.bool, device=self._held.device)
         rows = self._features.rows(indices)
         barred = self._bar(indices, rows)

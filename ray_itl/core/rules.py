@@ -21,7 +21,7 @@ _CHUNK_CELLS = 1 << 22
 
 
 @dataclass(frozen=True)
-class Guard:
+class SimilarityGuard:
     """Bars rows whose cosine to any of some rows exceeds a limit."""
 
     directions: Tensor
@@ -29,7 +29,7 @@ class Guard:
     limit: float
 
     @classmethod
-    def around(cls, rows: Tensor, limit: float) -> Guard:
+    def around(cls, rows: Tensor, limit: float) -> SimilarityGuard:
         """Return the guard around rows (k x D of any float type)."""
         return cls(unit_rows(rows), limit)
 
@@ -51,24 +51,24 @@ class Rules:
     """Whether rows compete by gain per cost rather than by gain."""
     max_similarity: float | None = None
     """Rows whose cosine to an earlier pick is larger may not be picked. Does not go with replacement."""
-    guards: tuple[Guard, ...] = ()
+    guards: tuple[SimilarityGuard, ...] = ()
     """Other rows to keep away from, from the start."""
 
     @property
-    def minds_picks(self) -> bool:
+    def excludes_similar_picks(self) -> bool:
         """Whether a pick bars rows like it."""
         return self.max_similarity is not None
 
     @property
-    def minds_likeness(self) -> bool:
+    def uses_features(self) -> bool:
         """Whether features decide what may be picked."""
-        return self.minds_picks or bool(self.guards)
+        return self.excludes_similar_picks or bool(self.guards)
 
-    def around_picks(self, rows: Tensor) -> tuple[Guard, ...]:
+    def around_picks(self, rows: Tensor) -> tuple[SimilarityGuard, ...]:
         """Return the guard that some picks (k x D) make, if they do."""
         if self.max_similarity is None or not len(rows):
             return ()
-        return (Guard.around(rows, self.max_similarity),)
+        return (SimilarityGuard.around(rows, self.max_similarity),)
 
     def like(self, units: Tensor, unit: Tensor) -> Tensor:
         """Return which of n rows (n x D of norm 1) a pick (D, of norm 1) bars: n bool."""
@@ -99,16 +99,16 @@ class Rules:
 class Gate:
     """What a row may cost at each of S moments, by its group."""
 
-    room: Tensor
+    max_costs: Tensor
     """S x G float64: -inf for a group that may not be picked from, inf where nothing is limited."""
 
     def admits(self, costs: Tensor, groups: Tensor) -> Tensor:
         """Return which of n rows may be picked at each moment: n x S bool."""
-        return costs[:, None] <= self.room.mT.to(costs.device)[groups]
+        return costs[:, None] <= self.max_costs.mT.to(costs.device)[groups]
 
     def last(self) -> Gate:
         """Return the gate of the last moment alone."""
-        return Gate(self.room[-1:])
+        return Gate(self.max_costs[-1:])
 
 
 OPEN = Gate(torch.full((1, 1), float("inf"), dtype=torch.float64))

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Acquisition, Scores
-from ray_itl.core.messages import Start
+from ray_itl.core.messages import ScoreSpec
 
 
 @dataclass(frozen=True)
 class BlockKernel(ABC):
     """A block prepared once for many chunks."""
 
-    start: Start
+    start: ScoreSpec
     weights: Tensor
     """W, D x (num_tracks * B), in the screening precision on the shard's device."""
 
@@ -36,7 +36,7 @@ class BlockKernel(ABC):
         """
 
 
-def prepare_kernel(start: Start, columns: Tensor, values: Tensor, device: torch.device) -> BlockKernel:
+def prepare_kernel(start: ScoreSpec, columns: Tensor, values: Tensor, device: torch.device) -> BlockKernel:
     """Return the kernel of a block from its columns (D x num_tracks x B float64) and the values of its picks (B)."""
     kind = LinearKernel if start.screens_linearly else GainKernel
     return kind.prepare(start, columns, values, device)
@@ -58,7 +58,7 @@ class LinearKernel(BlockKernel):
     """T, (num_tracks * B) x B."""
 
     @classmethod
-    def prepare(cls, start: Start, columns: Tensor, values: Tensor, device: torch.device) -> LinearKernel:
+    def prepare(cls, start: ScoreSpec, columns: Tensor, values: Tensor, device: torch.device) -> LinearKernel:
         """Build W, H and T."""
         acquisition = start.acquisition
         dim, tracks, size = columns.shape
@@ -98,7 +98,7 @@ class GainKernel(BlockKernel):
     """B."""
 
     @classmethod
-    def prepare(cls, start: Start, columns: Tensor, values: Tensor, device: torch.device) -> GainKernel:
+    def prepare(cls, start: ScoreSpec, columns: Tensor, values: Tensor, device: torch.device) -> GainKernel:
         """Build W and the triangle."""
         size = columns.shape[2]
         earlier = torch.ones(size, size, dtype=torch.float64).triu(1)

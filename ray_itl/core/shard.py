@@ -9,13 +9,22 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Scores
-from ray_itl.core.collectors import ChallengerList, Crowd, without_copies
+from ray_itl.core.collectors import ChallengerList, TiedRows, drop_duplicates
 from ray_itl.core.feature_store import FeatureStore
 from ray_itl.core.linalg import squared_norms
-from ray_itl.core.messages import Block, BlockReport, Contest, Peak, Request, RivalQuery, Rivals, RowBatch, Start
+from ray_itl.core.messages import (
+    Block,
+    BlockReport,
+    ExactSearch,
+    Request,
+    RivalQuery,
+    Rivals,
+    RowBatch,
+    ScoreSpec,
+)
 from ray_itl.core.ranking import RankedRows, RankQuery, rank_features
 from ray_itl.core.rivals import find_rivals
-from ray_itl.core.row_rules import RowRules, RowTraits
+from ray_itl.core.row_rules import CostsAndGroups, RowRules
 from ray_itl.core.screening import prepare_kernel, row_decrements
 from ray_itl.errors import StaleShardError
 
@@ -43,7 +52,7 @@ class PoolShard:
         ids: np.ndarray,
         first_position: int,
         norms: Tensor | None = None,
-        traits: RowTraits | None = None,
+        costs_and_groups: CostsAndGroups | None = None,
     ) -> None:
         """Take ownership of n rows.
 
@@ -60,12 +69,12 @@ class PoolShard:
         self.held = torch.zeros(features.num_rows, dtype=torch.bool, device=features.device)
         self.norms = self._squared_norms() if norms is None else norms.to(features.device)
         self.scores: Scores = ()
-        self._traits = traits
+        self._costs_and_groups = costs_and_groups
         self._rules: RowRules | None = None
-        self._start: Start | None = None
+        self._start: ScoreSpec | None = None
         self._sequence = -1
         self._previous: Block | None = None
-        self._crowd: Crowd | None = None
+        self._crowd: TiedRows | None = None
 
     @property
     def num_rows(self) -> int:
@@ -82,7 +91,7 @@ class PoolShard:
         """Largest |x|^2 of the shard."""
         return float(self.norms.max()) if self.num_rows else 0.0
 
-    def start(self, start: Start) -> None:
+    def start(self, start: ScoreSpec) -> None:
         """Compute every row's scores before the first pick; forget everything else. One pass, O(n D r)."""
         self._start = start
         self.held.zero_()
@@ -96,7 +105,9 @@ class PoolShard:
             for out, sign, factor in terms:
                 out[rows].add_((features @ factor).square_().sum(dim=1, dtype=torch.float64), alpha=sign)
         self._sequence, self._previous, self._crowd = 0, None, None
-        self._rules = None if start.rules is None else RowRules(start.rules, self.features, self.held, self._traits)
+        self._rules = (
+            None if start.rules is None else RowRules(start.rules, self.features, self.held, self._costs_and_groups)
+        )
 
     def replay(self, columns: Tensor, sequence: int, picks: Tensor | None = None) -> None:
         """Apply accepted picks' columns (D x num_tracks x k) after `start`, then expect block `sequence`.
@@ -164,32 +175,32 @@ class PoolShard:
         challengers = self._batch(indices, scores)
         return BlockReport(challengers, found.verified_steps, self.propose(block.next_request))
 
-    def contest(self, contest: Contest) -> Peak:
+    def search_exactly(self, search: ExactSearch) -> float:
         """Settle, then score in float64 every row that may win; keep the best for `champions`."""
-        rejected = self._settle(contest.sequence, contest.accepted)
+        rejected = self._settle(search.sequence, search.accepted)
         start, acquisition = self._started, self._started.acquisition
         none = torch.zeros(self.dim, acquisition.num_tracks, 1, dtype=torch.float64)
-        kernel = prepare_kernel(start, none, contest.value, self.features.device)
+        kernel = prepare_kernel(start, none, search.value, self.features.device)
         gains, indices, best = [], [], float("-inf")
         for rows, features in self._chunks():
             self._take_back(rows, features, rejected)
             margins = kernel.margins(self._scores_at(rows), self.norms[rows], self._costs(rows), None)
             local = torch.nonzero((margins[:, 0] > 0) & ~self.held[rows]).flatten()
             if self._rules is not None:
-                local = local[self._rules.may_win(local + rows.start, contest.gate)]
+                local = local[self._rules.may_win(local + rows.start, search.gate)]
             if not len(local):
                 continue
-            gain = acquisition.gain(contest.state.scores(features[local].to("cpu", torch.float64)))
+            gain = acquisition.gain(search.state.scores(features[local].to("cpu", torch.float64)))
             prices = self._prices(local + rows.start)
             best = max(best, float((gain / prices).max()))
             near = gain >= start.needed(torch.tensor(best, dtype=torch.float64), prices)
             gains.append(gain[near])
             indices.append(local.cpu()[near] + rows.start)
-        self._crowd = Crowd(torch.cat(gains), torch.cat(indices), contest.state.gain_scale) if gains else None
-        self._sequence = contest.sequence + 1
-        return Peak(best)
+        self._crowd = TiedRows(torch.cat(gains), torch.cat(indices), search.state.gain_scale) if gains else None
+        self._sequence = search.sequence + 1
+        return best
 
-    def champions(self, best: float) -> RowBatch:
+    def tied_winners(self, best: float) -> RowBatch:
         """Return the row of the smallest id among the last contest's rows that tie with a value (or no row)."""
         chosen = torch.empty(0, dtype=torch.int64)
         if self._crowd is not None:
@@ -217,7 +228,9 @@ class PoolShard:
 
     def rivals(self, query: RivalQuery) -> Rivals:
         """Return rows of this shard that may be the runner-up of some pick; touches no state. One pass."""
-        steps, indices = find_rivals(self.features, self.ids, self.norms, self.first_position, query, self._traits)
+        steps, indices = find_rivals(
+            self.features, self.ids, self.norms, self.first_position, query, self._costs_and_groups
+        )
         distinct, places = np.unique(indices, return_inverse=True)
         return Rivals(steps, places, self._rows_at(torch.as_tensor(distinct), ()))
 
@@ -226,7 +239,7 @@ class PoolShard:
         return np.flatnonzero(self.ids == row_id) + self.first_position
 
     @property
-    def _started(self) -> Start:
+    def _started(self) -> ScoreSpec:
         if self._start is None:
             raise StaleShardError(f"the shard at row {self.first_position} has not been started")
         return self._start
@@ -307,7 +320,7 @@ class PoolShard:
         facts = [*self._scores_at(indices), self.norms[indices]]
         if self._rules is not None:  # the cheaper copy, or one of another group, is no waste
             facts += [self._rules.costs(indices), self._rules.groups(indices)]
-        kept = without_copies(facts, self.ids[indices.cpu().numpy()])
+        kept = drop_duplicates(facts, self.ids[indices.cpu().numpy()])
         return indices[torch.as_tensor(kept, device=indices.device)]
 
     def _batch(self, indices: Tensor, scores: Scores) -> RowBatch:
@@ -316,14 +329,16 @@ class PoolShard:
 
     def _rows_at(self, indices: Tensor, scores: Scores) -> RowBatch:
         local = indices.cpu()
-        traits = RowTraits.default(len(local)) if self._traits is None else self._traits.at(local)
+        costs_and_groups = (
+            CostsAndGroups.default(len(local)) if self._costs_and_groups is None else self._costs_and_groups.at(local)
+        )
         return RowBatch(
             positions=local.numpy() + self.first_position,
             ids=self.ids[local.numpy()],
             features=self.features.rows(indices).cpu(),
             scores=tuple(score.cpu() for score in scores),
-            costs=traits.costs,
-            groups=traits.groups,
+            costs=costs_and_groups.costs,
+            groups=costs_and_groups.groups,
         )
 
     def _chunks(self) -> Iterator[tuple[slice, Tensor]]:

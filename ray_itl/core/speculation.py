@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.acquisitions.base import AcquisitionState, Scores
-from ray_itl.core.decision import Field, Judge
-from ray_itl.core.limits import Standing, gate_of
+from ray_itl.core.decision import Contenders, TotalOrder
+from ray_itl.core.limits import LimitState, gate_of
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.rules import Gate, Rules, unit_rows
@@ -93,10 +93,10 @@ class CandidateSet:
 
 
 @dataclass(frozen=True)
-class Terms:
+class Criteria:
     """How rows compete, the same throughout a run."""
 
-    judge: Judge
+    total_order: TotalOrder
     rules: Rules
     replacement: bool
     """Whether a row may be picked again."""
@@ -106,11 +106,11 @@ class Terms:
     def is_worthwhile(self, gain: float, cost: float, state: AcquisitionState) -> bool:
         """Whether a pick is worth its cost; a gain within the tie width of what is asked for is."""
         cost_ = torch.tensor(cost, dtype=torch.float64)
-        return self.min_gain <= 0 or gain >= float(self.judge.floor(self.min_gain, cost_, state))
+        return self.min_gain <= 0 or gain >= float(self.total_order.floor(self.min_gain, cost_, state))
 
 
 @dataclass(frozen=True)
-class Plan:
+class SpeculatedPicks:
     """B speculated picks; none where no candidate may be picked."""
 
     picks: list[int]
@@ -130,7 +130,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Arrivals:
+class Returned:
     """Rows that a pass handed over, scored exactly along a plan (q rows)."""
 
     batch: RowBatch
@@ -146,12 +146,12 @@ class Arrivals:
     """Whether each may be picked at each step, and after the last: q x (B + 1) bool."""
 
     @classmethod
-    def score(cls, terms: Terms, state: AcquisitionState, batch: RowBatch, plan: Plan) -> Arrivals:
+    def score(cls, criteria: Criteria, state: AcquisitionState, batch: RowBatch, plan: SpeculatedPicks) -> Returned:
         """Score rows under the state before the block and along the plan. O(q D (D + B))."""
         features = batch.features.to(torch.float64)
         dots = (features @ plan.columns.flatten(1)).view(len(features), *plan.columns.shape[1:])
-        may_win = plan.gate.admits(batch.costs, batch.groups) & ~terms.rules.barred_after(features, plan.features)
-        norms, decrements = squared_norms(features), terms.judge.decrements(dots)
+        may_win = plan.gate.admits(batch.costs, batch.groups) & ~criteria.rules.barred_after(features, plan.features)
+        norms, decrements = squared_norms(features), criteria.total_order.decrements(dots)
         return cls(batch, features, norms, state.scores(features), decrements, may_win)
 
 
@@ -162,49 +162,51 @@ class _Step(NamedTuple):
     decrements: Scores
 
 
-def speculate(terms: Terms, state: AcquisitionState, standing: Standing, candidates: CandidateSet, size: int) -> Plan:
+def speculate(
+    criteria: Criteria, state: AcquisitionState, standing: LimitState, candidates: CandidateSet, size: int
+) -> SpeculatedPicks:
     """Run `size` greedy steps over the candidates, fewer if none may be picked or one is not worthwhile.
 
     The pick that is not worthwhile is in the plan, as its last: some row outside it may be. O(size (k D + D^2)).
     """
-    rules, scores, prices = terms.rules, candidates.scores, terms.rules.prices(candidates.costs)
-    units = unit_rows(candidates.features) if rules.minds_picks else None
+    rules, scores, prices = criteria.rules, candidates.scores, criteria.rules.prices(candidates.costs)
+    units = unit_rows(candidates.features) if rules.excludes_similar_picks else None
     free = torch.ones(len(candidates), dtype=torch.bool)
     steps: list[_Step] = []
-    rooms = [standing.room()]
+    rooms = [standing.max_costs()]
     while len(steps) < size:
         may_win = free & Gate(torch.from_numpy(rooms[-1])[None]).admits(candidates.costs, candidates.groups)[:, 0]
         if not bool(may_win.any()):
             break
-        field = Field(candidates.features, candidates.ids, scores, candidates.norms, prices, may_win)
-        index, gain = terms.judge.best(state, field)
+        field = Contenders(candidates.features, candidates.ids, scores, candidates.norms, prices, may_win)
+        index, gain = criteria.total_order.best(state, field)
         row, cost = candidates.features[index], float(candidates.costs[index])
         column = state.columns(row)
-        decrement = terms.judge.decrements((candidates.features @ column)[:, :, None])
+        decrement = criteria.total_order.decrements((candidates.features @ column)[:, :, None])
         scores = tuple(s - d[:, 0] for s, d in zip(scores, decrement, strict=True))
-        free[index] = terms.replacement
+        free[index] = criteria.replacement
         if units is not None:
             free &= ~rules.like(units, units[index])
         state, standing = state.condition(row), standing.take(cost, int(candidates.groups[index]))
         steps.append(_Step(index, gain, column, decrement))
-        rooms.append(standing.room())
-        if not terms.is_worthwhile(gain, cost, state):
+        rooms.append(standing.max_costs())
+        if not criteria.is_worthwhile(gain, cost, state):
             break
     return _plan(candidates, prices, steps, gate_of(rooms))
 
 
-def _plan(candidates: CandidateSet, prices: Tensor, steps: list[_Step], gate: Gate) -> Plan:
+def _plan(candidates: CandidateSet, prices: Tensor, steps: list[_Step], gate: Gate) -> SpeculatedPicks:
     picks, gains = [step.place for step in steps], [step.gain for step in steps]
     values, features = torch.tensor(gains, dtype=torch.float64) / prices[picks], candidates.features[picks]
     if not steps:
-        return Plan([], [], values, torch.empty(0), (), gate, features)
+        return SpeculatedPicks([], [], values, torch.empty(0), (), gate, features)
     lost = tuple(torch.cat(score, dim=1) for score in zip(*(step.decrements for step in steps), strict=True))
     columns = torch.stack([step.columns for step in steps], dim=2)
-    return Plan(picks, gains, values, columns, lost, gate, features)
+    return SpeculatedPicks(picks, gains, values, columns, lost, gate, features)
 
 
 def count_true_picks(
-    terms: Terms, state: AcquisitionState, candidates: CandidateSet, plan: Plan, arrivals: Arrivals
+    criteria: Criteria, state: AcquisitionState, candidates: CandidateSet, plan: SpeculatedPicks, returned: Returned
 ) -> int:
     """Return how many of the plan's picks stand against the arrivals, in exact float64 arithmetic.
 
@@ -218,40 +220,40 @@ def count_true_picks(
     Returns:
         The first step at which an arrival wins, or B. O(q B), and O(B D^2) for each step too close to call.
     """
-    if not len(arrivals.batch):
+    if not len(returned.batch):
         return len(plan.picks)
-    judge, prices = terms.judge, terms.rules.prices(arrivals.batch.costs)
+    total_order, prices = criteria.total_order, criteria.rules.prices(returned.batch.costs)
     scores = tuple(
-        b[:, None] - (d.cumsum(dim=1) - d) for b, d in zip(arrivals.before, arrivals.decrements, strict=True)
+        b[:, None] - (d.cumsum(dim=1) - d) for b, d in zip(returned.before, returned.decrements, strict=True)
     )
-    reach = judge.gains(scores) + judge.errors(scores, arrivals.norms[:, None])
+    reach = total_order.gains(scores) + total_order.errors(scores, returned.norms[:, None])
     for step, value in enumerate(plan.values.tolist()):
-        rivals = arrivals.may_win[:, step]
-        if not bool((rivals & (reach[:, step] >= judge.floor(value, prices, state))).any()):
+        rivals = returned.may_win[:, step]
+        if not bool((rivals & (reach[:, step] >= total_order.floor(value, prices, state))).any()):
             continue
         before = state
         for index in plan.picks[:step]:
             before = before.condition(candidates.features[index])
-        own = _field(terms, candidates, plan, step)
-        field = Field(
-            torch.cat([own.features, arrivals.features]),
-            np.concatenate([own.ids, arrivals.batch.ids]),
+        own = _field(criteria, candidates, plan, step)
+        field = Contenders(
+            torch.cat([own.features, returned.features]),
+            np.concatenate([own.ids, returned.batch.ids]),
             tuple(torch.cat([mine, theirs[:, step]]) for mine, theirs in zip(own.scores, scores, strict=True)),
-            torch.cat([own.norms, arrivals.norms]),
+            torch.cat([own.norms, returned.norms]),
             torch.cat([own.prices, prices]),
             torch.cat([own.may_win, rivals]),
         )
-        if judge.best(before, field).place != plan.picks[step]:
+        if total_order.best(before, field).place != plan.picks[step]:
             return step
     return len(plan.picks)
 
 
-def _field(terms: Terms, candidates: CandidateSet, plan: Plan, step: int) -> Field:
+def _field(criteria: Criteria, candidates: CandidateSet, plan: SpeculatedPicks, step: int) -> Contenders:
     """Return the candidates as they compete at a step of the plan."""
     scores = tuple(s - d[:, :step].sum(dim=1) for s, d in zip(candidates.scores, plan.decrements, strict=True))
     may_win = plan.gate.admits(candidates.costs, candidates.groups)[:, step]
-    may_win &= ~terms.rules.barred_after(candidates.features, plan.features[:step])[:, step]
-    if not terms.replacement:
+    may_win &= ~criteria.rules.barred_after(candidates.features, plan.features[:step])[:, step]
+    if not criteria.replacement:
         may_win[plan.picks[:step]] = False
-    prices = terms.rules.prices(candidates.costs)
-    return Field(candidates.features, candidates.ids, scores, candidates.norms, prices, may_win)
+    prices = criteria.rules.prices(candidates.costs)
+    return Contenders(candidates.features, candidates.ids, scores, candidates.norms, prices, may_win)

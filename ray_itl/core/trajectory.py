@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
-from ray_itl.core.decision import Best, Field
-from ray_itl.core.limits import Standing, gate_of
+from ray_itl.core.decision import Contenders, Winner
+from ray_itl.core.limits import LimitState, gate_of
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.rules import Gate
-from ray_itl.core.speculation import Arrivals, CandidateSet, Plan, Terms
+from ray_itl.core.speculation import CandidateSet, Criteria, Returned, SpeculatedPicks
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,20 @@ class Trajectory:
 
     def __init__(
         self,
-        terms: Terms,
+        criteria: Criteria,
         acquisition: Acquisition,
         state: AcquisitionState,
-        standing: Standing,
+        standing: LimitState,
         dim: int,
         excluded: np.ndarray,
     ) -> None:
         """Begin without picks or candidates; rows at `excluded` positions will never be either."""
         self.state = state
-        self.standing = standing
+        self.limit_state = standing
         self.candidates = CandidateSet(dim, acquisition.num_scores)
         self.picks: list[Pick] = []
         self.features: list[Tensor] = []
-        self._terms = terms
+        self._criteria = criteria
         self._columns: list[Tensor] = []
         self._taken = excluded.astype(np.int64)
         self._no_columns = torch.empty(dim, acquisition.num_tracks, 0, dtype=torch.float64)
@@ -61,7 +61,7 @@ class Trajectory:
     @property
     def gate(self) -> Gate:
         """Which rows may be picked next."""
-        return gate_of([self.standing.room()])
+        return gate_of([self.limit_state.max_costs()])
 
     def columns(self) -> Tensor:
         """Return the picks' columns, D x num_tracks x n: with them a shard can be brought up to date."""
@@ -76,30 +76,30 @@ class Trajectory:
         """Commit the picks of an interrupted run, each with its features (D float64). O(n D^2)."""
         for pick, features in earlier:
             self._commit(pick, features, self.state.columns(features))
-        if not self._terms.replacement:
+        if not self._criteria.replacement:
             self._taken = np.concatenate([self._taken, np.array([pick.position for pick, _ in earlier], np.int64)])
 
-    def best(self) -> Best | None:
+    def best(self) -> Winner | None:
         """Return the first candidate in the total order, if one may be picked. O(k), O(D^2) for each close rival."""
         held = self.candidates
         may_win = self.gate.admits(held.costs, held.groups)[:, 0]
         if not bool(may_win.any()):
             return None
-        prices = self._terms.rules.prices(held.costs)
-        return self._terms.judge.best(
-            self.state, Field(held.features, held.ids, held.scores, held.norms, prices, may_win)
+        prices = self._criteria.rules.prices(held.costs)
+        return self._criteria.total_order.best(
+            self.state, Contenders(held.features, held.ids, held.scores, held.norms, prices, may_win)
         )
 
     def values(self) -> Tensor:
         """Return what candidates are sorted by: k float64, -inf for those that may not be picked now."""
-        held, terms = self.candidates, self._terms
-        if terms.rules.per_cost:
-            values = terms.judge.gains(held.scores) / held.costs
+        held, criteria = self.candidates, self._criteria
+        if criteria.rules.per_cost:
+            values = criteria.total_order.gains(held.scores) / held.costs
         else:
-            values = terms.judge.acquisition.order(held.scores)
+            values = criteria.total_order.acquisition.order(held.scores)
         return values.masked_fill(~self.gate.admits(held.costs, held.groups)[:, 0], float("-inf"))
 
-    def accept(self, plan: Plan, count: int) -> list[Pick]:
+    def accept(self, plan: SpeculatedPicks, count: int) -> list[Pick]:
         """Commit the first `count` picks of a plan made from the current candidates. O(count D^2 + k count)."""
         held, new = self.candidates, []
         for step, index in enumerate(plan.picks[:count]):
@@ -109,8 +109,8 @@ class Trajectory:
         if not count:
             return new
         held.advance(tuple(lost[:, :count] for lost in plan.decrements))
-        stays = ~self._terms.rules.barred_after(held.features, plan.features[:count])[:, count]
-        if not self._terms.replacement:
+        stays = ~self._criteria.rules.barred_after(held.features, plan.features[:count])[:, count]
+        if not self._criteria.replacement:
             stays[plan.picks[:count]] = False
         self._rule_out(stays)
         return new
@@ -120,17 +120,17 @@ class Trajectory:
         features = batch.features.to(torch.float64)
         self.candidates.add(batch, features, squared_norms(features), self.state.scores(features))
 
-    def hold_arrivals(self, arrivals: Arrivals, plan: Plan, accepted: int) -> None:
+    def hold_returned(self, returned: Returned, plan: SpeculatedPicks, accepted: int) -> None:
         """Take rows as candidates that were scored along a plan of which `accepted` picks were committed."""
         scores = tuple(
             before - decrement[:, :accepted].sum(dim=1)
-            for before, decrement in zip(arrivals.before, arrivals.decrements, strict=True)
+            for before, decrement in zip(returned.before, returned.decrements, strict=True)
         )
         old = len(self.candidates)
-        self.candidates.add(arrivals.batch, arrivals.features, arrivals.norms, scores)
-        if self._terms.rules.minds_picks:
+        self.candidates.add(returned.batch, returned.features, returned.norms, scores)
+        if self._criteria.rules.excludes_similar_picks:
             stays = torch.ones(len(self.candidates), dtype=torch.bool)
-            stays[old:] = ~self._terms.rules.barred_after(arrivals.features, plan.features[:accepted])[:, accepted]
+            stays[old:] = ~self._criteria.rules.barred_after(returned.features, plan.features[:accepted])[:, accepted]
             self._rule_out(stays)
 
     def _rule_out(self, stays: Tensor) -> None:
@@ -140,7 +140,7 @@ class Trajectory:
 
     def _commit(self, pick: Pick, features: Tensor, columns: Tensor) -> None:
         self.state = self.state.condition(features)
-        self.standing = self.standing.take(pick.cost, pick.group)
+        self.limit_state = self.limit_state.take(pick.cost, pick.group)
         self.picks.append(pick)
         self.features.append(features)
         self._columns.append(columns)

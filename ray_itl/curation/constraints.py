@@ -18,12 +18,12 @@ import torch
 
 from ray_itl.core.limits import Limits, Reserve
 from ray_itl.core.quotas import Quota, Quotas
-from ray_itl.core.rules import Guard, Rules
+from ray_itl.core.rules import Rules, SimilarityGuard
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings, SelectionSettings
 from ray_itl.errors import ConfigError, InputError
-from ray_itl.shards.loading import stored_rows
-from ray_itl.sources.costs_and_groups import OTHER, GroupColumn, Survey, TraitSpec, distinct_values, survey
+from ray_itl.shards.loading import rows_as_stored
+from ray_itl.sources.costs_and_groups import OTHER, CostGroupColumns, GroupColumn, Survey, count_groups, distinct_values
 from ray_itl.sources.lookup import ids_given, positions_of, read_ids
 
 _EVERY = "*"
@@ -43,12 +43,12 @@ def with_limits(problem: Problem, settings: CurationSettings) -> Problem:
     limits = replace(limits, min_gain=chosen.min_gain)
     if chosen.cost_column is None and not chosen.quotas:
         return replace(problem, limits=limits)
-    if problem.idle:
+    if problem.nothing_to_pick:
         return replace(problem, limits=limits)
-    spec = TraitSpec(chosen.cost_column, _group_columns(problem, chosen.quotas))
+    spec = CostGroupColumns(chosen.cost_column, _group_columns(problem, chosen.quotas))
     bounds = [_bounds(column, chosen.quotas[column.name], problem.selection.n) for column in spec.group_columns]
     wanted = _wanted(bounds) if chosen.budget is not None and chosen.cost_column is not None else {}
-    found = survey(problem.source, spec, wanted, problem.excluded)
+    found = count_groups(problem.source, spec, wanted, problem.excluded)
     quotas = None
     if spec.group_columns:
         columns = tuple(
@@ -58,7 +58,7 @@ def with_limits(problem: Problem, settings: CurationSettings) -> Problem:
         quotas = Quotas(columns, found.spec.cell_values(), found.rows)
         quotas = _lowered(quotas) if settings.state.dir is not None else _checked(quotas, problem.selection.n, chosen)
     limits = replace(limits, quotas=quotas, reserve=_reserve(quotas, found, chosen))
-    return replace(problem, limits=limits, traits=found.spec)
+    return replace(problem, limits=limits, cost_group_columns=found.spec)
 
 
 def _rules(problem: Problem, chosen: SelectionSettings) -> Rules | None:
@@ -68,9 +68,9 @@ def _rules(problem: Problem, chosen: SelectionSettings) -> Rules | None:
     similarity = None if chosen.min_distance is None else 1.0 - chosen.min_distance
     guards = []
     if similarity is not None and problem.known is not None:
-        guards.append(Guard.around(problem.known, similarity))
+        guards.append(SimilarityGuard.around(problem.known, similarity))
     if chosen.near_target == "exclude":
-        guards.append(Guard.around(problem.targets.rows, 1.0 - chosen.target_distance))
+        guards.append(SimilarityGuard.around(problem.targets.rows, 1.0 - chosen.target_distance))
     return Rules(chosen.per_cost, similarity, tuple(guards))
 
 
@@ -183,7 +183,7 @@ def with_lists(problem: Problem, settings: CurationSettings, exclude: Any = None
         InputError: a list that cannot be read, or an included id that the pool does not have (names the option).
     """
     chosen = settings.selection
-    if problem.idle or (chosen.exclude is None and chosen.include is None):
+    if problem.nothing_to_pick or (chosen.exclude is None and chosen.include is None):
         return problem
     barred = [np.empty(0, dtype=np.int64) if problem.excluded is None else problem.excluded]
     if chosen.exclude is not None:
@@ -196,11 +196,13 @@ def with_lists(problem: Problem, settings: CurationSettings, exclude: Any = None
                 f"selection.include={chosen.include} has {len(ids)} ids, of which the pool has {len(included)}: leave "
                 "out the others, or give their embeddings as known.path"
             )
-        rows = stored_rows(problem.feature_map, problem.source.embeddings(included), settings.pool.dtype)
+        rows = rows_as_stored(problem.feature_map, problem.source.embeddings(included), settings.pool.dtype)
         problem = replace(problem, known=rows if problem.known is None else torch.cat([problem.known, rows]))
         barred.append(included)
     problem = replace(problem, excluded=np.unique(np.concatenate(barred)))
-    return replace(problem, idle=problem.num_free == 0) if settings.state.dir is None else problem.at_most_all()
+    return (
+        replace(problem, nothing_to_pick=problem.num_free == 0) if settings.state.dir is None else problem.at_most_all()
+    )
 
 
 def _ids(problem: Problem, settings: CurationSettings, option: str, given: Any) -> pa.Array:

@@ -15,7 +15,7 @@ from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import EvaluationSettings
 from ray_itl.errors import InputError
 
-_RIVALS: tuple[BaselineRule, ...] = ("nearest", "random")
+_BASELINES: tuple[BaselineRule, ...] = ("nearest", "random")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def count_on_task(
 ) -> list[dict]:
     """Return one record for the rule that ran and one for each rival, as plain dicts (see OnTask)."""
     results = {rule: result}
-    for rival in _RIVALS:
+    for rival in _BASELINES:
         if rival != rule and len(result.picks) <= problem.num_free:
             results[rival] = problem.solve_by_baseline(pool, rival, len(result.picks))
     return [asdict(_count(problem, name, other, settings)) for name, other in results.items()]

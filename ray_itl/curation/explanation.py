@@ -45,7 +45,7 @@ def explain(problem: Problem, pool: Pool, result: GreedyResult) -> pa.Table:
             problem.selection.replacement,
             problem.excluded,
             problem.limits.rules,
-            problem.limits.standing(problem.selection.n),
+            problem.limits.limit_state(problem.selection.n),
         )
     return pa.table(
         [

@@ -50,11 +50,11 @@ def run_identity(problem: Problem, settings: CurationSettings) -> dict[str, str]
 
 def _limits_digest(problem: Problem) -> str:
     """Return a digest of costs and groups of the pool's rows, so far as limits look at them; "" without."""
-    if problem.traits is None:
+    if problem.cost_group_columns is None:
         return ""
     columns = [] if problem.limits.quotas is None else problem.limits.quotas.columns
     values = [(quota.column, quota.values, quota.least.tolist(), quota.most.tolist()) for quota in columns]
-    return sha256(repr((problem.traits.cells, values)).encode()).hexdigest()
+    return sha256(repr((problem.cost_group_columns.cells, values)).encode()).hexdigest()
 
 
 def _tasks_digest(problem: Problem) -> str:

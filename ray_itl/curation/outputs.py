@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ray_itl.core.posterior import remaining_uncertainty
 from ray_itl.core.result import GreedyResult, GreedyStats
-from ray_itl.core.rules import Guard
+from ray_itl.core.rules import SimilarityGuard
 from ray_itl.core.trajectory import Pick
 from ray_itl.curation.problem import Problem
 from ray_itl.errors import ConfigError, RunDirectoryError
@@ -58,7 +58,9 @@ def build_selection(
     if problem.selection.cost_column is not None:
         table = table.append_column("cost", pa.array([pick.cost for pick in result.picks], pa.float64()))
     if problem.selection.near_target == "flag":
-        near = Guard.around(problem.targets.rows, 1.0 - problem.selection.target_distance).bars(result.features)
+        near = SimilarityGuard.around(problem.targets.rows, 1.0 - problem.selection.target_distance).bars(
+            result.features
+        )
         table = table.append_column("near_target", pa.array(near.numpy()))
     carried = problem.source.take(positions, columns)
     for further in (carried, pa.table({}) if explanation is None else explanation):

@@ -25,7 +25,7 @@ from ray_itl.curation.pool import plan_local, storage_options
 from ray_itl.curation.problem import Problem, open_problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.distributed.placement import ShardPlan
-from ray_itl.observability.console import Ending
+from ray_itl.observability.console import JobSummary
 from ray_itl.shards.cache import ShardCache, unusable
 from ray_itl.shards.footprint import Footprint, available_memory
 from ray_itl.shards.loading import map_rows
@@ -159,7 +159,7 @@ class RunPlan:
         table = "\n".join(f"{name:<20}{text}" for name, text in lines.items())
         return f"{table}\n\nTimes are rough: from speeds measured just now on this machine. Nothing was run or kept."
 
-    def ending(self) -> Ending:
+    def summary(self) -> JobSummary:
         """Return what the job says: the plan, and nothing else happened."""
         low, high = self.passes
         facts = {
@@ -173,7 +173,7 @@ class RunPlan:
             "seconds": (round(self._total(low), 3), round(self._total(high), 3)),
         }
         took = f"about {_duration(self._total(low))} to {_duration(self._total(high))}"
-        return Ending(f"a run on {self.num_rows:,} rows x {self.dim:,} would take {took}", self.table(), facts)
+        return JobSummary(f"a run on {self.num_rows:,} rows x {self.dim:,} would take {took}", self.table(), facts)
 
     def _memory(self) -> str:
         need = self.shards.memory(self.shard.num_rows, self.dim)

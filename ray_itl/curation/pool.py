@@ -38,7 +38,7 @@ from ray_itl.text import parse_size
 _ROWS_PER_GROUP = 65536
 
 
-def spool(source: PoolSource, folder: str | Path, columns: Sequence[str] = ()) -> ParquetSource:
+def write_to_parquet(source: PoolSource, folder: str | Path, columns: Sequence[str] = ()) -> ParquetSource:
     """Write ids, embeddings and some columns of a source as one Parquet file and open it; positions stay the same.
 
     Args:
@@ -101,7 +101,9 @@ def open_pool(
         yield OpenPool(_load_local(problem, settings, reporter))
         return
     with (
-        _readable_by_actors(problem.source, [] if problem.traits is None else problem.traits.columns) as source,
+        _readable_by_actors(
+            problem.source, [] if problem.cost_group_columns is None else problem.cost_group_columns.columns
+        ) as source,
         _ray_pool(problem, source, settings, reporter, run_name) as opened,
     ):
         yield opened
@@ -113,7 +115,7 @@ def storage_options(problem: Problem, settings: CurationSettings) -> StorageOpti
     memory = parse_size("cluster.memory_per_shard", cluster.memory_per_shard)
     limit = parse_size("cluster.cache_limit", cluster.cache_limit)
     further_scores = max(0, len(problem.acquisition.score_tracks) - 2)
-    state = STATE_BYTES + _SCORE_BYTES * further_scores + (0 if problem.traits is None else _TRAIT_BYTES)
+    state = STATE_BYTES + _SCORE_BYTES * further_scores + (0 if problem.cost_group_columns is None else _TRAIT_BYTES)
     return StorageOptions(cast(Storage, settings.pool.storage), memory, cluster.cache_dir, limit, state)
 
 
@@ -126,7 +128,7 @@ def plan_local(problem: Problem, settings: CurationSettings) -> ShardPlan:
 def _load_local(problem: Problem, settings: CurationSettings, reporter: Reporter) -> LocalPool:
     source, plan = problem.source, plan_local(problem, settings)
     rows = RowRange(
-        source, 0, source.num_rows, problem.feature_map, STORAGE_DTYPES[settings.pool.dtype], problem.traits
+        source, 0, source.num_rows, problem.feature_map, STORAGE_DTYPES[settings.pool.dtype], problem.cost_group_columns
     )
     on_rows = reporter.rows("loaded", source.num_rows)
     where = ", features on disk" if plan.on_disk else ""
@@ -158,10 +160,10 @@ def _ray_pool(
             problem.feature_map,
             settings.pool.dtype,
             cluster,
-            reporter.say,
+            reporter.info,
             metrics.on_pass,
             storage,
-            problem.traits,
+            problem.cost_group_columns,
         ) as pool:
             with reporter.stage("load", announce):
                 pool.load(reporter.rows("loaded", source.num_rows))
@@ -176,7 +178,7 @@ def _readable_by_actors(source: PoolSource, columns: Sequence[str]) -> Iterator[
         yield source
         return
     with TemporaryDirectory(prefix="ray_itl-pool-") as folder:
-        yield spool(source, folder, columns)
+        yield write_to_parquet(source, folder, columns)
 
 
 def _check_ids(pool: Pool, source: PoolSource) -> None:

@@ -26,7 +26,7 @@ from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
 from ray_itl.core.baselines import BaselineRule, select_baseline
 from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomFourier, UnitNorm
 from ray_itl.core.greedy import GreedySelector
-from ray_itl.core.limits import Ending, Limits
+from ray_itl.core.limits import Limits, ShareTarget
 from ray_itl.core.linalg import moment_rows
 from ray_itl.core.pool import Pool
 from ray_itl.core.posterior import Posterior, Targets, target_variance
@@ -36,7 +36,7 @@ from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, Sel
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.shards.loading import map_rows
 from ray_itl.sources.base import PoolSource
-from ray_itl.sources.costs_and_groups import TraitSpec
+from ray_itl.sources.costs_and_groups import CostGroupColumns
 from ray_itl.sources.open import open_source
 from ray_itl.sources.settings import PoolSettings
 from ray_itl.sources.targets import read_targets
@@ -86,7 +86,7 @@ def tasks_among(names: Sequence[str], weights: Mapping[str, float]) -> tuple[Tas
     return tuple(Task(name, float(weights.get(name, 1.0)), torch.tensor(places[name])) for name in found)
 
 
-def samples_of(
+def objectives_of(
     targets: Targets, tasks: Sequence[Task], avoid: Targets | None, avoid_weight: float
 ) -> list[tuple[Targets, float]]:
     """Return what gains are about, and how much each counts: the targets of every task, the rows to avoid (below 0)."""
@@ -126,14 +126,14 @@ class Problem:
     excluded: np.ndarray | None = None
     """Positions (distinct) of rows that may not be picked."""
     limits: Limits = field(default_factory=Limits)
-    traits: TraitSpec | None = None
+    cost_group_columns: CostGroupColumns | None = None
     """Where costs and groups of rows come from, if limits look at any."""
     avoid: Targets | None = None
     """In feature space: what the picks should say nothing about."""
     avoid_weight: float = 1.0
     tasks: tuple[Task, ...] = ()
     """What the targets are about, where that is more than one task."""
-    idle: bool = False
+    nothing_to_pick: bool = False
     """Whether no row at all may be picked, so that the pool need not be loaded."""
 
     @property
@@ -161,14 +161,14 @@ class Problem:
         return importance
 
     @property
-    def samples(self) -> list[tuple[Targets, float]]:
-        """What gains are about, and how much each counts (see `samples_of`)."""
-        return samples_of(self.targets, self.tasks, self.avoid, self.avoid_weight)
+    def objectives(self) -> list[tuple[Targets, float]]:
+        """What gains are about, and how much each counts (see `objectives_of`)."""
+        return objectives_of(self.targets, self.tasks, self.avoid, self.avoid_weight)
 
     def at_most_all(self) -> Problem:
         """Return the problem of picking n rows, or all that may be picked where they are fewer."""
         n = min(self.selection.n, self.num_free)
-        return replace(self, selection=replace(self.selection, n=max(1, n)), idle=n == 0)
+        return replace(self, selection=replace(self.selection, n=max(1, n)), nothing_to_pick=n == 0)
 
     def _limits_on(self, pool: Pool) -> Limits:
         """Return the limits; where a share of what can be learnt is asked for, what that is takes a pass."""
@@ -177,11 +177,13 @@ class Problem:
         root, noise = self.targets.moment_root(), self.acquisition.noise_variance
         whole = self.posterior.condition_on_rows(moment_rows(pool.second_moment()), noise)
         first, last = (target_variance(posterior, self.targets) for posterior in (self.posterior, whole))
-        return replace(self.limits, ending=Ending(root, first, first - self.selection.share * (first - last)))
+        return replace(
+            self.limits, share_target=ShareTarget(root, first, first - self.selection.share * (first - last))
+        )
 
     def start(self) -> AcquisitionState:
         """Return the acquisition's state before the first pick."""
-        return self.acquisition.start(self.posterior, *(sample for sample, _ in self.samples))
+        return self.acquisition.start(self.posterior, *(sample for sample, _ in self.objectives))
 
     def solve(
         self,
@@ -261,7 +263,7 @@ def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any 
     baseline = cast(BaselineRule, name) if name in ("nearest", "cosine", "random") else None
     tasks = () if read.tasks is None else tasks_among(read.tasks, settings.target.task_weights)
     avoided = {"avoid": away, "avoid_weight": settings.avoid.weight}
-    weights = tuple(weight for _, weight in samples_of(targets, tasks, **avoided))
+    weights = tuple(weight for _, weight in objectives_of(targets, tasks, **avoided))
     acquisition = build_acquisition(settings.acquisition, weights)
     chosen = settings.selection
     return Problem(source, feature_map, targets, read.ids, rows, acquisition, chosen, baseline, tasks=tasks, **avoided)

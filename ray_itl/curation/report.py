@@ -25,8 +25,8 @@ from ray_itl.report.selection_data import ComparisonRow, GainUnit, Mix, PickReas
 from ray_itl.selection import EXPLANATION_COLUMNS, Selection
 from ray_itl.sources.base import PoolSource
 
-_MOST_COLUMNS = 4
-_MOST_VALUES = 50
+_MAX_COLUMNS = 4
+_MAX_VALUES = 50
 _NAMED_VALUES = 10
 _OTHERS = "(all others)"
 _MISSING = "(missing)"
@@ -54,7 +54,7 @@ def source_mixes(source: PoolSource, picked: np.ndarray, sample: np.ndarray, col
             counts = [_counts(table.column(name)) for table in tables]
             if (mix := _mix(name, *counts)) is not None:
                 mixes.append(mix)
-    return mixes[:_MOST_COLUMNS]
+    return mixes[:_MAX_COLUMNS]
 
 
 def _groups(kind: pa.DataType) -> bool:
@@ -78,7 +78,7 @@ def _name(value: object) -> str:
 def _mix(name: str, picks: Counter[str], pool: Counter[str]) -> Mix | None:
     num_picks, sampled = picks.total(), pool.total()
     distinct = {*picks, *pool}
-    if not 2 <= len(distinct) <= min(_MOST_VALUES, (num_picks + sampled) // 2):
+    if not 2 <= len(distinct) <= min(_MAX_VALUES, (num_picks + sampled) // 2):
         return None
     shares = {value: (picks[value] / num_picks, pool[value] / sampled) for value in distinct}
     ordered = sorted(distinct, key=lambda value: (-max(shares[value]), value))

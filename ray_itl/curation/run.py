@@ -37,7 +37,7 @@ from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.summary import limits_used, warnings_about
 from ray_itl.curation.tracking import SelectionTracking
 from ray_itl.errors import ConfigError, InputError, MissingExtraError
-from ray_itl.io.filesystems import outage
+from ray_itl.io.filesystems import transient_error
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import RunStatus, Watch
 from ray_itl.report.selection_page import write_report
@@ -45,8 +45,8 @@ from ray_itl.runs.directory import RunDirectory
 from ray_itl.runs.environment import run_details
 from ray_itl.runs.ledger import Ledger, LedgerEntry
 from ray_itl.selection import Selection
-from ray_itl.shards.loading import STORAGE_DTYPES, stored_rows
-from ray_itl.sources.costs_and_groups import traits_at
+from ray_itl.shards.loading import STORAGE_DTYPES, rows_as_stored
+from ray_itl.sources.costs_and_groups import costs_and_groups_at
 
 
 def curate(
@@ -83,7 +83,7 @@ def curate(
     reporter = reporter or Reporter(settings.run.log)
     check_columns(settings.pool.columns, settings.selection.explain)
     if settings.pool.filter is not None:
-        reporter.say("reading the columns that pool.filter looks at")
+        reporter.info("reading the columns that pool.filter looks at")
     with reporter.stage("open"):
         problem = open_problem(
             settings,
@@ -109,27 +109,27 @@ def curate_problem(
     `watch` is told every status of the run; what it raises ends the run, which the same call resumes.
     """
     if settings.pool.filter is not None:
-        reporter.say(f"{problem.source.num_rows:,} rows meet pool.filter")
+        reporter.info(f"{problem.source.num_rows:,} rows meet pool.filter")
     with reporter.stage("open"):
         problem = with_limits(problem, settings)
     if settings.run.dir is None:
-        return _Run(problem, settings, reporter, None, watch).carry_out()
-    tracking = SelectionTracking(settings, reporter.say)
+        return _Run(problem, settings, reporter, None, watch).execute()
+    tracking = SelectionTracking(settings, reporter.info)
     with reporter.stage("open"):
         identity = run_identity(problem, settings)
         run = RunDirectory(settings.run.dir)
         state = run.begin(identity, run_details(problem.source), config_text)
     if state == "finished":
         run.tidy()  # it may have been killed right after it had finished
-        reporter.say(f"this run is finished already: its results are in {run.path}")
+        reporter.info(f"this run is finished already: its results are in {run.path}")
         selection = read_selection(run)
         tracking.catch_up(selection)
         return selection
     if state == "unfinished":
-        reporter.say(f"continuing the run in {run.path}")
+        reporter.info(f"continuing the run in {run.path}")
     try:
         with tracking.running():
-            selection = _Run(problem, settings, reporter, run, _both(watch, tracking.watch)).carry_out()
+            selection = _Run(problem, settings, reporter, run, _both(watch, tracking.watch)).execute()
             tracking.finished(selection)
         return selection
     except (InputError, ConfigError):
@@ -164,11 +164,11 @@ class _Run:
         self._status = RunStatus(run, problem.source.num_rows, problem.selection.n, watch)
         self._ledger = None if run is None else Ledger(run.path, allow_repeats=settings.selection.replacement)
 
-    def carry_out(self) -> Selection:
+    def execute(self) -> Selection:
         """Load, pick, compare, write; returns the selection."""
         problem, settings, reporter, status = self._problem, self._settings, self._reporter, self._status
-        if problem.idle:
-            return self._carry_out_nothing()
+        if problem.nothing_to_pick:
+            return self._execute_nothing()
         comparison: list[dict] = []
         explanation = None
         with status.going_on():
@@ -176,13 +176,13 @@ class _Run:
             name = "" if self._run is None else self._run.path.name
             with open_pool(problem, settings, reporter, name) as opened, status.telling_failure():
                 pool = opened.pool
-                reporter.say(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
+                reporter.info(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
                 with reporter.stage("select"):
                     earlier = self._earlier()
                     status.step("select", len(earlier), sum(pick.gain for pick, _ in earlier))
                     result = problem.solve(pool, earlier, lambda p: self._on_progress(p, opened))
                 if settings.selection.explain:
-                    reporter.say("explaining the picks: one pass over the pool")
+                    reporter.info("explaining the picks: one pass over the pool")
                     with reporter.stage("explain"):
                         status.step("explain", len(result.picks))
                         explanation = explain(problem, pool, result)
@@ -201,7 +201,7 @@ class _Run:
                 self._run.tidy()
         return selection
 
-    def _carry_out_nothing(self) -> Selection:
+    def _execute_nothing(self) -> Selection:
         self._status.step("write")
         none = torch.empty(0, self._problem.dim, dtype=torch.float64)
         explanation = explanation_schema(self._problem).empty_table() if self._settings.selection.explain else None
@@ -218,17 +218,17 @@ class _Run:
             return []
         positions = np.array([entry.position for entry in entries])
         embeddings = self._problem.source.embeddings(positions)
-        rows = stored_rows(self._problem.feature_map, embeddings, self._settings.pool.dtype)
-        self._reporter.say(f"  {len(entries):,} picks are in the ledger already")
+        rows = rows_as_stored(self._problem.feature_map, embeddings, self._settings.pool.dtype)
+        self._reporter.info(f"  {len(entries):,} picks are in the ledger already")
         groups = self._groups(positions)
         picks = [Pick(e.position, e.id, e.gain, e.cost, group) for e, group in zip(entries, groups, strict=True)]
         return list(zip(picks, rows, strict=True))
 
     def _groups(self, positions: np.ndarray) -> list[int]:
-        spec = self._problem.traits
+        spec = self._problem.cost_group_columns
         if spec is None:
             return [0] * len(positions)
-        return traits_at(self._problem.source, spec, positions).groups.tolist()
+        return costs_and_groups_at(self._problem.source, spec, positions).groups.tolist()
 
     def _on_progress(self, progress: Progress, opened: OpenPool) -> None:
         first = progress.num_picked - len(progress.new)
@@ -275,12 +275,12 @@ class _Run:
             return
         warnings = warnings_about(selection)
         if not len(selection):
-            self._reporter.say("no report.html: nothing was picked")
+            self._reporter.info("no report.html: nothing was picked")
             return
         data = build_report(self._problem, self._settings, selection, result, sample, comparison, warnings)
         try:
             write_report(data, self._run.path / "report.html")
         except MissingExtraError as error:
-            self._reporter.say(f"no report.html: {error}")
+            self._reporter.info(f"no report.html: {error}")
         except OSError as error:
-            raise outage(f"{self._run.path / 'report.html'} cannot be written", error) from error
+            raise transient_error(f"{self._run.path / 'report.html'} cannot be written", error) from error

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ray_itl.core.acquisitions import RULES
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
 from ray_itl.observability.console import check_log
@@ -100,7 +101,7 @@ def _check_bounds(option: str, bounds: Any) -> None:
         )
 
 
-SEQUENTIAL_RULES = ("itl", "vtl", "uncertainty")
+SEQUENTIAL_RULES = tuple(RULES)
 BASELINE_RULES = ("nearest", "cosine", "random")
 _TICK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _STATE_WORDS = {

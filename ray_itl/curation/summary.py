@@ -19,7 +19,7 @@ import numpy as np
 
 from ray_itl.core.result import GreedyResult
 from ray_itl.curation.problem import Problem
-from ray_itl.observability.console import Ending
+from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import plural_passes
 from ray_itl.selection import Selection
 
@@ -85,7 +85,7 @@ def why_stopped(stop: str, next_gain: float | None = None, unit: str = "") -> st
     return WHY_STOPPED[stop].format(next_gain=next_gain or 0.0, unit=unit)
 
 
-def summarise(selection: Selection) -> Ending:
+def summarise(selection: Selection) -> JobSummary:
     """Return the ending of a selection."""
     metrics = selection.metrics
     left = float(selection.remaining_uncertainty[-1])
@@ -107,7 +107,7 @@ def summarise(selection: Selection) -> Ending:
         "tasks": metrics.get("tasks", []),
         "comparison": metrics.get("comparison", []),
     }
-    return Ending(headline, "\n".join([*_figures(selection), *_places(selection)]), facts, _paths(selection))
+    return JobSummary(headline, "\n".join([*_figures(selection), *_places(selection)]), facts, _paths(selection))
 
 
 def _figures(selection: Selection) -> list[str]:

@@ -20,11 +20,11 @@ import numpy as np
 
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.observability.run_log import Point
-from ray_itl.observability.tracker import Say, open_tracker, tracked
+from ray_itl.observability.tracker import Notify, open_tracker, tracked
 from ray_itl.runs.environment import submission_id
 from ray_itl.selection import Selection
 
-_MOST_STEPS = 1000
+_MAX_STEPS = 1000
 
 
 def option_texts(settings: Any) -> dict[str, str]:
@@ -35,7 +35,7 @@ def option_texts(settings: Any) -> dict[str, str]:
 def selection_points(selection: Selection) -> list[Point]:
     """Return the curves of a selection, step k being after k picks (at most 1,000 of them), and its totals."""
     n = len(selection)
-    steps = np.unique(np.linspace(0, n, min(n + 1, _MOST_STEPS)).astype(int)).tolist()
+    steps = np.unique(np.linspace(0, n, min(n + 1, _MAX_STEPS)).astype(int)).tolist()
     gains, summed = selection.gains, np.cumsum(selection.gains)
     points: list[Point] = []
     for step in steps:
@@ -81,11 +81,11 @@ _EVERY_S = 5.0
 class SelectionTracking:
     """Tracks one selection that has a run directory; does nothing where no tracking is asked for."""
 
-    def __init__(self, settings: CurationSettings, say: Say, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: CurationSettings, notify: Notify, clock: Callable[[], float] = time.monotonic) -> None:
         """Take all options. MissingExtraError where a tool is asked for that is not installed."""
         self._settings = settings
         self._folder = Path(str(settings.run.dir))
-        self._tracker = open_tracker(settings.tracking, self._folder, say)
+        self._tracker = open_tracker(settings.tracking, self._folder, notify)
         self._clock = clock
         self._due = clock() + _EVERY_S
 

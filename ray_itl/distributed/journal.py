@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.messages import Block, Contest, Start
+from ray_itl.core.messages import Block, ExactSearch, ScoreSpec
 from ray_itl.core.shard import PoolShard
 from ray_itl.errors import StaleShardError
 
@@ -17,14 +17,14 @@ from ray_itl.errors import StaleShardError
 class Recovery:
     """All that a freshly loaded shard needs to answer the next call as if it had been there all along."""
 
-    start: Start
+    start: ScoreSpec
     columns: Tensor
     """Columns of the picks accepted so far, D x num_tracks x k float64."""
     sequence: int
     """Number of the first block or contest not contained in `columns`."""
     held: np.ndarray
     """Positions held by the driver."""
-    last: Block | Contest | None
+    last: Block | ExactSearch | None
     """The block or contest that was answered, but of which the next call has yet to say how much stands."""
     picks: Tensor | None = None
     """Features of the picks accepted so far, k x D float64, where picks bar rows like them."""
@@ -37,7 +37,7 @@ class Recovery:
         if isinstance(self.last, Block):
             shard.verify(self.last)
         elif self.last is not None:
-            shard.contest(self.last)
+            shard.search_exactly(self.last)
 
 
 class Journal:
@@ -47,15 +47,15 @@ class Journal:
     """
 
     def __init__(self) -> None:
-        self._start: Start | None = None
+        self._start: ScoreSpec | None = None
         self._columns: list[Tensor] = []
         self._picks: list[Tensor] = []
         self._sequence = 0
         self._held = np.empty(0, dtype=np.int64)
-        self._last: Block | Contest | None = None
+        self._last: Block | ExactSearch | None = None
 
     def restored(
-        self, start: Start, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
+        self, start: ScoreSpec, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
     ) -> None:
         """Record a restore, which makes everything before it irrelevant."""
         self._picks = [] if picks is None else [picks]
@@ -84,9 +84,9 @@ class Journal:
         never = torch.full_like(block.values, float("inf"))
         self._last = replace(block, values=never, released=self._held[:0], num_proposals=0)
 
-    def contested(self, contest: Contest) -> None:
+    def searched(self, search: ExactSearch) -> None:
         """Record a contest that every shard answered."""
-        self._last = contest
+        self._last = search
 
     def took(self, positions: np.ndarray) -> None:
         """Record rows that the pool handed out in reply to propose or champions."""

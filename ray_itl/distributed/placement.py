@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from ray_itl.core.block_schedule import Schedule
+from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.errors import ConfigError
 from ray_itl.shards.footprint import PROCESS_BYTES, STATE_BYTES, Footprint, StorageOptions
 from ray_itl.shards.loading import STORAGE_DTYPES
@@ -128,7 +128,7 @@ def plan_in_process(
     Raises:
         ConfigError: more than cluster.memory_per_shard or than there is (names the option).
     """
-    driver_bytes = Schedule().fit(dim, num_rows).driver_bytes(dim, num_rows)
+    driver_bytes = BlockSchedule().fit(dim, num_rows).driver_bytes(dim, num_rows)
     plan = ShardPlan(1, num_threads, dtype=dtype, driver_bytes=driver_bytes, state_bytes=storage.state_bytes)
     plan = place_features(plan, num_rows, dim, storage, [{"CPU": 1.0, "memory": float(available)}], None)
     need = plan.memory(num_rows, dim)

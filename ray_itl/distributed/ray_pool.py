@@ -15,13 +15,12 @@ from ray_itl.core.ids import IdSpan, spans_overlap
 from ray_itl.core.messages import (
     Block,
     BlockReport,
-    Contest,
-    Peak,
+    ExactSearch,
     Request,
     RivalQuery,
     Rivals,
     RowBatch,
-    Start,
+    ScoreSpec,
     merge_batches,
     merge_rivals,
 )
@@ -33,12 +32,12 @@ from ray_itl.distributed.journal import Journal, Recovery
 from ray_itl.distributed.placement import ClusterOptions, ShardPlan, check_fits, plan_shards_for
 from ray_itl.distributed.policy import RecoveryPolicy
 from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardSpec
-from ray_itl.distributed.shard_group import Member, ShardCrew, ship
+from ray_itl.distributed.shard_group import ShardGroup, ShardMember, put
 from ray_itl.errors import ConfigError, ShardError
 from ray_itl.shards.disk_loading import CacheOptions
 from ray_itl.shards.footprint import StorageOptions
 from ray_itl.sources.base import PoolSource
-from ray_itl.sources.costs_and_groups import TraitSpec
+from ray_itl.sources.costs_and_groups import CostGroupColumns
 from ray_itl.sources.manifest import plan_shards
 from ray_itl.sources.parquet import ParquetSource
 
@@ -49,10 +48,10 @@ def open_ray_pool(
     feature_map: FeatureMap,
     dtype: str,
     options: ClusterOptions,
-    say: Callable[[str], None] | None = None,
+    notify: Callable[[str], None] | None = None,
     on_pass: Callable[[list[PassTime]], None] | None = None,
     storage: StorageOptions | None = None,
-    traits: TraitSpec | None = None,
+    cost_group_columns: CostGroupColumns | None = None,
 ) -> Iterator[RayPool]:
     """Plan shards for the cluster this process is connected to and yield their pool, on which to call `load` first.
 
@@ -73,10 +72,19 @@ def open_ray_pool(
     plan = plan_for_cluster(source.num_rows, feature_map.dim(source.dim), dtype, options, storage)
     policy = RecoveryPolicy(restart_deadline_s=options.restart_deadline_s)
     cache = storage.cache(source.manifest.fingerprint) if plan.on_disk and isinstance(source, ParquetSource) else None
-    with RayPool(source, feature_map, plan, policy, say=say, on_pass=on_pass, cache=cache, traits=traits) as pool:
-        if say is not None:
+    with RayPool(
+        source,
+        feature_map,
+        plan,
+        policy,
+        notify=notify,
+        on_pass=on_pass,
+        cache=cache,
+        cost_group_columns=cost_group_columns,
+    ) as pool:
+        if notify is not None:
             where = ", features on disk" if plan.on_disk else ""
-            say(f"shards: {pool.num_shards} (threads each: {plan.num_threads}, on {plan.device}{where})")
+            notify(f"shards: {pool.num_shards} (threads each: {plan.num_threads}, on {plan.device}{where})")
         yield pool
 
 
@@ -110,10 +118,10 @@ class RayPool:
         plan: ShardPlan,
         policy: RecoveryPolicy | None = None,
         *,
-        say: Callable[[str], None] | None = None,
+        notify: Callable[[str], None] | None = None,
         on_pass: Callable[[list[PassTime]], None] | None = None,
         cache: CacheOptions | None = None,
-        traits: TraitSpec | None = None,
+        cost_group_columns: CostGroupColumns | None = None,
         actor_class: type[ShardActor] = ShardActor,
     ) -> None:
         """Prepare the shards; `load` starts them.
@@ -131,7 +139,7 @@ class RayPool:
         """
         assert (cache is not None) == plan.on_disk, "features on disk are those of Parquet files"
         self._cache = cache
-        self._traits = traits
+        self._cost_group_columns = cost_group_columns
         self._source = source
         self._feature_map = feature_map
         self._plan = plan
@@ -142,8 +150,8 @@ class RayPool:
         members = self._members(source)
         self._num_shards = len(members)
         self._policy = policy or RecoveryPolicy()
-        self._crew = ShardCrew(
-            source, members, self._policy, lambda: self._journal.recovery(), say or (lambda _: None), actor_class
+        self._crew = ShardGroup(
+            source, members, self._policy, lambda: self._journal.recovery(), notify or (lambda _: None), actor_class
         )
         self._largest_norm = 0.0
 
@@ -228,15 +236,15 @@ class RayPool:
         return repeated, np.concatenate(self._call("positions_of", repeated))
 
     def restore(
-        self, start: Start, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
+        self, start: ScoreSpec, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
     ) -> None:
         """See `Pool.restore`."""
         self._journal.restored(start, columns, sequence, held, picks)
-        self._crew.call("restore", ship(Recovery(start, columns, sequence, held, last=None, picks=picks)))
+        self._crew.call("restore", put(Recovery(start, columns, sequence, held, last=None, picks=picks)))
 
     def propose(self, request: Request) -> RowBatch:
         """See `Pool.propose`."""
-        batch = merge_batches(self._call("propose", ship(request_per_shard(request, self._num_shards))))
+        batch = merge_batches(self._call("propose", put(request_per_shard(request, self._num_shards))))
         self._journal.took(batch.positions)
         return batch
 
@@ -248,16 +256,16 @@ class RayPool:
         self._journal.verified(block, taken)
         return report
 
-    def contest(self, contest: Contest) -> Peak:
+    def search_exactly(self, search: ExactSearch) -> float:
         """See `Pool.contest`."""
-        self._journal.settle(contest.sequence, contest.accepted)
-        peak = max(self._pass("contest", contest))
-        self._journal.contested(contest)
+        self._journal.settle(search.sequence, search.accepted)
+        peak = max(self._pass("search_exactly", search))
+        self._journal.searched(search)
         return peak
 
-    def champions(self, best: float) -> RowBatch:
+    def tied_winners(self, best: float) -> RowBatch:
         """See `Pool.champions`."""
-        batch = merge_batches(self._call("champions", best))
+        batch = merge_batches(self._call("tied_winners", best))
         self._journal.took(batch.positions)
         return batch
 
@@ -283,11 +291,11 @@ class RayPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _members(self, source: PoolSource) -> list[Member]:
+    def _members(self, source: PoolSource) -> list[ShardMember]:
         plan = self._plan
         options = {"num_cpus": plan.num_cpus, "num_gpus": plan.num_gpus, "memory": self._memory}
         return [
-            Member(
+            ShardMember(
                 f"shard {r.shard} (rows {r.start} to {r.stop - 1})",
                 ShardSpec(
                     r.start,
@@ -297,7 +305,7 @@ class RayPool:
                     plan.device,
                     plan.num_threads,
                     cache=self._cache,
-                    traits=self._traits,
+                    cost_group_columns=self._cost_group_columns,
                 ),
                 options,
             )
@@ -309,7 +317,7 @@ class RayPool:
 
     def _pass(self, method: str, message: Any) -> list[Any]:
         """Call a method that reads all rows."""
-        replies: list[Reply] = self._crew.call(method, ship(message))
+        replies: list[Reply] = self._crew.call(method, put(message))
         if self._on_pass is not None:
             self._on_pass([reply.time for reply in replies])
         return [unpack(reply.result) for reply in replies]

@@ -23,7 +23,7 @@ from ray_itl.errors import StaleShardError
 from ray_itl.shards.disk_loading import CacheOptions, load_disk_shard
 from ray_itl.shards.loading import STORAGE_DTYPES, RowRange
 from ray_itl.sources.base import PoolSource
-from ray_itl.sources.costs_and_groups import TraitSpec
+from ray_itl.sources.costs_and_groups import CostGroupColumns
 
 T = TypeVar("T")
 
@@ -43,12 +43,14 @@ class ShardSpec:
     """How often the pool was loaded before; a shard that holds rows of another version loads these in their place."""
     cache: CacheOptions | None = None
     """Where features are kept on disk; None: in memory."""
-    traits: TraitSpec | None = None
+    cost_group_columns: CostGroupColumns | None = None
     """Where rows' costs and groups come from; None: none are needed."""
 
     def load(self, source: PoolSource, on_rows: Callable[[int], None]) -> PoolShard:
         """Return the shard."""
-        rows = RowRange(source, self.start, self.stop, self.feature_map, STORAGE_DTYPES[self.dtype], self.traits)
+        rows = RowRange(
+            source, self.start, self.stop, self.feature_map, STORAGE_DTYPES[self.dtype], self.cost_group_columns
+        )
         if self.cache is None:
             return rows.load(self.device, on_rows)
         return load_disk_shard(rows, self.cache, self.device, on_rows)
@@ -139,13 +141,13 @@ class ShardActor:
         """See `PoolShard.verify`."""
         return self._timed(lambda shard: shard.verify(unpack(block)))
 
-    def contest(self, contest: Packed) -> Reply:
+    def search_exactly(self, search: Packed) -> Reply:
         """See `PoolShard.contest`."""
-        return self._timed(lambda shard: shard.contest(unpack(contest)))
+        return self._timed(lambda shard: shard.search_exactly(unpack(search)))
 
-    def champions(self, best: float) -> Reply:
+    def tied_winners(self, best: float) -> Reply:
         """See `PoolShard.champions`."""
-        return self._timed(lambda shard: shard.champions(best))
+        return self._timed(lambda shard: shard.tied_winners(best))
 
     def rank(self, query: Packed) -> Reply:
         """See `PoolShard.rank`."""

@@ -26,7 +26,7 @@ _POLL_S = 1.0
 
 
 @dataclass(frozen=True)
-class Member:
+class ShardMember:
     """What one shard loads, and what its process asks of the cluster (options of a Ray actor)."""
 
     name: str
@@ -34,13 +34,13 @@ class Member:
     options: dict[str, Any]
 
 
-def ship(message: Any) -> Any:
+def put(message: Any) -> Any:
     """Pack a message for any number of shards; a large one is put into the object store once."""
     packed = pack(message)
     return packed if packed.num_bytes <= _INLINE_BYTES else ray.put(packed)
 
 
-class ShardCrew:
+class ShardGroup:
     """One Ray actor for each member, with results in the order of members whatever order they finish in.
 
     A call to a shard that died, or that answers StaleShardError, is repeated after the shard was rebuilt by
@@ -50,10 +50,10 @@ class ShardCrew:
     def __init__(
         self,
         source: PoolSource,
-        members: Sequence[Member],
+        members: Sequence[ShardMember],
         policy: RecoveryPolicy,
         recovery: Callable[[], Any],
-        say: Callable[[str], None],
+        notify: Callable[[str], None],
         actor_class: type[ShardActor] = ShardActor,
     ) -> None:
         """Prepare; nothing runs before `start`.
@@ -68,12 +68,12 @@ class ShardCrew:
         """
         self._policy = policy
         self._recovery = recovery
-        self._say = say
+        self._notify = notify
         groups: dict[str, Any] = {"concurrency_groups": {"health": 2}}
         self._actor_class = ray.remote(**groups)(actor_class)
         self._source = ray.put(source)
         self._version = -1
-        self._announce(members)
+        self._set_members(members)
         self._actors: list[Any] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -100,7 +100,7 @@ class ShardCrew:
             raise
 
     def reload(
-        self, source: PoolSource, members: Sequence[Member], on_rows: Callable[[int], None] | None = None
+        self, source: PoolSource, members: Sequence[ShardMember], on_rows: Callable[[int], None] | None = None
     ) -> list[ShardFacts]:
         """Let the living processes load other rows in place of theirs; one that dies meanwhile loads the new ones.
 
@@ -118,7 +118,7 @@ class ShardCrew:
             raise ShardError("the pool has no processes yet: load it first")
         try:
             self._source = ray.put(source)
-            self._announce(members)
+            self._set_members(members)
             return self._load_all(on_rows)
         except BaseException:
             self.close()
@@ -158,7 +158,7 @@ class ShardCrew:
         for actor in actors:
             ray.kill(actor, no_restart=True)
 
-    def _announce(self, members: Sequence[Member]) -> None:
+    def _set_members(self, members: Sequence[ShardMember]) -> None:
         """Make what these members load what every process loads from now on, also when it is rebuilt."""
         self._version += 1
         self._members = list(members)
@@ -205,7 +205,7 @@ class ShardCrew:
             return ray.get(refs, timeout=self._policy.restart_deadline_s)
         except RayError:
             recovery = self._recovery()
-            shipped = None if recovery is None else ship(recovery)
+            shipped = None if recovery is None else put(recovery)
             return self._in_parallel(lambda index: self._result(index, refs[index], send, shipped), range(len(refs)))
 
     def _in_parallel(self, work: Callable[[int], Any], indices: Sequence[int]) -> list[Any]:
@@ -254,7 +254,7 @@ class ShardCrew:
             raise ShardError(decision.message)
         with self._lock:
             self.rebuilds += 1
-            self._say(f"{self._members[index].name} was lost ({failure.reason}): rebuilding it")
+            self._notify(f"{self._members[index].name} was lost ({failure.reason}): rebuilding it")
         if decision.replace:
             self._replace(index)
 

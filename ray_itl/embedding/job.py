@@ -17,11 +17,11 @@ import numpy as np
 from ray_itl.core.ids import id_span
 from ray_itl.embedding.embedder import Embedder
 from ray_itl.embedding.parts import EmbeddingParts
-from ray_itl.embedding.settings import EmbedSettings
+from ray_itl.embedding.settings import EmbedJobSettings
 from ray_itl.embedding.source import EmbeddedSource
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.io.atomic import write_json
-from ray_itl.observability.console import Ending
+from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import Heartbeat
 from ray_itl.runs.directory import RunDirectory
@@ -37,7 +37,7 @@ FOLDER = "embeddings"
 
 
 @dataclass(frozen=True)
-class Embedded:
+class EmbedResult:
     """What a run left behind."""
 
     path: Path
@@ -50,7 +50,7 @@ class Embedded:
     seconds: float
     """Of this try, spent on embedding."""
 
-    def ending(self) -> Ending:
+    def summary(self) -> JobSummary:
         """Return what the job says at its end."""
         done = self.num_rows - self.rows_found
         rate = f" in {self.seconds:.1f} s ({done / max(self.seconds, 1e-9):,.0f} rows/s)" if done else ""
@@ -60,10 +60,10 @@ class Embedded:
         details = f"embeddings: {self.path}\nnext: select from them: {select} target.path=..."
         facts = {"done": done, "of": self.num_rows, "dim": self.dim, "dtype": self.dtype, "seconds": self.seconds}
         paths = {"results": str(self.path.parent), "embeddings": str(self.path)}
-        return Ending(headline, details, facts, paths)
+        return JobSummary(headline, details, facts, paths)
 
 
-def embed_pool(settings: EmbedSettings, config_text: str, reporter: Reporter | None = None) -> Embedded:
+def embed_pool(settings: EmbedJobSettings, config_text: str, reporter: Reporter | None = None) -> EmbedResult:
     """Embed every row of a pool into `settings.run.dir`, or finish the run that is there.
 
     Args:
@@ -84,13 +84,13 @@ def embed_pool(settings: EmbedSettings, config_text: str, reporter: Reporter | N
     parts = _open(settings, run.path / FOLDER)
     state = run.begin(_identity(settings, parts), _details(parts), config_text)
     if state == "finished":
-        reporter.say(f"this run is finished already: its results are in {run.path}")
+        reporter.info(f"this run is finished already: its results are in {run.path}")
         return _embedded(parts, parts.source.num_rows, 0.0)
     status = Heartbeat(lambda facts: run.set_status(**facts))
     try:
         with status.beating():
             _check_ids(parts, reporter)
-            return _carry_out(settings, run, parts, reporter, status)
+            return _embed(settings, run, parts, reporter, status)
     except BaseException as error:
         if not (isinstance(error, InputError | ConfigError) and _abandon(run, parts)):
             with suppress(RunDirectoryError):  # what went wrong first is what matters
@@ -98,7 +98,7 @@ def embed_pool(settings: EmbedSettings, config_text: str, reporter: Reporter | N
         raise
 
 
-def with_absolute_paths(settings: EmbedSettings) -> EmbedSettings:
+def with_absolute_paths(settings: EmbedJobSettings) -> EmbedJobSettings:
     """Return the settings with absolute paths; run.dir becomes runs/<time> where none is set.
 
     Raises:
@@ -112,7 +112,7 @@ def with_absolute_paths(settings: EmbedSettings) -> EmbedSettings:
     )
 
 
-def _open(settings: EmbedSettings, folder: Path) -> EmbeddingParts:
+def _open(settings: EmbedJobSettings, folder: Path) -> EmbeddingParts:
     pool, model = settings.pool, settings.model
     if pool.path is None:
         raise ConfigError("pool.path is not set: name the Parquet file, folder, glob or URI of the rows to embed")
@@ -126,7 +126,7 @@ def _open(settings: EmbedSettings, folder: Path) -> EmbeddingParts:
     return EmbeddingParts(source, tuple(pool.columns), output.dtype, part_rows, str(folder))
 
 
-def _identity(settings: EmbedSettings, parts: EmbeddingParts) -> dict[str, str]:
+def _identity(settings: EmbedJobSettings, parts: EmbeddingParts) -> dict[str, str]:
     """Return name -> value of everything that decides the files."""
     return {
         "pool": _manifest(parts).fingerprint,
@@ -151,15 +151,15 @@ def _details(parts: EmbeddingParts) -> dict[str, Any]:
     }
 
 
-def _carry_out(
-    settings: EmbedSettings, run: RunDirectory, parts: EmbeddingParts, reporter: Reporter, status: Heartbeat
-) -> Embedded:
+def _embed(
+    settings: EmbedJobSettings, run: RunDirectory, parts: EmbeddingParts, reporter: Reporter, status: Heartbeat
+) -> EmbedResult:
     Path(parts.folder).mkdir(exist_ok=True)
     missing = parts.missing()
     total = parts.source.num_rows
     before = total - sum(stop - start for _, start, stop in map(parts.rows, missing))
     if before:
-        reporter.say(f"continuing the run in {run.path}: {before:,} of {total:,} rows are embedded already")
+        reporter.info(f"continuing the run in {run.path}: {before:,} of {total:,} rows are embedded already")
     status.tell({"state": "running", "rows": before})
     with reporter.stage("embed"), _embedding(settings, parts, missing, reporter) as finished:
         began, done = time.perf_counter(), before
@@ -182,12 +182,12 @@ def _carry_out(
 
 @contextmanager
 def _embedding(
-    settings: EmbedSettings, parts: EmbeddingParts, missing: list[int], reporter: Reporter
+    settings: EmbedJobSettings, parts: EmbeddingParts, missing: list[int], reporter: Reporter
 ) -> Iterator[Iterator[tuple[int, int]]]:
     """Yield (part, rows) of every missing part as it is written, here or on Ray."""
     cluster = settings.cluster
     if cluster.num_workers == 0 or not missing:
-        reporter.say(f"embedding {len(missing):,} parts in this process")
+        reporter.info(f"embedding {len(missing):,} parts in this process")
         yield ((part, parts.write(part)) for part in missing)
         return
     # Imported here so that embedding in this process never loads Ray.
@@ -199,7 +199,7 @@ def _embedding(
         options = plan_workers(
             wanted, cluster.cpus_per_worker, cluster.gpus_per_worker, len(missing), cluster.start_deadline_s
         )
-        reporter.say(f"embedding {len(missing):,} parts on Ray with {options.num_workers} workers")
+        reporter.info(f"embedding {len(missing):,} parts on Ray with {options.num_workers} workers")
         with closing(embed_on_ray(parts, missing, options)) as finished:
             yield finished
 
@@ -225,9 +225,9 @@ def _abandon(run: RunDirectory, parts: EmbeddingParts) -> bool:
     return True
 
 
-def _embedded(parts: EmbeddingParts, rows_found: int, seconds: float) -> Embedded:
+def _embedded(parts: EmbeddingParts, rows_found: int, seconds: float) -> EmbedResult:
     source = parts.source
-    return Embedded(Path(parts.folder), source.num_rows, source.dim, parts.dtype, rows_found, seconds)
+    return EmbedResult(Path(parts.folder), source.num_rows, source.dim, parts.dtype, rows_found, seconds)
 
 
 def _manifest(parts: EmbeddingParts) -> Manifest:

@@ -167,7 +167,7 @@ class EmbedRunSettings:
 
 
 @dataclass
-class EmbedSettings:
+class EmbedJobSettings:
     """Everything that `jobs/embed.py` takes."""
 
     pool: RawPoolSettings = field(default_factory=RawPoolSettings)

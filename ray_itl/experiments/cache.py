@@ -19,7 +19,7 @@ from ray_itl.errors import InputError
 from ray_itl.io.atomic import write_atomic
 from ray_itl.shards.cache import CACHE_VARIABLE, default_cache_root
 
-Say = Callable[[str], object]
+Notify = Callable[[str], object]
 """Takes one line of progress."""
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError
-from ray_itl.experiments.cache import Say, as_matrix, data_folder, image_table, silent, write_rows
+from ray_itl.experiments.cache import Notify, as_matrix, data_folder, image_table, silent, write_rows
 from ray_itl.experiments.fetch import Package, Tool, fetch
 from ray_itl.experiments.frozen_features import embed_in_parts
 from ray_itl.experiments.models import efficientnet_lite0_path
@@ -40,7 +40,7 @@ _ROWS_PER_PART = 2000
 _BATCH = 16  # larger ones overflow a core's cache and take longer
 
 
-def prepare(cache: Path, say: Say = silent) -> Path:
+def prepare(cache: Path, notify: Notify = silent) -> Path:
     """Return the folder of CIFAR-10, with what is missing written: about ten minutes of one core, mostly features.
 
     pool.parquet (50,000 rows) and test.parquet (10,000): id (int64; the test set goes on counting where the pool
@@ -65,11 +65,11 @@ def prepare(cache: Path, say: Say = silent) -> Path:
             source = fetch(CIFAR10, cache) / "package"
             images = np.concatenate([read_batch(source / file) for file in files])
             write_rows(path, image_table(first_id, images, read_labels(source / labels, len(images))))
-            say(f"{path}: {len(images)} rows")
+            notify(f"{path}: {len(images)} rows")
         first_id += count
         features = folder / f"{name}_features.parquet"
         if not features.exists():
-            _write_features(cache, path, features, say)
+            _write_features(cache, path, features, notify)
     return folder
 
 
@@ -105,7 +105,7 @@ def read_labels(path: Path, count: int) -> np.ndarray:
     return labels
 
 
-def _write_features(cache: Path, images: Path, output: Path, say: Say) -> None:
+def _write_features(cache: Path, images: Path, output: Path, notify: Notify) -> None:
     from ray_itl.experiments.frozen_features import (
         load_efficientnet_lite0,  # torch loads slowly, and is not always needed
     )
@@ -117,7 +117,7 @@ def _write_features(cache: Path, images: Path, output: Path, say: Say) -> None:
     def embed(rows: np.ndarray) -> np.ndarray:
         return image_features(network, pixels[rows])
 
-    embed_in_parts(table.drop_columns(["image"]), np.arange(len(table)), embed, output, _ROWS_PER_PART, say)
+    embed_in_parts(table.drop_columns(["image"]), np.arange(len(table)), embed, output, _ROWS_PER_PART, notify)
 
 
 def image_features(network: EfficientNetLite0, images: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ray_itl.errors import InputError
-from ray_itl.experiments.cache import Say, as_matrix, make_folder, vectors, write_rows
+from ray_itl.experiments.cache import Notify, as_matrix, make_folder, vectors, write_rows
 from ray_itl.experiments.models import minilm_path
 
 
@@ -31,7 +31,7 @@ def embed_in_parts(
     embed: Callable[[np.ndarray], np.ndarray],
     output: Path,
     rows_per_part: int,
-    say: Say,
+    notify: Notify,
 ) -> None:
     """Write `table` with a further column `embedding` to `output`, computing at most `rows_per_part` rows at a time.
 
@@ -55,7 +55,7 @@ def embed_in_parts(
         if len(embeddings) != len(rows) or not np.isfinite(embeddings).all():
             raise InputError(f"{output}: an embedding of rows {start} to {start + len(rows)} is missing or not finite")
         write_rows(file, pa.table({"id": ids, "embedding": vectors(embeddings)}))
-        say(f"{output.name}: {start + len(rows)} of {len(order)} rows, {time.perf_counter() - began:.0f} s a part")
+        notify(f"{output.name}: {start + len(rows)} of {len(order)} rows, {time.perf_counter() - began:.0f} s a part")
     embeddings = np.concatenate([as_matrix(pq.read_table(file)["embedding"]) for file in files])
     ordered = np.empty_like(embeddings)
     ordered[order] = embeddings
@@ -77,7 +77,7 @@ _ROWS_PER_PART = 4000
 _BATCH = 16
 
 
-def embed_texts(cache: Path, table: pa.Table, output: Path, say: Say) -> None:
+def embed_texts(cache: Path, table: pa.Table, output: Path, notify: Notify) -> None:
     """Write `table` (columns id, text and any more) with embeddings of the texts (384 x float16) to `output`.
 
     Works in parts, see `embed_in_parts`; texts of like length are embedded together, which saves padding.
@@ -88,7 +88,9 @@ def embed_texts(cache: Path, table: pa.Table, output: Path, say: Say) -> None:
     encoder = SentenceEncoder(minilm_path(cache))
     texts = table["text"].to_pylist()
     order = np.argsort([len(text) for text in texts], kind="stable")
-    embed_in_parts(table, order, lambda rows: encoder.embed([texts[row] for row in rows]), output, _ROWS_PER_PART, say)
+    embed_in_parts(
+        table, order, lambda rows: encoder.embed([texts[row] for row in rows]), output, _ROWS_PER_PART, notify
+    )
 
 
 class SentenceEncoder:

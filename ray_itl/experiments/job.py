@@ -14,7 +14,7 @@ from ray_itl.experiments.cache import cache_root, data_folder
 from ray_itl.experiments.models import smollm2_path
 from ray_itl.experiments.tasks import TASKS, Task
 from ray_itl.io.atomic import write_atomic
-from ray_itl.observability.console import Ending
+from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.settings import absolute_tracking
 from ray_itl.rounds.report import SCORES, build_learning_report, sweep_standings, write_tuning_report
@@ -27,7 +27,7 @@ from ray_itl.runs.paths import absolute_path, run_directory
 from ray_itl.text import plural
 
 
-def carry_out(settings: FineTuneJobSettings, reporter: Reporter) -> Ending:
+def run_experiment(settings: FineTuneJobSettings, reporter: Reporter) -> JobSummary:
     """Run what the settings ask for and return what to say at the end.
 
     Raises:
@@ -39,7 +39,7 @@ def carry_out(settings: FineTuneJobSettings, reporter: Reporter) -> Ending:
         result = ActiveFineTuner(one, to_yaml(one), reporter).run()
         curves = with_member(result.curves, (one.acquisition.name, one.rounds.seed))
         _report(curves, one, result.path, None, reporter)
-        RoundsTracking(one, reporter.say).keep_report(result.state)
+        RoundsTracking(one, reporter.info).keep_report(result.state)
         return _summary_of_one(result)
     return _sweep(settings, reporter)
 
@@ -76,11 +76,11 @@ def sweep_members(settings: FineTuneJobSettings, reporter: Reporter) -> dict[Mem
     return members
 
 
-def _sweep(settings: FineTuneJobSettings, reporter: Reporter) -> Ending:
+def _sweep(settings: FineTuneJobSettings, reporter: Reporter) -> JobSummary:
     folder = Path(str(settings.run.dir))
     members = sweep_members(settings, reporter)
     folder.mkdir(parents=True, exist_ok=True)
-    table = run_sweep(members, folder, settings.sweep.num_processes, reporter.say)
+    table = run_sweep(members, folder, settings.sweep.num_processes, reporter.info)
     one, reference = next(iter(members.values())), settings.sweep.reference
     found = sweep_standings(table, one, reference)
     budget = settings.rounds.count * settings.rounds.batch
@@ -91,7 +91,9 @@ def _sweep(settings: FineTuneJobSettings, reporter: Reporter) -> Ending:
     variants = {name for name, _ in members}
     headline = f"{plural(len(members), 'run')} of {plural(len(variants), 'variant')} finished"
     details = f"{text}\n\nresults: {folder} (table.md, learning_curves.parquet, report.html)"
-    return Ending(headline, details, {"variants": [asdict(standing) for standing in found]}, {"results": str(folder)})
+    return JobSummary(
+        headline, details, {"variants": [asdict(standing) for standing in found]}, {"results": str(folder)}
+    )
 
 
 def _report(
@@ -99,7 +101,7 @@ def _report(
 ) -> None:
     report = build_learning_report(table, settings, f"Active fine-tuning: {folder.name}", reference)
     if problem := write_tuning_report(report, folder):
-        reporter.say(problem)
+        reporter.info(problem)
 
 
 def _fine_tuning(settings: FineTuneJobSettings, seed: int, reporter: Reporter) -> FineTuneSettings:
@@ -133,7 +135,7 @@ def _with_local_model(settings: FineTuneJobSettings, reporter: Reporter) -> Mode
     cache = cache_root(settings.task.cache)
     folder = data_folder(cache, "smollm2", 1) / "model"
     if not folder.exists():
-        reporter.say(f"converting SmolLM2-135M to {folder}")
+        reporter.info(f"converting SmolLM2-135M to {folder}")
         convert_gguf(smollm2_path(cache), folder)
     return replace(model, options={**model.options, "path": str(folder)})
 
@@ -142,10 +144,10 @@ def prepared_task(settings: TaskSettings, seed: int, reporter: Reporter) -> Task
     """Fetch and prepare a task's data on first use; InputError where it cannot be had."""
     if settings.name not in TASKS:
         raise ConfigError(f"task.name={settings.name!r} is not known: use one of {', '.join(TASKS)}")
-    return TASKS[settings.name](cache_root(settings.cache), seed, reporter.say, **settings.options)
+    return TASKS[settings.name](cache_root(settings.cache), seed, reporter.info, **settings.options)
 
 
-def _summary_of_one(result: FineTuning) -> Ending:
+def _summary_of_one(result: FineTuning) -> JobSummary:
     paths = {"results": str(result.path)} | ({"weights": str(result.checkpoint)} if result.checkpoint else {})
     if result.waiting_for is not None:
         rows = result.waiting_for.with_name("to_label.parquet")
@@ -154,7 +156,7 @@ def _summary_of_one(result: FineTuning) -> Ending:
             "then run the same command again"
         )
         paths |= {"to_label": str(rows), "labels": str(result.waiting_for)}
-        return Ending(headline, "", {"state": result.state}, paths)
+        return JobSummary(headline, "", {"state": result.state}, paths)
     last = result.curves.slice(len(result.curves) - 1).to_pylist()[0]
     scores = {name.removeprefix("heldout."): value for name, value in last.items() if name.startswith("heldout.")}
     shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if "class_" not in name)
@@ -164,4 +166,4 @@ def _summary_of_one(result: FineTuning) -> Ending:
     )
     counts = {name: last[name] for name in ("round", "num_labelled", "num_on_task")}
     details = f"results: {result.path}\nweights: {result.checkpoint}"
-    return Ending(headline, details, {"state": result.state, **counts, "heldout": scores}, paths)
+    return JobSummary(headline, details, {"state": result.state, **counts, "heldout": scores}, paths)

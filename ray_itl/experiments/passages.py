@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError
-from ray_itl.experiments.cache import Say, data_folder, silent, write_rows
+from ray_itl.experiments.cache import Notify, data_folder, silent, write_rows
 from ray_itl.experiments.fetch import Package, Tool, fetch
 from ray_itl.experiments.frozen_features import embed_texts
 from ray_itl.experiments.texts import Passage, passages_of, sentences, without_repeats
@@ -167,7 +167,7 @@ def _is_prose(piece: str) -> bool:
 VERSION = 1
 
 
-def prepare(cache: Path, say: Say = silent) -> Path:
+def prepare(cache: Path, notify: Notify = silent) -> Path:
     """Return the folder with passages.parquet (161,590 rows), written if missing: about an hour of a core.
 
     Columns: id (text), text (100 to 600 characters; a dictionary entry 10 to 600), source (wordnet, brown, bbc or
@@ -185,8 +185,8 @@ def prepare(cache: Path, say: Say = silent) -> Path:
         texts = folder / "texts.parquet"
         if not texts.exists():
             write_rows(texts, _table(collect(cache)))
-            say(f"{texts}: {pq.read_metadata(texts).num_rows} rows")
-        embed_texts(cache, pq.read_table(texts), output, say)
+            notify(f"{texts}: {pq.read_metadata(texts).num_rows} rows")
+        embed_texts(cache, pq.read_table(texts), output, notify)
         texts.unlink()
     return folder
 

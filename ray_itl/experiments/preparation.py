@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ray_itl.errors import ConfigError
 from ray_itl.experiments import cifar10, mnist, models, passages, wordnet
-from ray_itl.experiments.cache import Say
+from ray_itl.experiments.cache import Notify
 
 ALL = "all"
-PREPARATIONS: dict[str, Callable[[Path, Say], Path]] = {
+PREPARATIONS: dict[str, Callable[[Path, Notify], Path]] = {
     "mnist": mnist.prepare,
     "fashion-mnist": mnist.prepare_fashion,
     "cifar10": cifar10.prepare,

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from ray_itl.errors import ConfigError
 from ray_itl.experiments import cifar10, digits, mnist, passages, wordnet
-from ray_itl.experiments.cache import Say, make_folder, silent, write_rows
+from ray_itl.experiments.cache import Notify, make_folder, silent, write_rows
 from ray_itl.experiments.splits import Split, split_classes, split_documents, split_one_class, split_rare_class
 from ray_itl.io.atomic import write_json
 
@@ -44,7 +44,7 @@ class Task:
     id_column: str = "id"
 
 
-def mnist_task(cache: Path, seed: int, say: Say = silent, fashion: bool = False) -> Task:
+def mnist_task(cache: Path, seed: int, notify: Notify = silent, fashion: bool = False) -> Task:
     """Return the paper's task on MNIST: digits 3, 6 and 9.
 
     Target: 30 training images of these digits; pool: the other 59,970 training images; held out: the 2,977 test
@@ -58,15 +58,15 @@ def mnist_task(cache: Path, seed: int, say: Say = silent, fashion: bool = False)
     classes = (3, 6, 9)
 
     def split() -> Split:
-        folder = prepare(cache, say)
+        folder = prepare(cache, notify)
         pool, test = (pq.read_table(folder / f"{part}.parquet") for part in ("pool", "test"))
         return split_classes(pool, test, classes, 30, seed)
 
-    folder = _write_once(cache, f"{name}-{mnist.VERSION}", seed, split, say)
+    folder = _write_once(cache, f"{name}-{mnist.VERSION}", seed, split, notify)
     return _task(name, seed, folder, "image", None, "label", classes)
 
 
-def cifar10_task(cache: Path, seed: int, say: Say = silent, rare: bool = False) -> Task:
+def cifar10_task(cache: Path, seed: int, notify: Notify = silent, rare: bool = False) -> Task:
     """Return a task on frozen features of CIFAR-10: the vehicles (0, 1, 8, 9), or a rare class.
 
     Target: 100 training images; pool: the other 49,900 training images; held out: the 4,000 test images of vehicles.
@@ -77,17 +77,17 @@ def cifar10_task(cache: Path, seed: int, say: Say = silent, rare: bool = False) 
     name, classes = ("cifar10-rare", (3,)) if rare else ("cifar10", (0, 1, 8, 9))
 
     def split() -> Split:
-        folder = cifar10.prepare(cache, say)
+        folder = cifar10.prepare(cache, notify)
         pool, test = (pq.read_table(folder / f"{part}_features.parquet") for part in ("pool", "test"))
         if rare:
             return split_rare_class(pool, test, classes[0], 0.9, 100, seed)
         return split_classes(pool, test, classes, 100, seed)
 
-    folder = _write_once(cache, f"{name}-{cifar10.VERSION}", seed, split, say)
+    folder = _write_once(cache, f"{name}-{cifar10.VERSION}", seed, split, notify)
     return _task(name, seed, folder, "embedding", "embedding", "label", classes)
 
 
-def wordnet_task(cache: Path, seed: int, say: Say = silent, class_name: str = "noun.body") -> Task:
+def wordnet_task(cache: Path, seed: int, notify: Notify = silent, class_name: str = "noun.body") -> Task:
     """Return the task to tell one lexicographer class of WordNet (body parts: 1.7% of all) from the others.
 
     Target: 100 glosses of the class; held out: 400 others of the class and 400 of other classes; pool: the rest,
@@ -100,15 +100,15 @@ def wordnet_task(cache: Path, seed: int, say: Say = silent, class_name: str = "n
     label = wordnet.CLASSES.index(class_name)
 
     def split() -> Split:
-        table = pq.read_table(wordnet.prepare(cache, say) / "pool.parquet")
+        table = pq.read_table(wordnet.prepare(cache, notify) / "pool.parquet")
         return split_one_class(table, label, 100, 800, seed)
 
     name = f"wordnet-{class_name}"
-    folder = _write_once(cache, f"{name}-{wordnet.VERSION}", seed, split, say)
+    folder = _write_once(cache, f"{name}-{wordnet.VERSION}", seed, split, notify)
     return _task(name, seed, folder, "embedding", "embedding", "label", (label,))
 
 
-def passages_task(cache: Path, seed: int, say: Say = silent, topic: str = "bbc/tech") -> Task:
+def passages_task(cache: Path, seed: int, notify: Notify = silent, topic: str = "bbc/tech") -> Task:
     """Return the task to model passages of one topic: bbc/TOPIC or brown/GENRE.
 
     Target: 200 passages; held out: at least 300 passages of the topic; pool: all passages of other documents, some
@@ -116,19 +116,19 @@ def passages_task(cache: Path, seed: int, say: Say = silent, topic: str = "bbc/t
     """
 
     def split() -> Split:
-        table = pq.read_table(passages.prepare(cache, say) / "passages.parquet")
+        table = pq.read_table(passages.prepare(cache, notify) / "passages.parquet")
         return split_documents(table, topic, 200, 300, seed)
 
     name = f"passages-{topic.replace('/', '-')}"
-    folder = _write_once(cache, f"{name}-{passages.VERSION}", seed, split, say)
+    folder = _write_once(cache, f"{name}-{passages.VERSION}", seed, split, notify)
     return _task(name, seed, folder, "text", "embedding", "topic", (topic,))
 
 
-def digits_task(cache: Path, seed: int, say: Say = silent) -> Task:
+def digits_task(cache: Path, seed: int, notify: Notify = silent) -> Task:
     """Return the digits 3, 6 and 9 of scikit-learn's: 30 targets, a pool of 1,317, and their test images held out."""
     classes = (3, 6, 9)
     folder = _write_once(
-        cache, f"digits-{digits.VERSION}", seed, lambda: split_classes(*digits.tables(), classes, 30, seed), say
+        cache, f"digits-{digits.VERSION}", seed, lambda: split_classes(*digits.tables(), classes, 30, seed), notify
     )
     return _task("digits", seed, folder, "image", None, "label", classes)
 
@@ -143,7 +143,7 @@ TASKS: dict[str, Callable[..., Task]] = {
 """By data set; each takes (cache, seed, say) and the data set's own options."""
 
 
-def _write_once(cache: Path, name: str, seed: int, split: Callable[[], Split], say: Say) -> Path:
+def _write_once(cache: Path, name: str, seed: int, split: Callable[[], Split], notify: Notify) -> Path:
     """Return the folder with a seed's three files, splitting and writing them unless that was finished before."""
     folder = make_folder(cache / "tasks" / f"{name}.{VERSION}" / f"seed-{seed}")
     if not (folder / _DONE).exists():
@@ -152,7 +152,7 @@ def _write_once(cache: Path, name: str, seed: int, split: Callable[[], Split], s
         for part, table in parts._asdict().items():
             write_rows(folder / f"{part}.parquet", table.combine_chunks())
         write_json(folder / _DONE, {part: len(table) for part, table in parts._asdict().items()})  # last: all is there
-        say(f"{folder}: " + ", ".join(f"{part} {len(table)}" for part, table in parts._asdict().items()))
+        notify(f"{folder}: " + ", ".join(f"{part} {len(table)}" for part, table in parts._asdict().items()))
     return folder
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError
-from ray_itl.experiments.cache import Say, data_folder, silent, write_rows
+from ray_itl.experiments.cache import Notify, data_folder, silent, write_rows
 from ray_itl.experiments.fetch import Package, Tool, fetch
 from ray_itl.experiments.frozen_features import embed_texts
 
@@ -88,7 +88,7 @@ class Synset:
     gloss: str
 
 
-def prepare(cache: Path, say: Say = silent) -> Path:
+def prepare(cache: Path, notify: Notify = silent) -> Path:
     """Return the folder with pool.parquet of WordNet (117,659 rows), written if missing: about 20 minutes of a core.
 
     Columns: id (text), text (the gloss: definition, then quoted examples), label (int64, 0 to 44), class_name (of
@@ -103,8 +103,8 @@ def prepare(cache: Path, say: Say = silent) -> Path:
         texts = folder / "texts.parquet"
         if not texts.exists():
             write_rows(texts, _table(read_synsets(cache)))
-            say(f"{texts}: {pq.read_metadata(texts).num_rows} rows")
-        embed_texts(cache, pq.read_table(texts), output, say)
+            notify(f"{texts}: {pq.read_metadata(texts).num_rows} rows")
+        embed_texts(cache, pq.read_table(texts), output, notify)
         texts.unlink()
     return folder
 

@@ -56,14 +56,14 @@ _REMOTE = re.compile(
 )
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether an error of a filesystem or object store says that it failed, was full, or did not answer this time."""
     if not isinstance(error, OSError):
         return False
     return error.errno in _PASSING or (error.errno is None and _REMOTE.search(str(error)) is not None)
 
 
-def outage(what: str, error: BaseException) -> StorageError:
+def transient_error(what: str, error: BaseException) -> StorageError:
     """Return the error for something ("file 'a' cannot be read") that such an error prevented."""
     reason = " ".join(str(error).split())
     return StorageError(f"{what} at the moment ({reason}): once its storage is well, run the same command again")
@@ -180,8 +180,8 @@ def _file_type(filesystem: pafs.FileSystem, path: str, source: str) -> pafs.File
 
 
 def _unreachable(verb: str, source: str, error: Exception) -> RayItlError:
-    if may_pass(error):
-        return outage(f"cannot {verb} {source!r}", error)
+    if is_transient(error):
+        return transient_error(f"cannot {verb} {source!r}", error)
     return InputError(f"cannot {verb} {source!r}: {error}; check the path and its permissions")
 
 

@@ -42,7 +42,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Ending:
+class JobSummary:
     """What a job says once it is done."""
 
     headline: str
@@ -65,23 +65,23 @@ class Ending:
         return f"{self.headline}\n{self.details}" if self.details else self.headline
 
 
-class Teller(Protocol):
+class Renderer(Protocol):
     """A form of telling."""
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Tell an event, or leave it out where it is passing and one was told just now."""
         ...
 
-    def settle(self) -> None:
+    def clear(self) -> None:
         """A step has ended, by success or failure: leave nothing half-drawn."""
         ...
 
-    def conclude(self, ending: Ending) -> None:
+    def finish(self, ending: JobSummary) -> None:
         """Tell what the job did, on standard output."""
         ...
 
 
-class Pace:
+class Throttle:
     """Says whether progress is due: `every` seconds after the last, or `growth` of the time gone, if that is longer.
 
     With a growth of 0.1 the lines of a run grow with the logarithm of its time: an hour has about 60, a day 90.
@@ -94,7 +94,7 @@ class Pace:
         self._began = clock()
         self._due = self._began
 
-    def due(self) -> bool:
+    def ready(self) -> bool:
         """Whether to tell now; if so, the next is due later."""
         now = self._clock()
         if now < self._due:
@@ -119,17 +119,17 @@ class JsonLines:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._pace = Pace(every=1.0)
+        self._throttle = Throttle(every=1.0)
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Write the event."""
-        if not event.passing or self._pace.due():
+        if not event.passing or self._throttle.ready():
             self._write(event.name, event.text, event.facts)
 
-    def settle(self) -> None:
+    def clear(self) -> None:
         """Nothing is ever half-drawn."""
 
-    def conclude(self, ending: Ending) -> None:
+    def finish(self, ending: JobSummary) -> None:
         """Write the ending."""
         self._write("finished", ending.headline, {**ending.facts, "paths": dict(ending.paths)})
 
@@ -157,17 +157,17 @@ class Lines:
     """One line for what happens, and now and then one for progress."""
 
     def __init__(self) -> None:
-        self._pace = Pace(every=1.0, growth=0.1)
+        self._throttle = Throttle(every=1.0, growth=0.1)
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Write the event's words, if it has any."""
-        if event.text and (not event.passing or self._pace.due()):
+        if event.text and (not event.passing or self._throttle.ready()):
             write_line(sys.stderr, event.text)
 
-    def settle(self) -> None:
+    def clear(self) -> None:
         """Nothing is ever half-drawn."""
 
-    def conclude(self, ending: Ending) -> None:
+    def finish(self, ending: JobSummary) -> None:
         """Write the ending, after an empty line that sets it off."""
         write_line(sys.stdout, f"\n{ending.text}")
 
@@ -175,13 +175,13 @@ class Lines:
 class FinalLine:
     """Only one line, at the end, on standard output: for schedulers."""
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Say nothing."""
 
-    def settle(self) -> None:
+    def clear(self) -> None:
         """Nothing is ever half-drawn."""
 
-    def conclude(self, ending: Ending) -> None:
+    def finish(self, ending: JobSummary) -> None:
         """Write the ending in one line."""
         write_line(sys.stdout, ending.line)
 

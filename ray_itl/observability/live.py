@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from ray_itl.observability.console import Ending, Event, write_line
+from ray_itl.observability.console import Event, JobSummary, write_line
 
 _REDRAWN_PER_S = 8
 
@@ -26,12 +26,12 @@ class LiveLine:
         self._line = _Line()
         self._live: Live | None = None
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Redraw the line for progress; write the words of anything else in its place, to stay."""
         if not event.text:
             return
         if not event.passing:
-            self.settle()
+            self.clear()
             self._console.print(Text(event.text), soft_wrap=True)
             return
         self._line.text = event.text.strip()
@@ -39,15 +39,15 @@ class LiveLine:
             self._live = Live(self._line, console=self._console, refresh_per_second=_REDRAWN_PER_S, transient=True)
             self._live.start(refresh=True)
 
-    def settle(self) -> None:
+    def clear(self) -> None:
         """Take the line away."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
-    def conclude(self, ending: Ending) -> None:
+    def finish(self, ending: JobSummary) -> None:
         """Write the ending on standard output."""
-        self.settle()
+        self.clear()
         write_line(sys.stdout, f"\n{ending.text}")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ray_itl.extras import load_extra
 from ray_itl.observability.run_log import Point, State
 
-_MOST_METRICS, _MOST_PARAMS, _LONGEST_PARAM = 1000, 100, 6000  # what a server takes in one request
+_MAX_METRICS, _MAX_PARAMS, _LONGEST_PARAM = 1000, 100, 6000  # what a server takes in one request
 _STATES = {"finished": "FINISHED", "failed": "FAILED", "waiting": "RUNNING"}
 _ENVIRONMENT = {
     # A server that is down is to be noticed within seconds; the default waits for minutes at every call.
@@ -53,7 +53,7 @@ class MlflowLog:
         known = self._client.get_run(self._run_id).data.params
         # An option once logged cannot be changed; those of a resumed run may differ in what decides nothing.
         new = [(name, value[:_LONGEST_PARAM]) for name, value in options.items() if name not in known]
-        for part in _parts(new, _MOST_PARAMS):
+        for part in _parts(new, _MAX_PARAMS):
             self._client.log_batch(self._run_id, params=[self._mlflow.entities.Param(*pair) for pair in part])
         return {**self.place, "run_id": self._run_id}
 
@@ -65,7 +65,7 @@ class MlflowLog:
             for step, values in points
             for name, value in values.items()
         ]
-        for part in _parts(metrics, _MOST_METRICS):
+        for part in _parts(metrics, _MAX_METRICS):
             self._client.log_batch(self._run_id, metrics=part)
 
     def attach(self, path: Path) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ray_itl.observability.console import Ending, Event, FinalLine, JsonLines, Lines, Teller, check_log
+from ray_itl.observability.console import Event, FinalLine, JobSummary, JsonLines, Lines, Renderer, check_log
 from ray_itl.text import duration
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ class Reporter:
     """Makes events of what a run does and gives them to the form of telling that run.log asks for."""
 
     def __init__(self, log: str = "lines") -> None:
-        """Tell in a form (see `choose_teller`). ConfigError for one that there is not."""
+        """Tell in a form (see `choose_renderer`). ConfigError for one that there is not."""
         self.seconds: dict[str, float] = {}
-        self._teller = Lines() if log == "lines" else choose_teller(log)
+        self._renderer = Lines() if log == "lines" else choose_renderer(log)
         self._step: str | None = None
 
-    def say(self, line: str) -> None:
+    def info(self, line: str) -> None:
         """Tell people something."""
         self._tell("message", line)
 
@@ -49,14 +49,14 @@ class Reporter:
         if name not in self.seconds:  # some stages come in parts
             self._tell("step")
         if announce:
-            self.say(announce)
+            self.info(announce)
         began = time.perf_counter()
         try:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
             self._step = outer
-            self._teller.settle()
+            self._renderer.clear()
 
     def rows(self, what: str, total: int) -> Callable[[int], None]:
         """Return a callback for the number of rows done so far."""
@@ -97,13 +97,13 @@ class Reporter:
         """Report a finished round of a fine-tuning."""
         self._tell("round", text, facts)
 
-    def conclude(self, ending: Ending) -> None:
+    def finish(self, ending: JobSummary) -> None:
         """Say what the job did, where its files are and what to do next."""
-        self._teller.conclude(ending)
+        self._renderer.finish(ending)
 
     def _tell(self, name: str, text: str = "", facts: Mapping[str, Any] | None = None, passing: bool = False) -> None:
         step = {} if self._step is None else {"step": self._step}
-        self._teller.tell(Event(name, text, {**step, **(facts or {})}, passing))
+        self._renderer.emit(Event(name, text, {**step, **(facts or {})}, passing))
 
 
 def short(rate: float) -> str:
@@ -123,7 +123,7 @@ def _left(eta_s: float | None) -> str:
     return f", {duration(round(eta_s))} left" if eta_s and eta_s >= 0.5 else ""
 
 
-def choose_teller(log: str) -> Teller:
+def choose_renderer(log: str) -> Renderer:
     """Return the form of telling for run.log.
 
     lines: plain lines; quiet: the last line and errors only; json: one JSON object a line; auto: a line that is drawn

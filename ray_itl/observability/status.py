@@ -25,7 +25,7 @@ from ray_itl.runs.environment import submission_id
 
 
 @contextmanager
-def repeating(action: Callable[[], object], every_s: float, name: str) -> Iterator[None]:
+def every(action: Callable[[], object], every_s: float, name: str) -> Iterator[None]:
     """Call `action`, which must not raise, every so many seconds in a thread of some name, for a `with` block."""
     over = threading.Event()
 
@@ -95,7 +95,7 @@ class Heartbeat:
                     self._check()
                     self._put()
 
-        with repeating(beat, self._every_s, "heartbeat"):
+        with every(beat, self._every_s, "heartbeat"):
             yield
 
     def _put(self) -> Mapping[str, Any]:

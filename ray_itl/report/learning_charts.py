@@ -190,15 +190,15 @@ def _curves_figure(report: LearningReport, quantity: str, digits: int) -> "go.Fi
 
 
 def _trails_figure(
-    report: LearningReport, trails: Mapping[str, Trail], say: Callable[[float, float], str]
+    report: LearningReport, trails: Mapping[str, Trail], notify: Callable[[float, float], str]
 ) -> "go.Figure":
-    """A figure of one curve for each variant that left a trail; `say` tells a place and its value."""
+    """A figure of one curve for each variant that left a trail; `notify` tells a place and its value."""
     styles = variant_styles([curve.name for curve in report.curves], report.reference)
     figure = empty_figure()
     for name, trail in reversed(list(trails.items())):
         figure.add_scatter(
             **_line(trail.places, trail.values, styles[name]),
-            text=[f"{label(name, 40)}<br>{say(*point)}" for point in zip(trail.places, trail.values, strict=True)],
+            text=[f"{label(name, 40)}<br>{notify(*point)}" for point in zip(trail.places, trail.values, strict=True)],
             hovertemplate="%{text}<extra></extra>",
         )
     figure.update_layout(hovermode="closest", xaxis={"zeroline": False}, yaxis={"zeroline": False})

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-_MOST_POINTS = 4000
+_MAX_POINTS = 4000
 
 
 def gain_figure(gains: np.ndarray, remaining_uncertainty: np.ndarray, unit: str) -> go.Figure:
@@ -56,12 +56,12 @@ def gain_figure(gains: np.ndarray, remaining_uncertainty: np.ndarray, unit: str)
 
 def _drawn(count: int) -> np.ndarray:
     """Places of the points to draw: all, or as many as a chart can show, the first and the last among them."""
-    return np.unique(np.linspace(0, count - 1, min(count, _MOST_POINTS)).astype(np.int64))
+    return np.unique(np.linspace(0, count - 1, min(count, _MAX_POINTS)).astype(np.int64))
 
 
-_MOST_ROWS = 10
-_MOST_COLUMNS = 9
-_MOST_CHARACTERS = 60
+_MAX_ROWS = 10
+_MAX_COLUMNS = 9
+_MAX_CHARACTERS = 60
 
 
 def table_html(heading: str, table: pa.Table, noun: str) -> str:
@@ -72,8 +72,8 @@ def table_html(heading: str, table: pa.Table, noun: str) -> str:
         table: The results.
         noun: What a row is, such as "pick".
     """
-    names = table.column_names[:_MOST_COLUMNS]
-    rows = table.select(names).slice(0, _MOST_ROWS).to_pylist()
+    names = table.column_names[:_MAX_COLUMNS]
+    rows = table.select(names).slice(0, _MAX_ROWS).to_pylist()
     left = [f"{len(table) - len(rows):,} more {noun}s"] * (len(table) > len(rows))
     left += [f"{table.num_columns - len(names)} more columns"] * (table.num_columns > len(names))
     body = "".join(_row("td", [row[name] for name in names]) for row in rows)
@@ -91,4 +91,4 @@ def _row(tag: str, values: Sequence[Any]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"
-    return html.escape(clip(plain(value), _MOST_CHARACTERS))
+    return html.escape(clip(plain(value), _MAX_CHARACTERS))

@@ -18,7 +18,7 @@ from ray_itl.report.table import table_text
 from ray_itl.text import amount, clip, duration, number, percent, plain, plural
 
 FIRST_USES = 12
-MOST_USES = 300
+MAX_USES = 300
 
 
 class ShownUse(NamedTuple):
@@ -45,12 +45,12 @@ class ShownUses(NamedTuple):
 def shown_uses(uses: Sequence[Use]) -> ShownUses:
     """Choose and order: minimums that were missed by the largest share, what has a unit, minimums, what is used most.
 
-    At most `MOST_USES` are in the page: a quota may bound every one of a hundred thousand values.
+    At most `MAX_USES` are in the page: a quota may bound every one of a hundred thousand values.
     """
     ordered = sorted(uses, key=_rank)
-    words = [_in_words(use) for use in ordered[:MOST_USES]]
+    words = [_in_words(use) for use in ordered[:MAX_USES]]
     num_unmet = sum(use.is_unmet for use in uses)
-    return ShownUses(words[:FIRST_USES], words[FIRST_USES:], max(0, len(ordered) - MOST_USES), num_unmet)
+    return ShownUses(words[:FIRST_USES], words[FIRST_USES:], max(0, len(ordered) - MAX_USES), num_unmet)
 
 
 def _rank(use: Use) -> tuple[int, float]:

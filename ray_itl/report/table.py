@@ -19,9 +19,9 @@ from ray_itl.report.selection_data import ReportData
 from ray_itl.text import clip, plain
 
 THUMBNAIL_BYTES = 1_500_000
-MOST_THUMBNAILS = 200
+MAX_THUMBNAILS = 200
 _SIDE = 96
-_MOST_PIXELS = 50_000_000
+_MAX_PIXELS = 50_000_000
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
 _BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM")
 
@@ -45,7 +45,7 @@ def thumbnails(values: Sequence[object]) -> list[str]:
         load_library("PIL.Image")
     except ImportError:
         return shown
-    for k, value in enumerate(values[:MOST_THUMBNAILS]):
+    for k, value in enumerate(values[:MAX_THUMBNAILS]):
         content = _content(value)
         text = _thumbnail(content) if content and _looks_like_an_image(content) else ""
         room -= len(text)
@@ -70,7 +70,7 @@ def _thumbnail(content: bytes) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata and large images are dealt with here
             with images.open(io.BytesIO(content), formats=_FORMATS) as image:
-                if image.width * image.height > _MOST_PIXELS:
+                if image.width * image.height > _MAX_PIXELS:
                     return ""
                 image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
                 small = image.convert("RGBA" if "A" in image.mode or "transparency" in image.info else "RGB")

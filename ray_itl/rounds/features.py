@@ -26,7 +26,7 @@ from ray_itl.sources.views import SubsetRows, SubsetSource
 from ray_itl.training.registry import ModelSpec
 
 
-class Embedding:
+class RoundFeatures:
     """Rows in the feature space of one checkpoint, or of a column of given embeddings.
 
     A few rows are embedded by themselves, not with the batches of the whole pool that they stand in; the two differ

@@ -21,7 +21,7 @@ from ray_itl.core.feature_store import FeatureStore
 from ray_itl.core.features import Identity
 from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.linalg import squared_norms
-from ray_itl.core.messages import Request, Start
+from ray_itl.core.messages import Request, ScoreSpec
 from ray_itl.core.pool import LocalPool, Pool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.ranking import hash_order
@@ -83,7 +83,7 @@ def _stream(seed: int, step: int) -> int:
 
 
 @dataclass(frozen=True)
-class Situation:
+class RoundContext:
     """What a rule knows when a round begins; all features are of the current embedding."""
 
     rule: RuleSettings
@@ -114,7 +114,7 @@ class Situation:
         return np.array([pick.position for pick in self.earlier], dtype=np.int64)
 
 
-def pick_from_pool(pool: Pool, situation: Situation, count: int) -> list[Pick]:
+def pick_from_pool(pool: Pool, context: RoundContext, count: int) -> list[Pick]:
     """Pick `count` rows of a whole pool by any rule but badge.
 
     Sequential rules pick exactly (see `GreedySelector`), conditioned on the earlier picks, which are not picked again.
@@ -122,40 +122,40 @@ def pick_from_pool(pool: Pool, situation: Situation, count: int) -> list[Pick]:
     Raises:
         ConfigError: fewer rows are left than asked for.
     """
-    acquisition, targets = situation.acquisition, Targets.uniform(situation.targets)
-    name = situation.rule.name
+    acquisition, targets = context.acquisition, Targets.uniform(context.targets)
+    name = context.rule.name
     if name in ("nearest", "cosine", "random"):
-        state = acquisition.start(situation.posterior, targets)
+        state = acquisition.start(context.posterior, targets)
         rule = cast(BaselineRule, name)
-        return select_baseline(pool, rule, targets, count, acquisition, state, situation.seed, situation.taken).picks
+        return select_baseline(pool, rule, targets, count, acquisition, state, context.seed, context.taken).picks
     prior = acquisition.start(Posterior.prior(pool.dim), targets)
-    earlier = list(zip(situation.earlier, situation.earlier_features, strict=True))
+    earlier = list(zip(context.earlier, context.earlier_features, strict=True))
     result = GreedySelector(pool, acquisition, prior).select(len(earlier) + count, earlier)
     return result.picks[len(earlier) :]
 
 
-def pick_from_candidates(candidates: PoolSource, situation: Situation, count: int) -> list[Pick]:
+def pick_from_candidates(candidates: PoolSource, context: RoundContext, count: int) -> list[Pick]:
     """Pick `count` of some rows, none of them picked earlier, that are read into this process; any rule.
 
     Positions of the picks are those among the candidates; a gain that the rule does not give is nan.
     """
-    shard = load_shard(candidates, 0, candidates.num_rows, Identity(), STORAGE_DTYPES[situation.dtype])
-    if situation.rule.name == "badge":
-        places = kmeans_plus_plus(shard.features, shard.ids, count, situation.seed)
+    shard = load_shard(candidates, 0, candidates.num_rows, Identity(), STORAGE_DTYPES[context.dtype])
+    if context.rule.name == "badge":
+        places = kmeans_plus_plus(shard.features, shard.ids, count, context.seed)
         return [Pick(place, shard.ids[place : place + 1].tolist()[0], float("nan")) for place in places]
     # Earlier picks are not among the candidates: the posterior alone carries what they taught.
-    pool, acquisition, targets = LocalPool([shard]), situation.acquisition, Targets.uniform(situation.targets)
-    state = acquisition.start(situation.posterior, targets)
-    if situation.rule.name in ("nearest", "cosine", "random"):
-        rule = cast(BaselineRule, situation.rule.name)
-        return select_baseline(pool, rule, targets, count, acquisition, state, situation.seed).picks
+    pool, acquisition, targets = LocalPool([shard]), context.acquisition, Targets.uniform(context.targets)
+    state = acquisition.start(context.posterior, targets)
+    if context.rule.name in ("nearest", "cosine", "random"):
+        rule = cast(BaselineRule, context.rule.name)
+        return select_baseline(pool, rule, targets, count, acquisition, state, context.seed).picks
     return GreedySelector(pool, acquisition, state).select(count).picks
 
 
-def best_candidates(pool: Pool, situation: Situation, count: int) -> np.ndarray:
+def best_candidates(pool: Pool, context: RoundContext, count: int) -> np.ndarray:
     """Return positions of about `count` rows of the largest gain given the earlier picks, ascending. One pass."""
-    acquisition = situation.acquisition
-    state = acquisition.start(situation.posterior, Targets.uniform(situation.targets))
+    acquisition = context.acquisition
+    state = acquisition.start(context.posterior, Targets.uniform(context.targets))
     none = torch.empty(pool.dim, acquisition.num_tracks, 0, dtype=torch.float64)
-    pool.restore(Start(acquisition, state.quadratics(), "float32"), none, 0, situation.taken)
+    pool.restore(ScoreSpec(acquisition, state.quadratics(), "float32"), none, 0, context.taken)
     return np.sort(pool.propose(Request(count)).positions)

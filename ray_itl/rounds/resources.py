@@ -30,7 +30,7 @@ class ReloadablePool(Pool, Protocol):
         ...
 
 
-class PoolKeeper:
+class PoolCache:
     """Holds at most one loaded pool; a context manager, which frees it.
 
     Ray shards are started for the first embedding and load their own rows again, from the raw column and with the new
@@ -46,7 +46,7 @@ class PoolKeeper:
         self._pool: ReloadablePool | None = None
         self._key: str | None = None
 
-    def __enter__(self) -> PoolKeeper:
+    def __enter__(self) -> PoolCache:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -76,7 +76,7 @@ class PoolKeeper:
         from ray_itl.distributed.ray_pool import open_ray_pool
 
         pool = self._stack.enter_context(
-            open_ray_pool(source, Identity(), self._dtype, self._cluster, self._reporter.say)
+            open_ray_pool(source, Identity(), self._dtype, self._cluster, self._reporter.info)
         )
         pool.load(told)
         return pool

@@ -15,9 +15,9 @@ from ray_itl.core.pool import Pool
 from ray_itl.core.trajectory import Pick
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.rounds.data import TuningData, smallest_by_hash
-from ray_itl.rounds.features import Embedding, measure_drift
-from ray_itl.rounds.picking import Situation, best_candidates, pick_from_candidates, pick_from_pool
-from ray_itl.rounds.resources import PoolKeeper
+from ray_itl.rounds.features import RoundFeatures, measure_drift
+from ray_itl.rounds.picking import RoundContext, best_candidates, pick_from_candidates, pick_from_pool
+from ray_itl.rounds.resources import PoolCache
 from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.shards.loading import STORAGE_DTYPES
 from ray_itl.sources.base import RowSource
@@ -37,7 +37,7 @@ CheckpointAfter = Callable[[int], str | None]
 
 
 @dataclass(frozen=True)
-class Selected:
+class RoundPicks:
     """A round's picks and what selecting them took."""
 
     picks: list[Pick]
@@ -49,14 +49,14 @@ class Selected:
 class RoundSelector:
     """Selects round after round; what it keeps between rounds only saves time."""
 
-    def __init__(self, data: TuningData, keeper: PoolKeeper) -> None:
+    def __init__(self, data: TuningData, pool_cache: PoolCache) -> None:
         """Take opened data and a keeper of the pool, which the caller closes."""
         self._data = data
         self._settings = data.settings
-        self._keeper = keeper
+        self._pool_cache = pool_cache
         self._ids: np.ndarray | None = None
 
-    def select(self, folder: RoundFolder, earlier: Sequence[Pick], checkpoint_after: CheckpointAfter) -> Selected:
+    def select(self, folder: RoundFolder, earlier: Sequence[Pick], checkpoint_after: CheckpointAfter) -> RoundPicks:
         """Pick one round's rows given all earlier picks.
 
         Raises:
@@ -67,13 +67,13 @@ class RoundSelector:
         settings, number, began = self._settings, folder.number, time.perf_counter()
         if settings.acquisition.name == "random":
             picks = self._draw(number, earlier)
-            return Selected(picks, {"embed": 0.0, "select": time.perf_counter() - began}, None)
+            return RoundPicks(picks, {"embed": 0.0, "select": time.perf_counter() - began}, None)
         embedded_after = self._embedded_after(number)
         embedding = self._embedding(checkpoint_after(embedded_after))
-        situation = self._situation(number, earlier, embedding)
+        context = self._context(number, earlier, embedding)
         pool = self._pool(embedding, f"{embedded_after}") if self._needs_whole_pool(folder) else None
         embedding_done = time.perf_counter()
-        picks = self._pick(folder, embedding, pool, situation)
+        picks = self._pick(folder, embedding, pool, context)
         selecting_done = time.perf_counter()
         drift = self._drift(number, embedding, checkpoint_after)
         seconds = {
@@ -81,29 +81,31 @@ class RoundSelector:
             "select": selecting_done - embedding_done,
             "drift": time.perf_counter() - selecting_done,
         }
-        return Selected(picks, seconds, drift)
+        return RoundPicks(picks, seconds, drift)
 
-    def _pick(self, folder: RoundFolder, embedding: Embedding, pool: Pool | None, situation: Situation) -> list[Pick]:
+    def _pick(
+        self, folder: RoundFolder, embedding: RoundFeatures, pool: Pool | None, context: RoundContext
+    ) -> list[Pick]:
         settings, count = self._settings.candidates, self._settings.rounds.batch
         if settings.which == "all" and pool is not None:
-            return pick_from_pool(pool, situation, count)
+            return pick_from_pool(pool, context, count)
         if settings.which == "best" and pool is not None:
             folder.create()
-            folder.write_candidates(best_candidates(pool, situation, settings.count))
-        positions = self._candidate_positions(folder, situation)
+            folder.write_candidates(best_candidates(pool, context, settings.count))
+        positions = self._candidate_positions(folder, context)
         if len(positions) < count:
             raise ConfigError(
                 f"round {folder.number} has {len(positions)} candidates left for rounds.batch={count}: raise "
                 "candidates.count, lower candidates.refresh, or ask for fewer rounds"
             )
         source, positions = embedding.candidates(positions)
-        picks = pick_from_candidates(source, situation, count)
+        picks = pick_from_candidates(source, context, count)
         return [Pick(int(positions[pick.position]), pick.row_id, pick.gain) for pick in picks]
 
-    def _candidate_positions(self, folder: RoundFolder, situation: Situation) -> np.ndarray:
+    def _candidate_positions(self, folder: RoundFolder, context: RoundContext) -> np.ndarray:
         settings = self._settings.candidates
         free = np.ones(self._data.pool.num_rows, dtype=bool)
-        free[situation.taken] = False
+        free[context.taken] = False
         if settings.which == "best":
             kept = self._scored_in(folder).read_candidates()
             assert kept is not None, "a round that scores writes its candidates first"
@@ -131,17 +133,17 @@ class RoundSelector:
             return 0
         return (number - 1) // self._settings.embedding.every * self._settings.embedding.every
 
-    def _embedding(self, checkpoint: str | None) -> Embedding:
-        return Embedding(self._data, checkpoint, first_weights_seed(self._settings.rounds.seed))
+    def _embedding(self, checkpoint: str | None) -> RoundFeatures:
+        return RoundFeatures(self._data, checkpoint, first_weights_seed(self._settings.rounds.seed))
 
-    def _situation(self, number: int, earlier: Sequence[Pick], embedding: Embedding) -> Situation:
+    def _context(self, number: int, earlier: Sequence[Pick], embedding: RoundFeatures) -> RoundContext:
         settings, num_targets = self._settings, self._data.targets.num_rows
         chosen = np.arange(num_targets)
         if settings.rounds.targets_per_round is not None:
             rng = np.random.default_rng(derive_seed(settings.rounds.seed, "targets", number))
             chosen = np.sort(rng.choice(num_targets, settings.rounds.targets_per_round, replace=False))
         features = embedding.rows(np.array([pick.position for pick in earlier], dtype=np.int64))
-        return Situation(
+        return RoundContext(
             settings.acquisition,
             embedding.targets(chosen),
             earlier,
@@ -159,7 +161,9 @@ class RoundSelector:
         positions = smallest_by_hash(ids, free, self._settings.rounds.batch, seed)
         return [Pick(int(p), ids[p : p + 1].tolist()[0], float("nan")) for p in positions]
 
-    def _drift(self, number: int, embedding: Embedding, checkpoint_after: CheckpointAfter) -> dict[str, float] | None:
+    def _drift(
+        self, number: int, embedding: RoundFeatures, checkpoint_after: CheckpointAfter
+    ) -> dict[str, float] | None:
         now = self._embedded_after(number)
         before = self._embedded_after(number - 1) if number > 1 else now
         if now == before:
@@ -175,8 +179,8 @@ class RoundSelector:
         rows = self._data.pool.take(positions, list(dict.fromkeys([data.id_column, data.raw_column])))
         return open_raw_rows(rows, id_column=data.id_column, columns=[data.raw_column])
 
-    def _pool(self, embedding: Embedding, key: str) -> Pool:
-        pool = self._keeper.load(embedding.pool(), key)
+    def _pool(self, embedding: RoundFeatures, key: str) -> Pool:
+        pool = self._pool_cache.load(embedding.pool(), key)
         if self._ids is None and (found := pool.repeated_id()) is not None:
             raise _repeated(found[0])
         return pool

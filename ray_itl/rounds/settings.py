@@ -88,7 +88,7 @@ class ModelSettings:
 
 
 @dataclass
-class EmbeddingOptions:
+class RoundEmbeddingSettings:
     """How rows become the features that selection works on."""
 
     kind: str = "features"
@@ -226,7 +226,7 @@ class FineTuneSettings:
 
     data: DataSettings = field(default_factory=DataSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
-    embedding: EmbeddingOptions = field(default_factory=EmbeddingOptions)
+    embedding: RoundEmbeddingSettings = field(default_factory=RoundEmbeddingSettings)
     acquisition: RuleSettings = field(default_factory=RuleSettings)
     candidates: CandidateSettings = field(default_factory=CandidateSettings)
     labels: LabelSettings = field(default_factory=LabelSettings)

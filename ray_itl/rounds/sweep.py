@@ -54,7 +54,7 @@ def run_sweep(
     members: Mapping[Member, FineTuneSettings],
     folder: Path,
     num_processes: int,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> pa.Table:
     """Carry out every member in a run directory of its own and gather the learning curves.
 
@@ -73,10 +73,10 @@ def run_sweep(
     context = multiprocessing.get_context("spawn")
     tables = []
     with ProcessPoolExecutor(num_processes, mp_context=context, initializer=_end_with_parent) as processes:
-        running = {member: processes.submit(_carry_out, settings) for member, settings in members.items()}
+        running = {member: processes.submit(_run_member, settings) for member, settings in members.items()}
         for done, ((variant, seed), future) in enumerate(running.items(), start=1):
             tables.append(with_member(future.result(), (variant, seed)))
-            say(f"{done} of {len(members)}: {variant}, seed {seed}")
+            notify(f"{done} of {len(members)}: {variant}, seed {seed}")
     table = pa.concat_tables(tables, promote_options="permissive")
     write_parquet_table(folder / "learning_curves.parquet", table)
     return table
@@ -166,7 +166,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _carry_out(settings: FineTuneSettings) -> pa.Table:
+def _run_member(settings: FineTuneSettings) -> pa.Table:
     torch.set_num_threads(1)
     return ActiveFineTuner(settings).run().curves
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_itl.curation.tracking import option_texts, round_figures
-from ray_itl.observability.tracker import Say, open_tracker, tracked
+from ray_itl.observability.tracker import Notify, open_tracker, tracked
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.runs.environment import submission_id
 
@@ -16,11 +16,11 @@ from ray_itl.runs.environment import submission_id
 class RoundsTracking:
     """Tracks one fine-tuning; does nothing where no tracking is asked for."""
 
-    def __init__(self, settings: FineTuneSettings, say: Say) -> None:
+    def __init__(self, settings: FineTuneSettings, notify: Notify) -> None:
         """Take all options. MissingExtraError where a tool is asked for that is not installed."""
         self._settings = settings
         self._folder = Path(str(settings.run.dir))
-        self._tracker = open_tracker(settings.tracking, self._folder, say)
+        self._tracker = open_tracker(settings.tracking, self._folder, notify)
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -20,7 +20,7 @@ from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import Heartbeat
 from ray_itl.rounds.data import TuningData, open_tuning_data, tuning_identity
 from ray_itl.rounds.labelling import obtain_labels
-from ray_itl.rounds.resources import PoolKeeper, make_trainer
+from ray_itl.rounds.resources import PoolCache, make_trainer
 from ray_itl.rounds.result import FineTuning, curves_table
 from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.rounds.selecting import RoundSelector, first_weights_seed
@@ -58,7 +58,7 @@ class ActiveFineTuner:
         self._reporter = reporter or Reporter(settings.run.log)
         self._spec = ModelSpec(settings.model.name, settings.model.options)
         self._run = RunDirectory(settings.run.dir or "")
-        self._tracking = RoundsTracking(settings, self._reporter.say)
+        self._tracking = RoundsTracking(settings, self._reporter.info)
         self._status = Heartbeat(lambda facts: self._run.set_status(**facts))
 
     def run(self) -> FineTuning:
@@ -75,15 +75,15 @@ class ActiveFineTuner:
         data = open_tuning_data(self._settings)
         state = self._run.begin(tuning_identity(data, self._settings), {}, self._config_text)
         if state != "new":
-            self._reporter.say(f"continuing the run in {self._run.path}")
+            self._reporter.info(f"continuing the run in {self._run.path}")
         try:
             with (
                 self._status.beating(),
                 self._reporter.stage("rounds"),
                 self._tracking.running(),
-                self._resources() as (keeper, trainer),
+                self._resources() as (pool_cache, trainer),
             ):
-                result = self._rounds(data, RoundSelector(data, keeper), trainer)
+                result = self._rounds(data, RoundSelector(data, pool_cache), trainer)
                 self._tracking.ended(result.state)
                 return result
         except BaseException as error:
@@ -94,7 +94,7 @@ class ActiveFineTuner:
             raise
 
     @contextmanager
-    def _resources(self) -> Iterator[tuple[PoolKeeper, Trainer]]:
+    def _resources(self) -> Iterator[tuple[PoolCache, Trainer]]:
         settings = self._settings
         with ExitStack() as stack:
             if settings.cluster.num_shards != 0 or settings.trainer.kind != "local":
@@ -102,10 +102,10 @@ class ActiveFineTuner:
                 from ray_itl.distributed.cluster import connect
 
                 stack.enter_context(connect(settings.cluster.address))
-            keeper = stack.enter_context(PoolKeeper(settings.cluster, settings.embedding.dtype, self._reporter))
+            pool_cache = stack.enter_context(PoolCache(settings.cluster, settings.embedding.dtype, self._reporter))
             trainer = make_trainer(settings.trainer, self._run.path)
             stack.callback(trainer.close)
-            yield keeper, trainer
+            yield pool_cache, trainer
 
     def _rounds(self, data: TuningData, selector: RoundSelector, trainer: Trainer) -> FineTuning:
         heldout = self._run.path / "heldout.safetensors"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ray_itl.errors import ConfigError, RunDirectoryError
 from ray_itl.io.atomic import TEMPORARY_SUFFIX, remove_leftovers, write_atomic, write_json
-from ray_itl.io.filesystems import may_pass, outage
+from ray_itl.io.filesystems import is_transient, transient_error
 from ray_itl.runs.ledger import FOLDER as LEDGER_FOLDER
 from ray_itl.sources.manifest import Manifest, describe_changes
 
@@ -140,8 +140,8 @@ class RunDirectory:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            if may_pass(error):
-                raise outage(f"run.dir={self.path} cannot be written", error) from error
+            if is_transient(error):
+                raise transient_error(f"run.dir={self.path} cannot be written", error) from error
             raise UnusableRunDirectoryError(
                 f"run.dir={self.path} cannot be written ({error.strerror}): choose another directory or free this one"
             ) from error
@@ -153,8 +153,8 @@ class RunDirectory:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            if may_pass(error):
-                raise outage(f"{path} cannot be read", error) from error
+            if is_transient(error):
+                raise transient_error(f"{path} cannot be read", error) from error
             raise RunDirectoryError(f"{path} cannot be read ({error}): restore it, or use another run.dir") from error
         if not isinstance(value, dict):
             raise RunDirectoryError(f"{path} is not a JSON object: restore it, or use another run.dir")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ray_itl.errors import RunDirectoryError
 from ray_itl.io.atomic import sync_folder, write_json
-from ray_itl.io.filesystems import may_pass, outage
+from ray_itl.io.filesystems import is_transient, transient_error
 
 FORMAT_VERSION = 1
 FOLDER = "ledger"
@@ -146,8 +146,8 @@ def _read_block(path: Path) -> list[LedgerEntry]:
         if intact and version == FORMAT_VERSION:
             return [LedgerEntry(**pick) for pick in picks]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        if may_pass(error):
-            raise outage(f"{path} cannot be read", error) from error
+        if is_transient(error):
+            raise transient_error(f"{path} cannot be read", error) from error
         raise RunDirectoryError(f"{path} cannot be read ({error}); {_REMEDY}") from error
     if not intact:
         raise RunDirectoryError(f"{path} is damaged: its picks do not match its checksum; {_REMEDY}")

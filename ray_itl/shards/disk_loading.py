@@ -136,7 +136,7 @@ def load_disk_shard(
         found = _open(_make(store, key, rows, on_rows), rows, device)
     elif on_rows is not None:
         on_rows(rows.num_rows)
-    return PoolShard(found.features, found.ids, rows.start, found.norms, rows.traits())
+    return PoolShard(found.features, found.ids, rows.start, found.norms, rows.costs_and_groups())
 
 
 def _find(store: ShardCache, key: EntryKey, rows: RowRange, device: str | torch.device) -> CachedRows | None:

@@ -19,11 +19,11 @@ from ray_itl.core.feature_store import MemoryFeatures
 from ray_itl.core.features import FeatureMap
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.pool import LocalPool
-from ray_itl.core.row_rules import RowTraits
+from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.core.shard import PoolShard
 from ray_itl.errors import InputError
 from ray_itl.sources.base import PoolSource
-from ray_itl.sources.costs_and_groups import TraitSpec, read_traits
+from ray_itl.sources.costs_and_groups import CostGroupColumns, read_costs_and_groups
 from ray_itl.sources.manifest import plan_shards
 
 STORAGE_DTYPES = {
@@ -45,7 +45,7 @@ class RowRange:
     """Applied to every row in float64 before it is rounded to the storage dtype."""
     dtype: torch.dtype
     """Storage dtype. The rounded values are the pool: exactness is stated for them."""
-    trait_spec: TraitSpec | None = None
+    cost_group_columns: CostGroupColumns | None = None
     """Where costs and groups come from; None: none are needed."""
 
     @property
@@ -62,13 +62,13 @@ class RowRange:
         """Return the rows as a shard in memory; errors as of `read`."""
         tensor = torch.empty(self.num_rows, self.dim, dtype=self.dtype, device=device)
         facts = self.read(tensor.__setitem__, on_rows)
-        return PoolShard(MemoryFeatures(tensor), facts.ids, self.start, facts.norms, self.traits())
+        return PoolShard(MemoryFeatures(tensor), facts.ids, self.start, facts.norms, self.costs_and_groups())
 
-    def traits(self) -> RowTraits | None:
+    def costs_and_groups(self) -> CostsAndGroups | None:
         """Return the rows' costs and groups, if they are needed; InputError for a bad cost."""
-        if self.trait_spec is None:
+        if self.cost_group_columns is None:
             return None
-        return read_traits(self.source, self.trait_spec, self.start, self.stop)
+        return read_costs_and_groups(self.source, self.cost_group_columns, self.start, self.stop)
 
     def read(self, put: Callable[[slice, Tensor], None], on_rows: Callable[[int], None] | None) -> RowFacts:
         """Read all rows, in order.
@@ -137,7 +137,7 @@ def map_rows(feature_map: FeatureMap, rows: np.ndarray) -> Tensor:
     return feature_map(torch.from_numpy(rows.astype(np.float64)))
 
 
-def stored_rows(feature_map: FeatureMap, rows: np.ndarray, dtype: str) -> Tensor:
+def rows_as_stored(feature_map: FeatureMap, rows: np.ndarray, dtype: str) -> Tensor:
     """Return the features of embedding rows as shards hold them, rounded to a storage dtype, in float64."""
     return map_rows(feature_map, rows).to(STORAGE_DTYPES[dtype]).to(torch.float64)
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from ray_itl.core.row_rules import RowTraits
+from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.sources.base import PoolSource, RowSource
 from ray_itl.sources.schema import which_row
@@ -39,7 +39,7 @@ class GroupColumn:
 
 
 @dataclass(frozen=True)
-class TraitSpec:
+class CostGroupColumns:
     """Where traits come from; small, travels to every shard."""
 
     cost_column: str | None
@@ -79,34 +79,34 @@ class TraitSpec:
             return np.ones(batch.num_rows)
         return row_costs(batch.column(self.cost_column), self.cost_column, positions, source)
 
-    def of_batch(self, batch: pa.RecordBatch, positions: np.ndarray, source: RowSource | PoolSource) -> RowTraits:
+    def of_batch(self, batch: pa.RecordBatch, positions: np.ndarray, source: RowSource | PoolSource) -> CostsAndGroups:
         """Return the traits of a batch whose rows stand at these positions; InputError as of `row_costs`."""
         costs = self.costs(batch, positions, source)
         groups = np.searchsorted(np.array(self.cells, dtype=np.int64), self.codes(batch))
-        return RowTraits(torch.tensor(costs, dtype=torch.float64), torch.from_numpy(groups.astype(np.int64)))
+        return CostsAndGroups(torch.tensor(costs, dtype=torch.float64), torch.from_numpy(groups.astype(np.int64)))
 
 
 @dataclass
 class Survey:
     """What the pool holds of each group, over the rows that may be picked."""
 
-    spec: TraitSpec
+    spec: CostGroupColumns
     rows: np.ndarray
     """G int64."""
     cheapest: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     """(column, value) -> ascending costs of as many of its cheapest rows as were asked for."""
 
 
-def read_traits(source: PoolSource, spec: TraitSpec, start: int, stop: int) -> RowTraits:
+def read_costs_and_groups(source: PoolSource, spec: CostGroupColumns, start: int, stop: int) -> CostsAndGroups:
     """Return the traits of rows [start, stop); InputError for a cost that is not a positive number (file and row)."""
     parts = [spec.of_batch(batch, rows, source) for rows, batch in _batches(source, spec.columns, start, stop)]
     return _joined(parts)
 
 
-def traits_at(source: PoolSource, spec: TraitSpec, positions: np.ndarray) -> RowTraits:
+def costs_and_groups_at(source: PoolSource, spec: CostGroupColumns, positions: np.ndarray) -> CostsAndGroups:
     """Return the traits of rows at some positions, in that order."""
     if not len(positions):
-        return RowTraits.default(0)
+        return CostsAndGroups.default(0)
     table = source.take(positions, spec.columns).combine_chunks()
     return _joined([spec.of_batch(batch, positions, source) for batch in table.to_batches(len(positions))])
 
@@ -126,8 +126,8 @@ def distinct_values(source: PoolSource, columns: Sequence[str]) -> list[tuple[st
     return [tuple(sorted(values)) for values in found]
 
 
-def survey(
-    source: PoolSource, spec: TraitSpec, wanted: dict[tuple[int, int], int], excluded: np.ndarray | None
+def count_groups(
+    source: PoolSource, spec: CostGroupColumns, wanted: dict[tuple[int, int], int], excluded: np.ndarray | None
 ) -> Survey:
     """Count the rows of each group, and find the cheapest rows of some values. Reads the columns of `spec` once.
 
@@ -156,7 +156,7 @@ def survey(
             cheapest[place, value] = np.sort(np.concatenate([cheapest[place, value], own]), kind="stable")[:count]
     cells = tuple(sorted(counts))
     rows = np.array([counts[cell] for cell in cells], dtype=np.int64)
-    return Survey(TraitSpec(spec.cost_column, spec.group_columns, cells), rows, cheapest)
+    return Survey(CostGroupColumns(spec.cost_column, spec.group_columns, cells), rows, cheapest)
 
 
 def row_costs(column: pa.Array, name: str, positions: np.ndarray, source: RowSource | PoolSource) -> np.ndarray:
@@ -188,5 +188,5 @@ def _batches(
         position += len(ids)
 
 
-def _joined(parts: Sequence[RowTraits]) -> RowTraits:
-    return RowTraits(torch.cat([part.costs for part in parts]), torch.cat([part.groups for part in parts]))
+def _joined(parts: Sequence[CostsAndGroups]) -> CostsAndGroups:
+    return CostsAndGroups(torch.cat([part.costs for part in parts]), torch.cat([part.groups for part in parts]))

@@ -16,7 +16,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError, RayItlError
-from ray_itl.io.filesystems import Listing, list_files, may_pass, open_filesystem, outage
+from ray_itl.io.filesystems import Listing, is_transient, list_files, open_filesystem, transient_error
 from ray_itl.sources.footer import (
     MAX_EXCESS,
     GroupClaim,
@@ -75,8 +75,8 @@ def open_parquet(filesystem: pafs.FileSystem, path: str, name: str) -> Iterator[
 
 def unreadable(name: str, error: Exception) -> RayItlError:
     """Return the InputError (StorageError for an outage) that says why the Parquet file `name` cannot be read."""
-    if may_pass(error):
-        return outage(f"file {name!r} cannot be read", error)
+    if is_transient(error):
+        return transient_error(f"file {name!r} cannot be read", error)
     if isinstance(error, FileNotFoundError):
         return InputError(f"file {name!r} is gone; restore it, or start again on the pool as it is")
     reason = " ".join(str(error).split())

@@ -14,7 +14,7 @@ from ray_itl.sources.schema import which_row
 
 
 @dataclass(frozen=True)
-class Targets:
+class TargetTable:
     """M target rows in memory.
 
     `embeddings`: M x D float64, finite. `weights`: M float64, finite and not negative, some positive;
@@ -36,7 +36,7 @@ def read_targets(
     id_column: str | None = None,
     task_column: str | None = None,
     filesystem: pafs.FileSystem | None = None,
-) -> Targets:
+) -> TargetTable:
     """Read all targets, from anything a pool may be (see `open_source`), in its order.
 
     InputError, beginning with "targets: ", for what makes a pool unusable, and if weights are not
@@ -56,7 +56,7 @@ def read_targets(
         tasks = _read_tasks(source, task_column) if task_column else None
     except InputError as error:
         raise InputError(f"targets: {error}") from error
-    return Targets(embeddings, weights, np.concatenate(ids) if id_column else None, tasks)
+    return TargetTable(embeddings, weights, np.concatenate(ids) if id_column else None, tasks)
 
 
 def _read_tasks(source: PoolSource, column: str) -> list[str]:

@@ -11,21 +11,21 @@ import pyarrow as pa
 from ray_itl.errors import InputError
 from ray_itl.sources.manifest import FileEntry, describe_file_changes
 
-Fate = Literal["new", "changed", "moved", "vanished"]
+ChangeKind = Literal["new", "changed", "moved", "vanished"]
 
 
-class FileNews(NamedTuple):
+class FileChange(NamedTuple):
     """What happened to one file: `new` contents; `changed` (what it held is gone); known contents that `moved` here, or
     that are copied here; `vanished` (what it held is gone, or now elsewhere, where it `moved`)."""
 
     path: str
-    fate: Fate
+    fate: ChangeKind
     fingerprint: str
     num_rows: int
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenFiles:
     """What earlier ticks saw of a pool."""
 
     files: Mapping[str, str]
@@ -34,36 +34,36 @@ class Seen:
     """Every fingerprint that any tick saw."""
 
     @classmethod
-    def after(cls, ticks: Iterable[Sequence[FileNews]]) -> Seen:
+    def after(cls, ticks: Iterable[Sequence[FileChange]]) -> SeenFiles:
         """Return what was seen after the news of each tick, first to last."""
         files: dict[str, str] = {}
         contents: set[str] = set()
         for tick in ticks:
-            for news in tick:
-                if news.fate == "vanished":
-                    files.pop(news.path, None)
+            for changes in tick:
+                if changes.fate == "vanished":
+                    files.pop(changes.path, None)
                 else:
-                    files[news.path] = news.fingerprint
-                    contents.add(news.fingerprint)
+                    files[changes.path] = changes.fingerprint
+                    contents.add(changes.fingerprint)
         return cls(files, contents)
 
 
 @dataclass(frozen=True)
-class PoolNews:
+class PoolChanges:
     """How a pool differs from what was seen of it."""
 
-    files: Sequence[FileNews]
+    files: Sequence[FileChange]
     """All files about which there is news, in order of their paths; a path may have vanished."""
-    fresh: Sequence[FileEntry]
+    new_files: Sequence[FileEntry]
     """Files whose rows no tick has considered, in order of their paths."""
 
     @property
     def num_rows(self) -> int:
-        """Rows of the fresh files."""
-        return sum(file.num_rows for file in self.fresh)
+        """Rows of the new files."""
+        return sum(file.num_rows for file in self.new_files)
 
 
-def compare(files: Sequence[FileEntry], seen: Seen, on_changed: str) -> PoolNews:
+def compare(files: Sequence[FileEntry], seen: SeenFiles, on_changed: str) -> PoolChanges:
     """Compare a pool's files with what was seen of them.
 
     A file whose contents were seen under another name counts as seen. A file counts as changed or vanished only if what
@@ -72,7 +72,7 @@ def compare(files: Sequence[FileEntry], seen: Seen, on_changed: str) -> PoolNews
     Args:
         files: The pool's files, in order of their paths.
         seen: What earlier ticks saw.
-        on_changed: "refuse"; "as_new": the rows of a changed file are fresh; "as_seen": they are not.
+        on_changed: "refuse"; "as_new": the rows of a changed file are new; "as_seen": they are not.
 
     Raises:
         InputError: files changed or vanished, and `on_changed` is "refuse" (names them).
@@ -82,30 +82,32 @@ def compare(files: Sequence[FileEntry], seen: Seen, on_changed: str) -> PoolNews
     lost = {path for path, fingerprint in seen.files.items() if fingerprint not in present}
     if lost and on_changed == "refuse":
         raise _refusal({path: seen.files[path] for path in lost}, {path: now[path] for path in lost if path in now})
-    news = [FileNews(path, "vanished", fingerprint, 0) for path, fingerprint in seen.files.items() if path not in now]
-    fresh = []
+    changes = [
+        FileChange(path, "vanished", fingerprint, 0) for path, fingerprint in seen.files.items() if path not in now
+    ]
+    new_files = []
     for file in files:
         if seen.files.get(file.path) == file.fingerprint:
             continue
         is_changed, is_known = file.path in lost, file.fingerprint in seen.contents
-        fate: Fate = "changed" if is_changed else "moved" if is_known else "new"
-        news.append(FileNews(file.path, fate, file.fingerprint, file.num_rows))
+        fate: ChangeKind = "changed" if is_changed else "moved" if is_known else "new"
+        changes.append(FileChange(file.path, fate, file.fingerprint, file.num_rows))
         if not is_known and not (is_changed and on_changed == "as_seen"):
-            fresh.append(file)
-    return PoolNews(sorted(news), fresh)
+            new_files.append(file)
+    return PoolChanges(sorted(changes), new_files)
 
 
-def news_table(news: Sequence[FileNews]) -> pa.Table:
+def changes_table(changes: Sequence[FileChange]) -> pa.Table:
     """Return files.parquet."""
-    columns = list(zip(*news, strict=True)) or [()] * len(FileNews._fields)
+    columns = list(zip(*changes, strict=True)) or [()] * len(FileChange._fields)
     kinds = (pa.string(), pa.string(), pa.string(), pa.int64())
     arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
-    return pa.table(arrays, names=list(FileNews._fields))
+    return pa.table(arrays, names=list(FileChange._fields))
 
 
-def news_of_table(table: pa.Table) -> list[FileNews]:
-    """Take `news_table` back."""
-    return [FileNews(**row) for row in table.to_pylist()]
+def changes_of_table(table: pa.Table) -> list[FileChange]:
+    """Take `changes_table` back."""
+    return [FileChange(**row) for row in table.to_pylist()]
 
 
 def _refusal(before: Mapping[str, str], after: Mapping[str, str]) -> InputError:

@@ -22,8 +22,8 @@ from ray_itl.curation.problem import Problem
 from ray_itl.errors import InputError, RunDirectoryError
 from ray_itl.sources.lookup import positions_of
 from ray_itl.sources.parquet import ParquetSource
-from ray_itl.ticks.changes import PoolNews, Seen, news_of_table
-from ray_itl.ticks.log import Entry, Store
+from ray_itl.ticks.changes import PoolChanges, SeenFiles, changes_of_table
+from ray_itl.ticks.log import Entry, StateStore
 
 Stop = Literal["n", "min_gain", "share", "no_rows", "nothing_new"]
 
@@ -105,31 +105,31 @@ _THREADS = 16
 
 
 @dataclass(frozen=True)
-class Past:
+class History:
     """What some ticks saw and picked."""
 
-    seen: Seen
+    seen: SeenFiles
     ids: pa.Array | None
     """Ids of all picks; None before the first."""
     features: Tensor | None
     """Features of all picks as the shards held them, k x D float64."""
 
 
-def read_past(store: Store, records: Sequence[TickRecord]) -> Past:
+def read_history(store: StateStore, records: Sequence[TickRecord]) -> History:
     """Read what ticks left, first to last; RunDirectoryError where a file of theirs is missing or damaged."""
     picked = [record.path for record in records if record.picks]
     with ThreadPoolExecutor(_THREADS) as threads:
         tables = threads.map(lambda record: store.read_table(f"{record.path}/{FILES}"), records)
-        seen = Seen.after(news_of_table(table) for table in tables)
+        seen = SeenFiles.after(changes_of_table(table) for table in tables)
         ids = list(threads.map(lambda path: store.read_table(f"{path}/{_SELECTION}", ["id"]).column(0), picked))
         features = list(threads.map(lambda path: _read_features(store, f"{path}/{_PICKS}"), picked))
     if not picked:
-        return Past(seen, None, None)
+        return History(seen, None, None)
     chunks = [chunk for column in ids for chunk in column.chunks]
-    return Past(seen, pa.concat_arrays(chunks), torch.cat(features))
+    return History(seen, pa.concat_arrays(chunks), torch.cat(features))
 
 
-def given_the_past(problem: Problem, past: Past, news: PoolNews, candidates: str) -> Problem:
+def conditioned_on(problem: Problem, history: History, changes: PoolChanges, candidates: str) -> Problem:
     """Return the problem of the next tick: earlier picks are known and ruled out, and perhaps only news is looked at.
 
     Args:
@@ -138,15 +138,15 @@ def given_the_past(problem: Problem, past: Past, news: PoolNews, candidates: str
         news: What is new in the pool.
         candidates: "new" or "all" (see `settings.StateSettings`).
     """
-    if past.features is not None:
-        known = past.features if problem.known is None else torch.cat([problem.known, past.features])
+    if history.features is not None:
+        known = history.features if problem.known is None else torch.cat([problem.known, history.features])
         problem = replace(problem, known=known)
     if candidates == "new":
-        if not news.num_rows:
+        if not changes.num_rows:
             return replace(problem, idle=True)
-        problem = replace(problem, source=_parquet(problem).only(news.fresh))
-    if past.ids is not None:
-        problem = replace(problem, excluded=positions_of(_parquet(problem), past.ids))
+        problem = replace(problem, source=_parquet(problem).only(changes.new_files))
+    if history.ids is not None:
+        problem = replace(problem, excluded=positions_of(_parquet(problem), history.ids))
     return problem.at_most_all()
 
 
@@ -154,7 +154,7 @@ def _parquet(problem: Problem) -> ParquetSource:
     return cast(ParquetSource, problem.source)
 
 
-def _read_features(store: Store, name: str) -> Tensor:
+def _read_features(store: StateStore, name: str) -> Tensor:
     content = store.read(name)
     if content is None:
         raise RunDirectoryError(f"{name} is missing in {store.location}: restore it from a backup")

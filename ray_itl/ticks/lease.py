@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ray_itl.errors import BusyError, RunDirectoryError
-from ray_itl.observability.status import repeating
+from ray_itl.observability.status import every
 from ray_itl.ticks.log import Entry, TickLog
 
 _BEATS = 4
@@ -86,7 +86,7 @@ class Lease:
                 self.renew()
 
         try:
-            with repeating(renew, self._seconds / _BEATS, "lease"):
+            with every(renew, self._seconds / _BEATS, "lease"):
                 yield
         finally:
             self.release()
@@ -133,7 +133,7 @@ def acquire(
     return Lease(log, number, claim, seconds, clock)
 
 
-def acquire_within(wait_s: float, say: Callable[[str], None], *claim: Any) -> Lease:
+def acquire_within(wait_s: float, notify: Callable[[str], None], *claim: Any) -> Lease:
     """Claim as `acquire` does, after waiting for up to `wait_s` seconds while another process is at work.
 
     Args:
@@ -151,7 +151,7 @@ def acquire_within(wait_s: float, say: Callable[[str], None], *claim: Any) -> Le
             if left <= 0:
                 raise
             if not is_told:
-                say(f"waiting for up to {left:.0f} s: {busy}")
+                notify(f"waiting for up to {left:.0f} s: {busy}")
             is_told = True
             time.sleep(min(left, _LOOK_EVERY_S))
 

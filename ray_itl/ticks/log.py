@@ -44,7 +44,7 @@ class UnusableStoreError(RunDirectoryError, ConfigError):
     """The location cannot be opened at all: trying again will not help."""
 
 
-class Store:
+class StateStore:
     """Files under one folder, named relative to it.
 
     On a local or shared mount a file is fsynced and renamed into place, and `create` is one atomic step. Elsewhere a
@@ -202,12 +202,12 @@ class Entry:
 class TickLog:
     """The entries under `log/` of a store. All reads go to the files: other processes add entries meanwhile."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: StateStore) -> None:
         self._store = store
         self._ticks: dict[int, Entry | None] = {}
 
     @property
-    def store(self) -> Store:
+    def store(self) -> StateStore:
         """Where the log is."""
         return self._store
 
@@ -225,7 +225,7 @@ class TickLog:
         return [entry for _, entry in sorted(self._ticks.items()) if entry is not None]
 
     def add(self, number: int, kind: Kind, content: Mapping[str, Any]) -> bool:
-        """Add an entry unless its number is taken; returns whether it was added (see `Store.create`)."""
+        """Add an entry unless its number is taken; returns whether it was added (see `StateStore.create`)."""
         return self._store.create(_name(number), _text(kind, content))
 
     def renew(self, number: int, content: Mapping[str, Any]) -> None:

@@ -16,8 +16,8 @@ from ray_itl.curation.problem import Problem, open_problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.sources.manifest import Manifest
-from ray_itl.ticks.changes import PoolNews
-from ray_itl.ticks.history import PastTick, given_the_past, read_past, require_files
+from ray_itl.ticks.changes import PoolChanges
+from ray_itl.ticks.history import PastTick, conditioned_on, read_history, require_files
 from ray_itl.ticks.state import State
 
 _NOT_FOR_ALL_TICKS = {
@@ -33,7 +33,7 @@ _NOT_FOR_ALL_TICKS = {
 """What of a run's identity may differ from tick to tick: it decides what a tick may pick, not what is known."""
 
 
-def open_whole(settings: CurationSettings) -> Problem:
+def open_whole_pool(settings: CurationSettings) -> Problem:
     """Open the problem on the whole pool, where fewer rows than selection.n will do."""
     one = replace(settings, selection=replace(settings.selection, n=1))
     problem = open_problem(one, settings.pool.path, settings.target.path, settings.known.path)
@@ -87,7 +87,7 @@ def reopen_tick(settings: CurationSettings, candidates: Manifest) -> Problem:
         raise InputError(
             f"state.dir={settings.state.dir} has no tick {settings.state.tick}: restore the state directory"
         )
-    whole = open_whole(settings)
+    whole = open_whole_pool(settings)
     source = require_files(whole)
     here = {file.path: file for file in source.manifest.files}
     gone = [file.path for file in candidates.files if file.path not in here]
@@ -95,6 +95,6 @@ def reopen_tick(settings: CurationSettings, candidates: Manifest) -> Problem:
         raise InputError(f"pool file {gone[0]} is gone or renamed since tick {settings.state.tick}: restore it")
     files = [here[file.path] for file in candidates.files]
     place = names.index(settings.state.tick)
-    fresh = [] if records[place].stop == "nothing_new" else files
-    past = read_past(state.store, records[:place])
-    return given_the_past(replace(whole, source=source.only(files)), past, PoolNews([], fresh), "new")
+    new_files = [] if records[place].stop == "nothing_new" else files
+    history = read_history(state.store, records[:place])
+    return conditioned_on(replace(whole, source=source.only(files)), history, PoolChanges([], new_files), "new")

@@ -21,7 +21,7 @@ from ray_itl.errors import MissingExtraError, RunDirectoryError
 from ray_itl.report.ticks_page import TickPoint, TicksReport, render_ticks
 from ray_itl.ticks.history import PastTick, TickRecord, past_tick, ticks_table
 from ray_itl.ticks.log import FOLDER as LOG
-from ray_itl.ticks.log import Store, TickLog
+from ray_itl.ticks.log import StateStore, TickLog
 
 RUNS = "ticks"
 HISTORY = "ticks.parquet"
@@ -37,7 +37,7 @@ class State:
 
     def __init__(self, location: str) -> None:
         """Name it by a path or URI. UnusableStoreError if that means nothing."""
-        self.store = Store(location)
+        self.store = StateStore(location)
         self.log = TickLog(self.store)
         self._status_due = 0.0
 
@@ -82,7 +82,7 @@ class State:
             if (status.get("tick"), status.get("state")) in ((tick, state) for state in _UNFINISHED):
                 self.set_status({**record, "state": "finished"})
 
-    def refresh_history(self, say: Callable[[str], None]) -> None:
+    def refresh_history(self, notify: Callable[[str], None]) -> None:
         """Make ticks.parquet and ticks.html tell of every published tick, also of those published meanwhile."""
         num_told = self._num_told()
         while num_told < len(records := [tick.record for tick in self.ticks()]):
@@ -91,7 +91,7 @@ class State:
             try:
                 self.store.write(REPORT, render_ticks(_report(records)).encode("utf-8", errors="replace"))
             except MissingExtraError as error:
-                say(f"no {REPORT}: {error}")
+                notify(f"no {REPORT}: {error}")
             self.store.write(HISTORY, buffer.getvalue())
             num_told = len(records)
 

@@ -27,25 +27,25 @@ from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.summary import why_stopped
 from ray_itl.errors import BusyError
 from ray_itl.io.atomic import write_parquet_table
-from ray_itl.observability.console import Ending
+from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import Heartbeat
 from ray_itl.runs.environment import submission_id
 from ray_itl.selection import Selection
 from ray_itl.text import plural
-from ray_itl.ticks.changes import PoolNews, compare, news_table
+from ray_itl.ticks.changes import PoolChanges, changes_table, compare
 from ray_itl.ticks.history import (
     FILES,
     PastTick,
     Stop,
     TickRecord,
-    given_the_past,
+    conditioned_on,
     log_content,
-    read_past,
+    read_history,
     require_files,
 )
 from ray_itl.ticks.lease import Lease, acquire_within
-from ray_itl.ticks.problem import check_identity, open_whole, shared_identity
+from ray_itl.ticks.problem import check_identity, open_whole_pool, shared_identity
 from ray_itl.ticks.state import RUNS, State
 
 
@@ -89,17 +89,17 @@ def run_tick(
     name = tick_name(settings.state.tick, ticks, clock())
     if not any(tick.record.tick == name for tick in ticks):
         lease = acquire_within(
-            settings.state.wait_s, reporter.say, state.log, name, settings.state.lease_s, submission_id(), clock
+            settings.state.wait_s, reporter.info, state.log, name, settings.state.lease_s, submission_id(), clock
         )
         with lease.kept_alive():
             ticks = state.ticks()  # another may have been published before the claim
             name = tick_name(settings.state.tick, ticks, clock())
             if not any(tick.record.tick == name for tick in ticks):
                 settings = replace(settings, state=replace(settings.state, tick=name))
-                record = _Work(state, settings, lease, reporter, clock).carry_out(ticks)
-                state.refresh_history(reporter.say)
+                record = _Work(state, settings, lease, reporter, clock).execute(ticks)
+                state.refresh_history(reporter.info)
                 return Tick(record, state.store.location, is_new=True)
-    state.refresh_history(reporter.say)
+    state.refresh_history(reporter.info)
     record = next(tick.record for tick in ticks if tick.record.tick == name)
     state.settle_status(name, asdict(record))
     return Tick(record, state.store.location, is_new=False)
@@ -136,39 +136,40 @@ class _Work:
         self._began = clock()
         self._heartbeat = Heartbeat(self._set_status, clock, lease.check)
 
-    def carry_out(self, ticks: list[PastTick]) -> TickRecord:
+    def execute(self, ticks: list[PastTick]) -> TickRecord:
         """Select and publish, given the ticks so far; says in status.json how it goes."""
         try:
             self._heartbeat.tell({"state": "running", "step": "open"})
             with self._heartbeat.beating():
-                return self._carry_out(ticks)
+                return self._execute(ticks)
         except BaseException as error:
             if not isinstance(error, BusyError):  # then the status is another tick's to write
                 self._heartbeat.end(error)
             raise
 
-    def _carry_out(self, ticks: list[PastTick]) -> TickRecord:
+    def _execute(self, ticks: list[PastTick]) -> TickRecord:
         state, settings = self._state, self._settings
         records = [tick.record for tick in ticks]
         state.remove_abandoned(records)
         if settings.pool.filter is not None:
-            self._reporter.say("reading the columns that pool.filter looks at")
+            self._reporter.info("reading the columns that pool.filter looks at")
         with self._reporter.stage("open"):
-            whole = open_whole(settings)
+            whole = open_whole_pool(settings)
             identity = shared_identity(whole, settings)
             check_identity(ticks, identity, settings)
-            past = read_past(state.store, records)
-            news = compare(require_files(whole).manifest.files, past.seen, settings.state.on_changed)
-            problem = with_lists(given_the_past(whole, past, news, settings.state.candidates), settings)
-        self._reporter.say(
-            f"tick {settings.state.tick}: {plural(len(news.fresh), 'new file')} with {plural(news.num_rows, 'row')}; "
+            history = read_history(state.store, records)
+            changes = compare(require_files(whole).manifest.files, history.seen, settings.state.on_changed)
+            problem = with_lists(conditioned_on(whole, history, changes, settings.state.candidates), settings)
+        found = f"{plural(len(changes.new_files), 'new file')} with {plural(changes.num_rows, 'row')}"
+        self._reporter.info(
+            f"tick {settings.state.tick}: {found}; "
             f"{plural(sum(record.picks for record in records), 'row')} picked before"
         )
         folder = self._folder(problem)
         run = replace(settings, run=replace(settings.run, dir=str(folder)))
         selection = curate_problem(problem, run, to_yaml(settings), self._reporter, self._watch)
-        write_parquet_table(folder / FILES, news_table(news.files))
-        return self._publish(folder, self._record(whole, problem, news, selection, records), identity)
+        write_parquet_table(folder / FILES, changes_table(changes.files))
+        return self._publish(folder, self._record(whole, problem, changes, selection, records), identity)
 
     def _folder(self, problem: Problem) -> Path:
         """Return where this tick is prepared: a try on other inputs, however it ended, is not continued."""
@@ -177,20 +178,20 @@ class _Work:
         return self._state.staging(self._settings.run.dir) / name
 
     def _record(
-        self, whole: Problem, problem: Problem, news: PoolNews, selection: Selection, records: list[TickRecord]
+        self, whole: Problem, problem: Problem, changes: PoolChanges, selection: Selection, records: list[TickRecord]
     ) -> TickRecord:
         first = target_variance(whole.posterior, whole.targets)
         before = target_variance(problem.posterior, whole.targets) / first if first > 0 else 1.0
         return TickRecord(
             tick=str(self._settings.state.tick),
             time=self._clock(),
-            new_files=len(news.fresh),
-            new_rows=news.num_rows,
-            candidate_rows=0 if problem.idle else problem.num_free,
+            new_files=len(changes.new_files),
+            new_rows=changes.num_rows,
+            candidate_rows=0 if problem.nothing_to_pick else problem.num_free,
             picks=len(selection),
             gain=float(selection.gains.sum()),
             unit=selection.unit,
-            stop=_stop(self._settings, news, selection),
+            stop=_stop(self._settings, changes, selection),
             next_gain=selection.metrics["next_gain"],
             cumulative_picks=sum(record.picks for record in records) + len(selection),
             uncertainty_before=before,
@@ -218,15 +219,15 @@ class _Work:
         self._state.set_status({"tick": self._settings.state.tick, **facts})
 
 
-def _stop(settings: CurationSettings, news: PoolNews, selection: Selection) -> Stop:
+def _stop(settings: CurationSettings, changes: PoolChanges, selection: Selection) -> Stop:
     if selection.metrics["stop"] in ("min_gain", "share"):
         return selection.metrics["stop"]
-    if settings.state.candidates == "new" and not news.num_rows:
+    if settings.state.candidates == "new" and not changes.num_rows:
         return "nothing_new"
     return "n" if len(selection) == settings.selection.n else "no_rows"
 
 
-def summarise_tick(tick: Tick) -> Ending:
+def summarise_tick(tick: Tick) -> JobSummary:
     """Return the ending of a tick, published by this call or before."""
     record = tick.record
     already = "" if tick.is_new else " was published already, nothing was done"
@@ -241,7 +242,7 @@ def summarise_tick(tick: Tick) -> Ending:
         f"results: {paths['results']}",
         f"history: {paths['history']} and ticks.html",
     ]
-    return Ending(headline, "\n".join(lines), {**asdict(record), "is_new": tick.is_new}, paths)
+    return JobSummary(headline, "\n".join(lines), {**asdict(record), "is_new": tick.is_new}, paths)
 
 
 def _worth(record: TickRecord) -> str:

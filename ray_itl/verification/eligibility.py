@@ -1,7 +1,7 @@
 """Which of some rows the limits of a run left open at each of its picks, from pairs of rows and a count of the picks.
 
 How alike rows are is computed for all pairs; what costs and quotas leave room for, which depends on the whole pool, is
-what the engine's own `Standing` says of the picks before.
+what the engine's own `LimitState` says of the picks before.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from ray_itl.core.limits import Standing
-from ray_itl.core.row_rules import RowTraits
+from ray_itl.core.limits import LimitState
+from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.core.rules import cosines, unit_rows
 from ray_itl.curation.problem import Problem
 
@@ -49,7 +49,7 @@ class Eligibility:
     """R row ids."""
     picks: np.ndarray
     """Indices into `rows` of the n picks, in order."""
-    traits: RowTraits
+    costs_and_groups: CostsAndGroups
     """Of the R rows."""
     excluded: np.ndarray
     """R bool: rows named by a list, or picked before the run."""
@@ -61,7 +61,7 @@ class Eligibility:
         run. After the last pick that is known only of a pool that is compared whole. O(n R) beside O(R n D) for
         likeness to picks, and what n steps of the quotas take.
         """
-        standing = self.problem.limits.standing(self.problem.selection.n)
+        standing = self.problem.limits.limit_state(self.problem.selection.n)
         open_rows, breaches = {}, []
         for step in range(len(self.picks) + 1):
             last = step == len(self.picks)
@@ -75,23 +75,25 @@ class Eligibility:
             pick = int(self.picks[step])
             if not allowed:
                 breaches.append(Breach(step + 1, self.ids[[pick]].tolist()[0], self._reason(standing, step)))
-            standing = standing.take(float(self.traits.costs[pick]), int(self.traits.groups[pick]))
+            standing = standing.take(float(self.costs_and_groups.costs[pick]), int(self.costs_and_groups.groups[pick]))
         return Walk(open_rows, breaches)
 
-    def _open(self, standing: Standing, step: int, gives_up: bool) -> tuple[Standing, np.ndarray]:
+    def _open(self, standing: LimitState, step: int, gives_up: bool) -> tuple[LimitState, np.ndarray]:
         """Return which rows are open, and the standing, without the minimums that turned out to have no row."""
         free = self._ends > step
         while True:
-            mask = free & (self.traits.costs.numpy() <= standing.room()[self.traits.groups.numpy()])
-            relaxed = standing.give_up() if gives_up and not mask.any() else None
+            mask = free & (
+                self.costs_and_groups.costs.numpy() <= standing.max_costs()[self.costs_and_groups.groups.numpy()]
+            )
+            relaxed = standing.relax() if gives_up and not mask.any() else None
             if relaxed is None:
                 return standing, mask
             standing = relaxed
 
-    def _lets_through(self, standing: Standing, step: int) -> bool:
+    def _lets_through(self, standing: LimitState, step: int) -> bool:
         pick = int(self.picks[step])
-        room = standing.room()[int(self.traits.groups[pick])]
-        return bool(self._ends[pick] > step and float(self.traits.costs[pick]) <= room)
+        room = standing.max_costs()[int(self.costs_and_groups.groups[pick])]
+        return bool(self._ends[pick] > step and float(self.costs_and_groups.costs[pick]) <= room)
 
     @cached_property
     def _ends(self) -> np.ndarray:
@@ -124,10 +126,14 @@ class Eligibility:
                 near[part] |= _alike(self.rows[part], points, distance).any(axis=1)
         return near
 
-    def _reason(self, standing: Standing, step: int) -> str:
+    def _reason(self, standing: LimitState, step: int) -> str:
         """Return why a pick was not open."""
         pick = int(self.picks[step])
-        end, group, cost = int(self._ends[pick]), int(self.traits.groups[pick]), float(self.traits.costs[pick])
+        end, group, cost = (
+            int(self._ends[pick]),
+            int(self.costs_and_groups.groups[pick]),
+            float(self.costs_and_groups.costs[pick]),
+        )
         if self.excluded[pick]:
             return "it is excluded by a list, or was picked before the run"
         if self._near_others[pick]:
@@ -135,7 +141,7 @@ class Eligibility:
         if end <= step:
             same = self.picks[end - 1] == pick
             return f"it {'is' if same else 'is nearer than selection.min_distance to'} the pick of rank {end}"
-        room = float(standing.room()[group])
+        room = float(standing.max_costs()[group])
         if standing.quotas is not None and not np.isfinite(room):
             cells = zip(standing.quotas.columns, standing.quotas.cells[group], strict=True)
             names = ", ".join(f"{quota.column}={quota.values[value]}" for quota, value in cells)

@@ -19,7 +19,7 @@ from ray_itl.sources.parquet import ParquetSource
 from ray_itl.ticks.problem import reopen_tick
 
 
-class FinishedProblem(NamedTuple):
+class ReopenedRun(NamedTuple):
     """What a run solved, and where its answer is."""
 
     run: RunDirectory
@@ -30,7 +30,7 @@ class FinishedProblem(NamedTuple):
     """The problem's."""
 
 
-def reopen_run(folder: str | None) -> FinishedProblem:
+def reopen_run(folder: str | None) -> ReopenedRun:
     """Open what the run in a folder read, as it did.
 
     Raises:
@@ -39,7 +39,7 @@ def reopen_run(folder: str | None) -> FinishedProblem:
     """
     run, options = _finished_run(folder)
     problem = _reopened(run, options)
-    return FinishedProblem(run, options, problem, cast(ParquetSource, problem.source))
+    return ReopenedRun(run, options, problem, cast(ParquetSource, problem.source))
 
 
 def read_table(path: Path) -> pa.Table:

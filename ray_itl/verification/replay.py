@@ -27,7 +27,7 @@ from ray_itl.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Contest:
+class TieTest:
     """R rows that compete by gain over price; all that tie with the best of them yield to the smallest id."""
 
     gains: np.ndarray
@@ -110,7 +110,7 @@ class Replay:
     """Features as the shards held them, R x D float64."""
     ids: np.ndarray
     """R row ids."""
-    samples: Sequence[tuple[Targets, float]]
+    objectives: Sequence[tuple[Targets, float]]
     """What gains are about, and how much each counts: the targets of every task, the rows to avoid (below 0)."""
     picks: np.ndarray
     """Indices into `rows` of the n picks, in order."""
@@ -135,14 +135,14 @@ class Replay:
             dense = float(row[pick])
             if not abs(recorded[step] - dense) <= self.tolerance(dense, steps[-1]):
                 wrong_gains.append(WrongGain(step + 1, float(recorded[step]), dense))
-            contest = self._contest(step, row, steps[-1])
-            better = contest.better_than(pick) if contest.is_open[pick] else None
+            tie_test = self._contest(step, row, steps[-1])
+            better = tie_test.better_than(pick) if tie_test.is_open[pick] else None
             if better is not None:
-                names, values = self.ids[[pick, better]].tolist(), contest.values[[pick, better]].tolist()
+                names, values = self.ids[[pick, better]].tolist(), tie_test.values[[pick, better]].tolist()
                 wrong.append(WrongStep(step + 1, names[0], values[0], names[1], values[1]))
         return wrong, wrong_gains
 
-    def after_all(self) -> Contest:
+    def after_all(self) -> TieTest:
         """Return how rows compete for one more pick after the n picks."""
         n = len(self.picks)
         return self._contest(n, self._gains([n])[0].numpy(), n)
@@ -160,22 +160,22 @@ class Replay:
         falls = np.cumsum(np.concatenate([[0.0], whitened.square().sum(dim=1).numpy()]))
         return float(weighted.square().sum()) - falls[len(observed) - len(self.picks) :]
 
-    def _contest(self, step: int, gains: np.ndarray, last_step: int) -> Contest:
+    def _contest(self, step: int, gains: np.ndarray, last_step: int) -> TieTest:
         """Return how rows compete at a step, by these gains (R), as exact as those at the last step computed."""
         is_open = self.open_rows[step]
         if self.problem.baseline is not None:
-            return Contest(self._cosines(step), self.prices, self.ids, is_open, 0.0, 0.0, 0.0)
+            return TieTest(self._cosines(step), self.prices, self.ids, is_open, 0.0, 0.0, 0.0)
         rest = _TIE_REST * self._gain_scale()
-        return Contest(gains, self.prices, self.ids, is_open, _TIE_SHARE, rest, self._rounding(last_step))
+        return TieTest(gains, self.prices, self.ids, is_open, _TIE_SHARE, rest, self._rounding(last_step))
 
     def _gains(self, steps: Sequence[int]) -> Tensor:
-        """Return the gain of every row at each of some steps, len(steps) x R: the weighted sum over samples."""
+        """Return the gain of every row at each of some steps, len(steps) x R: the weighted sum over objectives."""
         noise = self.options.noise_variance
         observed = self._observed(steps[-1])
         num_known = len(observed) - steps[-1]
         factor = _factor(observed, noise)
         noiseless = self._rule == "itl" and self._target_noise == 0
-        tasks = [(_dense_targets(targets, noiseless), weight) for targets, weight in self.samples]
+        tasks = [(_dense_targets(targets, noiseless), weight) for targets, weight in self.objectives]
         about = [torch.linalg.solve_triangular(factor, observed @ t.rows.mT, upper=False) for t, _ in tasks]
         gains = torch.zeros(len(steps), len(self.rows), dtype=torch.float64)
         for first in range(0, len(self.rows), _CHUNK_ROWS):
@@ -228,13 +228,13 @@ class Replay:
     def _gain_scale(self) -> float:
         if self.options.name != "vtl":
             return 1.0
-        return sum(float(sample.weighted.square().sum()) for sample, _ in self.samples) or 1.0
+        return sum(float(sample.weighted.square().sum()) for sample, _ in self.objectives) or 1.0
 
     def _rounding(self, last_step: int) -> float:
         """Return by how much rounding may put a dense gain off: kernels are as exact as their largest entry."""
         known = 0 if self.problem.known is None else len(self.problem.known)
-        terms = known + last_step + sum(len(sample.rows) for sample, _ in self.samples)
-        weight = sum(abs(weight) for _, weight in self.samples)
+        terms = known + last_step + sum(len(sample.rows) for sample, _ in self.objectives)
+        weight = sum(abs(weight) for _, weight in self.objectives)
         largest = float(self.rows.square().sum(dim=1).max())
         return 16 * 2.0**-52 * terms**0.5 * largest / self.options.noise_variance * self._gain_scale() * weight
 

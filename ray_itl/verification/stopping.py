@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ray_itl.core.row_rules import RowTraits
+from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.summary import limits_used_by
-from ray_itl.shards.loading import stored_rows
-from ray_itl.verification.replay import Contest, Replay
+from ray_itl.shards.loading import rows_as_stored
+from ray_itl.verification.replay import Replay, TieTest
 
 
-def enough_variance(problem: Problem, first: float, noise_variance: float, dtype: str) -> float:
+def variance_at_share(problem: Problem, first: float, noise_variance: float, dtype: str) -> float:
     """Return the targets' variance at which `selection.share` is reached.
 
     The variance given known rows K and all pool rows X is sum_a w_a a'(I + (K'K + X'X) / s2)^-1 a.
@@ -38,7 +38,7 @@ def enough_variance(problem: Problem, first: float, noise_variance: float, dtype
     if problem.known is not None:
         precision += problem.known.mT @ problem.known / noise_variance
     for _, embeddings in problem.source.batches(0, problem.source.num_rows):
-        rows = stored_rows(problem.feature_map, embeddings, dtype)
+        rows = rows_as_stored(problem.feature_map, embeddings, dtype)
         precision += rows.mT @ rows / noise_variance
     factor = torch.linalg.cholesky(precision)
     whitened = torch.linalg.solve_triangular(factor, problem.targets.weighted.mT, upper=False)
@@ -51,11 +51,11 @@ _GAIN_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
-class RunEnd:
+class StoppingCheck:
     """The end of a run, its picks replayed."""
 
     replay: Replay
-    traits: RowTraits
+    costs_and_groups: CostsAndGroups
     """Of the rows compared."""
     gains: np.ndarray
     """The recorded gains of the n picks."""
@@ -90,26 +90,26 @@ class RunEnd:
             found.append(
                 f"the run ended for min_gain={least:.10g}, but records that the next pick adds {next_gain:.10g}"
             )
-        contest = self.replay.after_all()
-        if not contest.is_open.any():
+        tie_test = self.replay.after_all()
+        if not tie_test.is_open.any():
             whole = ["the run ended for min_gain, but no further row might be picked"] if self.pool_is_whole else []
             return found + whole
-        if self._next_gain_is_wrong(contest, next_gain):
-            best = int(contest.values.argmax())
-            worth = contest.gains[best] / self._costs[best]
+        if self._next_gain_is_wrong(tie_test, next_gain):
+            best = int(tie_test.values.argmax())
+            worth = tie_test.gains[best] / self._costs[best]
             name = self.replay.ids[[best]].tolist()[0]
             found.append(f"the run ended at a next gain of {next_gain:.10g}, but row {name} adds {worth:.10g}")
         return found
 
-    def _next_gain_is_wrong(self, contest: Contest, next_gain: float) -> bool:
+    def _next_gain_is_wrong(self, tie_test: TieTest, next_gain: float) -> bool:
         """Whether no row that may come next is worth that, or one compared with it is worth more.
 
         Where gains compete that are not divided by costs, a row outside those compared may gain more at any cost.
         """
-        firsts = contest.possible_winners()
+        firsts = tie_test.possible_winners()
         costs = self._costs[firsts]
-        off = np.array([self.replay.tolerance(gain, self._num_picks) for gain in contest.gains[firsts].tolist()])
-        over = contest.gains[firsts] - next_gain * costs
+        off = np.array([self.replay.tolerance(gain, self._num_picks) for gain in tie_test.gains[firsts].tolist()])
+        over = tie_test.gains[firsts] - next_gain * costs
         if self.pool_is_whole:
             return not bool((np.abs(over) <= off).any())
         chosen = self.replay.problem.selection
@@ -117,7 +117,7 @@ class RunEnd:
 
     @property
     def _costs(self) -> np.ndarray:
-        return self.traits.costs.numpy()
+        return self.costs_and_groups.costs.numpy()
 
     def _rows_left(self) -> list[str]:
         """Return a row that might still have been picked, if there is one."""
@@ -145,7 +145,7 @@ class RunEnd:
         if share is None:
             return [f"metrics.json has stop={stop}, but selection.share is not set"] if stop == "share" else []
         variances = self.replay.target_variances()
-        enough = enough_variance(self.replay.problem, variances[0], self.replay.options.noise_variance, self.dtype)
+        enough = variance_at_share(self.replay.problem, variances[0], self.replay.options.noise_variance, self.dtype)
         slack = _VARIANCE_TOLERANCE * variances[0]
         before = np.flatnonzero(variances[: self._num_picks + (stop != "share")] < enough - slack)
         if len(before):
@@ -158,7 +158,9 @@ class RunEnd:
     def _wrong_use(self) -> list[str]:
         """Compare what metrics.json says of the limits with a recount."""
         picks = self.replay.picks
-        used = limits_used_by(self.replay.problem, self._costs[picks].tolist(), self.traits.groups[picks].tolist())
+        used = limits_used_by(
+            self.replay.problem, self._costs[picks].tolist(), self.costs_and_groups.groups[picks].tolist()
+        )
         if self.metrics.get("limits", used) == used:
             return []
         return [f"metrics.json says of the limits {self.metrics['limits']}, but the picks make it {used}"]

@@ -9,19 +9,19 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from ray_itl.core.row_rules import RowTraits
+from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.curation.problem import Problem
-from ray_itl.observability.console import Ending
+from ray_itl.observability.console import JobSummary
 from ray_itl.runs.ledger import Ledger
-from ray_itl.shards.loading import stored_rows
-from ray_itl.sources.costs_and_groups import traits_at
+from ray_itl.shards.loading import rows_as_stored
+from ray_itl.sources.costs_and_groups import costs_and_groups_at
 from ray_itl.sources.parquet import ParquetSource
 from ray_itl.sources.schema import ids_from_arrow
 from ray_itl.verification.eligibility import Breach, Eligibility
-from ray_itl.verification.reopen import FinishedProblem, read_table, reopen_run
+from ray_itl.verification.reopen import ReopenedRun, read_table, reopen_run
 from ray_itl.verification.replay import Replay, WrongGain, WrongStep
 from ray_itl.verification.settings import VerifySettings
-from ray_itl.verification.stopping import RunEnd
+from ray_itl.verification.stopping import StoppingCheck
 
 _MAX_BREACHES = 20
 
@@ -55,11 +55,7 @@ class Verification:
     def _num_faults(self) -> int:
         return len(self.contradictions) + len(self.breaches) + len(self.wrong) + len(self.wrong_gains)
 
-    def summary(self) -> str:
-        """Return the verdict, what was checked and every fault, as lines for people."""
-        return self.ending().text
-
-    def ending(self) -> Ending:
+    def summary(self) -> JobSummary:
         """Return the same as what the job says at its end."""
         faults = self._num_faults
         verdict = "right: every pick checked is the best of these rows at its step, and every gain agrees"
@@ -74,7 +70,7 @@ class Verification:
             "faults": self._details()[1:],
             "seconds": self.seconds,
         }
-        return Ending(verdict, "\n".join(self._details()), facts)
+        return JobSummary(verdict, "\n".join(self._details()), facts)
 
     def _details(self) -> list[str]:
         lines = [
@@ -158,24 +154,30 @@ def _compared(positions: np.ndarray, others: np.ndarray, problem: Problem) -> np
 
 
 def _replayed(
-    finished: FinishedProblem, table: pa.Table, compared: np.ndarray, picks: np.ndarray, steps: list[int]
+    finished: ReopenedRun, table: pa.Table, compared: np.ndarray, picks: np.ndarray, steps: list[int]
 ) -> _Found:
     """Replay picks, given as indices into the rows compared."""
     run, options, problem, source = finished
-    rows = stored_rows(problem.feature_map, source.embeddings(compared), options.pool.dtype)
-    spec = problem.traits
-    traits = RowTraits.default(len(rows)) if spec is None else traits_at(source, spec, compared)
+    rows = rows_as_stored(problem.feature_map, source.embeddings(compared), options.pool.dtype)
+    spec = problem.cost_group_columns
+    costs_and_groups = (
+        CostsAndGroups.default(len(rows)) if spec is None else costs_and_groups_at(source, spec, compared)
+    )
     excluded = np.zeros(len(rows), dtype=bool) if problem.excluded is None else np.isin(compared, problem.excluded)
     ids = _ids(source, compared)
     whole = len(rows) - int(excluded.sum()) >= problem.num_free
-    walk = Eligibility(problem, rows, ids, picks, traits, excluded).walk({*steps, len(picks)}, pool_is_whole=whole)
-    prices = problem.limits.driver_rules.prices(traits.costs).numpy()
-    replay = Replay(problem, options.acquisition, rows, ids, problem.samples, picks, prices, walk.open_rows)
+    walk = Eligibility(problem, rows, ids, picks, costs_and_groups, excluded).walk(
+        {*steps, len(picks)}, pool_is_whole=whole
+    )
+    prices = problem.limits.driver_rules.prices(costs_and_groups.costs).numpy()
+    replay = Replay(problem, options.acquisition, rows, ids, problem.objectives, picks, prices, walk.open_rows)
     gains = table.column("gain").to_numpy()
     wrong, wrong_gains = replay.check(steps, gains) if steps else ([], [])
-    faults = RunEnd(replay, traits, gains, run.read_metrics(), whole, options.pool.dtype).contradictions()
+    faults = StoppingCheck(
+        replay, costs_and_groups, gains, run.read_metrics(), whole, options.pool.dtype
+    ).contradictions()
     if problem.baseline is None and "cost" in table.column_names and spec is not None:
-        faults += _wrong_costs(table.column("cost").to_numpy(), traits.costs.numpy()[picks])
+        faults += _wrong_costs(table.column("cost").to_numpy(), costs_and_groups.costs.numpy()[picks])
     return _Found(faults, walk.breaches, wrong, wrong_gains)
 
 
@@ -202,13 +204,13 @@ def _positions(table: pa.Table, source: ParquetSource) -> tuple[np.ndarray, list
     return np.array(positions, dtype=np.int64), complaints
 
 
-def _contradictions(finished: FinishedProblem, table: pa.Table, positions: np.ndarray) -> list[str]:
+def _contradictions(finished: ReopenedRun, table: pa.Table, positions: np.ndarray) -> list[str]:
     """Compare selection.parquet with itself, the pool's ids and (for sequential rules) the ledger."""
     run, _, problem, source = finished
     found = []
     picks = table.column("id").to_pylist()
     gains = table.column("gain").to_numpy()
-    n = 0 if problem.idle else problem.selection.n
+    n = 0 if problem.nothing_to_pick else problem.selection.n
     if run.read_metrics().get("stop", "n") != "n":  # then it may have ended before n picks
         n = min(n, len(picks))
     if len(picks) != n or table.column("rank").to_pylist() != list(range(1, n + 1)):

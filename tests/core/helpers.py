@@ -14,7 +14,7 @@ from ray_itl.core.acquisitions.base import Acquisition
 from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.acquisitions.uncertainty import Uncertainty
 from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
-from ray_itl.core.block_schedule import Schedule
+from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.core.feature_store import MemoryFeatures
 from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.limits import Limits
@@ -26,9 +26,9 @@ from ray_itl.core.shard import PoolShard
 from ray_itl.core.trajectory import Pick
 from tests.oracle import DensePick, dense_greedy
 
-SMALL = Schedule(block=8, candidates=64, max_candidates=256, max_challengers=200)
+SMALL = BlockSchedule(block=8, candidates=64, max_candidates=256, max_challengers=200)
 """Many passes, cuts and releases even on a pool of a few hundred rows."""
-TINY = Schedule(block=2, candidates=4, max_block=8, max_candidates=8, max_challengers=3)
+TINY = BlockSchedule(block=2, candidates=4, max_block=8, max_candidates=8, max_challengers=3)
 """Overflows all the time."""
 
 deterministic = settings(derandomize=True, deadline=None, database=None, max_examples=30)
@@ -162,7 +162,7 @@ class Problem:
         prior = Posterior.prior(self.pool.shape[1])
         return prior if self.known is None else prior.condition_on_rows(self.known, self.noise)
 
-    def selector(self, num_shards: int = 1, schedule: Schedule | None = None) -> GreedySelector:
+    def selector(self, num_shards: int = 1, schedule: BlockSchedule | None = None) -> GreedySelector:
         acquisition = self.rule.acquisition(self.noise)
         state = acquisition.start(self.posterior(), self.targets)
         pool = LocalPool(make_shards(self.pool, self.ids, num_shards))
@@ -181,7 +181,7 @@ class Problem:
         self,
         n: int,
         num_shards: int = 1,
-        schedule: Schedule | None = None,
+        schedule: BlockSchedule | None = None,
         earlier: Sequence[tuple[Pick, Tensor]] = (),
     ) -> GreedyResult:
         return self.selector(num_shards, schedule).select(n, earlier)

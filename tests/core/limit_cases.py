@@ -15,15 +15,15 @@ from torch import Tensor
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
 from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
-from ray_itl.core.block_schedule import Schedule
+from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.core.feature_store import MemoryFeatures
 from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.limits import Limits, Reserve
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.quotas import Quota, Quotas
-from ray_itl.core.row_rules import RowTraits
-from ray_itl.core.rules import Guard, Rules, cosines, unit_rows
+from ray_itl.core.row_rules import CostsAndGroups
+from ray_itl.core.rules import Rules, SimilarityGuard, cosines, unit_rows
 from ray_itl.core.shard import PoolShard
 from tests.core.helpers import SMALL, TINY, UNCERTAINTY, Rule, clustered, shuffled_ids
 from tests.oracle import DenseLimits, DensePick, DenseQuota, dense_greedy, first_in_order
@@ -156,20 +156,20 @@ def _reserve(columns: list[DenseQuota], costs: Tensor) -> Reserve | None:
     return None
 
 
-def limits_of(case: Case, pool: Tensor) -> tuple[Limits, RowTraits]:
+def limits_of(case: Case, pool: Tensor) -> tuple[Limits, CostsAndGroups]:
     dense, columns = dense_limits(case, pool), columns_of(case)
     quotas, groups = engine_quotas(columns, N) if columns else (None, torch.zeros(N, dtype=torch.int64))
-    guards = (Guard.around(TARGETS.rows, _NEAR_TARGET),) if case.guard else ()
+    guards = (SimilarityGuard.around(TARGETS.rows, _NEAR_TARGET),) if case.guard else ()
     rules = Rules(case.per_cost, LIKE if case.distance else None, guards)
     reserve = _reserve(columns, dense.costs) if case.budget else None
     limits = Limits(rules, dense.budget, quotas, reserve, min_gain(case))
-    return limits, RowTraits(dense.costs, groups)
+    return limits, CostsAndGroups(dense.costs, groups)
 
 
 def local_pool(case: Case, dtype: torch.dtype, num_shards: int) -> LocalPool:
     """The pool in shards of uneven size."""
     pool = pool_of(dtype)
-    _, traits = limits_of(case, pool)
+    _, costs_and_groups = limits_of(case, pool)
     ends = [round(N * ((k + 1) / num_shards) ** 1.5) for k in range(num_shards)]
     parts = [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
     return LocalPool(
@@ -178,7 +178,7 @@ def local_pool(case: Case, dtype: torch.dtype, num_shards: int) -> LocalPool:
                 MemoryFeatures(pool[part].clone()),
                 IDS[part],
                 part.start,
-                traits=RowTraits(traits.costs[part], traits.groups[part]),
+                costs_and_groups=CostsAndGroups(costs_and_groups.costs[part], costs_and_groups.groups[part]),
             )
             for part in parts
         ]
@@ -195,7 +195,7 @@ def started(rule: Rule, case: Case) -> tuple[Acquisition, AcquisitionState]:
 
 
 def selector_of(
-    rule: Rule, case: Case, dtype: torch.dtype, num_shards: int, schedule: Schedule | None
+    rule: Rule, case: Case, dtype: torch.dtype, num_shards: int, schedule: BlockSchedule | None
 ) -> GreedySelector:
     limits, _ = limits_of(case, pool_of(dtype))
     pool, (acquisition, state) = local_pool(case, dtype, num_shards), started(rule, case)
@@ -207,7 +207,7 @@ CASES = [Case(**dict(zip(_FLAGS, flags, strict=True))) for flags in product([Fal
 _SETUPS = list(product([1, 3], [TINY, SMALL], [torch.float32, torch.float16, torch.float64]))
 
 
-def cases_with_setups(rule: Rule, numbers: range) -> Iterator[tuple[Case, int, Schedule, torch.dtype]]:
+def cases_with_setups(rule: Rule, numbers: range) -> Iterator[tuple[Case, int, BlockSchedule, torch.dtype]]:
     """Cases that a rule can have; shards, schedule and storage go round with the number of the case."""
     for index in numbers:
         if rule is not UNCERTAINTY or not CASES[index].avoid:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ray_itl.core.block_schedule import Schedule
+from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.core.feature_store import MemoryFeatures
-from ray_itl.core.messages import Request, Start
+from ray_itl.core.messages import Request, ScoreSpec
 from ray_itl.core.posterior import Targets
 from ray_itl.core.shard import PoolShard
 from ray_itl.errors import ConfigError, NumericalError
@@ -43,7 +43,7 @@ def _problem(rule: Rule, pool: Tensor, targets: Tensor | Targets, noise: float =
     return Problem(rule, pool, shuffled_ids(len(pool), 1), targets, noise)
 
 
-def _assert_exact(problem: Problem, n: int, schedule: Schedule | None = SMALL, num_shards: int = 3) -> None:
+def _assert_exact(problem: Problem, n: int, schedule: BlockSchedule | None = SMALL, num_shards: int = 3) -> None:
     assert picked(problem.select(n, num_shards, schedule)) == problem.dense_ids(n)
 
 
@@ -79,7 +79,7 @@ def test_one_row_repeated_thousands_of_times_is_decided_by_contests(rule: Rule) 
     best = normal(1, 4, 2)
     pool = torch.cat([best.repeat(2000, 1), 0.1 * clustered(40, 4, 1)]).to(torch.float32)
     problem = _problem(rule, pool, best, noise=0.5)
-    result = problem.select(6, 2, Schedule(block=4, candidates=32, max_challengers=64))
+    result = problem.select(6, 2, BlockSchedule(block=4, candidates=32, max_challengers=64))
     assert picked(result) == _greedy_over_kinds(problem, 2000, 6)
     assert result.stats.contests >= 1
     assert result.stats.precision == "float64"
@@ -130,7 +130,7 @@ def test_one_dimension_and_every_row_picked(rule: Rule) -> None:
 
 @every_rule
 @pytest.mark.parametrize("schedule", [TINY, SMALL, None], ids=["tiny", "small", "default"])
-def test_every_row_of_the_pool_is_picked(rule: Rule, schedule: Schedule | None) -> None:
+def test_every_row_of_the_pool_is_picked(rule: Rule, schedule: BlockSchedule | None) -> None:
     _assert_exact(_problem(rule, power_law(90, 6, 1), normal(3, 6, 2)), 90, schedule)
 
 
@@ -171,7 +171,7 @@ def test_noise_from_1e_minus_8_to_1e3_times_the_mean_squared_norm(rule: Rule, re
     assert _worst_regret(problem, 16, SMALL) < 1e-9
 
 
-def _worst_regret(problem: Problem, n: int, schedule: Schedule) -> float:
+def _worst_regret(problem: Problem, n: int, schedule: BlockSchedule) -> float:
     """How far the engine's picks fall short of the best gain at their step, in the arithmetic of long doubles."""
     result = problem.select(n, 2, schedule)
     oracle = _LongOracle(problem)
@@ -232,9 +232,9 @@ def test_the_long_double_oracle_can_tell_a_wrong_pick() -> None:
 
 @every_rule
 def test_a_band_that_is_far_too_narrow_trips_the_audit(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
-    true_band = Start.__dict__["band"].fget
+    true_band = ScoreSpec.__dict__["band"].fget
     narrow = property(lambda start: 1e-12 if start.precision == "float32" else true_band(start))
-    monkeypatch.setattr(Start, "band", narrow)
+    monkeypatch.setattr(ScoreSpec, "band", narrow)
     problem = _problem(rule, clustered(250, 16, 1).to(torch.float32), normal(5, 16, 2))
     result = problem.select(20, 3, SMALL)
     assert result.stats.escalations == 1
@@ -245,7 +245,7 @@ def _spoil(monkeypatch: pytest.MonkeyPatch, error: float, precisions: tuple[str,
     """Let every shard start from scores that are off by `error` |x|^2, up or down."""
     true_start = PoolShard.start
 
-    def spoilt(self: PoolShard, start: Start) -> None:
+    def spoilt(self: PoolShard, start: ScoreSpec) -> None:
         true_start(self, start)
         if start.precision in precisions:
             for scores in self.scores:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ray_itl.core.block_schedule import Schedule
+from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.core.posterior import Targets
 from ray_itl.core.reference import one_pass_per_pick
 from tests.core.helpers import (
@@ -95,7 +95,9 @@ _SPREAD = [(noise, kind) for noise in _NOISES for kind in _POOLS]
     list(enumerate(_CELLS)),
     ids=lambda value: "-".join(str(getattr(v, "name", v)) for v in value[:4]) if isinstance(value, tuple) else None,
 )
-def test_picks_equal_the_dense_reference(index: int, cell: tuple[Rule, torch.dtype, int, str, Schedule | None]) -> None:
+def test_picks_equal_the_dense_reference(
+    index: int, cell: tuple[Rule, torch.dtype, int, str, BlockSchedule | None]
+) -> None:
     """Noise, pool, row order and id type go round with the case number: 7 is prime to their periods."""
     rule, dtype, num_shards, situation, schedule = cell
     noise, kind = _SPREAD[7 * index % len(_SPREAD) if index % 5 else index // 5 % len(_SPREAD)]
@@ -120,7 +122,7 @@ def test_the_small_schedules_do_make_many_passes() -> None:
 
 @pytest.mark.parametrize("schedule", [TINY, SMALL], ids=["tiny", "small"])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_copies_beyond_every_limit(rule: Rule, schedule: Schedule) -> None:
+def test_copies_beyond_every_limit(rule: Rule, schedule: BlockSchedule) -> None:
     """More exact copies of each best row than candidates: the copy of smallest id must survive every release."""
     rows = clustered(3, 6, seed=1, num_clusters=3)
     pool = torch.cat([rows.repeat(150, 1), -rows.repeat(50, 1)]).to(torch.float32)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.feature_store import MemoryFeatures
 from ray_itl.core.greedy import GreedySelector
-from ray_itl.core.limits import Ending, Limits
+from ray_itl.core.limits import Limits, ShareTarget
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior, remaining_uncertainty
 from ray_itl.core.result import GreedyResult
@@ -99,11 +99,11 @@ def test_allowed_groups_are_those_from_which_minimums_can_still_be_met(data: st.
 def test_a_minimum_that_has_no_row_left_is_given_up_and_reported() -> None:
     case = Case(least=True, distance=True)
     pool = pool_of(torch.float64)
-    limits, traits = limits_of(case, pool)
+    limits, costs_and_groups = limits_of(case, pool)
     german = torch.tensor([language == "de" for language in LANGUAGE])
     copies = torch.where(german[:, None], pool[int(german.nonzero()[0])], pool)
     state = InformationGain(NOISE).start(Posterior.prior(DIM), TARGETS)
-    shard = PoolShard(MemoryFeatures(copies), IDS, 0, traits=traits)
+    shard = PoolShard(MemoryFeatures(copies), IDS, 0, costs_and_groups=costs_and_groups)
     result = GreedySelector(LocalPool([shard]), InformationGain(NOISE), state, schedule=TINY, limits=limits).select(
         PICKS
     )
@@ -115,9 +115,9 @@ def test_a_minimum_that_has_no_row_left_is_given_up_and_reported() -> None:
 @pytest.mark.parametrize("budget", [1.0, 7.0, 33.0, 100.0])
 def test_a_budget_is_never_exceeded_and_ends_only_where_nothing_fits(budget: float) -> None:
     pool = pool_of(torch.float32)
-    limits, traits = limits_of(Case(budget=True), pool)
+    limits, costs_and_groups = limits_of(Case(budget=True), pool)
     state = InformationGain(NOISE).start(Posterior.prior(DIM), TARGETS)
-    shard = PoolShard(MemoryFeatures(pool), IDS, 0, traits=traits)
+    shard = PoolShard(MemoryFeatures(pool), IDS, 0, costs_and_groups=costs_and_groups)
     selector = GreedySelector(
         LocalPool([shard]), InformationGain(NOISE), state, schedule=SMALL, limits=replace(limits, budget=budget)
     )
@@ -133,10 +133,10 @@ def test_it_ends_with_the_pick_that_reaches_the_share(share: float) -> None:
     pool, root = pool_of(torch.float64), TARGETS.moment_root()
     state = InformationGain(NOISE).start(Posterior.prior(DIM), TARGETS)
     total = float(root.square().sum())
-    ending = Ending(root, total, (1 - share) * total)
+    share_target = ShareTarget(root, total, (1 - share) * total)
     shard = PoolShard(MemoryFeatures(pool), IDS, 0)
     selector = GreedySelector(
-        LocalPool([shard]), InformationGain(NOISE), state, schedule=SMALL, limits=Limits(ending=ending)
+        LocalPool([shard]), InformationGain(NOISE), state, schedule=SMALL, limits=Limits(share_target=share_target)
     )
     result = selector.select(N)
     curve = remaining_uncertainty(Posterior.prior(DIM), TARGETS, result.features, NOISE)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from ray_itl.core.messages import Start
+from ray_itl.core.messages import ScoreSpec
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Targets
 from tests.core.helpers import RULES, SMALL, Problem, Rule, clustered, normal, shuffled_ids, with_copies
@@ -38,7 +38,7 @@ def test_shards_get_no_column_of_more_picks_than_directions(rule: Rule, monkeypa
     num_columns = []
     restore = LocalPool.restore
 
-    def told(pool: LocalPool, start: Start, columns: torch.Tensor, *rest: Any) -> None:
+    def told(pool: LocalPool, start: ScoreSpec, columns: torch.Tensor, *rest: Any) -> None:
         num_columns.append(columns.shape[2])
         restore(pool, start, columns, *rest)
 

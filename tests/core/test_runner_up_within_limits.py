@@ -42,7 +42,7 @@ def _found(rule: Rule, case: Case, dtype: torch.dtype, num_shards: int) -> list[
     acquisition, state = started(rule, case)
     return runners_up(
         local_pool(case, dtype, num_shards), acquisition, state, result.picks, result.features,
-        "float32", rules=limits.rules, standing=limits.standing(PICKS),
+        "float32", rules=limits.rules, standing=limits.limit_state(PICKS),
     )  # fmt: skip
 
 
@@ -91,16 +91,16 @@ def test_a_minimum_given_up_in_the_run_is_given_up_here() -> None:
     """Once the copies of the first German row are barred, no other can fill the minimum: all languages may come."""
     case, rule = Case(least=True, distance=True), InformationGain(NOISE)
     pool = pool_of(torch.float64)
-    limits, traits = limits_of(case, pool)
+    limits, costs_and_groups = limits_of(case, pool)
     german = torch.tensor([language == "de" for language in LANGUAGE])
     copies = torch.where(german[:, None], pool[int(german.nonzero()[0])], pool)
     dense = dense_limits(case, copies)
     state = rule.start(Posterior.prior(DIM), TARGETS)
-    shards = LocalPool([PoolShard(MemoryFeatures(copies), IDS, 0, traits=traits)])
+    shards = LocalPool([PoolShard(MemoryFeatures(copies), IDS, 0, costs_and_groups=costs_and_groups)])
     result = GreedySelector(shards, rule, state, schedule=TINY, limits=limits).select(PICKS)
     assert result.shortfalls
     found = runners_up(
-        shards, rule, state, result.picks, result.features, rules=limits.rules, standing=limits.standing(PICKS)
+        shards, rule, state, result.picks, result.features, rules=limits.rules, standing=limits.limit_state(PICKS)
     )
     picks = dense_greedy("itl", copies, IDS, TARGETS, PICKS, NOISE, limits=dense)
     _assert_same(found, dense_runners_up(picks, dense, IDS, 1.0), case)

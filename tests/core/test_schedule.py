@@ -5,23 +5,23 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_itl.core.block_schedule import Schedule
+from ray_itl.core.block_schedule import BlockSchedule
 from tests.core.helpers import deterministic
 
 
 @deterministic
 @given(outcomes=st.lists(st.tuples(st.integers(1, 64), st.integers(0, 64)), max_size=30))
 def test_adapted_sizes_stay_within_their_bounds(outcomes: list[tuple[int, int]]) -> None:
-    schedule = Schedule()
+    schedule = BlockSchedule()
     for size, accepted in outcomes:
         schedule = schedule.adapt(min(accepted, size), size)
         assert 8 <= schedule.block <= schedule.max_block
-        assert Schedule().candidates <= schedule.candidates <= schedule.max_candidates
+        assert BlockSchedule().candidates <= schedule.candidates <= schedule.max_candidates
         assert schedule.proposals >= 1
 
 
 def test_blocks_grow_while_all_picks_stand_and_shrink_when_not() -> None:
-    schedule = Schedule(block=16, candidates=100, max_block=64, max_candidates=300)
+    schedule = BlockSchedule(block=16, candidates=100, max_block=64, max_candidates=300)
     assert schedule.adapt(16, 16).block == 32
     assert schedule.adapt(16, 16).candidates == 100
     assert schedule.adapt(5, 16).block == 10
@@ -32,14 +32,14 @@ def test_blocks_grow_while_all_picks_stand_and_shrink_when_not() -> None:
 
 
 def test_wide_rows_mean_fewer_candidates() -> None:
-    fitted = Schedule().fit(dim=4096, num_rows=10**7, max_bytes=2**25)
+    fitted = BlockSchedule().fit(dim=4096, num_rows=10**7, max_bytes=2**25)
     assert fitted.candidates == fitted.max_candidates == fitted.max_challengers == 1024
-    assert Schedule().fit(dim=8, num_rows=10**7) == Schedule()
-    assert Schedule().fit(dim=10**7, num_rows=10**7).candidates == 256
+    assert BlockSchedule().fit(dim=8, num_rows=10**7) == BlockSchedule()
+    assert BlockSchedule().fit(dim=10**7, num_rows=10**7).candidates == 256
 
 
 def test_a_small_pool_means_fewer_candidates() -> None:
-    fitted = Schedule().fit(dim=8, num_rows=320_000)
+    fitted = BlockSchedule().fit(dim=8, num_rows=320_000)
     assert (fitted.candidates, fitted.max_candidates) == (10_000, 32768)
-    assert Schedule().fit(dim=8, num_rows=100).candidates == 2048
-    assert Schedule(candidates=64).fit(dim=8, num_rows=100).candidates == 64
+    assert BlockSchedule().fit(dim=8, num_rows=100).candidates == 2048
+    assert BlockSchedule(candidates=64).fit(dim=8, num_rows=100).candidates == 64

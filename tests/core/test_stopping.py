@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ray_itl.core.block_schedule import Schedule
+from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.core.posterior import Targets
 from ray_itl.errors import ConfigError
 from tests.core.helpers import (
@@ -52,7 +52,7 @@ def _problem(rule: Rule) -> Problem:
 @pytest.mark.parametrize("schedule", _SCHEDULES, ids=["default", "small", "tiny"])
 @pytest.mark.parametrize("num_shards", [1, 3])
 @every_rule
-def test_it_stops_where_the_reference_does(rule: Rule, num_shards: int, schedule: Schedule | None) -> None:
+def test_it_stops_where_the_reference_does(rule: Rule, num_shards: int, schedule: BlockSchedule | None) -> None:
     problem = _problem(rule)
     gains = [pick.gain for pick in _dense(rule)]
     for least in [gains[0] * 1.01, gains[3], gains[8] * 0.999, gains[8] * 1.001, gains[-1] / 2]:
@@ -109,7 +109,7 @@ def test_resuming_stops_where_the_whole_selection_does() -> None:
 @pytest.mark.parametrize("schedule", _SCHEDULES, ids=["default", "small", "tiny"])
 @pytest.mark.parametrize("num_shards", [1, 3])
 @every_rule
-def test_excluded_rows_are_never_picked(rule: Rule, num_shards: int, schedule: Schedule | None) -> None:
+def test_excluded_rows_are_never_picked(rule: Rule, num_shards: int, schedule: BlockSchedule | None) -> None:
     problem = _problem(rule)
     best = tuple(pick.index for pick in _dense(rule))
     limited = replace(problem, excluded=(*best[:12], 150, 7))

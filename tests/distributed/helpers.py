@@ -15,7 +15,7 @@ import ray
 import torch
 
 from ray_itl.core.acquisitions.base import Acquisition
-from ray_itl.core.block_schedule import Schedule
+from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.core.features import Identity
 from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.pool import LocalPool, Pool
@@ -32,7 +32,7 @@ from ray_itl.sources.manifest import plan_shards
 from ray_itl.sources.parquet import ParquetSource
 
 DIM = 8
-SMALL = Schedule(block=8, candidates=64, max_candidates=256, max_challengers=64)
+SMALL = BlockSchedule(block=8, candidates=64, max_candidates=256, max_challengers=64)
 
 
 def make_rows(num_rows: int, seed: int = 0) -> np.ndarray:
@@ -160,8 +160,8 @@ class MortalActor(ShardActor):
     def verify(self, block):
         return self._risky("verify", block)
 
-    def champions(self, best):
-        return self._risky("champions", best)
+    def tied_winners(self, best):
+        return self._risky("tied_winners", best)
 
     def id_parts(self, num_parts):
         return self._risky("id_parts", num_parts)

@@ -9,7 +9,7 @@ import torch
 
 from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
-from ray_itl.core.messages import Contest, Start
+from ray_itl.core.messages import ExactSearch, ScoreSpec
 from ray_itl.core.posterior import Posterior
 from ray_itl.core.ranking import RankQuery
 from ray_itl.errors import CacheError, ConfigError
@@ -82,17 +82,17 @@ def test_rankings_and_contests_on_disk_are_those_in_memory(source, cache, monkey
         assert all(np.array_equal(a, b) for a, b in zip(found.lists, expected.lists, strict=True))
         assert torch.equal(found.rows.features, expected.rows.features)
     state = ITL.start(Posterior.prior(DIM), make_targets())
-    contest = Contest(0, 0, state, torch.zeros(1, dtype=torch.float64))
+    search = ExactSearch(0, 0, state, torch.zeros(1, dtype=torch.float64))
     peaks = []
     for pool in (memory, disk):
         pool.restore(
-            Start(ITL, state.quadratics(), "float64"),
+            ScoreSpec(ITL, state.quadratics(), "float64"),
             torch.empty(DIM, 2, 0, dtype=torch.float64),
             0,
             np.empty(0, dtype=np.int64),
         )
-        gain = pool.contest(contest).value
-        peaks.append((gain, pool.champions(gain - 0.5).ids.tolist()))
+        gain = pool.search_exactly(search)
+        peaks.append((gain, pool.tied_winners(gain - 0.5).ids.tolist()))
     assert peaks[0] == peaks[1]
 
 
@@ -105,7 +105,7 @@ def test_restoring_reads_the_features_once_and_once_for_earlier_picks(source, ca
     monkeypatch.setattr(store, "chunks", lambda: calls.append(1) or true_chunks())
     state = VTL.start(Posterior.prior(DIM), make_targets())
     columns = torch.zeros(DIM, 2, picks, dtype=torch.float64)
-    pool.restore(Start(VTL, state.quadratics(), "float32"), columns, 0, np.empty(0, dtype=np.int64))
+    pool.restore(ScoreSpec(VTL, state.quadratics(), "float32"), columns, 0, np.empty(0, dtype=np.int64))
     assert len(calls) == 1 + (picks > 0)
 
 

@@ -9,7 +9,7 @@ from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.acquisitions.uncertainty import Uncertainty
 from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
 from ray_itl.core.feature_store import MemoryFeatures
-from ray_itl.core.messages import Block, Contest, Request, RowBatch, Start
+from ray_itl.core.messages import Block, ExactSearch, Request, RowBatch, ScoreSpec
 from ray_itl.core.posterior import Posterior
 from ray_itl.core.shard import PoolShard
 from ray_itl.distributed.journal import Journal
@@ -33,7 +33,7 @@ class Driver:
         self.sequence = self.size = 0
         self.block_states: list[AcquisitionState] = []
         self.held = np.empty(0, dtype=np.int64)
-        start = Start(rule, self.state.quadratics(), "float64")
+        start = ScoreSpec(rule, self.state.quadratics(), "float64")
         columns = torch.empty(DIM, rule.num_tracks, 0, dtype=torch.float64)
         self.shard.start(start)
         self.shard.replay(columns, 0)
@@ -100,16 +100,16 @@ class Driver:
         assert_same(batch, other)
         self.take(batch)
 
-    def contest(self) -> None:
+    def search_exactly(self) -> None:
         accepted = self.settle()
-        contest = Contest(self.sequence, accepted, self.state, torch.zeros(1, dtype=torch.float64))
-        other = self.rebuilt().contest(contest)
-        peak = self.shard.contest(contest)
-        assert peak.value == pytest.approx(other.value, rel=1e-12)
-        self.journal.contested(contest)
+        search = ExactSearch(self.sequence, accepted, self.state, torch.zeros(1, dtype=torch.float64))
+        other = self.rebuilt().search_exactly(search)
+        peak = self.shard.search_exactly(search)
+        assert peak == pytest.approx(other, rel=1e-12)
+        self.journal.searched(search)
         self.sequence += 1
-        again = self.rebuilt().champions(peak.value - 1e-9)
-        batch = self.shard.champions(peak.value - 1e-9)
+        again = self.rebuilt().tied_winners(peak - 1e-9)
+        batch = self.shard.tied_winners(peak - 1e-9)
         assert len(batch) == 1
         assert_same(batch, again)
         self.take(batch)
@@ -129,7 +129,7 @@ def assert_same(a: RowBatch, b: RowBatch) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_a_rebuilt_shard_answers_like_the_surviving_one(rule, seed):
     driver = Driver(rule, seed)
-    moves = [driver.verify, driver.verify, driver.propose, driver.contest]
+    moves = [driver.verify, driver.verify, driver.propose, driver.search_exactly]
     for _ in range(15):
         moves[driver.rng.integers(len(moves))]()
     rebuilt = driver.rebuilt()
@@ -140,7 +140,7 @@ def test_a_rebuilt_shard_answers_like_the_surviving_one(rule, seed):
 def test_the_journal_forgets_what_came_before_a_restore():
     driver = Driver(RULES[0], 0)
     driver.verify()
-    start = Start(driver.rule, driver.state.quadratics(), "float64")
+    start = ScoreSpec(driver.rule, driver.state.quadratics(), "float64")
     driver.journal.restored(start, torch.empty(DIM, 2, 0, dtype=torch.float64), 0, np.array([1003]))
     recovery = driver.journal.recovery()
     assert recovery is not None

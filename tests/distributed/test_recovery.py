@@ -11,7 +11,7 @@ import torch
 
 from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
-from ray_itl.core.messages import Contest, Request, Start
+from ray_itl.core.messages import ExactSearch, Request, ScoreSpec
 from ray_itl.core.posterior import Posterior
 from ray_itl.distributed.policy import RecoveryPolicy
 from ray_itl.distributed.shard_actor import ShardActor
@@ -91,16 +91,16 @@ def test_picks_survive_kills_between_calls_and_on_rebuilding(mortal, expected):
 
 def test_champions_survive_a_kill_after_the_contest(mortal, source):
     pool, doom = mortal
-    doom.order(Fault("champions", SECOND, after=True))
+    doom.order(Fault("tied_winners", SECOND, after=True))
     state = ITL.start(Posterior.prior(DIM), make_targets())
-    start = Start(ITL, state.quadratics(), "float64")
-    contest = Contest(0, 0, state, torch.zeros(1, dtype=torch.float64))
+    start = ScoreSpec(ITL, state.quadratics(), "float64")
+    search = ExactSearch(0, 0, state, torch.zeros(1, dtype=torch.float64))
     replies = []
     for each in (pool, local_pool(source, 2)):
         each.restore(start, torch.empty(DIM, 2, 0, dtype=torch.float64), 0, np.empty(0, dtype=np.int64))
         held = each.propose(Request(8))
-        gain = each.contest(contest).value
-        replies.append((sorted(held.positions.tolist()), gain, each.champions(gain - 0.5).positions.tolist()))
+        gain = each.search_exactly(search)
+        replies.append((sorted(held.positions.tolist()), gain, each.tied_winners(gain - 0.5).positions.tolist()))
     assert replies[0] == replies[1]
     assert len(replies[0][2]) == 2
     assert doom.deaths() == 1

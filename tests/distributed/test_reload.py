@@ -10,7 +10,7 @@ import torch
 
 from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
-from ray_itl.core.block_schedule import Schedule
+from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.core.features import Identity
 from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.posterior import Posterior, Targets
@@ -141,7 +141,7 @@ def test_shards_embed_again_with_a_new_checkpoint_although_one_dies(tmp_path: Pa
 
     def picks(pool) -> list:
         state = ITL.start(Posterior.prior(12), targets)
-        schedule = Schedule(block=4, candidates=16, max_candidates=32)
+        schedule = BlockSchedule(block=4, candidates=16, max_candidates=32)
         return picked(GreedySelector(pool, ITL, state, schedule=schedule).select(20))
 
     first = source(0)

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from ray_itl.core import greedy
-from ray_itl.core.block_schedule import Schedule
+from ray_itl.core.block_schedule import BlockSchedule
 from tests.faults.injection import Injection, Plan
 
-SMALL_BLOCKS = Schedule(block=8, candidates=512, max_block=12, max_candidates=1024)
+SMALL_BLOCKS = BlockSchedule(block=8, candidates=512, max_block=12, max_candidates=1024)
 
 
 def launch(plan: Plan | None, job: str, options: list[str], count_to: str = "") -> None:

@@ -8,7 +8,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from ray_itl.errors import InputError, StorageError
-from ray_itl.io.filesystems import may_pass
+from ray_itl.io.filesystems import is_transient
 from ray_itl.runs.directory import RunDirectory, UnusableRunDirectoryError
 from ray_itl.runs.ledger import Ledger, LedgerEntry
 from ray_itl.sources.inspection import build_manifest
@@ -18,20 +18,22 @@ from tests.distributed.helpers import make_rows, write_rows
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ETIMEDOUT, errno.ENOSPC, errno.ECONNRESET])
 def test_errors_that_may_pass(number: int) -> None:
-    assert may_pass(OSError(number, "x"))
+    assert is_transient(OSError(number, "x"))
 
 
 def test_errors_of_object_stores_that_may_pass() -> None:
-    assert may_pass(OSError("When reading: AWS Error NETWORK_CONNECTION during HeadObject operation: curlCode: 7"))
-    assert may_pass(OSError("When reading: AWS Error UNKNOWN (HTTP status 503) during GetObject operation"))
-    assert not may_pass(OSError("When reading: AWS Error ACCESS_DENIED (HTTP status 403) during HeadObject operation"))
+    assert is_transient(OSError("When reading: AWS Error NETWORK_CONNECTION during HeadObject operation: curlCode: 7"))
+    assert is_transient(OSError("When reading: AWS Error UNKNOWN (HTTP status 503) during GetObject operation"))
+    assert not is_transient(
+        OSError("When reading: AWS Error ACCESS_DENIED (HTTP status 403) during HeadObject operation")
+    )
 
 
 @pytest.mark.parametrize(
     "error", [FileNotFoundError(errno.ENOENT, "x"), PermissionError(errno.EACCES, "x"), ValueError()]
 )
 def test_errors_that_stay(error: Exception) -> None:
-    assert not may_pass(error)
+    assert not is_transient(error)
 
 
 class Failing(pafs.LocalFileSystem):

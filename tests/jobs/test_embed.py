@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_itl.cli.config import register_schemas, to_settings, to_yaml
-from ray_itl.embedding.job import Embedded, embed_pool, with_absolute_paths
+from ray_itl.embedding.job import EmbedResult, embed_pool, with_absolute_paths
 from ray_itl.embedding.parts import EmbeddingParts
-from ray_itl.embedding.settings import EmbedSettings
+from ray_itl.embedding.settings import EmbedJobSettings
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.sources.open import open_source
 from ray_itl.training.checkpoint import save_checkpoint
@@ -27,7 +27,7 @@ from tests.cli.test_config import GOLDEN, option_names
 from tests.jobs.helpers import ROOT, compose_job, load_job
 from tests.sources.helpers import read_range
 
-register_schemas(embed_schema=EmbedSettings)
+register_schemas(embed_schema=EmbedJobSettings)
 OPTIONS = {"input_dim": 64, "classes": 10, "hidden": [32]}
 PART = 384
 
@@ -56,16 +56,16 @@ def pool(tmp_path: Path) -> Path:
     return folder
 
 
-def settings_for(pool: Path, run: Path, *overrides: str) -> EmbedSettings:
+def settings_for(pool: Path, run: Path, *overrides: str) -> EmbedJobSettings:
     options = [
         *(f"pool.path={pool}", "pool.id_column=name", "pool.raw_column=pixels", "pool.columns=[digit]"),
         *("model.name=mlp", "model.options={input_dim: 64, classes: 10, hidden: [32]}", "run.log=quiet"),
         *(f"output.part_rows={PART}", "cluster.num_workers=0", f"run.dir={run}"),
     ]
-    return with_absolute_paths(to_settings(compose_job("embed", *options, *overrides), EmbedSettings))
+    return with_absolute_paths(to_settings(compose_job("embed", *options, *overrides), EmbedJobSettings))
 
 
-def embed(pool: Path, run: Path, *overrides: str) -> Embedded:
+def embed(pool: Path, run: Path, *overrides: str) -> EmbedResult:
     settings = settings_for(pool, run, *overrides)
     return embed_pool(settings, to_yaml(settings))
 
@@ -76,11 +76,11 @@ def contents(run: Path) -> dict[str, bytes]:
 
 def test_the_options_are_the_documented_and_committed_ones() -> None:
     """To accept a change, write `to_yaml(EmbedSettings())` to the golden file."""
-    settings = to_settings(compose_job("embed"), EmbedSettings)
-    assert settings == EmbedSettings()
+    settings = to_settings(compose_job("embed"), EmbedJobSettings)
+    assert settings == EmbedJobSettings()
     assert to_yaml(settings) == (GOLDEN / "embed.yaml").read_text()
     text = compose_job("embed", with_hydra=True).hydra.help.template
-    names = option_names(EmbedSettings)
+    names = option_names(EmbedJobSettings)
     assert len(names) > 20
     assert [name for name in names if not re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", text)] == []
 
@@ -88,7 +88,7 @@ def test_the_options_are_the_documented_and_committed_ones() -> None:
 def test_the_result_is_a_pool_with_the_models_features(pool: Path, tmp_path: Path) -> None:
     done = embed(pool, tmp_path / "run", "model.seed=3")
     assert (done.num_rows, done.dim, done.rows_found) == (1797, 32, 0)
-    assert "embedded 1,797 of 1,797 rows as 32 x float32" in done.ending().text
+    assert "embedded 1,797 of 1,797 rows as 32 x float32" in done.summary().text
     assert sorted(contents(tmp_path / "run")) == [f"part-0000000{k}.parquet" for k in range(5)]
     for path in (done.path, done.path.parent):  # the run directory itself can be named, too
         source = open_source(path, id_column="id", columns=["digit"])
@@ -154,7 +154,7 @@ def test_an_interrupted_run_goes_on_without_embedding_finished_rows_again(
         done = embed(pool, tmp_path / "run", "cluster.cpus_per_worker=2")  # where it runs may change
     assert sum(embedded) == 1797 - 768
     assert done.rows_found == 768
-    assert "768 were there already" in done.ending().text
+    assert "768 were there already" in done.summary().text
     assert contents(tmp_path / "run") == whole
     inodes = {path.name: path.stat().st_ino for path in done.path.iterdir()}
     assert embed(pool, tmp_path / "run").rows_found == 1797  # finished: says so, touches nothing
@@ -181,11 +181,11 @@ def test_a_killed_run_leaves_whole_parts_and_goes_on(pool: Path, tmp_path: Path,
     finished = {name for name in found if name.startswith("part-")}
     assert 3 <= len(finished) < 15
     before = {name: (tmp_path / "run" / "embeddings" / name).stat().st_ino for name in finished}
-    settings = to_settings(compose_job("embed", *slow, "run.log=quiet"), EmbedSettings)
+    settings = to_settings(compose_job("embed", *slow, "run.log=quiet"), EmbedJobSettings)
     done = embed_pool(settings, to_yaml(settings))
     assert done.rows_found == 128 * len(finished)
     assert {name: (done.path / name).stat().st_ino for name in finished} == before
-    other = to_settings(compose_job("embed", *slow, "run.log=quiet", f"run.dir={tmp_path / 'one'}"), EmbedSettings)
+    other = to_settings(compose_job("embed", *slow, "run.log=quiet", f"run.dir={tmp_path / 'one'}"), EmbedJobSettings)
     assert contents(tmp_path / "run") == contents(embed_pool(other, to_yaml(other)).path.parent)
 
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from ray_itl.cli.config import from_yaml, launch, to_settings, to_yaml
 from ray_itl.cli.guard import guarded
 from ray_itl.curation.settings import CurationSettings
-from ray_itl.embedding.settings import EmbedSettings
+from ray_itl.embedding.settings import EmbedJobSettings
 from ray_itl.rounds.settings import FineTuneJobSettings
 from ray_itl.verification.settings import VerifySettings
 from tests.cli.test_config import option_names
@@ -25,7 +25,7 @@ from tests.jobs.helpers import compose_job, load_job
 SCHEMAS = {
     "curate": CurationSettings,
     "verify": VerifySettings,
-    "embed": EmbedSettings,
+    "embed": EmbedJobSettings,
     "finetune": FineTuneJobSettings,
 }
 OPTIONS = {job: option_names(schema) for job, schema in SCHEMAS.items()}

@@ -11,7 +11,7 @@ import pytest
 from ray_itl.curation.settings import CurationSettings, RunSettings, StateSettings, with_absolute_paths
 from ray_itl.errors import ConfigError
 from ray_itl.ticks.lease import acquire
-from ray_itl.ticks.log import Store, TickLog
+from ray_itl.ticks.log import StateStore, TickLog
 from tests.jobs.helpers import compose_job, load_job, run_job
 from tests.ticks.helpers import Growing
 
@@ -44,7 +44,7 @@ def test_a_tick_a_duplicate_and_one_without_news(growing: Growing, capsys: pytes
 
 
 def test_beside_a_live_tick_the_exit_code_says_try_later(growing: Growing, capsys: pytest.CaptureFixture[str]) -> None:
-    acquire(TickLog(Store(growing.location)), "nightly", 60, "raysubmit_1")
+    acquire(TickLog(StateStore(growing.location)), "nightly", 60, "raysubmit_1")
     with pytest.raises(SystemExit) as caught:
         load_job("curate").main(compose_job("curate", *options(growing)))
     assert caught.value.code == os.EX_TEMPFAIL == 75

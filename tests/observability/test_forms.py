@@ -13,44 +13,44 @@ from rich.console import Console
 
 from ray_itl.errors import ConfigError
 from ray_itl.observability.console import (
-    Ending,
     Event,
     FinalLine,
+    JobSummary,
     JsonLines,
     Lines,
-    Pace,
+    Throttle,
     json_line,
     write_line,
 )
 from ray_itl.observability.live import LiveLine
-from ray_itl.observability.reporter import choose_teller
+from ray_itl.observability.reporter import choose_renderer
 
 NOTE = Event("message", "loading", {"step": "load"})
 PROGRESS = [Event("rows", f"  loaded {k} of 9", {"done": k}, passing=True) for k in range(9)]
-ENDING = Ending("picked 3", "report: /r/report.html", {"picked": 3}, {"results": "/r", "report": "/r/report.html"})
+ENDING = JobSummary("picked 3", "report: /r/report.html", {"picked": 3}, {"results": "/r", "report": "/r/report.html"})
 
 
 def test_lines_thin_out_progress_and_end_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     lines = Lines()
     for event in (NOTE, *PROGRESS, NOTE):
-        lines.tell(event)
-    lines.conclude(ENDING)
+        lines.emit(event)
+    lines.finish(ENDING)
     assert capsys.readouterr() == ("\npicked 3\nreport: /r/report.html\n", "loading\n  loaded 0 of 9\nloading\n")
 
 
 def test_the_final_line_is_all(capsys: pytest.CaptureFixture[str]) -> None:
     line = FinalLine()
     for event in (NOTE, *PROGRESS):
-        line.tell(event)
-    line.conclude(ENDING)
+        line.emit(event)
+    line.finish(ENDING)
     assert capsys.readouterr() == ("picked 3; results: /r\n", "")
 
 
 def test_json_is_an_object_a_line_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     lines = JsonLines(clock=lambda: 12.3456)
     for event in (NOTE, *PROGRESS, Event("step", facts={"step": "select"})):
-        lines.tell(event)
-    lines.conclude(ENDING)
+        lines.emit(event)
+    lines.finish(ENDING)
     shown = capsys.readouterr()
     assert shown.err == ""
     assert [json.loads(line) for line in shown.out.splitlines()] == [
@@ -78,9 +78,9 @@ def live(width: int = 40) -> tuple[LiveLine, io.StringIO]:
 def test_the_live_line_is_drawn_in_place_and_what_happens_stays_above(capsys: pytest.CaptureFixture[str]) -> None:
     line, screen = live()
     for event in (*PROGRESS, NOTE, *PROGRESS):
-        line.tell(event)
-    line.settle()
-    line.conclude(ENDING)
+        line.emit(event)
+    line.clear()
+    line.finish(ENDING)
     shown = screen.getvalue()
     assert "loaded 0 of 9" in shown
     assert shown.count("loading\n") == 1
@@ -93,9 +93,9 @@ def test_the_live_line_is_drawn_in_place_and_what_happens_stays_above(capsys: py
 @pytest.mark.parametrize("text", ["x" * 500, "[bold]no markup[/bold] " * 9, "words " * 99])
 def test_the_live_line_is_never_more_than_one_line(text: str) -> None:
     line, screen = live(width=30)
-    line.tell(Event("rows", text, passing=True))
+    line.emit(Event("rows", text, passing=True))
     before = screen.getvalue()
-    line.settle()
+    line.clear()
     assert text[:20] in before
     assert "\n" not in before
     assert max(len(part) for part in before.split("\r")) < 60  # a screen's width and some escapes
@@ -103,16 +103,16 @@ def test_the_live_line_is_never_more_than_one_line(text: str) -> None:
 
 def test_progress_becomes_rarer_as_a_run_grows_long() -> None:
     now = [0.0]
-    pace = Pace(every=1.0, growth=0.1, clock=lambda: now[0])
+    throttle = Throttle(every=1.0, growth=0.1, clock=lambda: now[0])
     told = []
     for tenth in range(36_000):
         now[0] = tenth / 10
-        if pace.due():
+        if throttle.ready():
             told.append(now[0])
     assert np.diff(told)[:5] == pytest.approx(1.0)
     assert 40 < len(told) < 80
-    steady = Pace(every=2.0, clock=lambda: now[0])
-    assert (steady.due(), steady.due()) == (True, False)
+    steady = Throttle(every=2.0, clock=lambda: now[0])
+    assert (steady.ready(), steady.ready()) == (True, False)
 
 
 class Full(io.StringIO):
@@ -151,9 +151,9 @@ def test_the_form_follows_the_option_and_the_terminal(
 ) -> None:
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("TERM", term)
-    assert type(choose_teller(log)) is kind
+    assert type(choose_renderer(log)) is kind
 
 
 def test_another_form_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"run\.log='loud' .* auto, lines, quiet, json"):
-        choose_teller("loud")
+        choose_renderer("loud")

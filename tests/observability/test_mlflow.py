@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ray_itl.curation.settings import CurationSettings
-from ray_itl.experiments.job import carry_out
+from ray_itl.experiments.job import run_experiment
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.settings import TrackingSettings
 from ray_itl.rounds.settings import FineTuneJobSettings
@@ -132,7 +132,7 @@ def test_rounds_have_their_scores_and_the_report(tmp_path: Path, store: Store) -
     settings = FineTuneJobSettings(**{**values, "tracking": TrackingSettings(store.uri, "tuning", run_name="digits")})
     for count in (1, 2):
         settings = replace(settings, rounds=replace(settings.rounds, count=count))
-        carry_out(settings, Reporter("quiet"))
+        run_experiment(settings, Reporter("quiet"))
     (run,) = store.runs("tuning")
     assert (run.info.status, run.info.run_name) == ("FINISHED", "digits")
     assert run.data.params["rounds.batch"] == "8"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ray_itl.report.selection_data import Use
-from ray_itl.report.selection_page import FIRST_USES, MOST_USES, render, shown_uses
+from ray_itl.report.selection_page import FIRST_USES, MAX_USES, render, shown_uses
 from tests.report.helpers import make_report_data
 from tests.report.pages import Page
 
@@ -40,9 +40,9 @@ def test_missed_by_most_then_minimums_then_used_most() -> None:
 def test_of_many_quotas_the_page_holds_some_and_counts_the_rest() -> None:
     used = np.random.default_rng(0).permutation(5000).tolist()
     page = Page(render(make_report_data(uses=[Use(f"site={k}", k, most=5000) for k in used])))
-    assert sum(attributes.get("class") == "track" for _, attributes in page.elements) <= MOST_USES + 20
+    assert sum(attributes.get("class") == "track" for _, attributes in page.elements) <= MAX_USES + 20
     words = page.text
-    assert f"{MOST_USES - FIRST_USES} more, used less" in words
-    assert f"{5000 - MOST_USES:,} limits of which still less is used" in words
+    assert f"{MAX_USES - FIRST_USES} more, used less" in words
+    assert f"{5000 - MAX_USES:,} limits of which still less is used" in words
     assert words.index("site=4999") < words.index("site=4998")
     assert "site=10 " not in words

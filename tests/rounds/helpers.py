@@ -12,9 +12,9 @@ from sklearn.datasets import load_digits
 from ray_itl.rounds.settings import (
     CandidateSettings,
     DataSettings,
-    EmbeddingOptions,
     FineTuneSettings,
     ModelSettings,
+    RoundEmbeddingSettings,
     RoundSettings,
     RuleSettings,
     TuningRunSettings,
@@ -47,7 +47,7 @@ def digits_settings(data: DataSettings, run: Path, rule: str = "itl", **changes:
     values: dict[str, object] = {
         "data": data,
         "model": ModelSettings("mlp", {"input_dim": 64, "hidden": [32], "classes": 3}, start="fresh"),
-        "embedding": EmbeddingOptions(kind="gradient" if rule == "badge" else "features"),
+        "embedding": RoundEmbeddingSettings(kind="gradient" if rule == "badge" else "features"),
         "acquisition": RuleSettings(rule, 0.1),
         "candidates": CandidateSettings(),
         "rounds": RoundSettings(count=3, batch=8, targets_per_round=10, seed=5),

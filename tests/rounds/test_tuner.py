@@ -16,7 +16,7 @@ import torch
 from ray_itl.core.posterior import Targets
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.rounds.data import open_tuning_data
-from ray_itl.rounds.features import Embedding
+from ray_itl.rounds.features import RoundFeatures
 from ray_itl.rounds.result import FineTuning
 from ray_itl.rounds.selecting import first_weights_seed
 from ray_itl.rounds.settings import (
@@ -91,7 +91,7 @@ def test_picks_are_those_of_the_dense_reference(number: int, whole: FineTuning, 
     settings = digits_settings(data, whole.path)
     opened = open_tuning_data(settings)
     before = whole.path / "rounds" / f"{number - 1:04d}" / "checkpoint.safetensors"
-    embedding = Embedding(opened, str(before) if number > 1 else None, first_weights_seed(settings.rounds.seed))
+    embedding = RoundFeatures(opened, str(before) if number > 1 else None, first_weights_seed(settings.rounds.seed))
     earlier = [row_id for r in range(1, number) for row_id in picks_of(whole.path, r)]
     ids = opened.pool_ids()
     pool = torch.from_numpy(embedding.pool().embeddings(np.arange(len(ids))))

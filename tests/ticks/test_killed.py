@@ -12,7 +12,7 @@ import pytest
 
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import BusyError
-from ray_itl.ticks.log import Store
+from ray_itl.ticks.log import StateStore
 from ray_itl.ticks.tick import Tick, run_tick
 from tests.ticks.helpers import BUSY, DEAD, Growing, count_operations, dense_ticks, exit_code, in_process
 
@@ -68,7 +68,7 @@ def test_a_tick_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path: Path, 
         died += exit_code(in_process(settings_of(growing, "t1"), kill_at=moment)) == DEAD
         finish(settings_of(growing, "t1"))
         assert lasting(growing) == expected, f"killed at file operation {moment} of {count}"
-        assert len(Store(growing.location).names("ticks")) == 2, f"killed at file operation {moment} left a folder"
+        assert len(StateStore(growing.location).names("ticks")) == 2, f"killed at file operation {moment} left a folder"
     assert died >= 0.95 * len(moments)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from ray_itl.errors import BusyError, RunDirectoryError
 from ray_itl.ticks.lease import acquire
-from ray_itl.ticks.log import Store, TickLog
+from ray_itl.ticks.log import StateStore, TickLog
 
 
 class Clock:
@@ -27,7 +27,7 @@ def location(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
 
 
 def open_log(location: str) -> TickLog:
-    return TickLog(Store(location))
+    return TickLog(StateStore(location))
 
 
 def names(location: str) -> list[str]:

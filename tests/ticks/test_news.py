@@ -6,19 +6,19 @@ from hypothesis import strategies as st
 
 from ray_itl.errors import InputError
 from ray_itl.sources.manifest import FileEntry
-from ray_itl.ticks.changes import Seen, compare, news_of_table, news_table
+from ray_itl.ticks.changes import SeenFiles, changes_of_table, changes_table, compare
 
 
 def files(**contents: str) -> list[FileEntry]:
     return [FileEntry(path, len(content), 1, content, (len(content),)) for path, content in sorted(contents.items())]
 
 
-def seen(*ticks: list[FileEntry], on_changed: str = "as_new") -> Seen:
+def seen(*ticks: list[FileEntry], on_changed: str = "as_new") -> SeenFiles:
     """What was seen after ticks over these pools."""
-    past = []
+    history = []
     for pool in ticks:
-        past.append(list(compare(pool, Seen.after(past), on_changed).files))
-    return Seen.after(past)
+        history.append(list(compare(pool, SeenFiles.after(history), on_changed).files))
+    return SeenFiles.after(history)
 
 
 CASES = {
@@ -37,12 +37,12 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_what_happened_to_each_file(case: str) -> None:
     before, after, fates, fresh = CASES[case]
-    news = compare(after, seen(before), "as_new")
-    assert {file.path: file.fate for file in news.files} == fates
-    assert [file.path for file in news.fresh] == fresh
-    assert news.num_rows == sum(file.num_rows for file in after if file.path in fresh)
+    changes = compare(after, seen(before), "as_new")
+    assert {file.path: file.fate for file in changes.files} == fates
+    assert [file.path for file in changes.new_files] == fresh
+    assert changes.num_rows == sum(file.num_rows for file in after if file.path in fresh)
     again = compare(after, seen(before, after), "refuse")
-    assert (again.files, again.fresh) == ([], [])
+    assert (again.files, again.new_files) == ([], [])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -58,32 +58,32 @@ def test_only_lost_contents_are_refused(case: str) -> None:
 
 def test_a_changed_file_may_count_as_seen() -> None:
     before, after = files(a="A", b="B"), files(a="C", b="B")
-    news = compare(after, seen(before), "as_seen")
-    assert ([file.fate for file in news.files], news.fresh) == (["changed"], [])
+    changes = compare(after, seen(before), "as_seen")
+    assert ([file.fate for file in changes.files], changes.new_files) == (["changed"], [])
     assert compare(after, seen(before, after, on_changed="as_seen"), "refuse").files == []
 
 
 def test_what_vanished_and_comes_back_was_seen() -> None:
     a, none = files(a="A", b="B"), files(b="B")
     back = compare(a, seen(a, none), "refuse")
-    assert ([file.fate for file in back.files], back.fresh) == (["moved"], [])
+    assert ([file.fate for file in back.files], back.new_files) == (["moved"], [])
 
 
 @given(
     st.lists(st.dictionaries(st.sampled_from("abcd"), st.sampled_from("ABCDEF"), min_size=1), min_size=1, max_size=6)
 )
 def test_every_content_is_fresh_exactly_once(pools: list[dict[str, str]]) -> None:
-    past, fresh, there = [], [], set()
+    history, fresh, there = [], [], set()
     for pool in pools:
-        news = compare(files(**pool), Seen.after(past), "as_new")
-        fresh += sorted({file.fingerprint for file in news.fresh})
+        changes = compare(files(**pool), SeenFiles.after(history), "as_new")
+        fresh += sorted({file.fingerprint for file in changes.new_files})
         there |= set(pool.values())
-        past.append(list(news.files))
+        history.append(list(changes.files))
     assert sorted(fresh) == sorted(there)
-    assert dict(Seen.after(past).files) == pools[-1]
+    assert dict(SeenFiles.after(history).files) == pools[-1]
 
 
 def test_news_survive_their_table() -> None:
-    news = compare(files(a="B", b="BB"), seen(files(a="A")), "as_new").files
-    assert news_of_table(news_table(news)) == list(news)
-    assert news_of_table(news_table([])) == []
+    changes = compare(files(a="B", b="BB"), seen(files(a="A")), "as_new").files
+    assert changes_of_table(changes_table(changes)) == list(changes)
+    assert changes_of_table(changes_table([])) == []

@@ -24,7 +24,7 @@ from ray_itl.errors import BusyError, ConfigError, InputError, RunDirectoryError
 from ray_itl.observability.reporter import Reporter
 from ray_itl.ticks.history import Stop
 from ray_itl.ticks.lease import acquire
-from ray_itl.ticks.log import Store, TickLog
+from ray_itl.ticks.log import StateStore, TickLog
 from ray_itl.ticks.state import State
 from ray_itl.ticks.tick import run_tick, summarise_tick
 from ray_itl.verification.settings import FinishedRun, VerifySettings
@@ -296,7 +296,7 @@ def test_bad_rows_publish_nothing_and_the_mended_pool_gets_the_same_tick(growing
 
 def test_beside_a_live_tick_it_refuses_and_after_a_dead_one_it_takes_over(growing: Growing) -> None:
     growing.grow(0)
-    log = TickLog(Store(growing.location))
+    log = TickLog(StateStore(growing.location))
     acquire(log, "t0", 60, "raysubmit_9")
     before = contents(growing.folder / "state")
     with pytest.raises(BusyError, match=r"tick t0 is at work.*raysubmit_9"):
@@ -312,7 +312,7 @@ def test_it_waits_for_another_tick_to_end_where_asked_to(growing: Growing, monke
     said: list[str] = []
     reporter = Reporter()
     monkeypatch.setattr(reporter, "say", said.append)
-    acquire(TickLog(Store(growing.location)), "t0", 1.0, "raysubmit_9")
+    acquire(TickLog(StateStore(growing.location)), "t0", 1.0, "raysubmit_9")
     assert growing.tick("t1", reporter=reporter, state={"wait_s": 60}).is_new
     (line,) = [line for line in said if line.startswith("waiting for up to 60 s: tick t0 is at work")]
     assert "raysubmit_9" in line
@@ -320,7 +320,7 @@ def test_it_waits_for_another_tick_to_end_where_asked_to(growing: Growing, monke
 
 def test_it_does_not_wait_for_longer_than_asked_to(growing: Growing) -> None:
     growing.grow(0)
-    acquire(TickLog(Store(growing.location)), "t0", 60, None)
+    acquire(TickLog(StateStore(growing.location)), "t0", 60, None)
     began = time.monotonic()
     with pytest.raises(BusyError):
         growing.tick("t1", state={"wait_s": 0.5})
@@ -330,7 +330,7 @@ def test_it_does_not_wait_for_longer_than_asked_to(growing: Growing) -> None:
 def test_the_status_says_finished_also_where_the_process_died_after_publishing(growing: Growing) -> None:
     growing.grow(0)
     record = growing.tick("t0").record
-    store = Store(growing.location)
+    store = StateStore(growing.location)
     finished = json.loads(store.read("status.json") or b"")
     for state, tick in (("running", "t0"), ("failed", "t0"), ("running", "t1")):
         store.write("status.json", json.dumps({"state": state, "tick": tick}).encode())
@@ -348,7 +348,7 @@ def test_a_tick_that_lost_its_lease_stops_and_does_not_publish(
     """It finds out in mid-selection from its heart beat, or at the latest when it publishes."""
     growing.grow(0)
     far = datetime.now().timestamp() + 1000
-    log = TickLog(Store(growing.location))
+    log = TickLog(StateStore(growing.location))
     monkeypatch.setattr(
         "ray_itl.io.atomic.write_parquet_table",
         lambda *_: acquire(log, "t1", 60, None, lambda: far).publish({"record": {}, "identity": {}}),
@@ -370,7 +370,7 @@ def test_a_selection_ends_at_the_block_after_its_lease_was_lost(
     def note(_: State, facts: Mapping[str, Any]) -> None:
         counts.append(facts.get("num_picked", 0))
         if counts[-1] == 4:
-            acquire(TickLog(Store(growing.location)), "t1", 60, None, lambda: far)
+            acquire(TickLog(StateStore(growing.location)), "t1", 60, None, lambda: far)
             time.sleep(0.3)  # for the next beat
 
     monkeypatch.setattr(State, "set_status", note)
@@ -383,10 +383,12 @@ def test_a_selection_ends_at_the_block_after_its_lease_was_lost(
 def test_what_a_dead_tick_left_half_published_is_cleared(growing: Growing) -> None:
     growing.grow(0)
     growing.tick("t0")
-    Store(growing.location).write("ticks/t1-00000002/selection.parquet", b"half")
+    StateStore(growing.location).write("ticks/t1-00000002/selection.parquet", b"half")
     growing.grow(1)
     growing.tick("t1")
-    assert Store(growing.location).names("ticks") == sorted(r.path.removeprefix("ticks/") for r in growing.records())
+    assert StateStore(growing.location).names("ticks") == sorted(
+        r.path.removeprefix("ticks/") for r in growing.records()
+    )
 
 
 def test_a_state_that_lost_a_file_names_it(growing: Growing) -> None:
@@ -429,7 +431,7 @@ def test_a_tick_can_be_checked_like_any_run_also_once_the_pool_has_grown(growing
     for record in growing.records():
         run = growing.folder / "state" / record.path
         found = verify(VerifySettings(FinishedRun(str(run))))
-        assert found.right, found.summary()
+        assert found.right, found.summary().text
         assert found.num_picks == record.picks
     record = growing.records()[1]
     run = growing.folder / "state" / record.path

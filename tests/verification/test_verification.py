@@ -59,17 +59,17 @@ def test_right_runs_are_right(files: Files, name: str) -> None:
     folder = f"run {name}"
     files.run(files.settings(folder, **RUNS[name]))
     found = check(files.folder / folder)
-    assert found.right, found.summary()
+    assert found.right, found.summary().text
     assert found.num_steps == found.num_picks == (20 if name == "replacement" else 12)
     assert found.num_rows == 300
-    assert "right" in found.summary()
+    assert "right" in found.summary().text
 
 
 def test_known_rows_and_text_ids(tmp_path: Path) -> None:
     files = Files(tmp_path, text_ids=True)
     files.run(files.settings(known={"path": str(files.known)}))
     found = check(tmp_path / "run")
-    assert found.right, found.summary()
+    assert found.right, found.summary().text
 
 
 def test_exact_copies_tie_to_the_smaller_id(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_exact_copies_tie_to_the_smaller_id(tmp_path: Path) -> None:
     pq.write_table(table_of(rows), tmp_path / "copies.parquet")
     files.run(files.settings(pool={"path": str(tmp_path / "copies.parquet")}))
     found = check(tmp_path / "run")
-    assert found.right, found.summary()
+    assert found.right, found.summary().text
 
     ids = pq.read_table(tmp_path / "copies.parquet").column("id").to_numpy()
     first = pq.read_table(tmp_path / "run" / "selection.parquet").slice(0, 1)
@@ -165,8 +165,8 @@ def test_two_picks_swapped(finished: Files, ledger: bool) -> None:
     assert (found.wrong[0].rank, found.wrong[0].picked, found.wrong[0].better) == (3, before[5], before[2])
     assert found.wrong[0].better_value > found.wrong[0].value
     assert bool(found.contradictions) == (not ledger)
-    assert str(before[2]) in found.summary()
-    assert "WRONG" in found.summary()
+    assert str(before[2]) in found.summary().text
+    assert "WRONG" in found.summary().text
 
 
 def test_a_worse_row_in_place_of_a_pick(finished: Files) -> None:

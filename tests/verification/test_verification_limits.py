@@ -82,11 +82,11 @@ def test_right_runs_are_right(run: Path, request: pytest.FixtureRequest) -> None
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["stop"] == _STOPS[name]
     found = check(run)
-    assert found.right, found.summary()
+    assert found.right, found.summary().text
     assert found.num_steps == found.num_picks > 3
     assert found.num_rows == 300 - (45 if name in ("bounds", "worth", "share") else 0)
     few = check(run, sample=5, max_steps=4)
-    assert few.right, few.summary()
+    assert few.right, few.summary().text
 
 
 def _rows(table: pa.Table) -> torch.Tensor:
@@ -139,9 +139,9 @@ def test_a_pick_that_breaks_a_limit(files: Files, run: Path, limit: str) -> None
     }[limit]
     found = _with_row(files, run, _N, row)
     breach = found.breaches[0]
-    assert (breach.rank, breach.picked) == (_N, table.column("id")[row].as_py()), found.summary()
+    assert (breach.rank, breach.picked) == (_N, table.column("id")[row].as_py()), found.summary().text
     assert re.search(words, breach.reason), breach.reason
-    assert f"rank {_N}: {breach.picked} might not be picked: {breach.reason}" in found.summary()
+    assert f"rank {_N}: {breach.picked} might not be picked: {breach.reason}" in found.summary().text
 
 
 def test_a_pick_of_a_baseline_repeated(files: Files) -> None:
@@ -171,4 +171,4 @@ def test_an_end_without_its_reason(run: Path, change: dict[str, Any], words: str
     path = run / "metrics.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     found = check(run, max_steps=1)
-    assert any(words in text for text in found.contradictions), found.summary()
+    assert any(words in text for text in found.contradictions), found.summary().text
