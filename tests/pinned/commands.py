@@ -37,6 +37,7 @@ class Ended(NamedTuple):
     err: str
 
 
+_NO_LOGGING = ("hydra/job_logging=none", "hydra/hydra_logging=none")
 _HERE = "cluster.num_shards=0"
 _BOUNDS = (
     *("selection.cost_column=tokens", "selection.budget=500", "selection.min_distance=0.001"),
@@ -105,8 +106,11 @@ def verify(run: str) -> Command:
 
 
 def replay(job: str, run: str, *more: str) -> Command:
-    """Return the command that repeats a run from its own record."""
-    return Command(job, ("--config-dir", run, "--config-name", "config", *more))
+    """Return the command that repeats a run from its own record, as README.md has it.
+
+    What is added keeps Hydra, which then does not see configs/, from changing the logging of this process.
+    """
+    return Command(job, ("--config-dir", run, "--config-name", "config", *_NO_LOGGING, *more))
 
 
 def carry_out(command: Command) -> Ended:
@@ -114,10 +118,10 @@ def carry_out(command: Command) -> Ended:
     script = str(ROOT / "jobs" / f"{command.job}.py")
     out, err, code = io.StringIO(), io.StringIO(), 0
     # Jobs change both for the rest of their process.
-    with patch.object(sys, "argv", [script, *command.options]), patch.dict(os.environ):
-        with redirect_stdout(out), redirect_stderr(err):
-            try:
-                runpy.run_path(script, run_name="__main__")
-            except SystemExit as end:
-                code = end.code if isinstance(end.code, int) else 0
+    changed = patch.object(sys, "argv", [script, *command.options]), patch.dict(os.environ)
+    with changed[0], changed[1], redirect_stdout(out), redirect_stderr(err):
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
     return Ended(code, out.getvalue(), err.getvalue())
