@@ -94,7 +94,7 @@ def _carry_out(command: Command, moment: str | None) -> None:
     os.chdir(PLACE)
     with (
         patch("socket.gethostname", lambda: "pinned"),  # the writer's own name is nobody's business
-        patch("ray_itl.core.greedy.Schedule", lambda: SMALL_BLOCKS),  # so that a ledger has several blocks
+        patch("ray_itl.core.greedy.BlockSchedule", lambda: SMALL_BLOCKS),  # so that a ledger has several blocks
     ):
         ended = commands.carry_out(command)
     sys.stderr.write(ended.err)

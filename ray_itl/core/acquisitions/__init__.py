@@ -1,4 +1,4 @@
-"""The sequential rules by name. A rule of its own: a file here, a line below, its dense definition in core/reference.py.
+"""The sequential rules by name. Another one: a file here, a line below, its dense definition in core/reference.py.
 
 base (the contract), information_gain (ITL), variance_reduction (VTL, SIFT), uncertainty (undirected).
 """
