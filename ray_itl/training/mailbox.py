@@ -42,7 +42,7 @@ class Status:
     last_failure: str
     """The last exception that ended a worker, "" if none was seen (a killed process leaves none)."""
     place: Any
-    """What worker 0 said it lives in, to be released if all have to be ended by force; None before it arrives."""
+    """What workers said they live in, to be released if all have to be ended by force; None before one arrives."""
 
 
 class Mailbox:
@@ -64,6 +64,11 @@ class Mailbox:
         self._heard = time.monotonic()
         await self._set(letter)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether workers are wanted: they have not been told to leave."""
+        return self._letter.task is not None
+
     async def fetch(self, rank: int, after: int, wait_s: float) -> Letter | None:
         """Return the newest letter, waiting for it if it is done with or its serial not above `after`; or None."""
         await self._await(lambda: self._is_news(after), wait_s)
@@ -81,7 +86,7 @@ class Mailbox:
         await self._set(self._letter)
 
     async def arrive(self, place: Any) -> None:
-        """Note that worker 0 has come up, and in what."""
+        """Note that a worker has come up, and in what."""
         self._place = place
 
     async def mourn(self, failure: str) -> None:

@@ -1,8 +1,11 @@
 """One run of Ray Train whose workers carry out the tasks they find in a mailbox.
 
 Two kinds of processes besides the driver: an office, which holds the mailbox and waits in `TorchTrainer.fit()`, so that
-the driver need not and can end it; and the workers, which Ray Train starts, watches, and starts again all together
-when one is lost. They then find the unfinished task in the mailbox and begin it anew, from its files.
+the driver need not; and the workers, which Ray Train starts and watches. When one is lost, Ray Train ends all, and the
+office starts it anew: the new workers find the unfinished task in the mailbox and begin it again, from its files.
+
+Ray Train must never start workers again by itself. What it reserves for them is a placement group, which outlives it
+when it is ended by force, and the only one that can be released then is the one that a worker has reported.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from ray_itl.training.trainer import TrainTask
 
 _POLL_S = 2.0
 _LEAVE_S = 30.0
+_END_S = 10.0
 _PLACING_TRIES = 4
 _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default of 2 s adds seconds to every start and end
@@ -76,7 +80,7 @@ class Session:
                 the session is to `kill` it.
         """
         try:
-            self._await_leave()
+            self._await_leave(self._patience.restart_deadline_s)
             self._post(task)
             if self._present is None:
                 self._present = self._office.run.remote(self._plan, self._patience.restart_deadline_s)
@@ -98,14 +102,22 @@ class Session:
         """Send the workers home, and end by force what has not ended soon after."""
         with contextlib.suppress(RayError):  # raised if it is all gone already
             self.dismiss()
-            self._await_leave()
+            self._await_leave(_LEAVE_S)
         self.kill()
 
     def kill(self) -> None:
         """End every process at once; a worker in the midst of a task leaves no trace of it."""
-        ray.kill(self._office)  # with it end Ray Train and the workers; but what they reserved would stay reserved
+        with contextlib.suppress(RayError):  # raised if the office is gone, or too busy to answer
+            self._serial += 1
+            leave = self._office.post.remote(Letter(self._serial, None))  # from here on no workers are started again
+            self._place = ray.get([leave, self._office.status.remote(0.0)], timeout=_END_S)[1].place
         if self._place is not None:
-            remove_placement_group(self._place)
+            remove_placement_group(self._place)  # ends the workers in it, and thereby Ray Train
+        running = [run for run in (self._present, self._leaving) if run is not None]
+        ended = ray.wait(running, num_returns=len(running), timeout=_END_S)[0] if running else []
+        if len(ended) == len(running) or self._place is not None:
+            ray.kill(self._office)
+        # Else workers are still coming up, in a place that only Ray Train knows. They find that they must leave.
 
     def _post(self, task: TrainTask | None) -> None:
         self._serial += 1
@@ -124,10 +136,10 @@ class Session:
                 ray.get(ended)
                 raise TrainingError("Ray Train ended without carrying out the task; run the same command again")
 
-    def _await_leave(self) -> None:
+    def _await_leave(self, timeout_s: float) -> None:
         if self._leaving is not None:
             self._leaving, leaving = None, self._leaving
-            ray.get(leaving, timeout=_LEAVE_S)
+            ray.get(leaving, timeout=timeout_s)
             self._place = None
 
     def _ask(self, answer: Any) -> Any:
@@ -138,19 +150,25 @@ class _Office(Mailbox):
     """The process that holds the mailbox and waits for Ray Train."""
 
     async def run(self, plan: WorkerPlan, placing_s: float) -> None:
-        """Run Ray Train until the workers leave; raise if they find no place within so many seconds."""
-        await asyncio.to_thread(_run_workers, plan, placing_s, ray.get_runtime_context().current_actor)
+        """Run Ray Train, anew whenever it loses workers, until they leave: the driver counts losses.
+
+        Raises:
+            ControllerError: They find no place within so many seconds.
+        """
+        mailbox = ray.get_runtime_context().current_actor
+        while not await asyncio.to_thread(_run_workers, plan, placing_s, mailbox) and self.is_open:
+            pass
 
 
-def _run_workers(plan: WorkerPlan, placing_s: float, mailbox: Any) -> None:
-    """Run Ray Train until the workers leave; it restarts lost ones without limit, since the driver counts."""
+def _run_workers(plan: WorkerPlan, placing_s: float, mailbox: Any) -> bool:
+    """Run Ray Train once; return whether the workers left by themselves."""
     os.environ.update(_ENVIRONMENT)  # read while Ray Train is imported, too
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(placing_s / _PLACING_TRIES)
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     resources = {"CPU": plan.cpus_per_worker, **({"GPU": 1} if plan.use_gpu else {})}
-    TorchTrainer(
+    trainer = TorchTrainer(
         _serve,
         train_loop_config={"plan": plan, "mailbox": mailbox},
         torch_config=TorchConfig(backend="nccl" if plan.use_gpu else "gloo"),
@@ -160,9 +178,18 @@ def _run_workers(plan: WorkerPlan, placing_s: float, mailbox: Any) -> None:
         run_config=RunConfig(
             name=f"workers-{secrets.token_hex(4)}",
             storage_path=plan.storage_path,
-            failure_config=FailureConfig(max_failures=-1, controller_failure_limit=_PLACING_TRIES - 1),
+            failure_config=FailureConfig(
+                max_failures=0, max_preemption_failures=0, controller_failure_limit=_PLACING_TRIES - 1
+            ),
         ),
-    ).fit()
+    )
+    try:
+        trainer.fit()
+    except ControllerError:
+        raise
+    except TrainingFailedError:  # what it was, workers have told the mailbox
+        return False
+    return True
 
 
 class ProcessGroupWorkers:
@@ -193,8 +220,9 @@ def _serve(config: dict[str, Any]) -> None:
     device = torch.device("cuda", torch.cuda.current_device()) if plan.use_gpu else torch.device("cpu")
     workers = ProcessGroupWorkers()
     left = threading.Event()
+    # Every worker says where it lives, since any can be the first to report that the task must be given up.
+    ray.get(mailbox.arrive.remote(get_current_placement_group()))
     if workers.rank == 0:
-        ray.get(mailbox.arrive.remote(get_current_placement_group()))
         threading.Thread(target=_beat, args=(mailbox, left), daemon=True).start()
     serial = 0
     try:
