@@ -17,6 +17,7 @@ from ray_itl.verification import verify
 from tests.helpers import Files
 from tests.test_curation import Listener, StopAfter
 
+_ON_RAY = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 _CONDITION = "weight >= 2 and text like '%1%'"
 
 
@@ -37,7 +38,7 @@ def expected(tmp_path: Path) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("num_shards", "storage"),
-    [(0, "memory"), (0, "disk"), (2, "disk"), pytest.param(2, "memory", marks=pytest.mark.slow)],
+    [(0, "memory"), (0, "disk"), *(pytest.param(2, storage, marks=_ON_RAY) for storage in ("disk", "memory"))],
 )
 @pytest.mark.usefixtures("small_blocks")
 def test_a_run_with_a_filter(tmp_path: Path, expected: list[Any], num_shards: int, storage: str) -> None:
