@@ -6,8 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from tests.helpers import SMALL_BLOCKS
+
+settings.register_profile(
+    "repeatable", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("repeatable")  # the same examples every time, however busy the machine; slow tests draw others
 
 
 @pytest.fixture(autouse=True, scope="session")

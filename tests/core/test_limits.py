@@ -24,7 +24,7 @@ from ray_itl.core.result import GreedyResult
 from ray_itl.core.shard import PoolShard
 from ray_itl.core.store import MemoryFeatures
 from ray_itl.core.uncertainty import remaining_uncertainty
-from tests.core.helpers import ITL, SMALL, TINY, UNCERTAINTY, VTL, Rule, deterministic
+from tests.core.helpers import ITL, SMALL, TINY, UNCERTAINTY, VTL, Rule, few_examples
 from tests.core.limit_cases import (
     COSTS,
     DIM,
@@ -74,7 +74,7 @@ def test_every_combination_equals_the_reference(rule: Rule, first: int) -> None:
     _check(all_combinations(rule, first, 8))
 
 
-@deterministic
+@few_examples
 @given(data=st.data())
 def test_allowed_groups_are_those_from_which_minimums_can_still_be_met(data: st.DataObject) -> None:
     """Two or three columns at once: the integer program against trying everything."""

@@ -15,7 +15,7 @@ from ray_itl.io import ParquetSource, build_manifest
 from .helpers import LIST_KINDS, embedding_array, open_pool, pool_table, random_rows, read_range, write_pool
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_range_reads_back(data):
     """Any range, over random files, row-group sizes, float types, list kinds and id types."""
