@@ -6,6 +6,9 @@ LOCK := .venv-lock
 RUN := $(VENV)/bin/python
 PIP := -m pip --disable-pip-version-check install --quiet
 
+# Tests start a hundred processes, each of which would compile all modules anew where this is set.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint pytest test-cluster test-slow faults benchmark lock
 

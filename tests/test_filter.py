@@ -17,7 +17,6 @@ from ray_itl.verification import verify
 from tests.helpers import Files
 from tests.test_curation import Listener, StopAfter
 
-_ON_RAY = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 _CONDITION = "weight >= 2 and text like '%1%'"
 
 
@@ -36,12 +35,20 @@ def expected(tmp_path: Path) -> list[Any]:
     return files.run(files.settings()).ids
 
 
-@pytest.mark.parametrize(
-    ("num_shards", "storage"),
-    [(0, "memory"), (0, "disk"), *(pytest.param(2, storage, marks=_ON_RAY) for storage in ("disk", "memory"))],
-)
+@pytest.mark.parametrize("storage", ["memory", "disk"])
 @pytest.mark.usefixtures("small_blocks")
-def test_a_run_with_a_filter(tmp_path: Path, expected: list[Any], num_shards: int, storage: str) -> None:
+def test_a_run_with_a_filter(tmp_path: Path, expected: list[Any], storage: str) -> None:
+    _check_run(tmp_path, expected, 0, storage)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("storage", ["memory", "disk"])
+@pytest.mark.usefixtures("small_blocks", "cluster")
+def test_a_run_with_a_filter_on_ray(tmp_path: Path, expected: list[Any], storage: str) -> None:
+    _check_run(tmp_path, expected, 2, storage)
+
+
+def _check_run(tmp_path: Path, expected: list[Any], num_shards: int, storage: str) -> None:
     files = Files(tmp_path)
     cluster = {"num_shards": num_shards, "cache_dir": str(tmp_path / "cache")}
     pool = {"storage": storage, "filter": _CONDITION, "columns": ["text"]}

@@ -107,7 +107,7 @@ def _assert_runners_up(selection: Selection, ids: np.ndarray, expected: list[tup
         ("memory", 0),
         ("disk", 0),
         pytest.param("memory", 2, marks=pytest.mark.round_trip),
-        pytest.param("disk", 2, marks=[pytest.mark.cluster, pytest.mark.usefixtures("cluster")]),
+        pytest.param("disk", 2, marks=pytest.mark.cluster),
     ],
 )
 @pytest.mark.usefixtures("small_blocks")
