@@ -1,9 +1,4 @@
-"""Their tables and page.
-
-The figures of a comparison as Markdown tables, and in words where somebody else is ahead.
-
-The figures of a comparison as a page of charts: cost and worth against the size of the pool.
-"""
+"""What a comparison found: Markdown tables, words on where somebody else is ahead, and a page of charts."""
 
 from __future__ import annotations
 

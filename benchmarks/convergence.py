@@ -1,8 +1,6 @@
-"""Irreducible variance.
+"""Convergence on a finite pool: the targets' variance falls to what the pool cannot explain, and no lower.
 
-The page that shows how the targets' variance falls to what the pool cannot explain, and no lower.
-
-Convergence on a finite pool: the targets' variance falls to the irreducible value and no lower (paper, thm. 3.3).
+The irreducible variance is that of theorem 3.3 of the paper. Made: a Markdown table, and a page of two charts.
 """
 
 from __future__ import annotations
@@ -27,6 +25,8 @@ from ray_itl.experiments.cache import as_matrix
 from ray_itl.report.document import Tile, assemble, write_page
 from ray_itl.report.figures import Chart, empty_figure
 from ray_itl.text import number, plain
+
+_CLASSES = (3, 6, 9)
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,6 @@ def _gap_chart(report: ConvergenceReport) -> Chart:
     )
     caption = "Largest, median and smallest over the targets; on these axes 1/n is a straight line."
     return Chart("gap", "Distance to the floor", caption, "Three curves that fall as 1/n.", figure)
-
-
-_CLASSES = (3, 6, 9)
 
 
 def run_convergence(settings: ConvergenceSettings, folder: Path, notify: Callable[[str], None]) -> ConvergenceReport:

@@ -1,8 +1,6 @@
-"""One thing varied at a time.
+"""How a selection grows: with shards, nodes, dimensions, picks and targets, one varied at a time around a base.
 
-How a selection grows: with shards, nodes, dimensions, picks and targets, one varied at a time around a base.
-
-The figures of the scaling suite as a Markdown table and as a page of charts.
+Shown as a Markdown table and as a page of charts.
 """
 
 from __future__ import annotations

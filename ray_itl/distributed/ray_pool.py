@@ -60,10 +60,10 @@ def open_ray_pool(
         feature_map: Applied to every row.
         dtype: Storage dtype, a key of `STORAGE_DTYPES`.
         options: What the user asks for.
-        say: Told, in a line, about the shards and about every one that was lost.
+        notify: Told, in a line, about the shards and about every one that was lost.
         on_pass: See `RayPool`.
         storage: Where features are kept; None: in memory. On disk only those of a ParquetSource.
-        traits: Where rows' costs and groups come from; None: none are needed.
+        cost_group_columns: Where rows' costs and groups come from; None: none are needed.
 
     Raises:
         ConfigError: the shards ask for more than the cluster's nodes have, or than a shard may use.
@@ -131,10 +131,10 @@ class RayPool:
             feature_map: Applied to every row.
             plan: How many shards, and what each uses; a pool of fewer rows has one shard for each row.
             policy: When to give up on lost shards.
-            say: Told, in a line, about every shard that was lost.
+            notify: Told, in a line, about every shard that was lost.
             on_pass: Told, after each pass over the rows, the rows and seconds of every shard.
             cache: Where shards keep features, if the plan says on disk.
-            traits: Where rows' costs and groups come from; None: none are needed.
+            cost_group_columns: Where rows' costs and groups come from; None: none are needed.
             actor_class: What runs in the processes.
         """
         assert (cache is not None) == plan.on_disk, "features on disk are those of Parquet files"

@@ -1,11 +1,4 @@
-"""A table embedded by a Learner, part by part (replaces 3 files).
-
-Embed many rows in parts that survive an interruption.
-
-Sentence embeddings by all-MiniLM-L6-v2, read from a local folder.
-
-EfficientNet-Lite0 as a frozen feature extractor: images in, 1280 numbers each out.
-"""
+"""Frozen features of images or texts as a further column of their table, made in parts that survive an interruption."""
 
 from __future__ import annotations
 
@@ -23,6 +16,23 @@ from torch.nn import functional
 from ray_itl.errors import InputError
 from ray_itl.experiments.cache import Notify, as_matrix, make_folder, vectors, write_rows
 from ray_itl.experiments.models import minilm_path
+
+EMBEDDING_DIM = 384
+MAX_TOKENS = 128
+"""Longer texts are cut: what the model was trained with, about 600 characters."""
+_ROWS_PER_PART = 4000
+_BATCH = 16
+FEATURE_DIM = 1280
+_STAGES = (  # kernel, stride, expansion, channels out, blocks
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
+_STEM_CHANNELS = 32
 
 
 def embed_in_parts(
@@ -70,13 +80,6 @@ def _holds(file: Path, ids: pa.Array) -> bool:
     return file.exists() and pq.read_table(file, columns=["id"])["id"].combine_chunks().equals(ids)
 
 
-EMBEDDING_DIM = 384
-MAX_TOKENS = 128
-"""Longer texts are cut: what the model was trained with, about 600 characters."""
-_ROWS_PER_PART = 4000
-_BATCH = 16
-
-
 def embed_texts(cache: Path, table: pa.Table, output: Path, notify: Notify) -> None:
     """Write `table` (columns id, text and any more) with embeddings of the texts (384 x float16) to `output`.
 
@@ -120,19 +123,6 @@ class SentenceEncoder:
             mask = tokens["attention_mask"].unsqueeze(2)
             means = (hidden * mask).sum(1) / mask.sum(1)
             return torch.nn.functional.normalize(means, dim=1).half().numpy()
-
-
-FEATURE_DIM = 1280
-_STAGES = (  # kernel, stride, expansion, channels out, blocks
-    (3, 1, 1, 16, 1),
-    (3, 2, 6, 24, 2),
-    (5, 2, 6, 40, 2),
-    (3, 2, 6, 80, 3),
-    (5, 1, 6, 112, 3),
-    (5, 2, 6, 192, 4),
-    (3, 1, 6, 320, 1),
-)
-_STEM_CHANNELS = 32
 
 
 class _Convolution(nn.Module):

@@ -1,8 +1,6 @@
-"""One self-contained, inert HTML file (returns text; the caller writes).
+"""One self-contained, inert file of HTML: a template with its style, scripts, charts and data inside.
 
-Data inside the page.
-
-One self-contained file of HTML: a template with its style, scripts and charts inside.
+Pages are text; whoever makes one writes it.
 """
 
 import base64

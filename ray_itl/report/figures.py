@@ -1,11 +1,7 @@
-"""Charts in general, thinning of long curves.
+"""Charts in general: a plotly figure with the words around it, and the pieces that several pages draw.
 
-Charts in general: a plotly figure with the words around it, and the pieces that several pages draw.
-
-Figures carry no colours: each trace names its role in `meta`, and the page's script paints roles from the
-style sheet, so that one figure serves light and dark.
-
-Which points of a long curve or a crowded map to draw.
+Figures carry no colours: each trace names its role in `meta`, and the page's script paints roles from the style sheet,
+so that one figure serves light and dark. Of long curves and crowded maps only some points are drawn.
 """
 
 import html

@@ -1,10 +1,7 @@
-"""Learning curves and how variants look.
+"""The charts of an active fine-tuning, as plotly figures, and how its variants are told apart.
 
-How the variants are told apart: each has its colour, dash and marker on every chart and in the key.
-
-Colours have names here and values in the style sheet, which differ between light and dark.
-
-The charts of an active fine-tuning, as plotly figures.
+Each variant has its colour, dash and marker on every chart and in the key. Colours have names here and values in the
+style sheet, which differ between light and dark.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +13,9 @@ from ray_itl.report.figures import Chart, empty_figure, label, seconds_chart
 from ray_itl.report.learning_data import LearningCurve, LearningReport, Trail
 from ray_itl.report.learning_words import num_seeds, on_task_digits, score_digits, seeds, short, with_error
 from ray_itl.text import clip, number, percent, plain
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 NUM_COLORS = 6
 _DASHES = {"solid": "", "dash": "6 3", "dot": "2 2", "dashdot": "6 2 2 2"}
@@ -30,6 +30,9 @@ _MARKERS = {
     "hourglass": "M-4,-4.5 H4 L-4,4.5 H4Z",
     "bowtie": "M-4.5,-4 L4.5,4 V-4 L-4.5,4Z",
 }
+_MARKERS_ON_A_CURVE = 12
+_COUNTED_ROUNDS = 10
+_SPOKEN_CHARS = 600
 
 
 class VariantStyle(NamedTuple):
@@ -66,15 +69,6 @@ def variant_styles(names: Sequence[str], reference: str | None) -> dict[str, Var
 
 def _style(position: int, color: str, dash: str, symbol: str) -> VariantStyle:
     return VariantStyle(f"variant-{position}", color, dash, _DASHES[dash], symbol, _MARKERS[symbol])
-
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-
-_MARKERS_ON_A_CURVE = 12
-_COUNTED_ROUNDS = 10
-_SPOKEN_CHARS = 600
 
 
 def make_learning_charts(report: LearningReport) -> list[Chart]:

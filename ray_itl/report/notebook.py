@@ -1,8 +1,6 @@
-"""What a notebook shows: small tables, the gain figure.
+"""What a notebook shows of results: small tables of HTML, and the curve of a selection's gains.
 
-A figure of a selection on its own, for notebooks: what each pick was worth, and what uncertainty it left.
-
-How results show themselves in a notebook: small tables of HTML in which all text from data is escaped.
+All text from data is escaped.
 """
 
 from __future__ import annotations
@@ -20,8 +18,10 @@ from ray_itl.text import clip, plain
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-
 _MAX_POINTS = 4000
+_MAX_ROWS = 10
+_MAX_COLUMNS = 9
+_MAX_CHARACTERS = 60
 
 
 def gain_figure(gains: np.ndarray, remaining_uncertainty: np.ndarray, unit: str) -> go.Figure:
@@ -57,11 +57,6 @@ def gain_figure(gains: np.ndarray, remaining_uncertainty: np.ndarray, unit: str)
 def _drawn(count: int) -> np.ndarray:
     """Places of the points to draw: all, or as many as a chart can show, the first and the last among them."""
     return np.unique(np.linspace(0, count - 1, min(count, _MAX_POINTS)).astype(np.int64))
-
-
-_MAX_ROWS = 10
-_MAX_COLUMNS = 9
-_MAX_CHARACTERS = 60
 
 
 def table_html(heading: str, table: pa.Table, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""A flat map of pool, targets and picks.
+"""A flat map of pool, targets and picks, by principal components.
 
 Shapes: p rows of the pool sample, m targets, n picks, D dimensions.
 """

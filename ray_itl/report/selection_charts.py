@@ -1,9 +1,4 @@
-"""Its charts, and where to stop.
-
-Where a selection could sensibly have stopped.
-
-The charts of a selection's report, as plotly figures.
-"""
+"""The charts of a selection's report, as plotly figures, and where the selection could sensibly have stopped."""
 
 import textwrap
 from collections.abc import Sequence
@@ -16,7 +11,16 @@ from ray_itl.report.mix_charts import mix_chart, targets_chart
 from ray_itl.report.selection_data import ReportData
 from ray_itl.text import amount, clip, percent, plain, plural
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 SMALL = 0.1
+MAP_POOL_POINTS = 4000
+MAP_TARGET_POINTS = 2000
+MAP_PICK_POINTS = 3000
+_MARKED_POINTS = 60
+_LOGARITHMIC_POINTS = 10
+_PASSAGE_CHARS = 120
 
 
 class SensibleEnd(NamedTuple):
@@ -55,18 +59,6 @@ def end_in_words(gains: np.ndarray) -> str:
         f"{plural(end.picks, 'pick')} would do: they give {percent(end.share)} of all that was gained, and each pick "
         "after them adds less than a tenth of what they added on average (the dotted line)."
     )
-
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-
-MAP_POOL_POINTS = 4000
-MAP_TARGET_POINTS = 2000
-MAP_PICK_POINTS = 3000
-_MARKED_POINTS = 60
-_LOGARITHMIC_POINTS = 10
-_PASSAGE_CHARS = 120
 
 
 def make_charts(data: ReportData) -> list[Chart]:

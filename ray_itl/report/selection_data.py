@@ -1,9 +1,4 @@
-"""All a selection's report shows, as plain values.
-
-Pieces of a selection's report that are there only where the run has them.
-
-Everything a report shows, as plain values.
-"""
+"""Everything that a selection's report shows, as plain values; some of it is there only where the run has it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +7,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ray_itl.errors import InputError
+
+GainUnit = Literal["nats", "variance"]
 
 
 class Use(NamedTuple):
@@ -102,9 +99,6 @@ class PickReason(NamedTuple):
     informed_targets: Sequence[tuple[object, float]]
     nearest_earlier: tuple[object, float] | None
     runner_up: tuple[object, float] | None
-
-
-GainUnit = Literal["nats", "variance"]
 
 
 class ComparisonRow(NamedTuple):

@@ -1,9 +1,4 @@
-"""Its page: headline, tiles, limits in words.
-
-How much of the budget and of the quotas was used: what the page says of each limit, and of which.
-
-The page of a selection: one self-contained file of HTML, with its style, scripts and data inside.
-"""
+"""The page of a selection: headline, key figures, how far limits were used, charts, facts and the table of picks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +14,9 @@ from ray_itl.text import amount, clip, duration, number, percent, plain, plural
 
 FIRST_USES = 12
 MAX_USES = 300
+_WORST_TARGETS = 10
+_UNCERTAINTY = "the targets' prior uncertainty"
+_DIRECTED_RULES = ("itl", "vtl")
 
 
 class ShownUse(NamedTuple):
@@ -93,9 +91,6 @@ def _share(value: float, scale: float) -> str:
     return f"{min(max(value / scale, 0.0), 1.0):.1%}" if scale > 0 else "0.0%"
 
 
-_WORST_TARGETS = 10
-
-
 def render(data: ReportData) -> str:
     """The report as HTML that opens offline and loads nothing.
 
@@ -152,10 +147,6 @@ def write_report(data: ReportData, path: str | Path) -> Path:
         OSError: the directory of `path` does not exist or cannot be written.
     """
     return write_page(render(data), path)
-
-
-_UNCERTAINTY = "the targets' prior uncertainty"
-_DIRECTED_RULES = ("itl", "vtl")
 
 
 def headline(data: ReportData) -> str:

@@ -1,9 +1,4 @@
-"""The table of picks with thumbnails.
-
-Small pictures of the picks, to be shown inside the page.
-
-The picks table, compact enough to embed whole.
-"""
+"""The table of picks with small pictures, compact enough to be inside the page whole."""
 
 import base64
 import io
@@ -24,6 +19,12 @@ _SIDE = 96
 _MAX_PIXELS = 50_000_000
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
 _BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM")
+TABLE_BYTES = 2_200_000
+_ADDRESS_CHARS = 120
+_NAME_CHARS = 40
+_CELL_CHARS = (300, 120, 60, 30, 15)
+_MANY_PICKS = 2000
+Column = dict[str, object]
 
 
 def holds_images(values: Sequence[object]) -> bool:
@@ -81,15 +82,6 @@ def _thumbnail(content: bytes) -> str:
     kind = "png" if small.mode == "RGBA" or small.width * small.height <= 1024 else "jpeg"
     small.save(stream, kind, **({"quality": 80} if kind == "jpeg" else {}))
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
-TABLE_BYTES = 2_200_000
-_ADDRESS_CHARS = 120
-_NAME_CHARS = 40
-_CELL_CHARS = (300, 120, 60, 30, 15)
-_MANY_PICKS = 2000
-
-Column = dict[str, object]
 
 
 def table_text(data: ReportData) -> str:

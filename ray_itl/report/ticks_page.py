@@ -1,11 +1,4 @@
-"""The page over the ticks: data, charts, words.
-
-Everything the report over the ticks of a scheduled curation shows, as plain values.
-
-The charts of a report over ticks, as plotly figures.
-
-The page over the ticks of a scheduled curation, in one self-contained file of HTML.
-"""
+"""The page over the ticks of a scheduled curation: what it shows as plain values, its charts and its words."""
 
 import time
 from collections.abc import Sequence
@@ -16,6 +9,8 @@ from ray_itl.errors import InputError
 from ray_itl.report.document import Tile, assemble
 from ray_itl.report.figures import Chart, empty_figure, label
 from ray_itl.text import amount, clip, number, percent, plain, plural
+
+_NAMED_TICKS = 12
 
 
 class TickPoint(NamedTuple):
@@ -76,9 +71,6 @@ class TicksReport:
     def total_gain(self) -> float:
         """What all picks are worth."""
         return sum(tick.gain for tick in self.ticks)
-
-
-_NAMED_TICKS = 12
 
 
 def make_ticks_charts(report: TicksReport) -> list[Chart]:

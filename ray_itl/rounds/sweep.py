@@ -65,7 +65,7 @@ def run_sweep(
         members: Settings of every variant and seed, with distinct run directories.
         folder: Where learning_curves.parquet goes.
         num_processes: Members at a time.
-        say: Told about every member that is done.
+        notify: Told about every member that is done.
 
     Returns:
         The curves of all members: columns variant, seed, and those of a run's learning_curves.parquet.

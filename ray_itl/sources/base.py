@@ -1,4 +1,4 @@
-"""What the rest of the program knows of a pool, whatever it is stored in, and how to open one."""
+"""What the rest of the program knows of a pool, whatever it is stored in."""
 
 import os
 from collections.abc import Iterator, Sequence

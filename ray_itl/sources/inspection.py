@@ -1,9 +1,4 @@
-"""Opening one Parquet file safely; building a manifest from footers.
-
-Opening one Parquet file safely and streaming its rows in bounded memory.
-
-Building a manifest from Parquet footers, and noticing that a pool is no longer what it was.
-"""
+"""Building a manifest from Parquet footers; opening one file safely and streaming its rows in bounded memory."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -41,6 +36,9 @@ _REMOTE_BUFFER = 8 << 20  # fewer, larger requests where each costs a round trip
 
 _BATCH_BYTES = 2 << 20
 _MAX_BATCH_ROWS = 1 << 16
+_MAX_THREADS = 16
+_NUM_SAMPLES = 8
+_SAMPLE_BYTES = 1 << 17
 
 
 @contextmanager
@@ -117,11 +115,6 @@ def estimate_row_bytes(metadata: pq.FileMetaData, row_group: int) -> int:
     """
     group = metadata.row_group(row_group)
     return max(1, group.total_byte_size // max(1, group.num_rows))
-
-
-_MAX_THREADS = 16
-_NUM_SAMPLES = 8
-_SAMPLE_BYTES = 1 << 17
 
 
 class _Footer(NamedTuple):

@@ -1,10 +1,7 @@
-"""Which Arrow columns will do; ids and embeddings as arrays.
+"""What the columns of a pool may be, and the turning of Arrow columns into ids and matrices.
 
-What the columns of a pool may be, and the turning of an Arrow embedding column into a matrix.
-
-Row ids between Arrow and numpy: int64, or numpy's variable-width strings.
-
-Small steps that every source shares: checking positions, and gathering chunks into a matrix.
+Ids are int64 or numpy's variable-width strings. Small steps that every source shares are here as well: naming rows,
+checking positions, gathering chunks into a matrix.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +19,8 @@ _MAX_NAMES, _MAX_NAME = 30, 80
 
 WhichRow = Callable[[int], str]
 """Maps a row of the array at hand to words for a message: "file 'a.parquet', row 17 (counting from 0)"."""
+STRING_ID = np.dtypes.StringDType()
+_INT64_MAX = np.iinfo(np.int64).max
 
 
 class EmbeddingType(NamedTuple):
@@ -146,10 +145,6 @@ def _check_lengths(array: pa.Array, dim: int, column: str, which: WhichRow) -> N
 
 def _place(file: str) -> str:
     return f"file {file!r}: " if file else ""
-
-
-STRING_ID = np.dtypes.StringDType()
-_INT64_MAX = np.iinfo(np.int64).max
 
 
 def ids_from_arrow(array: pa.Array, column: str, kind: IdKind, which: WhichRow) -> np.ndarray:
