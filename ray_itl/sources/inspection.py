@@ -11,7 +11,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError, RayItlError
-from ray_itl.io.filesystems import Listing, is_transient, list_files, open_filesystem, transient_error
+from ray_itl.io.filesystems import Listing, is_transient, list_files, transient_error
 from ray_itl.sources.footer import (
     MAX_EXCESS,
     GroupClaim,
@@ -22,7 +22,7 @@ from ray_itl.sources.footer import (
     read_claims,
     wrong_lengths,
 )
-from ray_itl.sources.manifest import FileEntry, Manifest, describe_file_changes
+from ray_itl.sources.manifest import FileEntry, Manifest
 from ray_itl.sources.schema import IdKind, check_embedding_type, check_id_type, find_column, first_row_dim
 
 # A footer is data from elsewhere: these limits stop one that claims absurd sizes from taking all memory.
@@ -151,28 +151,6 @@ def build_manifest(
     return _manifest_of(listing, _Columns(id_column, embedding_column, tuple(columns)))
 
 
-def verify_unchanged(manifest: Manifest, filesystem: pafs.FileSystem | None = None) -> None:
-    """InputError naming each file that changed, vanished or appeared since `manifest` was built.
-
-    Lists the sources again and reads what `build_manifest` reads. `filesystem` is needed if the
-    manifest was built with one. A file edited in place outside the
-    sampled blocks, with equal size and equal footer, is not noticed.
-    """
-    listing = list_files(manifest.sources, filesystem or open_filesystem(manifest.uri))
-    before = {file.path: file.fingerprint for file in manifest.files}
-    known = [path for path in listing.paths if path in before]
-    with ThreadPoolExecutor(_MAX_THREADS) as threads:
-        prints = list(threads.map(lambda path: _fingerprint(listing, path), known))
-    # What appeared is not read: that it is there is the thing to say.
-    now = dict.fromkeys(listing.paths, "") | dict(zip(known, prints, strict=True))
-    changes = describe_file_changes(before, now)
-    if changes:
-        raise InputError(
-            f"the pool under {manifest.root!r} is not the one this run began with ({changes}); restore the "
-            "files, or start a new run on the pool as it is"
-        )
-
-
 def fingerprint_file(filesystem: pafs.FileSystem, path: str) -> tuple[int, str]:
     """Return a Parquet file's size, and the SHA-256 of size, footer and 1 MiB of spread blocks, as hex.
 
@@ -286,12 +264,5 @@ def _examine(listing: Listing, path: str, column: str) -> tuple[int, str, list[G
     try:
         size, fingerprint, footer = _read_ends(listing.filesystem, listing.full_path(path))
         return size, fingerprint, read_claims(footer, column)
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, error) from error
-
-
-def _fingerprint(listing: Listing, path: str) -> str:
-    try:
-        return fingerprint_file(listing.filesystem, listing.full_path(path))[1]
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
