@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ray_itl.shards.disk_loading import CacheOptions, entry_bytes
+from ray_itl.shards.disk_loading import CacheOptions
 from ray_itl.shards.loading import STORAGE_DTYPES
 
 Storage = Literal["auto", "memory", "disk"]
@@ -62,11 +62,6 @@ class Footprint:
     def feature_bytes(self) -> int:
         """Bytes of the features alone."""
         return self.num_rows * self.dim * STORAGE_DTYPES[self.dtype].itemsize
-
-    @property
-    def cache_bytes(self) -> int:
-        """Bytes of the shard's entry in a cache on disk."""
-        return entry_bytes(self.num_rows, self.dim, STORAGE_DTYPES[self.dtype])
 
     @property
     def gpu_bytes(self) -> int:
