@@ -81,22 +81,10 @@ def uncertainty_chart(data: ReportData) -> Chart:
     left = np.asarray(data.remaining_uncertainty, dtype=np.float64)
     figure = _curve(np.arange(len(left)), left, "uncertainty", "after %{x:,}: %{y:.4~%} left<extra></extra>")
     figure.update_layout(xaxis_title="picks", yaxis={"tickformat": ".3~%", "rangemode": "tozero"})
-    floor = ""
-    if data.irreducible is not None:
-        figure.add_scatter(
-            # A logarithmic axis drops the point at 0 and draws the rest of the line.
-            x=[0, 1, data.num_picks],
-            y=[data.irreducible] * 3,
-            mode="lines",
-            line={"dash": "dash", "width": 1.5},
-            meta="floor",
-            hovertemplate="floor: %{y:.4~%}<extra></extra>",
-        )
-        floor = " The dashed line is what labelling the whole pool would still leave."
     return Chart(
         "uncertainty",
         "Uncertainty left",
-        f"Share of the targets' prior variance left after each pick: lower is better.{floor}",
+        "Share of the targets' prior variance left after each pick: lower is better.",
         f"A curve from {percent(left[0])} before the first pick to {percent(left[-1])} after the last.",
         figure,
         logarithmic="x" if data.num_picks >= _LOGARITHMIC_POINTS else "",

@@ -134,7 +134,6 @@ class ReportData:
         gains: (n,) gain of each pick given the picks before it, in `gain_unit`.
         gain_unit: "nats" of information, or "variance" taken from the targets.
         remaining_uncertainty: (n + 1,) share of the targets' prior variance left after k picks; 1 at k = 0.
-        irreducible: the share that labelling the whole pool would still leave, if known.
         map_pool: (p, 2) map coordinates of a sample of the pool.
         map_targets: (m, 2) map coordinates of the targets, or of a sample of them.
         map_picks: (n, 2) map coordinates of the picks.
@@ -178,7 +177,6 @@ class ReportData:
     nearest_ids: Sequence[object]
     nearest_cosines: np.ndarray
     num_passes: int | None = None
-    irreducible: float | None = None
     columns: Mapping[str, Sequence[object]] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
     warnings: Sequence[str] = ()

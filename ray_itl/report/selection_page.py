@@ -171,14 +171,13 @@ def tiles(data: ReportData) -> list[Tile]:
     half = int((cumulative < total / 2).sum()) + 1
     label = "Information gained" if data.gain_unit == "nats" else "Variance removed"
     note = f"half of it from the first {plural(half, 'pick')}" if data.num_picks > 1 else ""
-    floor = "" if data.irreducible is None else f"the whole pool would leave {percent(data.irreducible)}"
     asked = "" if data.num_asked == data.num_picks else f"of {data.num_asked:,} asked for"
     passes = "" if data.num_passes is None else f"in {data.num_passes:,} pass{'es' * (data.num_passes != 1)}"
     picked = f"{percent(data.num_picks / max(data.num_pool, 1))} picked"
     return [
         Tile("Rows picked", f"{data.num_picks:,}", asked),
         Tile(label, amount(total, data.gain_unit) if data.gain_unit == "nats" else number(total), note),
-        Tile("Uncertainty left", percent(float(data.remaining_uncertainty[-1])), floor),
+        Tile("Uncertainty left", percent(float(data.remaining_uncertainty[-1])), ""),
         Tile("Rows in the pool", f"{data.num_pool:,}", picked),
         Tile("Targets", f"{data.num_targets:,}", ""),
         Tile("Time", duration(data.seconds), passes),
