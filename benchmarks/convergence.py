@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.shard import PoolShard
 from ray_itl.experiments import digits
 from ray_itl.experiments.cache import as_matrix
-from ray_itl.report.document import Tile, assemble, write_page
+from ray_itl.report.document import Tile, assemble
 from ray_itl.report.figures import Chart, empty_figure
 from ray_itl.text import number, plain
 
@@ -51,12 +50,11 @@ class ConvergenceReport:
         return self.variance - self.irreducible
 
 
-def write_convergence_report(report: ConvergenceReport, path: str | Path) -> Path:
-    """Render `report` into the file `path`, which appears whole or not at all; returns the path.
+def render_convergence(report: ConvergenceReport, machine: str) -> str:
+    """Return the report as HTML that opens offline and loads nothing.
 
     Raises:
         MissingExtraError: plotly or jinja2 is not installed.
-        OSError: the directory of `path` does not exist or cannot be written.
     """
     last, gap = int(report.num_picks[-1]), report.gap
     values = {
@@ -68,11 +66,10 @@ def write_convergence_report(report: ConvergenceReport, path: str | Path) -> Pat
             Tile("mean floor", number(float(report.irreducible.mean())), "irreducible"),
             Tile("smallest gap", number(float(gap.min())), "never below 0"),
         ],
-        "facts": {plain(label): plain(value) for label, value in report.facts.items()},
+        "facts": {plain(label): plain(value) for label, value in {**report.facts, "Machine": machine}.items()},
     }
     charts = [_variance_chart(report), _gap_chart(report)]
-    text = assemble("benchmarks/convergence.html.j2", charts, values, styles=["page.css"], scripts=["charts.js"])
-    return write_page(text, path)
+    return assemble("benchmarks/convergence.html.j2", charts, values, styles=["page.css"], scripts=["charts.js"])
 
 
 def _variance_chart(report: ConvergenceReport) -> Chart:
@@ -109,12 +106,11 @@ def _gap_chart(report: ConvergenceReport) -> Chart:
     return Chart("gap", "Distance to the floor", caption, "Three curves that fall as 1/n.", figure)
 
 
-def run_convergence(settings: ConvergenceSettings, folder: Path, notify: Callable[[str], None]) -> ConvergenceReport:
-    """Pick rows of a small pool of digits again and again for targets that it does not span; write convergence.html.
+def run_convergence(settings: ConvergenceSettings, notify: Callable[[str], None]) -> ConvergenceReport:
+    """Pick rows of a small pool of digits again and again for targets that it does not span.
 
     Raises:
         InputError: scikit-learn is not installed.
-        MissingExtraError: plotly or jinja2 is not installed.
     """
     pool, targets = _digits(settings)
     rule = InformationGain(settings.noise_variance)
@@ -128,14 +124,12 @@ def run_convergence(settings: ConvergenceSettings, folder: Path, notify: Callabl
         posterior = posterior.condition(pick, settings.noise_variance)
         if count in places:
             variance.append(posterior.variance(targets))
-    report = ConvergenceReport(
+    return ConvergenceReport(
         places,
         torch.stack(variance).numpy(),
         irreducible_variance(pool, targets).numpy(),
         {"Pool": f"{len(pool)} digits", "Targets": len(targets), "Noise variance": settings.noise_variance},
     )
-    write_convergence_report(report, folder / "convergence.html")
-    return report
 
 
 def irreducible_variance(pool: Tensor, targets: Tensor) -> Tensor:

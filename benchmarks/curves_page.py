@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from ray_itl.report.document import Tile, assemble, write_page
+from ray_itl.report.document import Tile, assemble
 from ray_itl.report.figures import Chart, empty_figure, label
 from ray_itl.report.learning_charts import VariantStyle, variant_styles
 from ray_itl.text import clip, number, plain
@@ -53,12 +52,11 @@ class CurvesReport:
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
-def write_curves_report(report: CurvesReport, path: str | Path) -> Path:
-    """Render `report` into the file `path`, which appears whole or not at all; returns the path.
+def render_curves(report: CurvesReport) -> str:
+    """Return the report as HTML that opens offline and loads nothing.
 
     Raises:
         MissingExtraError: plotly or jinja2 is not installed.
-        OSError: the directory of `path` does not exist or cannot be written.
     """
     names = list(dict.fromkeys(name for chart in report.charts for name in chart.curves))
     styles = variant_styles(names, None)
@@ -70,14 +68,13 @@ def write_curves_report(report: CurvesReport, path: str | Path) -> Path:
         "key": list(styles.items()) if len(styles) > 1 else [],
         "facts": {plain(name): plain(value) for name, value in report.facts.items()},
     }
-    text = assemble(
+    return assemble(
         "benchmarks/curves.html.j2",
         [_chart(f"curves-{place}", chart, styles) for place, chart in enumerate(report.charts)],
         values,
         styles=["page.css", "learning.css"],
         scripts=["charts.js", "learning.js"],
     )
-    return write_page(text, path)
 
 
 def _chart(name: str, chart: CurvesChart, styles: Mapping[str, VariantStyle]) -> Chart:

@@ -1,8 +1,6 @@
 """The page of an active fine-tuning: learning curves and how the variants ended, in one self-contained file of HTML."""
 
-from pathlib import Path
-
-from ray_itl.report.document import assemble, write_page
+from ray_itl.report.document import assemble
 from ray_itl.report.learning_charts import make_learning_charts, variant_styles
 from ray_itl.report.learning_data import LearningReport, LearningRow
 from ray_itl.report.learning_words import headline, on_task_digits, score_digits, seeds, short, tiles, times, with_error
@@ -38,16 +36,6 @@ def render_learning(report: LearningReport) -> str:
         styles=["page.css", "learning.css"],
         scripts=["charts.js", "learning.js"],
     )
-
-
-def write_learning_report(report: LearningReport, path: str | Path) -> Path:
-    """Render `report` into the file `path`, which appears whole or not at all; returns the path.
-
-    Raises:
-        MissingExtraError: plotly or jinja2 is not installed.
-        OSError: the directory of `path` does not exist or cannot be written.
-    """
-    return write_page(render_learning(report), path)
 
 
 def _cells(report: LearningReport) -> list[dict[str, object]]:

@@ -1,10 +1,9 @@
 """The page of a selection: headline, key figures, how far limits were used, charts, facts and the table of picks."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from ray_itl.report.document import Tile, assemble, write_page
+from ray_itl.report.document import Tile, assemble
 from ray_itl.report.figures import load_library
 from ray_itl.report.mix_charts import NAMED_TARGETS
 from ray_itl.report.selection_charts import make_charts
@@ -137,16 +136,6 @@ def _worst_targets(data: ReportData) -> list[dict[str, str]]:
         {"name": clip(plain(name), 80), "left": percent(left), "width": f"{min(left, 1.0):.1%}"}
         for name, left in data.targets_left.worst(_WORST_TARGETS)
     ]
-
-
-def write_report(data: ReportData, path: str | Path) -> Path:
-    """Render `data` into the file `path`, which appears whole or not at all; returns the path.
-
-    Raises:
-        MissingExtraError: plotly or jinja2 is not installed.
-        OSError: the directory of `path` does not exist or cannot be written.
-    """
-    return write_page(render(data), path)
 
 
 def headline(data: ReportData) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from ray_itl.errors import MissingExtraError
+from ray_itl.io.atomic import write_atomic
 from ray_itl.report.learning_data import LearningCurve, LearningReport, LearningRow, Trail
-from ray_itl.report.learning_page import write_learning_report
+from ray_itl.report.learning_page import render_learning
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.sweep import Standing, mean_curves, standings
 
@@ -66,7 +67,7 @@ def build_learning_report(
 def write_tuning_report(report: LearningReport, folder: Path) -> str | None:
     """Write report.html into a folder; returns why there is none where its libraries are missing."""
     try:
-        write_learning_report(report, folder / "report.html")
+        write_atomic(folder / "report.html", render_learning(report).encode())
     except MissingExtraError as error:
         return f"no report.html: {error}"
     return None
