@@ -43,4 +43,4 @@ def load_job(name: str) -> ModuleType:
 def run_job(name: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a job as a user would."""
     command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *overrides]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=250, check=False)

@@ -97,19 +97,19 @@ if __name__ == "__main__":
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as processes:
         pathlib.Path(sys.argv[1]).write_text(str(processes.submit(os.getpid).result()))
-        processes.submit(time.sleep, 120).result()
+        processes.submit(time.sleep, 600).result()
 """
     (tmp_path / "driver.py").write_text(code)
     driver = subprocess.Popen([sys.executable, str(tmp_path / "driver.py"), str(tmp_path / "pid")], cwd=ROOT)
     try:
-        wait_until((tmp_path / "pid").exists, 60)
-        wait_until(lambda: (tmp_path / "pid").read_text() != "", 10)
+        wait_until((tmp_path / "pid").exists, 120)
+        wait_until(lambda: (tmp_path / "pid").read_text() != "", 60)
         worker = int((tmp_path / "pid").read_text())
         assert process_is_alive(worker)
     finally:
         driver.kill()
         driver.wait()
-    wait_until(lambda: not process_is_alive(worker), 30)
+    wait_until(lambda: not process_is_alive(worker), 90)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:
