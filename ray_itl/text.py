@@ -38,6 +38,12 @@ def format_size(num_bytes: float) -> str:
     return f"{num_bytes:,.1f} TiB"
 
 
+def error_summary(error: BaseException) -> str:
+    """Return an error's type, the first line of its message and, as Ray appends a traceback to some, the last."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    return ": ".join(dict.fromkeys([type(error).__name__, *lines[:1], *lines[-1:]]))
+
+
 def number(value: float) -> str:
     """`value` to four significant digits, with thousands separated: 1234567 is 1,234,567."""
     if float(value).is_integer() or abs(value) >= 1000:
