@@ -29,8 +29,9 @@ from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
 from ray_itl.distributed.cluster import gpu_memory, living_nodes
 from ray_itl.distributed.codec import unpack
 from ray_itl.distributed.journal import Journal, Recovery
-from ray_itl.distributed.placement import ClusterOptions, ShardPlan, check_fits, plan_shards_for
+from ray_itl.distributed.placement import ShardPlan, check_fits, plan_shards_for
 from ray_itl.distributed.policy import RecoveryPolicy
+from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardSpec
 from ray_itl.distributed.shard_group import ShardGroup, ShardMember, put
 from ray_itl.errors import ConfigError, ShardError
@@ -47,7 +48,7 @@ def open_ray_pool(
     source: PoolSource,
     feature_map: FeatureMap,
     dtype: str,
-    options: ClusterOptions,
+    options: ClusterSettings,
     notify: Callable[[str], None] | None = None,
     on_pass: Callable[[list[PassTime]], None] | None = None,
     storage: StorageOptions | None = None,
@@ -89,7 +90,7 @@ def open_ray_pool(
 
 
 def plan_for_cluster(
-    num_rows: int, dim: int, dtype: str, options: ClusterOptions, storage: StorageOptions
+    num_rows: int, dim: int, dtype: str, options: ClusterSettings, storage: StorageOptions
 ) -> ShardPlan:
     """Return a plan of shards that fits the cluster this process is connected to; see `plan_shards_for`.
 

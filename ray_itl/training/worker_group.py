@@ -91,8 +91,9 @@ class TrainWorkers:
         except RayError as error:
             raise TrainingError(
                 f"Ray Train failed ({error_summary(error)}): if workers found no place within "
-                f"trainer.restart_deadline_s={self._policy.restart_deadline_s:g} seconds, free or add nodes, lower trainer.num_workers or "
-                "trainer.cpus_per_worker, or raise it; else see Ray's logs; then run the same command again"
+                f"trainer.restart_deadline_s={self._policy.restart_deadline_s:g} seconds, free or add nodes, lower "
+                "trainer.num_workers or trainer.cpus_per_worker, or raise it; else see Ray's logs; then run the same "
+                "command again"
             ) from error
 
     def release(self) -> None:
