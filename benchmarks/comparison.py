@@ -37,17 +37,14 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA
 
 @dataclass(frozen=True)
 class Worth:
-    """What picks X say about targets A.
-
-    Attributes:
-        nats: I(f_A; y_X), what ITL wants large.
-        variance: sum over the targets of their posterior variance, what VTL wants small.
-        prior_variance: the same before any pick.
-    """
+    """What picks X say about targets A."""
 
     nats: float
+    """I(f_A; y_X), what ITL wants large."""
     variance: float
+    """Sum over the targets of their posterior variance, what VTL wants small."""
     prior_variance: float
+    """The same before any pick."""
 
     @property
     def variance_left(self) -> float:

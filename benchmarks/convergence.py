@@ -30,19 +30,16 @@ _CLASSES = (3, 6, 9)
 
 @dataclass(frozen=True)
 class ConvergenceReport:
-    """Variances of M targets after some numbers of picks.
-
-    Attributes:
-        num_picks: k numbers of picks, ascending and positive.
-        variance: k x M, sigma_n^2(x) of each target x given the first n picks.
-        irreducible: M, eta^2(x) = |(I - P) x|^2 with P the projection onto the span of the pool.
-        facts: label and value of whatever else a reader should know.
-    """
+    """Variances of M targets after some numbers of picks."""
 
     num_picks: np.ndarray
+    """k numbers of picks, ascending and positive."""
     variance: np.ndarray
+    """k x M, sigma_n^2(x) of each target x given the first n picks."""
     irreducible: np.ndarray
+    """M, eta^2(x) = |(I - P) x|^2 with P the projection onto the span of the pool."""
     facts: dict[str, object] = field(default_factory=dict)
+    """Label and value of whatever else a reader should know."""
 
     @property
     def gap(self) -> np.ndarray:

@@ -1,5 +1,7 @@
 """A page of named curves on logarithmic axes: how cost grows, of several tools or along several scales."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,41 +17,34 @@ _SPOKEN_CHARS = 600
 
 @dataclass(frozen=True)
 class CurvesChart:
-    """One chart.
-
-    Attributes:
-        heading: what it shows.
-        caption: one sentence on how to read it.
-        x_title, y_title: of the axes.
-        curves: name to places and values (k each), positive for a logarithmic axis; places without a value are nan.
-        linear_y: whether the vertical axis is linear.
-    """
+    """One chart."""
 
     heading: str
+    """What it shows."""
     caption: str
+    """One sentence on how to read it."""
     x_title: str
     y_title: str
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    """Name to places and values (k each), positive for a logarithmic axis; places without a value are nan."""
     linear_y: bool = False
+    """Whether the vertical axis is linear."""
 
 
 @dataclass(frozen=True)
 class CurvesReport:
-    """A page.
-
-    Attributes:
-        title: what was measured.
-        headline: one sentence that says what came out.
-        charts: in order; a name means the same curve on all of them.
-        tiles: key figures.
-        facts: label and value of whatever else a reader should know.
-    """
+    """A page."""
 
     title: str
+    """What was measured."""
     headline: str
+    """One sentence that says what came out."""
     charts: Sequence[CurvesChart]
+    """In order; a name means the same curve on all of them."""
     tiles: Sequence[Tile] = ()
+    """Key figures."""
     facts: Mapping[str, object] = field(default_factory=dict)
+    """Label and value of whatever else a reader should know."""
 
 
 def render_curves(report: CurvesReport) -> str:

@@ -83,22 +83,19 @@ class Problem:
 
 @dataclass(frozen=True)
 class Peer:
-    """A way to pick rows.
-
-    Attributes:
-        name: in tables, unique.
-        package: the distribution on PyPI that it needs; "" where that is this project.
-        how: the setting, in a few words.
-        select: from a Problem to the indices of n picks, in order. All it does counts: indices and kernels that it
-            builds, code that it compiles.
-        modules: what it imports. They are loaded before the time counts.
-    """
+    """A way to pick rows."""
 
     name: str
+    """In tables, unique."""
     package: str
+    """The distribution on PyPI that it needs; "" where that is this project."""
     how: str
+    """The setting, in a few words."""
     select: Callable[[Problem], Sequence[int]]
+    """From a Problem to the indices of n picks, in order. All it does counts: indices and kernels that it builds, code
+    that it compiles."""
     modules: tuple[str, ...] = ()
+    """What it imports. They are loaded before the time counts."""
 
     def version(self) -> str | None:
         """Return the version of its package, "" where it needs none; None if it is not installed."""

@@ -3,6 +3,8 @@
 Pages are text; whoever makes one writes it.
 """
 
+from __future__ import annotations
+
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence

@@ -4,6 +4,8 @@ Figures carry no colours: each trace names its role in `meta`, and the page's sc
 so that one figure serves light and dark. Of long curves and crowded maps only some points are drawn.
 """
 
+from __future__ import annotations
+
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,25 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with the words around it.
-
-    Attributes:
-        name: identifier in the page, of letters and dashes.
-        heading: what the chart shows.
-        caption: one sentence on how to read it.
-        description: what a reader who cannot see it should know.
-        figure: the plotly figure.
-        wide: whether it takes the full width of the page.
-        logarithmic: the axes a button turns logarithmic: "x", "xy", or none.
-    """
+    """A figure with the words around it."""
 
     name: str
+    """Identifier in the page, of letters and dashes."""
     heading: str
+    """What the chart shows."""
     caption: str
+    """One sentence on how to read it."""
     description: str
-    figure: "go.Figure"
+    """What a reader who cannot see it should know."""
+    figure: go.Figure
+    """The plotly figure."""
     wide: bool = False
+    """Whether it takes the full width of the page."""
     logarithmic: str = ""
+    """The axes a button turns logarithmic: "x", "xy", or none."""
 
 
 def load_library(name: str) -> ModuleType:
@@ -47,7 +46,7 @@ def load_library(name: str) -> ModuleType:
     return load_extra(name, "the HTML report", "report")
 
 
-def empty_figure() -> "go.Figure":
+def empty_figure() -> go.Figure:
     """A figure in the style of the pages, still without traces.
 
     Raises:

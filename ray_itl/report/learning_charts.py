@@ -4,6 +4,8 @@ Each variant has its colour, dash and marker on every chart and in the key. Colo
 style sheet, which differ between light and dark.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,20 +38,17 @@ _SPOKEN_CHARS = 600
 
 
 class VariantStyle(NamedTuple):
-    """The look of one variant.
-
-    Attributes:
-        key: names the variant in the page: its colour is `--variant-<color>`, its traces are group `key`.
-        color: name of the colour.
-        dash: plotly's name of the dash, `dash_array` the same for SVG.
-        symbol: plotly's name of the marker, `marker_path` the same for SVG.
-    """
+    """The look of one variant."""
 
     key: str
+    """Names the variant in the page: its colour is `--variant-<color>`, its traces are group `key`."""
     color: str
+    """Name of the colour."""
     dash: str
+    """Plotly's name of the dash, `dash_array` the same for SVG."""
     dash_array: str
     symbol: str
+    """Plotly's name of the marker, `marker_path` the same for SVG."""
     marker_path: str
 
 
@@ -161,7 +160,7 @@ def drift_chart(report: LearningReport) -> Chart:
     )
 
 
-def _curves_figure(report: LearningReport, quantity: str, digits: int) -> "go.Figure":
+def _curves_figure(report: LearningReport, quantity: str, digits: int) -> go.Figure:
     """A figure of score or on_task of every curve: bands below, curves above, the first curve on top."""
     styles = variant_styles([curve.name for curve in report.curves], report.reference)
     figure = empty_figure()
@@ -185,7 +184,7 @@ def _curves_figure(report: LearningReport, quantity: str, digits: int) -> "go.Fi
 
 def _trails_figure(
     report: LearningReport, trails: Mapping[str, Trail], notify: Callable[[float, float], str]
-) -> "go.Figure":
+) -> go.Figure:
     """A figure of one curve for each variant that left a trail; `notify` tells a place and its value."""
     styles = variant_styles([curve.name for curve in report.curves], report.reference)
     figure = empty_figure()
@@ -211,7 +210,7 @@ def _line(x: np.ndarray, y: np.ndarray, style: VariantStyle) -> dict[str, object
     }
 
 
-def _add_band(figure: "go.Figure", curve: LearningCurve, quantity: str, style: VariantStyle) -> None:
+def _add_band(figure: go.Figure, curve: LearningCurve, quantity: str, style: VariantStyle) -> None:
     """Shade one standard error on either side, where there is one."""
     errors = getattr(curve, f"{quantity}_error")
     if errors is None:

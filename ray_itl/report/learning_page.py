@@ -1,5 +1,7 @@
 """The page of an active fine-tuning: learning curves and how the variants ended, in one self-contained file of HTML."""
 
+from __future__ import annotations
+
 from ray_itl.report.document import assemble
 from ray_itl.report.learning_charts import make_learning_charts, variant_styles
 from ray_itl.report.learning_data import LearningReport, LearningRow

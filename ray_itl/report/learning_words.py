@@ -1,5 +1,7 @@
 """What a learning report shows, in words and in rounded numbers."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 

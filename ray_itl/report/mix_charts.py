@@ -1,5 +1,7 @@
 """Charts of groups: the values of a column in the picks and in the pool, and the uncertainty left over the targets."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from ray_itl.report.figures import Chart, empty_figure, label

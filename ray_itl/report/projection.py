@@ -3,6 +3,8 @@
 Shapes: p rows of the pool sample, m targets, n picks, D dimensions.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,21 +19,18 @@ _ITERATIONS = 40
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Coordinates along the two principal directions; with D = 1 the second coordinate is 0.
-
-    Attributes:
-        pool: (p, 2) float64.
-        targets: (m, 2) float64.
-        picks: (n, 2) float64.
-        directions: (D, min(2, D)) float64, orthonormal columns, the one with more variance first.
-        explained: share in [0, 1] of the variance of pool sample and targets along the directions.
-    """
+    """Coordinates along the two principal directions; with D = 1 the second coordinate is 0."""
 
     pool: np.ndarray
+    """(p, 2) float64."""
     targets: np.ndarray
+    """(m, 2) float64."""
     picks: np.ndarray
+    """(n, 2) float64."""
     directions: np.ndarray
+    """(D, min(2, D)) float64, orthonormal columns, the one with more variance first."""
     explained: float
+    """Share in [0, 1] of the variance of pool sample and targets along the directions."""
 
 
 def project(pool_sample: Tensor, targets: Tensor, picks: Tensor) -> Projection:

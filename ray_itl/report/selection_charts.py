@@ -1,5 +1,7 @@
 """The charts of a selection's report, as plotly figures, and where the selection could sensibly have stopped."""
 
+from __future__ import annotations
+
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -164,7 +166,7 @@ def map_chart(data: ReportData) -> Chart:
     )
 
 
-def _curve(x: np.ndarray, y: np.ndarray, role: str, hover: str) -> "go.Figure":
+def _curve(x: np.ndarray, y: np.ndarray, role: str, hover: str) -> go.Figure:
     """A figure with one curve; few points are marked, so that a single one can be seen."""
     kept = curve_points(y)
     figure = empty_figure()
@@ -183,7 +185,7 @@ def _curve(x: np.ndarray, y: np.ndarray, role: str, hover: str) -> "go.Figure":
     return figure
 
 
-def _mark_end(figure: "go.Figure", picks: int, gains: np.ndarray) -> None:
+def _mark_end(figure: go.Figure, picks: int, gains: np.ndarray) -> None:
     """A dotted line at the sensible end, named on its roomier side; it stands on logarithmic axes, too."""
     positive = gains[gains > 0]
     side = "right" if picks < len(gains) / 2 else "left"

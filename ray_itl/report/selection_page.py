@@ -1,5 +1,7 @@
 """The page of a selection: headline, key figures, how far limits were used, charts, facts and the table of picks."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import NamedTuple
 

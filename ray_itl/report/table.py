@@ -1,5 +1,7 @@
 """The table of picks with small pictures, compact enough to be inside the page whole."""
 
+from __future__ import annotations
+
 import base64
 import io
 import json

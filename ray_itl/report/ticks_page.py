@@ -1,5 +1,7 @@
 """The page over the ticks of a scheduled curation: what it shows as plain values, its charts and its words."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,49 +16,44 @@ _NAMED_TICKS = 12
 
 
 class TickPoint(NamedTuple):
-    """One tick.
-
-    Attributes:
-        name: what it is called.
-        time: when it was published, seconds since 1970.
-        new_files: files that no tick saw before.
-        new_rows: their rows.
-        picks: rows picked.
-        gain: what they are worth given all earlier picks.
-        uncertainty_left: share of the targets' prior variance left after it.
-        stop: why it picked no more, in words.
-        path: where its results are, relative to the page.
-    """
+    """One tick."""
 
     name: str
+    """What it is called."""
     time: float
+    """When it was published, seconds since 1970."""
     new_files: int
+    """Files that no tick saw before."""
     new_rows: int
+    """Their rows."""
     picks: int
+    """Rows picked."""
     gain: float
+    """What they are worth given all earlier picks."""
     uncertainty_left: float
+    """Share of the targets' prior variance left after it."""
     stop: str
+    """Why it picked no more, in words."""
     path: str
+    """Where its results are, relative to the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TicksReport:
     """The ticks of one state directory, first to last. Text may come from anywhere: the page escapes all of it.
 
-    Attributes:
-        title: heading of the page.
-        unit: what gains are measured in: "nats" or "variance".
-        ticks: at least one.
-        uncertainty_at_first: share of the targets' prior variance that was left before the first tick.
-
     Raises:
         InputError: no ticks.
     """
 
     title: str
+    """Heading of the page."""
     unit: str
+    """What gains are measured in: "nats" or "variance"."""
     ticks: Sequence[TickPoint]
+    """At least one."""
     uncertainty_at_first: float = 1.0
+    """Share of the targets' prior variance that was left before the first tick."""
 
     def __post_init__(self) -> None:
         if not self.ticks:

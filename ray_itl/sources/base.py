@@ -1,5 +1,7 @@
 """What the rest of the program knows of a pool, whatever it is stored in."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator, Sequence
 from typing import Protocol

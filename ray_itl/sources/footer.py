@@ -8,6 +8,8 @@ is no help: it ends the process when it is asked about a damaged one.)
 The encoding is Thrift's compact protocol; the field numbers are those of parquet.thrift in apache/parquet-format.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

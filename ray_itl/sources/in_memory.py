@@ -1,5 +1,7 @@
 """Rows in memory as sources: Arrow tables, with or without embeddings, and numpy or torch arrays."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Building a manifest from Parquet footers; opening one file safely and streaming its rows in bounded memory."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,5 +1,7 @@
 """Opening rows as a source, whatever a caller hands over: paths, an Arrow table or dataset, an array."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard

@@ -1,5 +1,7 @@
 """Rows in Parquet files: any range of them streamed, any rows fetched, in bounded memory."""
 
+from __future__ import annotations
+
 import posixpath
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

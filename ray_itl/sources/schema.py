@@ -4,6 +4,8 @@ Ids are int64 or numpy's variable-width strings. Small steps that every source s
 checking positions, gathering chunks into a matrix.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
