@@ -70,7 +70,7 @@ def render_convergence(report: ConvergenceReport, machine: str) -> str:
 
 
 def _variance_chart(report: ConvergenceReport) -> Chart:
-    """Mean variance over the targets, and the mean of what is irreducible."""
+    """Draw the mean variance over the targets, and the mean of what is irreducible."""
     figure = empty_figure()
     figure.add_scatter(x=report.num_picks, y=report.variance.mean(axis=1), mode="lines", meta="uncertainty")
     ends, floor = report.num_picks[[0, -1]], [float(report.irreducible.mean())] * 2
@@ -84,7 +84,7 @@ def _variance_chart(report: ConvergenceReport) -> Chart:
 
 
 def _gap_chart(report: ConvergenceReport) -> Chart:
-    """Variance above the irreducible: largest, median and smallest over the targets."""
+    """Draw the variance above the irreducible: largest, median and smallest over the targets."""
     figure = empty_figure()
     for name, values in (
         ("largest", report.gap.max(axis=1)),
@@ -104,7 +104,7 @@ def _gap_chart(report: ConvergenceReport) -> Chart:
 
 
 def run_convergence(settings: ConvergenceSettings, notify: Callable[[str], None]) -> ConvergenceReport:
-    """Pick rows of a small pool of digits again and again for targets that it does not span.
+    """Return pick rows of a small pool of digits again and again for targets that it does not span.
 
     Raises:
         InputError: scikit-learn is not installed.

@@ -15,7 +15,7 @@ from ray_itl.report.figures import Chart, figure_texts, load_library
 
 
 def inert(text: str) -> str:
-    """JSON that cannot end the script element around it, and means the same: markup characters escaped."""
+    """Return JSON that cannot end the script element around it, and means the same: markup characters escaped."""
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -35,7 +35,7 @@ def assemble(
     styles: Sequence[str],
     scripts: Sequence[str],
 ) -> str:
-    """The page as HTML that opens offline and loads nothing.
+    """Return the page as HTML that opens offline and loads nothing.
 
     All text is escaped, and a content security policy lets only the page's own two scripts run. The page can be written
     as UTF-8, whatever its values hold.
@@ -85,7 +85,7 @@ def _resource(name: str) -> str:
 
 
 def _script(source: str) -> str:
-    """A script as the browser will see it: with bare newlines, so that its hash is the browser's hash."""
+    """Return a script as the browser will see it: with bare newlines, so that its hash is the browser's hash."""
     return source.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -53,7 +53,7 @@ class VariantStyle(NamedTuple):
 
 
 def variant_styles(names: Sequence[str], reference: str | None) -> dict[str, VariantStyle]:
-    """A style for each variant; the reference has a colour that no other has. Up to 24 others all look different."""
+    """Return a style for each variant, the reference's of a colour of its own; up to 24 others all look different."""
     styles = {}
     rank = 0
     for position, name in enumerate(names):
@@ -71,7 +71,7 @@ def _style(position: int, color: str, dash: str, symbol: str) -> VariantStyle:
 
 
 def make_learning_charts(report: LearningReport) -> list[Chart]:
-    """The charts that `report` supports, in the order of the page.
+    """Return the charts that `report` supports, in the order of the page.
 
     Raises:
         MissingExtraError: plotly is not installed.
@@ -87,7 +87,7 @@ def make_learning_charts(report: LearningReport) -> list[Chart]:
 
 
 def score_chart(report: LearningReport) -> Chart:
-    """Score against labels, with bands of one standard error."""
+    """Return score against labels, with bands of one standard error."""
     figure = _curves_figure(report, "score", score_digits(report))
     figure.update_layout(yaxis_title=label(report.score_name, 40))
     level = ""
@@ -112,7 +112,7 @@ def score_chart(report: LearningReport) -> Chart:
 
 
 def on_task_chart(report: LearningReport) -> Chart:
-    """Picks of the task against labels, with the line of picks that are all of the task."""
+    """Draw picks of the task against labels, with the line of picks that are all of the task."""
     digits = on_task_digits(report)
     figure = _curves_figure(report, "on_task", digits)
     most = max(report.budget(curve.name) for curve in report.curves)
@@ -131,7 +131,7 @@ def on_task_chart(report: LearningReport) -> Chart:
 
 
 def variance_chart(report: LearningReport) -> Chart:
-    """Share of the targets' prior variance left, against labels."""
+    """Draw the share of the targets' prior variance left, against labels."""
     figure = _trails_figure(report, report.variance, lambda count, share: f"{count:,.0f} labels: {percent(share)} left")
     figure.update_layout(xaxis_title="labels", yaxis={"tickformat": ".3~%", "rangemode": "tozero"})
     ends = ", ".join(f"{short(name)} {percent(float(trail.values[-1]))}" for name, trail in report.variance.items())
@@ -145,7 +145,7 @@ def variance_chart(report: LearningReport) -> Chart:
 
 
 def drift_chart(report: LearningReport) -> Chart:
-    """Mean cosine between embeddings of the same rows before and after a round."""
+    """Draw the mean cosine between embeddings of the same rows before and after a round."""
     figure = _trails_figure(report, report.drift, lambda number, cosine: f"round {number:.0f}: cosine {cosine:.4f}")
     figure.update_layout(xaxis_title="round", yaxis_title="mean cosine")
     if max(len(trail.places) for trail in report.drift.values()) <= _COUNTED_ROUNDS:
@@ -161,7 +161,7 @@ def drift_chart(report: LearningReport) -> Chart:
 
 
 def _curves_figure(report: LearningReport, quantity: str, digits: int) -> go.Figure:
-    """A figure of score or on_task of every curve: bands below, curves above, the first curve on top."""
+    """Return a figure of score or on_task of every curve: bands below, curves above, the first curve on top."""
     styles = variant_styles([curve.name for curve in report.curves], report.reference)
     figure = empty_figure()
     for curve in report.curves:
@@ -185,7 +185,7 @@ def _curves_figure(report: LearningReport, quantity: str, digits: int) -> go.Fig
 def _trails_figure(
     report: LearningReport, trails: Mapping[str, Trail], notify: Callable[[float, float], str]
 ) -> go.Figure:
-    """A figure of one curve for each variant that left a trail; `notify` tells a place and its value."""
+    """Return a figure of one curve for each variant that left a trail; `notify` tells a place and its value."""
     styles = variant_styles([curve.name for curve in report.curves], report.reference)
     figure = empty_figure()
     for name, trail in reversed(list(trails.items())):
@@ -233,6 +233,6 @@ def _add_band(figure: go.Figure, curve: LearningCurve, quantity: str, style: Var
 
 
 def _spread(report: LearningReport) -> str:
-    """What the bands are, or why there are none."""
+    """Say what the bands are, or why there are none."""
     shaded = any(curve.score_error is not None and np.isfinite(curve.score_error).any() for curve in report.curves)
     return f"Bands: one standard error over {num_seeds(report)}." if shaded else seeds(report)

@@ -138,9 +138,9 @@ class LearningReport:
         return max(self.rows, key=lambda row: sign * row.score)
 
     def curve(self, name: str) -> LearningCurve:
-        """The curve of that name; there must be one."""
+        """Return the curve of that name; there must be one."""
         return next(curve for curve in self.curves if curve.name == name)
 
     def budget(self, name: str) -> int:
-        """Labels that the curve of that name ends with."""
+        """Return the labels that the curve of that name ends with."""
         return int(self.curve(name).num_labelled[-1])

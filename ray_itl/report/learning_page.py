@@ -10,7 +10,7 @@ from ray_itl.text import plain
 
 
 def render_learning(report: LearningReport) -> str:
-    """The report as HTML that opens offline and loads nothing.
+    """Return the report as HTML that opens offline and loads nothing.
 
     All text is escaped, and a content security policy lets only the page's own two scripts run.
 
@@ -41,7 +41,7 @@ def render_learning(report: LearningReport) -> str:
 
 
 def _cells(report: LearningReport) -> list[dict[str, object]]:
-    """The text of every row of the table."""
+    """Return the text of every row of the table."""
     digits = score_digits(report)
     return [
         {

@@ -25,7 +25,7 @@ _MAX_CHARACTERS = 60
 
 
 def gain_figure(gains: np.ndarray, remaining_uncertainty: np.ndarray, unit: str) -> go.Figure:
-    """Two charts, one above the other, over the rank of the picks.
+    """Draw two charts, one above the other, over the rank of the picks.
 
     Args:
         gains: (n,) gain of each pick given those before it, in `unit`; n may be 0.
@@ -55,7 +55,7 @@ def gain_figure(gains: np.ndarray, remaining_uncertainty: np.ndarray, unit: str)
 
 
 def _drawn(count: int) -> np.ndarray:
-    """Places of the points to draw: all, or as many as a chart can show, the first and the last among them."""
+    """Return the places of the points to draw: all, or as many as a chart can show, the first and last among them."""
     return np.unique(np.linspace(0, count - 1, min(count, _MAX_POINTS)).astype(np.int64))
 
 

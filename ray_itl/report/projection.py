@@ -34,7 +34,7 @@ class Projection:
 
 
 def project(pool_sample: Tensor, targets: Tensor, picks: Tensor) -> Projection:
-    """Map rows to the plane by principal components.
+    """Return map rows to the plane by principal components.
 
     The components are fitted to the pool sample and the targets, each group weighing one half however many
     rows it has, so that a handful of targets shapes the map as much as the pool does. The result does not
@@ -73,7 +73,7 @@ def project(pool_sample: Tensor, targets: Tensor, picks: Tensor) -> Projection:
 
 
 def _principal_directions(rows: Tensor) -> Tensor:
-    """(D, min(2, D)) leading right singular vectors of `rows` (r, D), by subspace iteration.
+    """Return (D, min(2, D)) leading right singular vectors of `rows` (r, D), by subspace iteration.
 
     Iterating on a thin block costs r D work a step, where a full decomposition would cost D^3. The start is
     drawn with its own generator, so the map is the same on every run.
@@ -92,7 +92,7 @@ def _principal_directions(rows: Tensor) -> Tensor:
 
 
 def _signs(directions: Tensor) -> Tensor:
-    """(k,) of +1 and -1: the sign of each column's largest entry, or of the first that ties."""
+    """Return (k,) of +1 and -1: the sign of each column's largest entry, or of the first that ties."""
     sizes = directions.abs()
     # A tie up to rounding must not let the rounding choose the sign.
     largest = (sizes >= (1 - 1e-6) * sizes.amax(dim=0)).to(torch.int8).argmax(dim=0)

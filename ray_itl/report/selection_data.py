@@ -74,7 +74,7 @@ class TargetsLeft:
             raise InputError(f"there are {len(self.ids)} ids and {len(self.left)} shares of targets: give one of each")
 
     def worst(self, most: int) -> list[tuple[object, float]]:
-        """Targets of which most is left, with that share, the worst first; among equals in the order given."""
+        """Return the targets of which most is left, with that share, the worst first; equals in the order given."""
         order = np.argsort(-np.asarray(self.left), kind="stable")[:most]
         return [(self.ids[k], float(self.left[k])) for k in order]
 

@@ -93,7 +93,7 @@ def _share(value: float, scale: float) -> str:
 
 
 def render(data: ReportData) -> str:
-    """The report as HTML that opens offline and loads nothing.
+    """Return the report as HTML that opens offline and loads nothing.
 
     All text is escaped, and a content security policy lets only the page's own two scripts run.
 
@@ -131,7 +131,7 @@ def render(data: ReportData) -> str:
 
 
 def _worst_targets(data: ReportData) -> list[dict[str, str]]:
-    """The ten targets of which most is left, where the chart cannot name each."""
+    """Return the ten targets of which most is left, where the chart cannot name each."""
     if data.targets_left is None or len(data.targets_left.left) <= NAMED_TARGETS:
         return []
     return [
@@ -141,7 +141,7 @@ def _worst_targets(data: ReportData) -> list[dict[str, str]]:
 
 
 def headline(data: ReportData) -> str:
-    """One sentence: what was picked, from what, with how much information, and what uncertainty is left."""
+    """Return one sentence: what was picked, from what, with how much information, and what uncertainty is left."""
     total = float(data.cumulative_gains[-1])
     gained = number(total) + (" nats of information" if data.gain_unit == "nats" else " less variance")
     left = percent(float(data.remaining_uncertainty[-1]))
@@ -156,7 +156,7 @@ def headline(data: ReportData) -> str:
 
 
 def tiles(data: ReportData) -> list[Tile]:
-    """The key figures, most important first."""
+    """Return the key figures, most important first."""
     cumulative = data.cumulative_gains
     total = float(cumulative[-1])
     half = int((cumulative < total / 2).sum()) + 1
@@ -176,7 +176,7 @@ def tiles(data: ReportData) -> list[Tile]:
 
 
 def facts(data: ReportData) -> dict[str, str]:
-    """Every fact of the run, label to text; `data.facts` follow the ones all runs have."""
+    """Return every fact of the run, label to text; `data.facts` follow the ones all runs have."""
     shared: dict[str, object] = {
         "Acquisition": data.acquisition,
         "Picks asked for": f"{data.num_asked:,}",

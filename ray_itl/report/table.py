@@ -36,7 +36,7 @@ def holds_images(values: Sequence[object]) -> bool:
 
 
 def thumbnails(values: Sequence[object]) -> list[str]:
-    """A data URI of each image at most 96 pixels wide and high, and "" where there is none to show.
+    """Return a data URI of each image at most 96 pixels wide and high, and "" where there is none to show.
 
     Only the first 200 are made, and only as many as fit in `THUMBNAIL_BYTES`. Every image is decoded and encoded anew
     (as PNG or JPEG), so that nothing of the file but its pixels gets into the page; what cannot be decoded, or has more
@@ -87,7 +87,7 @@ def _thumbnail(content: bytes) -> str:
 
 
 def table_text(data: ReportData) -> str:
-    """The table for the page's script: columns of ready text, and a note on anything left out.
+    """Return the table for the page's script: columns of ready text, and a note on anything left out.
 
     Carried columns are cut shorter, and then dropped from the last, until the table fits in `TABLE_BYTES`.
 
@@ -122,7 +122,7 @@ def _address_columns(data: ReportData) -> list[Column]:
 
 
 def _reason_columns(data: ReportData) -> list[Column]:
-    """Why rows were picked, or, where that was not asked for, the target nearest to each."""
+    """Say why rows were picked, or, where that was not asked for, the target nearest to each."""
     if data.reasons is None:
         return [
             _column("Nearest target", (clip(plain(value), _ADDRESS_CHARS) for value in data.nearest_ids)),
@@ -152,7 +152,7 @@ def _pictures(name: str, values: Sequence[object]) -> Column:
 
 
 def _carried_columns(written: Mapping[str, Sequence[object]], room: int) -> tuple[list[Column], bool]:
-    """As many carried columns as fit in `room` bytes, and whether any of their values is cut."""
+    """Return as many carried columns as fit in `room` bytes, and whether any of their values is cut."""
     columns: list[Column] = []
     limit = 0
     for limit in _CELL_CHARS:
@@ -180,7 +180,7 @@ def _column(name: str, texts: Iterable[str], *, number: bool = False) -> Column:
 
 
 def _tail(path: str) -> str:
-    """The end of a long path: the part that tells files apart."""
+    """Return the end of a long path: the part that tells files apart."""
     return path if len(path) <= _ADDRESS_CHARS else "…" + path[-_ADDRESS_CHARS + 1 :]
 
 

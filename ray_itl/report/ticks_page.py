@@ -71,7 +71,7 @@ class TicksReport:
 
 
 def make_ticks_charts(report: TicksReport) -> list[Chart]:
-    """The charts of `report`, in the order of the page.
+    """Return the charts of `report`, in the order of the page.
 
     Raises:
         MissingExtraError: plotly is not installed.
@@ -80,7 +80,7 @@ def make_ticks_charts(report: TicksReport) -> list[Chart]:
 
 
 def left_chart(report: TicksReport) -> Chart:
-    """Share of the targets' prior variance left after each tick."""
+    """Draw the share of the targets' prior variance left after each tick."""
     ticks = report.ticks
     left = [report.uncertainty_at_first, *(tick.uncertainty_left for tick in ticks)]
     words = ["before the first tick", *(label(tick.name, 40) for tick in ticks)]
@@ -108,7 +108,7 @@ def left_chart(report: TicksReport) -> Chart:
 
 
 def gain_chart(report: TicksReport) -> Chart:
-    """What the picks of each tick are worth."""
+    """Draw what the picks of each tick are worth."""
     words = [
         f"{label(t.name, 40)}: {amount(t.gain, report.unit)}, from {plural(t.new_rows, 'new row')}"
         for t in report.ticks
@@ -130,7 +130,7 @@ def gain_chart(report: TicksReport) -> Chart:
 
 
 def picks_chart(report: TicksReport) -> Chart:
-    """How many rows each tick picked."""
+    """Draw how many rows each tick picked."""
     return _bars(
         report.ticks,
         [tick.picks for tick in report.ticks],
@@ -160,7 +160,7 @@ def _bars(ticks: Sequence[TickPoint], heights: Sequence[float], words: Sequence[
 
 
 def _axis(ticks: Sequence[TickPoint], first: int) -> dict[str, object]:
-    """An axis of ticks in their order, by name while the names fit."""
+    """Return an axis of ticks in their order, by name while the names fit."""
     axis: dict[str, object] = {"title": "tick", "zeroline": False, "range": [first - 0.6, len(ticks) + 0.6]}
     if len(ticks) <= _NAMED_TICKS:
         names = [label(tick.name, 12) for tick in ticks]
@@ -169,7 +169,7 @@ def _axis(ticks: Sequence[TickPoint], first: int) -> dict[str, object]:
 
 
 def render_ticks(report: TicksReport) -> str:
-    """The report as HTML that opens offline and loads nothing.
+    """Return the report as HTML that opens offline and loads nothing.
 
     All text is escaped, and a content security policy lets only the page's own two scripts run.
 
@@ -214,7 +214,7 @@ def _tiles(report: TicksReport) -> list[Tile]:
 
 
 def _cells(tick: TickPoint) -> dict[str, str]:
-    """The text of one row of the table."""
+    """Return the text of one row of the table."""
     return {
         "name": plain(tick.name),
         "time": time.strftime("%Y-%m-%d %H:%M", time.gmtime(tick.time)),

@@ -33,7 +33,7 @@ class EmbeddingType(NamedTuple):
 
 
 def which_row(file: str, row: int) -> str:
-    """Words for one row: the file (or the in-memory pool when `file` is "") and the row within it."""
+    """Word one row: the file (or the in-memory pool when `file` is "") and the row within it."""
     return f"file {file!r}, row {row} (counting from 0)" if file else f"row {row} (counting from 0)"
 
 
@@ -49,7 +49,7 @@ def find_column(schema: pa.Schema, column: str, option: str, file: str) -> pa.Fi
 
 
 def name_columns(names: Sequence[str]) -> str:
-    """Words for a list of columns, cut short where there are many or their names are long."""
+    """Word a list of columns, cut short where there are many or their names are long."""
     shown = [name if len(name) <= _MAX_NAME else name[:_MAX_NAME] + "…" for name in names[:_MAX_NAMES]]
     more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
     return ", ".join(shown) + more if shown else "(none)"
