@@ -42,7 +42,7 @@ PLACES = {
         *("ray_itl.selection", "ray_itl.verification", "ray_itl.experiments", "ray_itl.report.notebook", "benchmarks"),
     },
     "PIL": {"ray_itl.experiments", "ray_itl.training.inputs"},
-    "transformers": {"ray_itl.experiments", "ray_itl.training.models"},
+    "transformers": {"ray_itl.training.models"},
     "plotly": {"ray_itl.report"},
     "jinja2": {"ray_itl.report"},
     "rich": {"ray_itl.observability.live"},

@@ -1,3 +1,4 @@
-"""The command line: config (the edge to Hydra), hydra_words (its refusals in words), guard (exit codes, signals, one
-line for every error).
+"""The command line.
+
+config (the edge to Hydra), hydra_words (its refusals in words), guard (exit codes, signals, one line for every error).
 """

@@ -1,9 +1,4 @@
-"""Arguments for Hydra, and Hydra's refusals in words.
-
-What Hydra says of options it refuses, in words for people: the option, what is wrong with it, and the remedy.
-
-Options as people type them, made readable for Hydra.
-"""
+"""Between people and Hydra: arguments as people type them, and Hydra's refusals in words that name the remedy."""
 
 from __future__ import annotations
 

@@ -1,14 +1,6 @@
-"""Every option of a curation run.
+"""Every option of a curation run, as plain typed dataclasses that check themselves.
 
-Options that say what rows there are: the pool, the target sample, and what is known or to be avoided.
-
-Options that limit a selection: costs and budget, quotas, likeness, and when it is enough.
-
-Every option of a curation run, as plain typed dataclasses that check themselves.
-
-They know nothing of Hydra: `config.py` composes them from YAML and the command line, `api.select` from arguments.
-
-What every job does around its work: errors become one clear line and an exit code a scheduler can use.
+They know nothing of Hydra: `cli/config.py` composes them from YAML and the command line, `api.select` from arguments.
 """
 
 from __future__ import annotations

@@ -1,11 +1,4 @@
-"""What a run says at its end: figures, limits, warnings, why it stopped.
-
-How far a selection used its limits.
-
-What a run says at its end: what happened, where the files are, and what to do next.
-
-What a report warns of, before anything else.
-"""
+"""What a run says at its end: what happened, how far limits were used, what to beware of, and what to do next."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Every option of a curation run, as plain typed dataclasses that check themselves.
-
-They know nothing of Hydra: `config.py` composes them from YAML and the command line, `api.select` from arguments.
-"""
+"""Options of the cluster: how many shards, what each may use, and how long to wait for one that was lost."""
 
 from __future__ import annotations
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import Heartbeat
 from ray_itl.runs.directory import RunDirectory
-from ray_itl.runs.environment import submission_id
+from ray_itl.runs.environment import environment
 from ray_itl.runs.paths import absolute_path, run_directory
 from ray_itl.shards.loading import repeated_id_error
 from ray_itl.sources.manifest import Manifest
@@ -145,9 +143,7 @@ def _details(parts: EmbeddingParts) -> dict[str, Any]:
         "dim": parts.source.dim,
         "checkpoint": parts.source.embedder.checkpoint,
         "pool_manifest": _manifest(parts).to_json(),
-        "versions": {name: _version(name) for name in ("ray_itl", "torch", "ray", "pyarrow", "numpy", "transformers")},
-        "python": platform.python_version(),
-        "submission_id": submission_id(),
+        **environment("transformers"),
     }
 
 
@@ -234,10 +230,3 @@ def _manifest(parts: EmbeddingParts) -> Manifest:
     base = parts.source.base
     assert isinstance(base, ParquetRows)
     return base.manifest
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

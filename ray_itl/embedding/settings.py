@@ -1,9 +1,4 @@
-"""Every option of jobs/embed.py, and what an embedding is.
-
-What an embedding of a row is, as plain typed data that checks itself.
-
-Every option of jobs/embed.py, as plain typed dataclasses that check themselves.
-"""
+"""What an embedding of a row is, and every other option of jobs/embed.py, as plain data that checks itself."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Every option of jobs/finetune.py.
+"""Every option of jobs/finetune.py, as plain typed dataclasses that check themselves.
 
-Every option of active fine-tuning, as plain typed dataclasses that check themselves.
-
-Options of jobs/finetune.py beyond those of one fine-tuning: a prepared task, and a sweep.
+Those of one fine-tuning, and beyond them a prepared task, and a sweep of variants and seeds.
 """
 
 from __future__ import annotations

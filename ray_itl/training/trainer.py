@@ -1,11 +1,8 @@
-"""A task in files; `run_task`; LocalTrainer.
-
-One fine-tuning as a task in files: what goes in, what comes out, and who carries it out.
+"""One fine-tuning as a task in files: what goes in, what comes out, and who carries it out.
 
 A task reads files and writes a checkpoint and, beside it and last, a result in JSON. Both are durable before a trainer
-returns, and a task whose result is there already is not carried out again: that is how every trainer resumes.
-
-Carrying out a training task: the one function that every trainer runs, on every worker.
+returns, and a task whose result is there already is not carried out again: that is how every trainer resumes. One
+function carries a task out, on every worker of every trainer.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor, distributed
 
 from ray_itl.errors import RayItlError, TrainingError
+from ray_itl.text import error_summary
 from ray_itl.training.coordinator import Assignment, FailurePolicy, TaskCoordinator, TaskStatus
 from ray_itl.training.trainer import TrainTask, run_task
 
@@ -89,9 +90,10 @@ class TrainWorkers:
             self._await_result(self._running)
         except RayError as error:
             raise TrainingError(
-                f"Ray Train failed ({_summary(error)}): if workers found no place within trainer.restart_deadline_s="
-                f"{self._policy.restart_deadline_s:g} seconds, free or add nodes, lower trainer.num_workers or "
-                "trainer.cpus_per_worker, or raise it; else see Ray's logs; then run the same command again"
+                f"Ray Train failed ({error_summary(error)}): if workers found no place within "
+                f"trainer.restart_deadline_s={self._policy.restart_deadline_s:g} seconds, free or add nodes, lower "
+                "trainer.num_workers or trainer.cpus_per_worker, or raise it; else see Ray's logs; then run the same "
+                "command again"
             ) from error
 
     def release(self) -> None:
@@ -258,7 +260,7 @@ def _run_assignment(task: TrainTask, serial: int, workers: ProcessGroupWorkers, 
     except RayItlError as error:
         ray.get(coordinator.report.remote(serial, workers.rank, error))
     except Exception as error:
-        ray.get(coordinator.report_crash.remote(f"worker {workers.rank}: {_summary(error)}"))
+        ray.get(coordinator.report_crash.remote(f"worker {workers.rank}: {error_summary(error)}"))
         raise
     else:
         ray.get(coordinator.report.remote(serial, workers.rank, None))
@@ -269,9 +271,3 @@ def _send_heartbeats(coordinator: Any, left: threading.Event) -> None:
     while not left.is_set():
         coordinator.heartbeat.remote()
         left.wait(_POLL_INTERVAL_S)
-
-
-def _summary(error: BaseException) -> str:
-    """Return the first line of a message and, where Ray appends a traceback, the last."""
-    lines = [line.strip() for line in str(error).strip().splitlines()]
-    return ": ".join(dict.fromkeys([type(error).__name__, *lines[:1], *lines[-1:]]))

@@ -1,7 +1,4 @@
-"""Every option of a curation run, as plain typed dataclasses that check themselves.
-
-They know nothing of Hydra: `config.py` composes them from YAML and the command line, `api.select` from arguments.
-"""
+"""Options of jobs/verify.py, as plain typed dataclasses that check themselves."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ TABLE = sweep_table(
 
 def test_means_and_standard_errors() -> None:
     random, itl, _ = mean_curves(TABLE, "heldout.accuracy")
-    assert (random.variant, random.num_seeds, itl.variant) == ("random", 2, "itl")
+    assert (random.name, random.num_seeds, itl.name) == ("random", 2, "itl")
     np.testing.assert_allclose(random.score, [0.2, 0.4, 0.7])
     # Of two values, the standard error is half their distance.
     np.testing.assert_allclose(random.score_error, [0.1, 0.0, 0.1])
@@ -67,7 +67,7 @@ def test_standings_beside_random() -> None:
 
 def test_lower_may_be_better() -> None:
     curves = mean_curves(TABLE, "heldout.accuracy")
-    found = {s.variant: s.labels_needed for s in standings(curves, "worse", higher_is_better=False)}
+    found = {row.name: row.labels_needed for row in standings(curves, "worse", higher_is_better=False)}
     # Already without labels both are at or below 0.2; the other variant, at 0.1, as well.
     assert found == {"random": 0, "itl": 0, "worse": 0}
 

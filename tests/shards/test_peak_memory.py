@@ -21,7 +21,7 @@ MEASURE = """
 import re, sys
 from pathlib import Path
 import numpy as np, torch
-from ray_itl.sources import open_source
+from ray_itl.sources.open import open_source
 
 def peak():
     # Not ru_maxrss: a new process begins with the peak of the one that started it.
