@@ -1,8 +1,8 @@
-"""Every option of jobs/embed.py, and what an embedding is.
+"""Every option of `ray-itl embed`, and what an embedding is.
 
 What an embedding of a row is, as plain typed data that checks itself.
 
-Every option of jobs/embed.py, as plain typed dataclasses that check themselves.
+Every option of `ray-itl embed`, as plain typed dataclasses that check themselves.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class EmbedRunSettings:
 
 @dataclass
 class EmbedJobSettings:
-    """Everything that `jobs/embed.py` takes."""
+    """Everything that `ray-itl embed` takes."""
 
     pool: RawPoolSettings = field(default_factory=RawPoolSettings)
     model: EmbeddingModelSettings = field(default_factory=EmbeddingModelSettings)

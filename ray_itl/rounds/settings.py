@@ -1,8 +1,8 @@
-"""Every option of jobs/finetune.py.
+"""Every option of `ray-itl finetune`.
 
 Every option of active fine-tuning, as plain typed dataclasses that check themselves.
 
-Options of jobs/finetune.py beyond those of one fine-tuning: a prepared task, and a sweep.
+Options of `ray-itl finetune` beyond those of one fine-tuning: a prepared task, and a sweep.
 """
 
 from __future__ import annotations
@@ -291,7 +291,7 @@ class SweepSettings:
 
 @dataclass
 class FineTuneJobSettings(FineTuneSettings):
-    """Everything that `jobs/finetune.py` takes."""
+    """Everything that `ray-itl finetune` takes."""
 
     task: TaskSettings = field(default_factory=TaskSettings)
     sweep: SweepSettings = field(default_factory=SweepSettings)
