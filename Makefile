@@ -14,8 +14,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed-demo ## install, then pick rows from a pool of handwritten digits
-	$(RUN) jobs/curate.py
-	@echo 'before: . $(VENV)/bin/activate, once in a shell, for python to be the one that has all this'
+	$(VENV)/bin/ray-itl curate
+	@echo 'for ray-itl without a path: . $(VENV)/bin/activate, once in a shell; then ray-itl --help'
 
 test: lint pytest ## install, then run the linters and the tests
 
