@@ -21,8 +21,8 @@ def command_line(job: str, *options: str) -> str:
 
 def _command(job: str) -> list[str]:
     program = Path(sys.argv[0])
-    sibling = program.with_name(f"{job}.py")
-    if program.parent.name == "jobs" and program.suffix == ".py" and sibling.is_file():
+    sibling = program.absolute().parent / f"{job}.py"
+    if sibling.parent.name == "jobs" and program.suffix == ".py" and sibling.is_file():
         return [_python(), str(_short(sibling))]
     if program.parts[-2:] == ("ray_itl", "__main__.py"):
         return [_python(), "-m", "ray_itl", job]
@@ -43,5 +43,4 @@ def _on_path(name: str, program: Path) -> bool:
 
 def _short(path: Path) -> Path:
     """Return a path relative to the working directory, where it is below it."""
-    path = path.absolute()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

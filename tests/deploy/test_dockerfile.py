@@ -66,7 +66,7 @@ def test_it_builds_the_wheel_and_installs_nothing_else_of_this_project() -> None
     bases = [PINNED.fullmatch(rest) for name, rest in instructions(TEXT) if name == "FROM"]
     assert [base and base[2] for base in bases] == ["build", None]
     assert len({base and base[1] for base in bases}) == 1
-    build, image = TEXT.split("\nFROM ")
+    build, image = re.split(r"(?<=\n)\n(?=FROM)", TEXT)
     built = {source for name, rest in instructions(build) if name == "COPY" for source in rest.split()[:-1]}
     assert built == set(SOURCES)
     assert {rest for name, rest in instructions(image) if name == "COPY"} == {
