@@ -28,6 +28,7 @@ from tests.jobs.head import SECRETS, Head
 from tests.jobs.helpers import compose_job
 from tests.ticks.helpers import Growing
 
+pytestmark = pytest.mark.cluster
 Ran = subprocess.CompletedProcess
 
 
