@@ -17,8 +17,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed-demo ## install, then pick rows from a pool of handwritten digits
-	$(RUN) jobs/curate.py
-	@echo 'before: . $(VENV)/bin/activate, once in a shell, for python to be the one that has all this'
+	$(VENV)/bin/ray-itl curate
+	@echo 'for ray-itl without a path: . $(VENV)/bin/activate, once in a shell; then ray-itl --help'
 
 test: lint pytest ## install, then run the linters and the quick tests
 
@@ -55,7 +55,7 @@ lock: ## resolve all dependencies anew and pin them in constraints.txt; torch st
 	$(PYTHON) -m venv --clear $(LOCK)
 	$(LOCK)/bin/python $(PIP) --upgrade 'pip>=25.1'
 	$(LOCK)/bin/python $(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(LOCK)/bin/python $(PIP) --editable '.[datasets,demo,mlflow,peers,tensorboard,text,vision]' --group dev --group docs
+	$(LOCK)/bin/python $(PIP) --editable '.[all,peers]' --group dev --group docs
 	{ grep '^#' constraints.txt; $(LOCK)/bin/python -m pip freeze --exclude-editable | sed 's/+.*//'; } > $(LOCK)/pins
 	mv $(LOCK)/pins constraints.txt
 	rm -r $(LOCK)
@@ -71,7 +71,7 @@ $(VENV)/installed-demo: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed-demo
-	$(RUN) $(PIP) --quiet --constraint constraints.txt --editable '.[datasets,demo,mlflow,tensorboard,text,vision]' --group dev
+	$(RUN) $(PIP) --quiet --constraint constraints.txt --editable '.[all]' --group dev
 	@touch $@
 
 $(DOCS)/installed: pyproject.toml constraints.txt

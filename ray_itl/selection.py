@@ -22,6 +22,7 @@ from ray_itl.core.result import GreedyStats
 from ray_itl.errors import InputError, RunDirectoryError
 from ray_itl.extras import load_extra
 from ray_itl.report.notebook import gain_figure, table_html
+from ray_itl.runs.command import command_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,7 +167,7 @@ class Selection:
         if self.picked_features is not None:
             return self.picked_features
         if self.run_dir is None:
-            raise InputError("this selection holds no features: make it with select or jobs/curate.py")
+            raise InputError(f"this selection holds no features: make it with select or {command_line('curate')}")
         path = self.run_dir / PICKS_FILE
         try:
             return load_file(path)["features"]

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
 from hydra.core.config_store import ConfigStore
@@ -19,6 +18,7 @@ from ray_itl.cli.guard import end_with
 from ray_itl.cli.hydra_words import in_words, no_option, readable_by_hydra, unreadable
 from ray_itl.errors import ConfigError
 from ray_itl.io.credentials import REMEDY, holds_credentials
+from ray_itl.runs.command import command_line
 
 SettingsT = TypeVar("SettingsT")
 
@@ -29,6 +29,7 @@ def register_schemas(**schemas: type) -> None:
     From then on options take no environment variables.
     """
     OmegaConf.register_new_resolver("oc.env", _refuse_variable, replace=True)
+    OmegaConf.register_new_resolver("command", command_line, replace=True)  # for the texts of --help
     store = ConfigStore.instance()
     for name, schema in schemas.items():
         node = OmegaConf.structured(schema)
@@ -71,17 +72,17 @@ def launch(main: Callable[[], None]) -> None:
         end_with(2, ConfigError(unreadable(str(error.override), str(error))), in_json)
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ or error.__context__
-        words = in_words(f"{error}\n{cause if isinstance(cause, OmegaConfBaseException) else ''}", _known_options())
+        words = in_words(f"{error}\n{cause if isinstance(cause, OmegaConfBaseException) else ''}", _known_options(main))
         end_with(2, cause if isinstance(cause, ConfigError) else ConfigError(words), in_json)
     except Exception as error:  # some words make Hydra fail
         why = f"Hydra cannot make sense of the options ({type(error).__name__}: {error}): check them"
         end_with(2, ConfigError(why), in_json)
 
 
-def _known_options() -> list[str]:
-    """Return the names of all options of the job that this process runs."""
+def _known_options(main: Callable[[], None]) -> list[str]:
+    """Return the names of all options of a job, whose main is in a module of its name."""
     try:
-        node = ConfigStore.instance().load(f"{Path(sys.argv[0]).stem}_schema.yaml").node
+        node = ConfigStore.instance().load(f"{main.__module__.rpartition('.')[2]}_schema.yaml").node
     except HydraException:  # no job, or one without a schema
         return []
     return list(_names(node))

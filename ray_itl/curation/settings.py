@@ -224,7 +224,7 @@ class StateSettings:
 
 @dataclass
 class CurationSettings:
-    """Everything that `jobs/curate.py` takes."""
+    """Everything that `ray-itl curate` takes."""
 
     pool: PoolSettings = field(default_factory=PoolSettings)
     target: TargetSettings = field(default_factory=TargetSettings)

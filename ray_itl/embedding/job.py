@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -22,6 +21,7 @@ from ray_itl.io.atomic import write_json
 from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import Heartbeat
+from ray_itl.runs.command import command_line
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.runs.environment import environment
 from ray_itl.runs.paths import absolute_path, run_directory
@@ -54,7 +54,7 @@ class EmbedResult:
         rate = f" in {self.seconds:.1f} s ({done / max(self.seconds, 1e-9):,.0f} rows/s)" if done else ""
         found = f"; {self.rows_found:,} were there already" if self.rows_found else ""
         headline = f"embedded {done:,} of {self.num_rows:,} rows as {self.dim:,} x {self.dtype}{rate}{found}"
-        select = shlex.join(["python", "jobs/curate.py", f"pool.path={self.path}"])
+        select = command_line("curate", f"pool.path={self.path}")
         details = f"embeddings: {self.path}\nnext: select from them: {select} target.path=..."
         facts = {"done": done, "of": self.num_rows, "dim": self.dim, "dtype": self.dtype, "seconds": self.seconds}
         paths = {"results": str(self.path.parent), "embeddings": str(self.path)}

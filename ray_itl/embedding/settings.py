@@ -1,4 +1,4 @@
-"""What an embedding of a row is, and every other option of jobs/embed.py, as plain data that checks itself."""
+"""What an embedding of a row is, and every other option of `ray-itl embed`, as plain data that checks itself."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class EmbedRunSettings:
 
 @dataclass
 class EmbedJobSettings:
-    """Everything that `jobs/embed.py` takes."""
+    """Everything that `ray-itl embed` takes."""
 
     pool: RawPoolSettings = field(default_factory=RawPoolSettings)
     model: EmbeddingModelSettings = field(default_factory=EmbeddingModelSettings)

@@ -1,4 +1,4 @@
-"""What jobs/finetune.py does: one active fine-tuning, or a sweep of variants and seeds, on given or prepared rows."""
+"""What `ray-itl finetune` does: one active fine-tuning, or a sweep of variants and seeds, on given or prepared rows."""
 
 from __future__ import annotations
 

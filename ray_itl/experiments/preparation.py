@@ -26,7 +26,7 @@ PREPARATIONS: dict[str, Callable[[Path, Notify], Path]] = {
 
 @dataclass
 class PrepareSettings:
-    """Options of jobs/prepare.py."""
+    """Options of `ray-itl prepare`."""
 
     data: str = ""
     """A name of PREPARATIONS, or all."""

@@ -1,4 +1,4 @@
-"""Every option of jobs/finetune.py, as plain typed dataclasses that check themselves.
+"""Every option of `ray-itl finetune`, as plain typed dataclasses that check themselves.
 
 Those of one fine-tuning, and beyond them a prepared task, and a sweep of variants and seeds.
 """
@@ -289,7 +289,7 @@ class SweepSettings:
 
 @dataclass
 class FineTuneJobSettings(FineTuneSettings):
-    """Everything that `jobs/finetune.py` takes."""
+    """Everything that `ray-itl finetune` takes."""
 
     task: TaskSettings = field(default_factory=TaskSettings)
     sweep: SweepSettings = field(default_factory=SweepSettings)

@@ -23,7 +23,7 @@ class FinishedRun:
 
 @dataclass
 class VerifySettings:
-    """Everything that `jobs/verify.py` takes."""
+    """Everything that `ray-itl verify` takes."""
 
     run: FinishedRun = field(default_factory=FinishedRun)
     sample: int = 2000

@@ -1,5 +1,6 @@
 """The jobs as users run them: output, files, exit codes."""
 
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -7,7 +8,7 @@ import pytest
 
 from ray_itl.curation.demo import digits_settings
 from ray_itl.curation.settings import CurationSettings, SelectionSettings
-from tests.jobs.helpers import call_job, run_job
+from tests.jobs.helpers import ROOT, call_job, run_job
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,10 @@ def test_verify_finds_the_demo_right_and_a_swap_wrong(
 
 
 def test_the_same_options_again_say_that_the_run_is_finished(
-    folder: Path, demo: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, demo: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "jobs" / "curate.py")])  # its sibling is hinted at
+    monkeypatch.chdir(folder)
     options = [f"run.dir={folder / 'demo'}", "cluster.num_shards=0", "selection.n=40"]
     done = call_job("curate", *options, capsys=capsys)
     assert "finished already" in done.stderr
