@@ -19,6 +19,8 @@ from ray_itl.options.declare import default_of, described, types_of
 
 SettingsT = TypeVar("SettingsT")
 _TRUE, _FALSE = ("y", "yes", "true", "on", "1"), ("n", "no", "false", "off", "0")
+_WORDS = {*_TRUE, *_FALSE}
+_LINE_ENDS = "\x85\u2028\u2029"
 
 
 def no_option(name: str, known: Sequence[str]) -> str:
@@ -133,9 +135,9 @@ def plain(option: str, value: Any) -> Any:
         return {plain(option, key): plain(f"{option}.{key}", inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(option, inner) for inner in value]
-    what = type(value).__name__
+    kind = type(value).__name__
     raise ConfigError(
-        f"{option} cannot hold a {what}: give a text, number, true or false, or a list or mapping of them"
+        f"{option} cannot hold values of type {kind}: give text, numbers, true or false, lists or mappings"
     )
 
 
@@ -210,8 +212,11 @@ class _Dumper(yaml.SafeDumper):
     """Quotes every text that a reader of YAML 1.1 or 1.2 would take for something else."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
-        quoted = text.lower() in ("y", "n", "yes", "no", "true", "false", "on", "off") or _is_numeric(text)
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style="'" if quoted else None)
+        is_word = text.lower() in _WORDS and text in (text.lower(), text.capitalize(), text.upper())
+        style = "'" if is_word or _is_numeric(text) else None
+        if any(each in text for each in _LINE_ENDS):
+            style = '"'  # other quotes would turn them into spaces
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 def _is_numeric(text: str) -> bool:
