@@ -4,130 +4,137 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ray_itl.errors import ConfigError
-from ray_itl.text import parse_size
+from ray_itl.options.checks import Check, is_whole, one_of, positive, require, size, whole
+from ray_itl.options.declare import Options, option
 
 SUITES = ("engine", "large", "disk", "rounds", "convergence", "scaling", "peers")
 ALL = "all"
 """All suites but peers, which needs further packages and data."""
 PEER_DATA = ("wordnet", "synthetic")
+_ROWS, _DIM = "Rows of the pool.", "Numbers of an embedding."
+_TARGETS, _N, _NOISE = "Targets.", "Rows to pick.", "acquisition.noise_variance."
+_OFTEN, _IF_SHORT = "How often; medians are shown.", "How often, where a selection takes less than ten seconds."
+_COUNTS = Check("give whole numbers of at least 1", lambda value: all(is_whole(number, 1) for number in value))
+_COUNT, _COUNT_OR_NONE = whole(1), whole(0)
+_ABOVE_ZERO = positive.said("give a number above 0")
 
 
 @dataclass
-class EngineSettings:
+class EngineSettings(Options, group="engine"):
     """The engine on a pool in memory."""
 
-    num_rows: int = 1_000_000
-    dim: int = 384
-    num_targets: int = 64
-    n: int = 100
-    noise_variances: list[float] = field(default_factory=lambda: [1.0, 0.05])
-    repeats: int = 3
-    num_shards: int = 2
-    """Ray shards to compare with this process; 0: none."""
+    num_rows: int = option(1_000_000, _ROWS, _COUNT)
+    dim: int = option(384, _DIM, _COUNT)
+    num_targets: int = option(64, _TARGETS, _COUNT)
+    n: int = option(100, _N, _COUNT)
+    noise_variances: list[float] = option([1.0, 0.05], "Each of them in turn.")
+    repeats: int = option(3, _OFTEN, _COUNT)
+    num_shards: int = option(2, "Ray shards to compare with this process; 0: none.", _COUNT_OR_NONE)
 
 
 @dataclass
-class LargeSettings:
-    """A whole run of jobs/curate.py from Parquet."""
+class LargeSettings(Options, group="large"):
+    """A whole run of a selection from Parquet."""
 
-    num_rows: int = 10_000_000
-    dim: int = 128
-    num_targets: int = 64
-    n: int = 100
-    noise_variance: float = 1.0
-    num_shards: str = "auto"
+    num_rows: int = option(10_000_000, _ROWS, _COUNT)
+    dim: int = option(128, _DIM, _COUNT)
+    num_targets: int = option(64, _TARGETS, _COUNT)
+    n: int = option(100, _N, _COUNT)
+    noise_variance: float = option(1.0, _NOISE)
+    num_shards: str = option("auto", "cluster.num_shards.")
 
 
 @dataclass
-class DiskSettings:
+class DiskSettings(Options, group="disk"):
     """A pool that is larger than a shard's memory limit."""
 
-    num_rows: int = 2_000_000
-    dim: int = 384
-    dtype: str = "float32"
-    times_memory: float = 4.0
-    """Bytes of features to the limit."""
-    num_targets: int = 64
-    n: int = 100
-    noise_variance: float = 1.0
-    num_shards: int = 1
-    """1: a Ray shard; 0: in the job's own process, whose driver then counts towards the limit."""
+    num_rows: int = option(2_000_000, _ROWS, _COUNT)
+    dim: int = option(384, _DIM, _COUNT)
+    dtype: str = option("float32", "pool.dtype.")
+    times_memory: float = option(4.0, "Bytes of features to a shard's memory limit.", _ABOVE_ZERO)
+    num_targets: int = option(64, _TARGETS, _COUNT)
+    n: int = option(100, _N, _COUNT)
+    noise_variance: float = option(1.0, _NOISE)
+    num_shards: int = option(
+        1,
+        "1: a Ray shard; 0: in the job's own process, whose driver then counts towards the limit.",
+        Check("give 0 or 1", lambda value: value in (0, 1)),
+    )
 
 
 @dataclass
-class RoundsSettings:
+class RoundsSettings(Options, group="rounds"):
     """Rounds of fine-tuning on digits, by every trainer."""
 
-    count: int = 4
-    batch: int = 5
-    repeats: int = 3
+    count: int = option(4, "Rounds.", _COUNT)
+    batch: int = option(5, "Rows of a round.", _COUNT)
+    repeats: int = option(3, _OFTEN, _COUNT)
 
 
 @dataclass
-class ConvergenceSettings:
+class ConvergenceSettings(Options, group="convergence"):
     """Repeated picks from a small pool of digits."""
 
-    num_rows: int = 40
-    num_targets: int = 30
-    n: int = 4000
-    noise_variance: float = 0.1
+    num_rows: int = option(40, _ROWS, _COUNT)
+    num_targets: int = option(30, _TARGETS, _COUNT)
+    n: int = option(4000, _N, _COUNT)
+    noise_variance: float = option(0.1, _NOISE)
 
 
 @dataclass
-class ScalingSettings:
+class ScalingSettings(Options, group="scaling"):
     """One thing varied at a time around a base; an empty list skips it."""
 
-    num_rows: int = 50_000
-    dim: int = 256
-    num_targets: int = 64
-    n: int = 100
-    noise_variance: float = 1.0
-    repeats: int = 3
-    """Of selections that take less than ten seconds."""
-    local_shards: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
-    """Shards in this process."""
-    ray_shards: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
-    """Ray shards on this machine."""
-    nodes: list[int] = field(default_factory=lambda: [1, 2, 3])
-    """Nodes of a cluster that is simulated on this machine, with two shards each."""
-    dims: list[int] = field(default_factory=lambda: [64, 256, 1024, 4096])
-    picks: list[int] = field(default_factory=lambda: [10, 100, 1000, 10_000])
-    targets: list[int] = field(default_factory=lambda: [1, 100, 10_000, 100_000])
+    num_rows: int = option(50_000, _ROWS, _COUNT)
+    dim: int = option(256, _DIM, _COUNT)
+    num_targets: int = option(64, _TARGETS, _COUNT)
+    n: int = option(100, _N, _COUNT)
+    noise_variance: float = option(1.0, _NOISE)
+    repeats: int = option(3, _IF_SHORT, _COUNT)
+    local_shards: list[int] = option([1, 2, 4, 8], "Shards in this process.", _COUNTS)
+    ray_shards: list[int] = option([1, 2, 4, 8], "Ray shards on this machine.", _COUNTS)
+    nodes: list[int] = option(
+        [1, 2, 3], "Nodes of a cluster that is simulated on this machine, with two shards each.", _COUNTS
+    )
+    dims: list[int] = option([64, 256, 1024, 4096], "Values of dim.", _COUNTS)
+    picks: list[int] = option([10, 100, 1000, 10_000], "Values of n.", _COUNTS)
+    targets: list[int] = option([1, 100, 10_000, 100_000], "Values of num_targets.", _COUNTS)
 
 
 @dataclass
-class PeersSettings:
+class PeersSettings(Options, group="peers"):
     """ray_itl beside other packages on the same data."""
 
-    data: list[str] = field(default_factory=lambda: list(PEER_DATA))
-    num_rows: list[int] = field(default_factory=lambda: [1000, 10_000, 100_000, 1_000_000])
-    dim: int = 384
-    """Of the synthetic rows; those of wordnet have 384."""
-    num_targets: int = 64
-    n: int = 100
-    noise_variance: float = 0.1
-    num_threads: int = 0
-    """0: as many as this machine has cores."""
-    repeats: int = 3
-    """Of selections that take less than ten seconds."""
-    time_limit_s: float = 90.0
-    """For one selection."""
-    memory_limit: str = "12GiB"
-    """For one process, its pool included."""
-    only: list[str] = field(default_factory=list)
-    """Names of peers; empty: all that are installed."""
+    data: list[str] = option(
+        list(PEER_DATA),
+        "What they select from.",
+        Check(f"choose from {', '.join(PEER_DATA)}", lambda value: len(value) > 0 and {*value} <= {*PEER_DATA}),
+    )
+    num_rows: list[int] = option([1000, 10_000, 100_000, 1_000_000], "Rows of the pool, each in turn.", _COUNTS)
+    dim: int = option(384, "Of the synthetic rows; those of wordnet have 384.", _COUNT)
+    num_targets: int = option(64, _TARGETS, _COUNT)
+    n: int = option(100, _N, _COUNT)
+    noise_variance: float = option(0.1, _NOISE, _ABOVE_ZERO)
+    num_threads: int = option(0, "0: as many as this machine has cores.", _COUNT_OR_NONE)
+    repeats: int = option(3, _IF_SHORT, _COUNT)
+    time_limit_s: float = option(90.0, "For one selection.", _ABOVE_ZERO)
+    memory_limit: str = option("12GiB", "For one process, its pool included.", size)
+    only: list[str] = option([], "Names of peers; empty: all that are installed.")
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        super().__post_init__()
+        enough = len(self.num_rows) > 0 and min(self.num_rows) > self.n
+        require(enough, "peers.num_rows", self.num_rows, f"each has to be above peers.n={self.n}")
 
 
 @dataclass
-class BenchmarkSettings:
+class BenchmarkSettings(Options):
     """Everything that `python -m benchmarks` takes."""
 
-    suite: str = ALL
-    """One of SUITES, or all."""
-    seed: int = 0
-    dir: str = "runs/benchmark"
-    """Where data and tables go; data that is there already is used again."""
+    suite: str = option(ALL, "all: those but peers.", one_of(*SUITES, ALL))
+    seed: int = option(0, "Of the data.", _COUNT_OR_NONE)
+    dir: str = option("runs/benchmark", "Where data and tables go; data that is there already is used again.")
     engine: EngineSettings = field(default_factory=EngineSettings)
     large: LargeSettings = field(default_factory=LargeSettings)
     rounds: RoundsSettings = field(default_factory=RoundsSettings)
@@ -138,37 +145,7 @@ class BenchmarkSettings:
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
-        if self.suite not in (*SUITES, ALL):
-            raise ConfigError(f"suite={self.suite!r} cannot be used: use one of {', '.join(SUITES)} or {ALL}")
-        if not self.disk.times_memory > 0:
-            raise ConfigError(f"disk.times_memory={self.disk.times_memory} cannot be used: give a number above 0")
-        if self.disk.num_shards not in (0, 1):
-            raise ConfigError(f"disk.num_shards={self.disk.num_shards} cannot be used: give 0 or 1")
-        for part in SUITES:
-            for option, value in vars(getattr(self, part)).items():
-                least = 0 if option in ("num_shards", "num_threads") else 1
-                for number in value if isinstance(value, list) else [value]:
-                    if isinstance(number, int) and number < least:
-                        allowed = f"give whole numbers of at least {least}"
-                        raise ConfigError(f"{part}.{option}={value} cannot be used: {allowed}")
-        self._check_scaling()
-        self._check_peers()
-
-    def _check_scaling(self) -> None:
+        super().__post_init__()
         most = max([self.scaling.n, *self.scaling.picks])
-        if most > self.scaling.num_rows:
-            raise ConfigError(
-                f"scaling.num_rows={self.scaling.num_rows} cannot be used: {most} rows are to be picked (scaling.n, "
-                "scaling.picks)"
-            )
-
-    def _check_peers(self) -> None:
-        peers = self.peers
-        if not peers.data or not set(peers.data) <= set(PEER_DATA):
-            raise ConfigError(f"peers.data={peers.data} cannot be used: choose from {', '.join(PEER_DATA)}")
-        if not peers.num_rows or min(peers.num_rows) <= peers.n:
-            raise ConfigError(f"peers.num_rows={peers.num_rows} cannot be used: each has to be above peers.n={peers.n}")
-        for option in ("noise_variance", "time_limit_s"):
-            if not getattr(peers, option) > 0:
-                raise ConfigError(f"peers.{option}={getattr(peers, option)} cannot be used: give a number above 0")
-        parse_size("peers.memory_limit", peers.memory_limit)
+        allowed = f"{most} rows are to be picked (scaling.n, scaling.picks)"
+        require(most <= self.scaling.num_rows, "scaling.num_rows", self.scaling.num_rows, allowed)

@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from ray_itl.cli.config import to_yaml
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, RunSettings, SelectionSettings
 from ray_itl.distributed.settings import ClusterSettings
@@ -156,7 +155,7 @@ def select(
         _opened(avoid, settings) as away,
     ):
         barred, picked = (None if _is_path(ids) else ids for ids in (exclude, include))
-        return curate(settings, to_yaml(settings), rows, targets, learnt, away, barred, picked, Reporter(log))
+        return curate(settings, rows, targets, learnt, away, barred, picked, Reporter(log))
 
 
 def _path_text(rows: Any) -> str | list[str] | None:

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_itl.cli.config import to_yaml
 from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import CurationSettings, RunSettings, SelectionSettings
@@ -68,4 +67,4 @@ class Files:
         return replace(base, **{group: replace(getattr(base, group), **options) for group, options in changes.items()})
 
     def run(self, settings: CurationSettings, reporter: Reporter | None = None) -> Selection:
-        return curate(settings, to_yaml(settings), reporter=reporter)
+        return curate(settings, reporter=reporter)

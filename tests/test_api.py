@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from ray_itl import select
-from ray_itl.cli.config import from_yaml
 from ray_itl.core.posterior import Targets
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
+from ray_itl.options.text import from_yaml
 from tests.helpers import Files, clustered, table_of
 from tests.oracle import dense_greedy
 

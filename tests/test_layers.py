@@ -15,14 +15,16 @@ from tests.house import ROOT, all_imports, imports_of, modules_in
 
 LAYERS = [
     {"ray_itl.errors", "ray_itl.text"},
-    {"ray_itl.options", "ray_itl.extras"},
+    {"ray_itl.extras"},
     {"ray_itl.core", "ray_itl.io", "ray_itl.report"},
+    {"ray_itl.options"},
     {"ray_itl.sources"},
     {"ray_itl.shards", "ray_itl.runs", "ray_itl.training"},
     {"ray_itl.distributed", "ray_itl.observability", "ray_itl.selection"},
-    {"ray_itl.curation", "ray_itl.embedding", "ray_itl.cli"},
+    {"ray_itl.curation", "ray_itl.embedding"},
     {"ray_itl.ticks", "ray_itl.rounds", "ray_itl.api"},
     {"ray_itl.verification", "ray_itl.experiments"},
+    {"ray_itl.cli"},
     {*(f"ray_itl.cli.{name}" for name in COMMANDS)},
     {"ray_itl", "ray_itl.cli.main"},
     {"ray_itl.__main__", "jobs", "benchmarks"},
@@ -34,6 +36,7 @@ NEIGHBOURS = {("ray_itl.text", "ray_itl.errors")}
 PLACES = {
     "hydra": {"ray_itl.cli", "benchmarks"},
     "omegaconf": {"ray_itl.cli", "benchmarks"},
+    "yaml": {"ray_itl.options"},
     "sqlglot": {"ray_itl.sources.sql"},
     "ray": {
         *("ray_itl.distributed", "ray_itl.training.ray_trainer", "ray_itl.training.worker_group"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from ray_itl.cli.config import register_schemas, to_settings, to_yaml
+from ray_itl.cli.config import register_schemas, to_settings
 from ray_itl.cli.config_path import config_path
 from ray_itl.cli.guard import guarded
 from ray_itl.curation.demo import digits_settings
@@ -31,7 +31,7 @@ def main(config: DictConfig) -> None:
     if settings.pool.path is None:
         settings = digits_settings(settings, Path(settings.run.dir or settings.state.dir or "").parent / "digits-data")
     if settings.state.dir is None:
-        summary = summarise(curate(settings, to_yaml(settings), reporter=reporter))
+        summary = summarise(curate(settings, reporter=reporter))
     else:
         summary = summarise_tick(run_tick(settings, reporter))
     reporter.finish(summary)

@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from ray_itl.cli.config import register_schemas, to_settings, to_yaml
+from ray_itl.cli.config import register_schemas, to_settings
 from ray_itl.cli.config_path import config_path
 from ray_itl.cli.guard import guarded
 from ray_itl.embedding.job import embed_pool, with_absolute_paths
@@ -19,4 +19,4 @@ def main(config: DictConfig) -> None:
     """Compose, embed, summarise."""
     settings = with_absolute_paths(to_settings(config, EmbedJobSettings))
     reporter = Reporter(settings.run.log)
-    reporter.finish(embed_pool(settings, to_yaml(settings), reporter).summary())
+    reporter.finish(embed_pool(settings, reporter).summary())

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 
+from ray_itl.options.text import no_option
+
 _UNKNOWN = re.compile(r"Could not override '(.+)'")
 _UNFIT = re.compile(r"Error merging override (.+)")
 _NO_CHOICE = re.compile(r"Could not find '([^']+)/([^'/]+)'")
-
-
-def no_option(name: str, known: Sequence[str]) -> str:
-    """Return that an option does not exist, with the nearest that does, if one is near."""
-    near = get_close_matches(name, known, n=1, cutoff=0.7)
-    guess = f"did you mean {near[0]}? " if near else ""
-    return f"there is no option {name}: {guess}--help lists all of them"
 
 
 def in_words(message: str, known: Sequence[str]) -> str:
@@ -57,15 +51,18 @@ def unreadable(override: str, message: str) -> str:
     return f"{override} cannot be read ({' '.join(reasons)}): {remedy}"
 
 
-_CONDITION = "pool.filter="
+_CONDITION, _RULE = "pool.filter=", "acquisition="
 
 
 def readable_by_hydra(argument: str) -> str:
     """Return a command line's argument, a condition in the quotes without which Hydra would not read it.
 
     So pool.filter="lang = 'en' and tokens < 2048" needs one pair of quotes, the shell's, and not two. What Hydra reads
-    as text or as null stays as it is.
+    as text or as null stays as it is. acquisition=module:Class names no file of configs/acquisition: it becomes the
+    option acquisition.name.
     """
+    if argument.startswith(_RULE) and ":" in argument and not argument.startswith(("acquisition={", "acquisition=[")):
+        return argument.replace(_RULE, "acquisition.name=", 1)
     if not argument.startswith(_CONDITION):
         return argument
     try:

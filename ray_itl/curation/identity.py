@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from hashlib import sha256
 
 import torch
 
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
+from ray_itl.options.declare import deciding
 from ray_itl.runs.fingerprint import file_digest, pool_fingerprint, tensor_digest
-
-_DECISIVE = {
-    "pool": (
-        *("id_column", "columns", "filter", "features", "fourier_features", "lengthscale", "prior_covariance"),
-        "dtype",
-    ),
-    "avoid": ("weight",),
-    "acquisition": ("name", "noise_variance", "target_noise_variance"),
-    "selection": (
-        *("n", "replacement", "seed", "min_gain", "cost_column", "budget", "per_cost", "quotas", "min_distance"),
-        *("near_target", "target_distance", "share", "explain"),
-    ),
-}
 
 
 def run_identity(problem: Problem, settings: CurationSettings) -> dict[str, str]:
-    """Return name -> digest or value of everything that decides the picks. Where rows are computed does not."""
-    options = asdict(settings)
-    values = {f"{group}.{name}": repr(options[group][name]) for group, names in _DECISIVE.items() for name in names}
+    """Return name -> digest or value of everything that decides the picks: options that decide, and the rows."""
     none = torch.empty(0)
     excluded = (
         {}
@@ -44,7 +29,7 @@ def run_identity(problem: Problem, settings: CurationSettings) -> dict[str, str]
         "limits": _limits_digest(problem),
         "contents of pool.prior_covariance": file_digest(settings.pool.prior_covariance),
         **excluded,
-        **values,
+        **deciding(settings),
     }
 
 

@@ -40,6 +40,7 @@ from ray_itl.errors import ConfigError, InputError, MissingExtraError
 from ray_itl.io.atomic import write_atomic
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import RunStatus, Watch
+from ray_itl.options.text import to_yaml
 from ray_itl.report.selection_page import render
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.runs.environment import run_details
@@ -51,7 +52,6 @@ from ray_itl.sources.costs_and_groups import costs_and_groups_at
 
 def curate(
     settings: CurationSettings,
-    config_text: str,
     pool: Any = None,
     target: Any = None,
     known: Any = None,
@@ -64,7 +64,6 @@ def curate(
 
     Args:
         settings: All options.
-        config_text: The same as YAML, kept as config.yaml.
         pool: Rows in memory, in place of settings.pool.path (see `io.open_source`).
         target: Likewise for the targets.
         known: Likewise for the known rows.
@@ -94,19 +93,20 @@ def curate(
         )
         check_classes(problem, settings.evaluation)
         problem = with_lists(problem, settings, exclude, include)
-    return curate_problem(problem, settings, config_text, reporter)
+    return curate_problem(problem, settings, reporter)
 
 
 def curate_problem(
     problem: Problem,
     settings: CurationSettings,
-    config_text: str,
     reporter: Reporter,
     watch: Watch = lambda _: None,
+    kept: CurationSettings | None = None,
 ) -> Selection:
     """Run one selection on a problem opened already, its lists of ids included; otherwise as `curate`.
 
-    `watch` is told every status of the run; what it raises ends the run, which the same call resumes.
+    `watch` is told every status of the run; what it raises ends the run, which the same call resumes. `kept` are the
+    options that config.yaml replays, where they are not those of the run itself.
     """
     if settings.pool.filter is not None:
         reporter.info(f"{problem.source.num_rows:,} rows meet pool.filter")
@@ -118,7 +118,7 @@ def curate_problem(
     with reporter.stage("open"):
         identity = run_identity(problem, settings)
         run = RunDirectory(settings.run.dir)
-        state = run.begin(identity, run_details(problem.source), config_text)
+        state = run.begin(identity, run_details(problem.source), to_yaml(kept or settings))
     if state == "finished":
         run.tidy()  # it may have been killed right after it had finished
         reporter.info(f"this run is finished already: its results are in {run.path}")

@@ -21,6 +21,8 @@ from ray_itl.io.atomic import write_json
 from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import Heartbeat
+from ray_itl.options.declare import deciding
+from ray_itl.options.text import to_yaml
 from ray_itl.runs.command import command_line
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.runs.environment import environment
@@ -61,12 +63,11 @@ class EmbedResult:
         return JobSummary(headline, details, facts, paths)
 
 
-def embed_pool(settings: EmbedJobSettings, config_text: str, reporter: Reporter | None = None) -> EmbedResult:
+def embed_pool(settings: EmbedJobSettings, reporter: Reporter | None = None) -> EmbedResult:
     """Embed every row of a pool into `settings.run.dir`, or finish the run that is there.
 
     Args:
         settings: All options; paths absolute (see `with_absolute_paths`).
-        config_text: The same as YAML, kept as config.yaml.
         reporter: Where progress goes.
 
     Raises:
@@ -80,7 +81,7 @@ def embed_pool(settings: EmbedJobSettings, config_text: str, reporter: Reporter 
         raise ConfigError("run.dir is not set: name a directory for the embeddings")
     run = RunDirectory(settings.run.dir)
     parts = _open(settings, run.path / FOLDER)
-    state = run.begin(_identity(settings, parts), _details(parts), config_text)
+    state = run.begin(_identity(settings, parts), _details(parts), to_yaml(settings))
     if state == "finished":
         reporter.info(f"this run is finished already: its results are in {run.path}")
         return _embedded(parts, parts.source.num_rows, 0.0)
@@ -127,12 +128,12 @@ def _open(settings: EmbedJobSettings, folder: Path) -> EmbeddingParts:
 def _identity(settings: EmbedJobSettings, parts: EmbeddingParts) -> dict[str, str]:
     """Return name -> value of everything that decides the files."""
     return {
+        **deciding(settings),
         "pool": _manifest(parts).fingerprint,
-        "pool.raw_column": settings.pool.raw_column,
-        "pool.columns": repr(list(settings.pool.columns)),
         **parts.source.embedder.identity(),
+        # Without quotes, as in the run directories that there are.
+        "pool.raw_column": settings.pool.raw_column,
         "output.dtype": settings.output.dtype,
-        "output.part_rows": repr(settings.output.part_rows),
     }
 
 

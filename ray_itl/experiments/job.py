@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from ray_itl.cli.config import to_yaml, with_overrides
 from ray_itl.errors import ConfigError
 from ray_itl.experiments.cache import cache_root, data_folder
 from ray_itl.experiments.models import smollm2_path
@@ -17,6 +16,7 @@ from ray_itl.io.atomic import write_atomic
 from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.settings import absolute_tracking
+from ray_itl.options.text import with_overrides
 from ray_itl.report.learning_data import LearningRow
 from ray_itl.rounds.report import SCORES, build_learning_report, sweep_standings, write_tuning_report
 from ray_itl.rounds.result import FineTuning
@@ -37,7 +37,7 @@ def run_experiment(settings: FineTuneJobSettings, reporter: Reporter) -> JobSumm
     settings = _with_absolute_paths(settings)
     if not settings.sweep.variants:
         one = _fine_tuning(settings, settings.rounds.seed, reporter)
-        result = ActiveFineTuner(one, to_yaml(one), reporter).run()
+        result = ActiveFineTuner(one, reporter).run()
         curves = with_member(result.curves, (one.acquisition.name, one.rounds.seed))
         _report(curves, one, result.path, None, reporter)
         RoundsTracking(one, reporter.info).keep_report(result.state)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray_itl.errors import ConfigError
 from ray_itl.experiments import cifar10, mnist, models, passages, wordnet
 from ray_itl.experiments.cache import Notify
+from ray_itl.options.checks import one_of
+from ray_itl.options.declare import Options, option
 
 ALL = "all"
 PREPARATIONS: dict[str, Callable[[Path, Notify], Path]] = {
@@ -25,17 +26,19 @@ PREPARATIONS: dict[str, Callable[[Path, Notify], Path]] = {
 
 
 @dataclass
-class PrepareSettings:
+class PrepareSettings(Options):
     """Options of `ray-itl prepare`."""
 
-    data: str = ""
-    """A name of PREPARATIONS, or all."""
-    cache: str | None = None
-    """The cache folder; None: see `cache_root`."""
-
-    def __post_init__(self) -> None:
-        if self.data != ALL and self.data not in PREPARATIONS:
-            raise ConfigError(f"data={self.data} cannot be used: use one of {', '.join(PREPARATIONS)}, {ALL}")
+    data: str = option(
+        "",
+        "mnist, fashion-mnist, cifar10, wordnet, passages: Parquet files, some with frozen features. efficientnet, "
+        "minilm, smollm2: local files of a model. all: everything.",
+        one_of(*PREPARATIONS, ALL),
+        decides=False,
+    )
+    cache: str | None = option(
+        None, "Folder where they go. null: $RAY_ITL_CACHE, else ~/.cache/ray_itl.", decides=False
+    )
 
     def names(self) -> list[str]:
         """Return the names of PREPARATIONS to go through."""

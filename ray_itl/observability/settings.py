@@ -1,26 +1,46 @@
-"""Options of what a run tells of itself: where it is logged besides its own directory."""
+"""Options of what a run tells of itself, and where it is logged besides its own directory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ray_itl.errors import ConfigError
 from ray_itl.io.credentials import holds_credentials
+from ray_itl.observability.console import LOGS
+from ray_itl.options.checks import one_of, text
+from ray_itl.options.declare import Options, option
 from ray_itl.runs.paths import lasting_path
 
 
+def log_option() -> Any:
+    """Declare the option run.log, which every job has."""
+    meaning = (
+        "auto: a live line on a terminal, else lines; lines; quiet: errors and the last line; json: one object a line "
+        "on stdout, and one on stderr for an error."
+    )
+    return option("auto", meaning, one_of(*LOGS), decides=False)
+
+
 @dataclass
-class TrackingSettings:
+class TrackingSettings(Options, group="tracking"):
     """Where a run is logged besides its own directory."""
 
-    mlflow_uri: str | None = None
-    """MLflow server (https://...) or store (sqlite:///...), with the extra `mlflow`. null: not logged there."""
-    experiment: str = "ray_itl"
-    """Name of the MLflow experiment; made if there is none."""
-    tensorboard_dir: str | None = None
-    """Folder for TensorBoard, a subfolder for each run, with the extra `tensorboard`. null: not logged there."""
-    run_name: str | None = None
-    """null: the name of the run directory."""
+    mlflow_uri: str | None = option(
+        None,
+        "MLflow server (https://...) or store (sqlite:///...) for options, curves, totals and report.html, with the "
+        "extra mlflow; credentials by environment (MLFLOW_TRACKING_USERNAME, ...). null: not logged there.",
+        text,
+        decides=False,
+    )
+    experiment: str = option("ray_itl", "Name of the MLflow experiment; made if there is none.", text, decides=False)
+    tensorboard_dir: str | None = option(
+        None,
+        "Folder for TensorBoard, a subfolder for each run, with the extra tensorboard. null: not logged there.",
+        text,
+        decides=False,
+    )
+    run_name: str | None = option(None, "null: the name of the run directory.", text, decides=False)
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
@@ -30,10 +50,7 @@ class TrackingSettings:
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, which are neither "
                 "stored nor shown"
             )
-        for option in ("mlflow_uri", "experiment", "tensorboard_dir", "run_name"):
-            value = getattr(self, option)
-            if not (isinstance(value, str) and value.strip()) and (value is not None or option == "experiment"):
-                raise ConfigError(f"tracking.{option}={value!r} cannot be used: give a text, or leave it out")
+        super().__post_init__()
         if self.run_name is not None and (".." in self.run_name.split("/") or self.run_name.startswith("/")):
             raise ConfigError(
                 f"tracking.run_name={self.run_name!r} cannot be used: it becomes a folder of tracking.tensorboard_dir, "

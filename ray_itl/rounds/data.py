@@ -6,7 +6,7 @@ Also the run's identity: what decides the result. A run directory may only be co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 
 from ray_itl.core.ranking import hash_order
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.options.declare import deciding
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.runs.fingerprint import rows_fingerprint
 from ray_itl.sources.base import RowSource
@@ -123,26 +124,10 @@ def smallest_by_hash(ids: np.ndarray, free: np.ndarray, count: int, seed: int) -
     return by_id[order[:count]]
 
 
-_DECISIVE = (
-    "model",
-    "embedding",
-    "acquisition",
-    "candidates",
-    "labels",
-    "rounds",
-    "training",
-)
-_OF_DATA = ("id_column", "raw_column", "label_column", "classes", "others")
-
-
 def tuning_identity(data: TuningData, settings: FineTuneSettings) -> dict[str, str]:
     """Return name -> digest or value of everything that decides picks and weights; who trains and where does not."""
-    options = asdict(settings)
-    values = {f"{group}.{name}": repr(value) for group in _DECISIVE for name, value in options[group].items()}
-    values |= {f"data.{name}": repr(options["data"][name]) for name in _OF_DATA}
-    # More rounds continue a run: the rounds done stay what they are.
-    del values["rounds.count"]
-    return {**data.fingerprints(), "contents of model.checkpoint": _contents(settings.model.checkpoint), **values}
+    contents = _contents(settings.model.checkpoint)
+    return {**data.fingerprints(), "contents of model.checkpoint": contents, **deciding(settings)}
 
 
 def _contents(path: str | None) -> str:

@@ -18,6 +18,7 @@ from ray_itl.errors import RayItlError, RunDirectoryError
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import Heartbeat
+from ray_itl.options.text import to_yaml
 from ray_itl.rounds.data import TuningData, open_tuning_data, tuning_identity
 from ray_itl.rounds.labelling import obtain_labels
 from ray_itl.rounds.resources import PoolCache, make_trainer
@@ -42,19 +43,17 @@ class ActiveFineTuner:
     first step that is missing, and picks and scores equal those of a run that was never interrupted (on CPUs).
     """
 
-    def __init__(self, settings: FineTuneSettings, config_text: str = "", reporter: Reporter | None = None) -> None:
+    def __init__(self, settings: FineTuneSettings, reporter: Reporter | None = None) -> None:
         """Take all options; nothing is opened yet.
 
         Args:
             settings: All options; settings.run.dir must be set.
-            config_text: The same as YAML, kept as config.yaml.
             reporter: Where progress goes.
 
         Raises:
             MissingExtraError: logging is asked for to a tool that is not installed.
         """
         self._settings = settings
-        self._config_text = config_text
         self._reporter = reporter or Reporter(settings.run.log)
         self._spec = ModelSpec(settings.model.name, settings.model.options)
         self._run = RunDirectory(settings.run.dir or "")
@@ -73,7 +72,7 @@ class ActiveFineTuner:
             ShardError, TrainingError: a part of the cluster failed for good; the same call resumes.
         """
         data = open_tuning_data(self._settings)
-        state = self._run.begin(tuning_identity(data, self._settings), {}, self._config_text)
+        state = self._run.begin(tuning_identity(data, self._settings), {}, to_yaml(self._settings))
         if state != "new":
             self._reporter.info(f"continuing the run in {self._run.path}")
         try:

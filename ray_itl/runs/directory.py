@@ -86,7 +86,7 @@ class RunDirectory:
     def changes(self, identity: Mapping[str, str]) -> list[str]:
         """Return the names of what differs between an identity and that of the run here."""
         before = self._read(_MANIFEST).get("identity", {})
-        return sorted(k for k in {*before, *identity} if before.get(k) != identity.get(k))
+        return sorted(k for k in {*before, *identity} if _without_zero(before.get(k)) != _without_zero(identity.get(k)))
 
     def _changed_files(self, details: Mapping[str, Any]) -> str:
         """Say which files of a pool in Parquet files are not those of the run here."""
@@ -159,3 +159,8 @@ class RunDirectory:
         if not isinstance(value, dict):
             raise RunDirectoryError(f"{path} is not a JSON object: restore it, or use another run.dir")
         return value
+
+
+def _without_zero(value: str | None) -> str | None:
+    """Return a value without the .0 of a float: a budget of 500 is one of 500.0, however it was given."""
+    return None if value is None else value.removesuffix(".0")

@@ -13,21 +13,13 @@ from ray_itl.curation.identity import run_identity
 from ray_itl.curation.problem import Problem, open_problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.options.declare import described
 from ray_itl.sources.manifest import Manifest
 from ray_itl.ticks.changes import PoolChanges
 from ray_itl.ticks.history import PastTick, conditioned_on, read_history, require_files
 from ray_itl.ticks.state import State
 
-_NOT_FOR_ALL_TICKS = {
-    "pool",
-    "pool.columns",
-    "pool.filter",
-    "limits",
-    "selection.replacement",
-    "selection.explain",
-    *(f"selection.{name}" for name in ("n", "min_gain", "cost_column", "budget", "per_cost", "quotas")),
-    *(f"selection.{name}" for name in ("min_distance", "near_target", "target_distance", "share")),
-}
+_NOT_FOR_ALL_TICKS = {"pool", "limits", *(each.name for each in described(CurationSettings) if each.per_tick)}
 """What of a run's identity may differ from tick to tick: it decides what a tick may pick, not what is known."""
 
 

@@ -14,7 +14,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ray_itl.cli.config import to_yaml
 from ray_itl.core.posterior import target_variance
 from ray_itl.curation.constraints import with_lists
 from ray_itl.curation.identity import run_identity
@@ -165,7 +164,7 @@ class _Work:
         )
         folder = self._folder(problem)
         run = replace(settings, run=replace(settings.run, dir=str(folder)))
-        selection = curate_problem(problem, run, to_yaml(settings), self._reporter, self._watch)
+        selection = curate_problem(problem, run, self._reporter, self._watch, kept=settings)
         write_parquet_table(folder / FILES, changes_table(changes.files))
         return self._publish(folder, self._record(whole, problem, changes, selection, records), identity)
 

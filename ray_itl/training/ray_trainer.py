@@ -7,7 +7,7 @@ from pathlib import Path
 import ray
 
 from ray_itl.errors import ConfigError, TrainingError
-from ray_itl.options import require
+from ray_itl.options.checks import require
 from ray_itl.training.coordinator import FailurePolicy
 from ray_itl.training.trainer import TrainResult, TrainTask, read_result
 from ray_itl.training.worker_group import TrainWorkers, WorkerPlan

@@ -8,12 +8,12 @@ from typing import NamedTuple, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_itl.cli.config import from_yaml
 from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.identity import run_identity
 from ray_itl.curation.problem import Problem, open_problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.options.text import from_yaml
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.sources.parquet import ParquetSource
 from ray_itl.ticks.problem import reopen_tick

@@ -5,6 +5,7 @@ from benchmarks.data import ClusteredRows
 from benchmarks.engine import engine_table, run_engine
 from benchmarks.settings import BenchmarkSettings, EngineSettings
 from ray_itl.errors import ConfigError
+from ray_itl.options.text import from_mapping
 
 SMALL = EngineSettings(num_rows=3000, dim=16, num_targets=8, n=12, noise_variances=[0.5], repeats=1, num_shards=0)
 
@@ -30,7 +31,7 @@ def test_rows_are_the_same_for_any_number_of_them() -> None:
     assert not few.equal(ClusteredRows(4, seed=2).pool_tensor(10))
 
 
-@pytest.mark.parametrize("wrong", [{"suite": "none"}, {"engine": EngineSettings(num_rows=0)}])
+@pytest.mark.parametrize("wrong", [{"suite": "none"}, {"engine": {"num_rows": 0}}])
 def test_options_are_checked(wrong: dict) -> None:
     with pytest.raises(ConfigError, match="cannot be used"):
-        BenchmarkSettings(**wrong)
+        from_mapping(wrong, BenchmarkSettings)

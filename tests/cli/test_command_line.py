@@ -17,6 +17,12 @@ def test_hydra_reads_any_condition_as_it_was_typed(text):
     assert read in (text, plain) or quoted or (read is None and plain.lower() == "null")
 
 
+def test_a_rule_of_the_callers_own_is_a_name_and_no_file():
+    assert readable_by_hydra("acquisition=a.b:Rule") == "acquisition.name=a.b:Rule"
+    for argument in ("acquisition=vtl", "acquisition={name: vtl}", "acquisition="):
+        assert readable_by_hydra(argument) == argument
+
+
 def test_other_options_are_hydras_own():
     for argument in ("selection.n=5", "pool.filter=null", "pool.columns=[a,b]", "--help", "pool.filter='a = 1'"):
         assert readable_by_hydra(argument) == argument

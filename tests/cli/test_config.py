@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from ray_itl.cli.config import from_yaml, to_settings, to_yaml
-from ray_itl.curation.settings import CurationSettings
+from ray_itl.cli.config import register_schemas, to_settings
+from ray_itl.curation.settings import BASELINE_RULES, SEQUENTIAL_RULES, CurationSettings
 from ray_itl.errors import ConfigError
+from ray_itl.options.text import from_yaml, to_yaml
+from ray_itl.rounds.settings import FineTuneJobSettings
 from ray_itl.verification.settings import VerifySettings
 from tests.jobs.helpers import CONFIGS, compose_job
 
@@ -41,10 +43,32 @@ def test_the_composed_configuration_is_the_committed_one(job: str, schema: type)
     assert to_yaml(to_settings(compose_job(job), schema)) == (GOLDEN / f"{job}.yaml").read_text()
 
 
-@pytest.mark.parametrize("rule", sorted(path.stem for path in (CONFIGS / "acquisition").iterdir()))
-def test_every_acquisition_composes(rule: str) -> None:
-    settings = to_settings(compose_job("curate", f"acquisition={rule}"), CurationSettings)
-    assert settings.acquisition.name == rule
+RULES = sorted(path.stem for path in (CONFIGS / "acquisition").iterdir())
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("job", "schema"), [("curate", CurationSettings), ("finetune", FineTuneJobSettings)])
+def test_every_rule_can_be_named(job: str, schema: type, rule: str) -> None:
+    """The word says the rule and nothing else: what an experiment or another option sets stays."""
+    register_schemas(finetune_schema=FineTuneJobSettings)
+    if rule == "badge" and job == "curate":
+        with pytest.raises(ConfigError, match=r"acquisition\.name='badge' cannot be used: use one of itl, vtl"):
+            to_settings(compose_job(job, "acquisition=badge"), schema)
+        return
+    given = ["acquisition.noise_variance=0.3", *(["embedding.kind=gradient"] if rule == "badge" else [])]
+    by_word = to_settings(compose_job(job, f"acquisition={rule}", *given), schema)
+    assert (by_word.acquisition.name, by_word.acquisition.noise_variance) == (rule, 0.3)
+    assert by_word == to_settings(compose_job(job, f"acquisition.name={rule}", *given), schema)
+
+
+def test_an_experiment_says_what_a_rule_leaves_open() -> None:
+    register_schemas(finetune_schema=FineTuneJobSettings)
+    settings = to_settings(compose_job("finetune", "acquisition=vtl", "experiment=mnist"), FineTuneJobSettings)
+    assert (settings.acquisition.name, settings.acquisition.noise_variance) == ("vtl", 1e-4)
+
+
+def test_every_rule_has_its_word() -> None:
+    assert {*RULES} == {*SEQUENTIAL_RULES, *BASELINE_RULES, "badge"}
 
 
 def test_option_names_finds_nested_options() -> None:

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
-from ray_itl.cli.config import from_yaml
 from ray_itl.core.result import Progress
 from ray_itl.curation.problem import open_problem
 from ray_itl.curation.run import curate_problem
@@ -22,6 +21,7 @@ from ray_itl.curation.summary import summarise
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.observability.reporter import Advance, Reporter
 from ray_itl.observability.status import RunStatus
+from ray_itl.options.text import from_yaml
 from ray_itl.runs.directory import RunDirectory
 from tests.helpers import DIM, Files, clustered, table_of
 
@@ -369,7 +369,7 @@ def test_a_run_tells_its_steps_and_how_long_it_will_take(files: Files, monkeypat
         assert read(files.folder / "run" / "status.json") == status
 
     problem = open_problem(settings, settings.pool.path, settings.target.path)
-    curate_problem(problem, settings, "", Reporter("quiet"), watch)
+    curate_problem(problem, settings, Reporter("quiet"), watch)
     assert list(dict.fromkeys(status["step"] for status in told)) == ["load", "select", "compare", "write"]
     assert {(s["rows"], s["num_asked"], s["submission_id"]) for s in told} == {(300, 12, "raysubmit_1")}
     counts = [status["num_picked"] for status in told]

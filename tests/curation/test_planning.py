@@ -68,7 +68,7 @@ def test_rows_in_memory_can_be_kept_on_disk(files: Files) -> None:
     settings = files.settings(run=None, **on_disk(files))
     from ray_itl.curation.run import curate
 
-    assert curate(settings, "", files.table, rows).ids == expected.ids
+    assert curate(settings, files.table, rows).ids == expected.ids
 
 
 def test_a_limit_of_the_cache_that_is_too_small_ends_the_run_and_leaves_nothing(files: Files) -> None:

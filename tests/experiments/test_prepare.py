@@ -219,5 +219,5 @@ def test_names_of_preparations() -> None:
     assert set(TASKS) - {"digits"} < set(PREPARATIONS)  # scikit-learn carries the digits
     assert PrepareSettings("all").names() == list(PREPARATIONS)
     assert PrepareSettings("mnist").names() == ["mnist"]
-    with pytest.raises(ConfigError, match="data=mnits cannot be used: use one of mnist"):
+    with pytest.raises(ConfigError, match="data='mnits' cannot be used: use one of mnist"):
         PrepareSettings("mnits")

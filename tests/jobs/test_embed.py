@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_itl.cli.config import register_schemas, to_settings, to_yaml
+from ray_itl.cli.config import register_schemas, to_settings
 from ray_itl.embedding.job import EmbedResult, embed_pool, with_absolute_paths
 from ray_itl.embedding.parts import EmbeddingParts
 from ray_itl.embedding.settings import EmbedJobSettings
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
+from ray_itl.options.text import to_yaml
 from ray_itl.sources.open import open_source
 from ray_itl.training.checkpoint import save_checkpoint
 from ray_itl.training.models.classifiers import Mlp
@@ -67,7 +68,7 @@ def settings_for(pool: Path, run: Path, *overrides: str) -> EmbedJobSettings:
 
 def embed(pool: Path, run: Path, *overrides: str) -> EmbedResult:
     settings = settings_for(pool, run, *overrides)
-    return embed_pool(settings, to_yaml(settings))
+    return embed_pool(settings)
 
 
 def contents(run: Path) -> dict[str, bytes]:
@@ -183,11 +184,11 @@ def test_a_killed_run_leaves_whole_parts_and_goes_on(pool: Path, tmp_path: Path,
     assert 3 <= len(finished) < 15
     before = {name: (tmp_path / "run" / "embeddings" / name).stat().st_ino for name in finished}
     settings = to_settings(compose_job("embed", *slow, "run.log=quiet"), EmbedJobSettings)
-    done = embed_pool(settings, to_yaml(settings))
+    done = embed_pool(settings)
     assert done.rows_found == 128 * len(finished)
     assert {name: (done.path / name).stat().st_ino for name in finished} == before
     other = to_settings(compose_job("embed", *slow, "run.log=quiet", f"run.dir={tmp_path / 'one'}"), EmbedJobSettings)
-    assert contents(tmp_path / "run") == contents(embed_pool(other, to_yaml(other)).path.parent)
+    assert contents(tmp_path / "run") == contents(embed_pool(other).path.parent)
 
 
 class SlowMlp(Mlp):

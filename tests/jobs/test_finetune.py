@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 
-from ray_itl.cli.config import from_yaml, to_settings, to_yaml, with_overrides
+from ray_itl.cli.config import to_settings
 from ray_itl.errors import ConfigError
 from ray_itl.experiments.tasks import TASKS
+from ray_itl.options.text import from_yaml, to_yaml, with_overrides
 from ray_itl.rounds.settings import FineTuneJobSettings, FineTuneSettings
 from tests.jobs.helpers import CONFIGS, call_job, compose_job, load_job, run_job
 from tests.jobs.test_embed import GOLDEN

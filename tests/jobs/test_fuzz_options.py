@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-from ray_itl.cli.config import from_yaml, launch, to_settings, to_yaml
+from ray_itl.cli.config import launch, to_settings
 from ray_itl.cli.guard import guarded
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.embedding.settings import EmbedJobSettings
+from ray_itl.options.text import from_yaml, to_yaml
 from ray_itl.rounds.settings import FineTuneJobSettings
 from ray_itl.verification.settings import VerifySettings
 from tests.cli.test_config import option_names

@@ -49,6 +49,7 @@ def test_means_and_standard_errors() -> None:
     assert (random.name, random.num_seeds, itl.name) == ("random", 2, "itl")
     np.testing.assert_allclose(random.score, [0.2, 0.4, 0.7])
     # Of two values, the standard error is half their distance.
+    assert random.score_error is not None
     np.testing.assert_allclose(random.score_error, [0.1, 0.0, 0.1])
     np.testing.assert_allclose(itl.on_task, [0, 0.5, 1.0])
     np.testing.assert_array_equal(itl.num_labelled, [0, 10, 20])
@@ -74,6 +75,7 @@ def test_lower_may_be_better() -> None:
 
 def test_one_seed_has_no_error() -> None:
     (curve,) = mean_curves(sweep_table({"itl": [[0.5, 0.6]]}), "heldout.accuracy")
+    assert curve.score_error is not None
     assert np.isnan(curve.score_error).all()
 
 

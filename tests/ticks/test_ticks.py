@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from ray_itl.cli.config import to_yaml
 from ray_itl.core.result import Stop as SelectionStop
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import StateSettings
@@ -71,7 +70,7 @@ def test_ticks_over_a_pool_that_stays_are_one_selection_in_parts(growing: Growin
     for number in range(4):
         growing.tick(f"t{number}", n=6, state={"candidates": "all"}, **changes)
     whole = replace(growing.settings(None, n=24, **changes), state=StateSettings())
-    selection = curate(whole, to_yaml(whole))
+    selection = curate(whole)
     records, curve = growing.records(), selection.remaining_uncertainty
     assert list(chain(*growing.all_picks())) == selection.ids
     assert [record.gain for record in records] == pytest.approx(selection.gains.reshape(4, 6).sum(axis=1))
