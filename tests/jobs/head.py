@@ -82,7 +82,7 @@ def await_start(head: Head, process: subprocess.Popen, log: Path) -> None:
 
 
 @contextmanager
-def running_head(programs: Path = BIN, **variables: str) -> Iterator[Head]:
+def running_head(programs: Path = BIN, /, **variables: str) -> Iterator[Head]:
     """A head node with its own ports, folder, token and variables; only this process and its children are ended.
 
     Args:
