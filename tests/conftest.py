@@ -20,4 +20,4 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make selections take many passes over small pools."""
-    monkeypatch.setattr("ray_itl.core.block_schedule.BlockSchedule", lambda: SMALL_BLOCKS)
+    monkeypatch.setattr("ray_itl.core.greedy.BlockSchedule", lambda: SMALL_BLOCKS)

@@ -1,21 +1,29 @@
-"""The dense float64 definitions: slow, obvious, and the oracle of every test.
+"""The dense float64 definitions: slow, obvious, and what tests and jobs/verify.py compare with.
 
 Everything is formed: the joint kernel matrix of known rows, pool and targets, conditioned one observation at a time.
 Memory O((N + M)^2), time O(n (N + M)^2 + n M^3). Ties as in `decision`: the smallest id among the rows within
 the tie width of the largest gain.
+
+Reference: [TAL] Huebotter et al., "Transductive Active Learning: Theory and Applications", NeurIPS 2024,
+arXiv 2402.15898.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ray_itl.core.posterior import Targets
 
-DenseRule = Literal["itl", "vtl", "uncertainty"]
+DenseGains = Callable[[Tensor, int, Tensor, float, float], Tensor]
+"""(kernel, num_pool, weights, noise_variance, target_noise) -> the gain of every pool row, N float64.
+
+kernel: the joint kernel matrix of (pool, targets) given everything observed so far; rows after the first num_pool are
+targets. weights: of the M targets, by which their noise variance target_noise is divided. noise_variance: s2 > 0.
+target_noise: s2A >= 0.
+"""
 
 
 def condition_kernel(kernel: Tensor, index: int, noise_variance: float) -> Tensor:
@@ -35,26 +43,12 @@ def dense_kernel(pool: Tensor, targets: Targets, known: Tensor | None, noise_var
     return (kernel + kernel.mT) / 2
 
 
-def dense_gains(
-    rule: DenseRule, kernel: Tensor, num_pool: int, weights: Tensor, noise_variance: float, target_noise: float
-) -> Tensor:
-    """Return the gain of every pool row by the definition of the rule (see `acquisitions`): N.
+def _itl_gains(kernel: Tensor, num_pool: int, weights: Tensor, noise_variance: float, target_noise: float) -> Tensor:
+    """1/2 log(k(x, x) + s2) - 1/2 log(k(x, x | A) + s2), the targets A observed with variance s2A / w ([TAL], eq. 44).
 
-    Args:
-        rule: Which definition.
-        kernel: Joint kernel of (pool, targets) given everything observed so far.
-        num_pool: N; rows after the first N are targets.
-        weights: M target weights; a target's noise variance is target_noise / weight.
-        noise_variance: s2.
-        target_noise: s2A >= 0 (ITL only); at 0 the pseudo-inverse of the targets' kernel is used.
+    At s2A = 0 (eq. 43) the pseudo-inverse of the targets' kernel is used.
     """
-    variance = kernel.diagonal()[:num_pool].clamp_min(0)
-    if rule == "uncertainty":
-        return 0.5 * torch.log1p(variance / noise_variance)
-    present = weights > 0
-    cross = kernel[:num_pool, num_pool:][:, present]
-    if rule == "vtl":
-        return (cross.square() * weights[present]).sum(dim=1) / (variance + noise_variance)
+    variance, cross, present = _blocks(kernel, num_pool, weights)
     gram = kernel[num_pool:, num_pool:][present][:, present]
     if target_noise > 0:
         solved = torch.linalg.solve(gram + torch.diag(target_noise / weights[present]), cross.mT)
@@ -63,6 +57,38 @@ def dense_gains(
     removed = (cross * solved.mT).sum(dim=1)
     given_targets = (variance - removed).clamp_min(0)
     return 0.5 * torch.log1p((variance - given_targets) / (given_targets + noise_variance))
+
+
+def _vtl_gains(kernel: Tensor, num_pool: int, weights: Tensor, noise_variance: float, target_noise: float) -> Tensor:
+    """sum_a w_a k(a, x)^2 / (k(x, x) + s2)."""
+    del target_noise
+    variance, cross, present = _blocks(kernel, num_pool, weights)
+    return (cross.square() * weights[present]).sum(dim=1) / (variance + noise_variance)
+
+
+def _uncertainty_gains(
+    kernel: Tensor, num_pool: int, weights: Tensor, noise_variance: float, target_noise: float
+) -> Tensor:
+    """1/2 log(1 + k(x, x) / s2)."""
+    del target_noise
+    return 0.5 * torch.log1p(_blocks(kernel, num_pool, weights)[0] / noise_variance)
+
+
+def _blocks(kernel: Tensor, num_pool: int, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return k(x, x) of the pool (N), k(x, a) for the targets of positive weight (N x m), and which those are (M)."""
+    present = weights > 0
+    return kernel.diagonal()[:num_pool].clamp_min(0), kernel[:num_pool, num_pool:][:, present], present
+
+
+DENSE_GAINS: dict[str, DenseGains] = {"itl": _itl_gains, "vtl": _vtl_gains, "uncertainty": _uncertainty_gains}
+"""The definition of every rule of `RULES`."""
+
+
+def dense_gains(
+    rule: str, kernel: Tensor, num_pool: int, weights: Tensor, noise_variance: float, target_noise: float
+) -> Tensor:
+    """Return the gain of every pool row by the definition of a rule of `DENSE_GAINS` (see `DenseGains`): N."""
+    return DENSE_GAINS[rule](kernel, num_pool, weights, noise_variance, target_noise)
 
 
 def joint_information(kernel: Tensor, a: Sequence[int], x: Sequence[int], noise_variance: float) -> float:

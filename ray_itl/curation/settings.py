@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ray_itl.core.acquisitions import RULES
+from ray_itl.core.acquisitions import RULES, load_rule
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
 from ray_itl.observability.console import check_log
@@ -116,7 +116,7 @@ class AcquisitionSettings:
     """The rule that scores a row."""
 
     name: str = "itl"
-    """itl, vtl, uncertainty; or a baseline: nearest, cosine, random."""
+    """itl, vtl, uncertainty or module:Class; or a baseline: nearest, cosine, random."""
     noise_variance: float = 1.0
     """rho^2, in units of the squared feature norm: how much of an observation is noise."""
     target_noise_variance: float | None = None
@@ -125,12 +125,25 @@ class AcquisitionSettings:
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
         names = SEQUENTIAL_RULES + BASELINE_RULES
-        require(self.name in names, "acquisition.name", self.name, f"use one of {', '.join(names)}")
+        named = isinstance(self.name, str) and (self.name in names or ":" in self.name)
+        require(named, "acquisition.name", self.name, f"use one of {', '.join(names)}, or module:Class")
         s2 = self.noise_variance
         require(is_positive(s2), "acquisition.noise_variance", s2, "give a positive number")
         s2a = self.target_noise_variance
         usable = s2a is None or (is_number(s2a) and s2a >= 0)
         require(usable, "acquisition.target_noise_variance", s2a, "give a number >= 0, or null")
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the rule is an instance that no options describe (see `rules.settings_of`)."""
+        return self.name.startswith("<")
+
+    @property
+    def takes_tasks(self) -> bool:
+        """Whether the rule sums over tasks, rows to avoid among them; ConfigError where there is no such rule."""
+        if self.name in BASELINE_RULES or self.in_memory:
+            return False
+        return load_rule(self.name).takes_tasks
 
 
 @dataclass
@@ -262,9 +275,9 @@ class CurationSettings:
                     f"{', '.join(SEQUENTIAL_RULES)}"
                 )
         for option, value in (("avoid.path", self.avoid.path), ("target.task_column", self.target.task_column)):
-            if value is not None and self.acquisition.name not in ("itl", "vtl"):
-                rule = self.acquisition.name
-                raise ConfigError(f"{option} has no meaning for acquisition.name={rule}: use itl or vtl")
+            if value is not None and not self.acquisition.takes_tasks:
+                able = " or ".join(name for name in RULES if load_rule(name).takes_tasks)
+                raise ConfigError(f"{option} has no meaning for acquisition.name={self.acquisition.name}: use {able}")
         if self.state.dir is not None and self.selection.include is not None:
             raise ConfigError(
                 "selection.include cannot go with state.dir: ticks know their own picks; other rows go to known.path"

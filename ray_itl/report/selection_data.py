@@ -160,6 +160,7 @@ class ReportData:
         mixes: columns whose values are compared between picks and pool.
         uses: how much of the budget and of the quotas was used.
         reasons: why each row was picked, n of them, if explained.
+        is_directed: whether the rule looks for what says most about the targets.
 
     Raises:
         InputError: lengths disagree, there are no picks, or the gain unit is unknown.
@@ -195,6 +196,7 @@ class ReportData:
     mixes: Sequence[Mix] = ()
     uses: Sequence[Use] = ()
     reasons: Sequence[PickReason] | None = None
+    is_directed: bool = True
 
     def __post_init__(self) -> None:
         n = len(self.gains)

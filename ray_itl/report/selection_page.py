@@ -155,7 +155,6 @@ def write_report(data: ReportData, path: str | Path) -> Path:
 
 
 _UNCERTAINTY = "the targets' prior uncertainty"
-_DIRECTED_RULES = ("itl", "vtl")
 
 
 def headline(data: ReportData) -> str:
@@ -167,7 +166,7 @@ def headline(data: ReportData) -> str:
     picked = f"{plural(data.num_picks, 'row')}{asked} picked from {data.num_pool:,}"
     about = f"about {plural(data.num_targets, 'target')}"
     end = f"with {left} of {_UNCERTAINTY} left."
-    if data.acquisition.lower() not in _DIRECTED_RULES:
+    if not data.is_directed:
         return f"{picked} by {clip(plain(data.acquisition), 40)}: {gained} {about}, {end}"
     each, given = ("each", " given the picks before it") if data.num_picks > 1 else ("the one", "")
     return f"{picked}, {each} most informative {about}{given}: {gained}, {end}"

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray_itl.curation.settings import SEQUENTIAL_RULES, AcquisitionSettings
+from ray_itl.curation.settings import AcquisitionSettings
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
 from ray_itl.observability.console import check_log
@@ -19,7 +19,6 @@ from ray_itl.observability.settings import TrackingSettings
 from ray_itl.sources.settings import DTYPES
 from ray_itl.training.settings import TrainingSettings
 
-RULES = (*SEQUENTIAL_RULES, "nearest", "cosine", "random", "badge")
 EMBEDDINGS = ("features", "gradient", "column")
 START_WEIGHTS = ("warm", "head", "fresh")
 LABEL_SOURCES = ("column", "callable", "people")
