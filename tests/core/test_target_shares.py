@@ -35,7 +35,7 @@ def _directions(picks: Tensor, posterior: Posterior) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-def _dense_shares(picks: Tensor, targets: Targets, known: Tensor, rule: target_noise: float) -> Tensor:
+def _dense_shares(picks: Tensor, targets: Targets, known: Tensor, rule: str, target_noise: float) -> Tensor:
     """The gain of every pick for every target alone, as shares: n x M."""
     kernel, n = dense_kernel(picks, targets, known, _NOISE), len(picks)
     rows = []
@@ -56,7 +56,7 @@ def _dense_shares(picks: Tensor, targets: Targets, known: Tensor, rule: target_n
 @pytest.mark.parametrize(("acquisition", "rule", "target_noise"), _RULES, ids=lambda value: str(value)[:40])
 @pytest.mark.parametrize("chunk", [30, 1 << 23])
 def test_shares_are_those_of_the_definition(
-    acquisition: Acquisition, rule: target_noise: float, chunk: int, monkeypatch: pytest.MonkeyPatch
+    acquisition: Acquisition, rule: str, target_noise: float, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_CHUNK_ENTRIES", chunk)
     picks, known = normal(6, 5, 1), normal(3, 5, 2)
