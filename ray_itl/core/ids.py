@@ -1,8 +1,6 @@
-"""Hash order of ids, repeated ids within and across shards.
+"""Repeated row ids, found within a shard and across shards without gathering all ids in one place.
 
-Finding repeated row ids, within a shard and across shards, without gathering all ids in one place.
-
-Splitting ids by hash, so that equal ids of different shards meet without gathering all ids in one place.
+Shards whose spans of ids do not overlap share none; where they do, ids are split by hash, so that equal ones meet.
 """
 
 from __future__ import annotations
@@ -38,11 +36,6 @@ def spans_overlap(spans: Sequence[IdSpan]) -> bool:
     order = np.argsort(np.array([span.first for span in spans]), kind="stable")
     firsts, lasts = (np.array([getattr(spans[i], end) for i in order]) for end in ("first", "last"))
     return bool((firsts[1:] <= lasts[:-1]).any())
-
-
-def id_part(ids: np.ndarray, part: int, num_parts: int) -> np.ndarray:
-    """Return those ids whose hash falls into part `part` of `num_parts`: equal ids meet in one part."""
-    return ids[(hash_order(ids, seed=0) * num_parts).astype(np.int64) == part]
 
 
 def split_by_hash(ids: np.ndarray, num_parts: int) -> list[np.ndarray]:

@@ -27,13 +27,23 @@ target_noise: s2A >= 0.
 
 
 def condition_kernel(kernel: Tensor, index: int, noise_variance: float) -> Tensor:
-    """Observe one point of a joint kernel matrix: K <- K - K_:i K_i: / (K_ii + s2)."""
+    """Return a joint kernel matrix after an observation of point i: K - K_:i K_i: / (K_ii + s2)."""
     column = kernel[:, index]
     return kernel - torch.outer(column, column) / (column[index] + noise_variance)
 
 
 def dense_kernel(pool: Tensor, targets: Targets, known: Tensor | None, noise_variance: float) -> Tensor:
-    """Return the joint kernel matrix of (pool, targets), conditioned on the known rows: (N + M) x (N + M)."""
+    """Return the joint kernel matrix of (pool, targets), conditioned on the known rows.
+
+    Args:
+        pool: N x D float64.
+        targets: M rows.
+        known: Rows observed with noise, K x D, or None.
+        noise_variance: s2 > 0.
+
+    Returns:
+        (N + M) x (N + M). O((N + M)^2 (D + K)).
+    """
     rows = torch.cat([pool, targets.rows])
     kernel = rows @ rows.mT
     if known is not None and len(known):
@@ -92,7 +102,14 @@ def dense_gains(
 
 
 def joint_information(kernel: Tensor, a: Sequence[int], x: Sequence[int], noise_variance: float) -> float:
-    """Return I(f_A; y_X) = 1/2 log(|K_XX + s2 I| / |K_XX - K_XA K_AA^+ K_AX + s2 I|) in nats, by determinants."""
+    """Return I(f_A; y_X) = 1/2 log(|K_XX + s2 I| / |K_XX - K_XA K_AA^+ K_AX + s2 I|) in nats, by determinants.
+
+    Args:
+        kernel: A joint kernel matrix.
+        a: Places of the targets in it.
+        x: Places of the observed rows in it.
+        noise_variance: s2 > 0.
+    """
     k_xx, k_xa, k_aa = kernel[x][:, x], kernel[x][:, a], kernel[a][:, a]
     given = k_xx - k_xa @ torch.linalg.pinv(k_aa, rtol=1e-10, hermitian=True) @ k_xa.mT
     noise = noise_variance * torch.eye(len(x), dtype=kernel.dtype)
@@ -109,7 +126,17 @@ def one_pass_per_pick(
     """Careful plain greedy ITL (eq. 44) in weight space: two rank-one updates and one pass over the pool per pick.
 
     What everybody does, in the pool's own dtype; in float64 a second oracle for pools too large for the dense one.
-    Ties go to the smaller index. O(n N D), state two numbers a row.
+    Ties go to the smaller index.
+
+    Args:
+        pool: N x D of any float type.
+        targets: The target sample.
+        n: Number of picks.
+        noise_variance: s2 > 0.
+        on_pick: Told the index and the gain of each pick.
+
+    Returns:
+        Indices of the picks in order. O(n N D), state two numbers a row.
     """
     dtype = pool.dtype
     weighted = targets.weighted

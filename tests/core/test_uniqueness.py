@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_itl.core.ids import IdSpan, id_part, id_span, spans_overlap
+from ray_itl.core.ids import IdSpan, id_span, spans_overlap, split_by_hash
 from ray_itl.core.pool import LocalPool
 from tests.core.helpers import as_text, deterministic, make_shards, normal, shuffled_ids
 
@@ -36,9 +36,9 @@ def test_overlapping_spans(spans: list[list[int]]) -> None:
 def test_equal_ids_meet_in_one_part(num_parts: int, text: bool) -> None:
     ids = shuffled_ids(200, 1)
     ids = as_text(ids) if text else ids
-    parts = [id_part(ids, part, num_parts).tolist() for part in range(num_parts)]
+    parts = [part.tolist() for part in split_by_hash(ids, num_parts)]
     assert sorted(name for part in parts for name in part) == sorted(ids.tolist())
-    assert [id_part(ids[::-1], part, num_parts).tolist()[::-1] for part in range(num_parts)] == parts
+    assert [part.tolist()[::-1] for part in split_by_hash(ids[::-1], num_parts)] == parts
     assert min(len(part) for part in parts) > 200 / num_parts / 3
 
 

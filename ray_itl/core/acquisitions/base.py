@@ -151,19 +151,35 @@ class Acquisition(ABC):
 
     @abstractmethod
     def start(self, posterior: Posterior, *tasks: Targets) -> AcquisitionState:
-        """Return the state before the first pick, given everything already known and the targets of each task."""
+        """Return the state before the first pick.
+
+        Args:
+            posterior: Of the weights, given everything already known.
+            tasks: The targets of each task; as many as there are weights, where the rule takes tasks.
+        """
 
     @abstractmethod
     def gain(self, scores: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
-        """Return the gain of every row in `unit`, computed without cancellation.
+        """Return the gain of every row, computed without cancellation.
 
-        `offsets` are the constant terms of the scores where these come without (which in float32 they must: a large
-        noise variance would round the rest away).
+        Args:
+            scores: K tensors of one shape, float64 or the precision of the screen.
+            offsets: The scores' constant terms where they come without (which in float32 they must: a large noise
+                variance would round the rest away); None where they are in.
+
+        Returns:
+            Gains in `unit`, of the scores' shape.
         """
 
     @abstractmethod
     def gain_error(self, scores: Scores, errors: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
-        """Return by how much every row's gain may be off when scores are off by absolute amounts, to first order."""
+        """Return by how much every row's gain may be off when its scores are, to first order.
+
+        Args:
+            scores: As for `gain`.
+            errors: By how much each score may be off, absolutely.
+            offsets: As for `gain`.
+        """
 
     def products_(self, dots: Tensor) -> Tensor:
         """Turn dot products x . column (N x num_tracks x B) into decrements, in place: here p_t -> p_t^2."""

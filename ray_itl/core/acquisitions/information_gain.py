@@ -32,6 +32,9 @@ class InformationGain(Acquisition):
     S is the weight covariance given the picks, S_t the same given the targets A_t of task t too, observed with variance
     s2A / w_a ([TAL], eq. 44; s2A = s2 by default) or without noise (s2A = 0, eq. 43; weights then change nothing).
     One task of weight 1 is ITL itself.
+
+    Cost: K = 1 + T scores and tracks for T tasks; `start` O(T (M D^2 + D^3)), a pick O(T D^2) on the driver and
+    O(T D) for each row of the pool.
     """
 
     target_noise_variance: float | None = None

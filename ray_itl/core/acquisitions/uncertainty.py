@@ -27,7 +27,10 @@ from ray_itl.core.posterior import Posterior, Targets
 
 @dataclass(frozen=True)
 class Uncertainty(Acquisition):
-    """Undirected ITL: I(f_x; y_x | picks) = 1/2 log(1 + x'Sx / s2), in nats; the targets play no part ([TAL])."""
+    """Undirected ITL: I(f_x; y_x | picks) = 1/2 log(1 + x'Sx / s2), in nats; the targets play no part ([TAL]).
+
+    Cost: one score and one track; a pick O(D^2) on the driver and O(D) for each row of the pool.
+    """
 
     name: ClassVar[str] = "uncertainty"
 

@@ -33,6 +33,9 @@ class VarianceReduction(Acquisition):
     On unit-norm embeddings this is SIFT with lambda = s2 ([SIFT]). With M_t = A_t' diag(w) A_t the numerators are
     q_t = x'S M_t S x. Picking y: q_t <- q_t - 2 (x.w)(x.z_t), with w = S y / sqrt(y'Sy + s2) and
     z_t = S M_t w - (w'M_t w / 2) w.
+
+    Cost: K = 1 + T scores and tracks for T tasks; `start` O(T M D^2), a pick O(T D^2) on the driver and O(T D) for each
+    row of the pool.
     """
 
     task_weights: tuple[float, ...] = (1.0,)
