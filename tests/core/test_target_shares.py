@@ -18,7 +18,7 @@ from ray_itl.core.reference import condition_kernel, dense_gains, dense_kernel
 from tests.core.helpers import normal
 
 _NOISE = 0.3
-_RULES: list[tuple[Acquisition, float]] = [
+_RULES: list[tuple[Acquisition, str, float]] = [
     (InformationGain(_NOISE), "itl", _NOISE),
     (InformationGain(_NOISE, target_noise_variance=0.0), "itl", 0.0),
     (InformationGain(_NOISE, target_noise_variance=2.0), "itl", 2.0),
