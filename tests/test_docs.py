@@ -103,6 +103,7 @@ def follow(guide: str, desk: Desk, run: set[str | None]) -> None:
             printed = desk.run(block) if block.needs in run else None
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("name", GUIDES)
 def test_the_guide_can_be_followed(name: str, tmp_path: Path) -> None:
     desk = Desk(tmp_path)

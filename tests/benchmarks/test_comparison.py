@@ -54,6 +54,7 @@ def test_every_peer_that_is_installed_picks_rows_of_the_pool(name: str, problem:
         assert picks == [pick.index for pick in exact]
 
 
+@pytest.mark.cluster
 def test_peers_are_measured_in_processes_of_their_own(tmp_path: Path) -> None:
     pytest.importorskip("plotly")
     said: list[str] = []

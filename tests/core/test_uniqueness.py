@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from ray_itl.core.ids import IdSpan, id_span, spans_overlap, split_by_hash
 from ray_itl.core.pool import LocalPool
-from tests.core.helpers import as_text, deterministic, make_shards, normal, shuffled_ids
+from tests.core.helpers import as_text, few_examples, make_shards, normal, shuffled_ids
 
 
-@deterministic
+@few_examples
 @given(ids=st.lists(st.integers(-5, 5), min_size=1, max_size=8), text=st.booleans())
 def test_the_span_of_ids(ids: list[int], text: bool) -> None:
     array = np.array(ids, dtype=np.int64)
@@ -24,7 +24,7 @@ def test_the_span_of_ids(ids: list[int], text: bool) -> None:
     assert (span.repeated in repeated) if repeated else (span.repeated is None)
 
 
-@deterministic
+@few_examples
 @given(spans=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)).map(sorted), min_size=1, max_size=5))
 def test_overlapping_spans(spans: list[list[int]]) -> None:
     expected = any(a[0] <= b[1] and b[0] <= a[1] for i, a in enumerate(spans) for b in spans[:i])

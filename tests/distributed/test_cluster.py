@@ -20,6 +20,7 @@ TOKEN_FILE = Path.home() / ".ray" / "auth_token"
 HAD_TOKEN_FILE = TOKEN_FILE.exists()
 
 
+@pytest.mark.cluster
 @pytest.mark.usefixtures("cluster")
 def test_an_existing_connection_is_used_and_left_alone():
     with connect("somewhere:1"):
@@ -27,6 +28,7 @@ def test_an_existing_connection_is_used_and_left_alone():
     assert ray.is_initialized()
 
 
+@pytest.mark.cluster
 @pytest.mark.usefixtures("cluster")
 def test_the_embedded_cluster_asks_for_a_token_that_is_in_no_file():
     assert os.environ["RAY_AUTH_MODE"] == "token"
@@ -34,6 +36,7 @@ def test_the_embedded_cluster_asks_for_a_token_that_is_in_no_file():
     assert TOKEN_FILE.exists() == HAD_TOKEN_FILE
 
 
+@pytest.mark.cluster
 @pytest.mark.usefixtures("cluster")
 def test_a_planned_pool_with_metrics(tmp_path):
     source = write_rows(tmp_path, make_rows(600))
@@ -46,6 +49,7 @@ def test_a_planned_pool_with_metrics(tmp_path):
     assert said == ["shards: 1 (threads each: 4, on cpu)"]
 
 
+@pytest.mark.cluster
 @pytest.mark.usefixtures("cluster")
 def test_a_pool_that_cannot_fit_is_refused_at_once(tmp_path):
     source = write_rows(tmp_path, make_rows(100))

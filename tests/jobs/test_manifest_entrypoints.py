@@ -29,6 +29,7 @@ from tests.jobs.head import SECRETS, Head
 from tests.jobs.helpers import ROOT, compose_job
 from tests.ticks.helpers import Growing
 
+pytestmark = pytest.mark.cluster
 WORKDIR = dict(instructions(TEXT))["WORKDIR"]
 Ran = subprocess.CompletedProcess
 

@@ -19,6 +19,7 @@ from tests.jobs.helpers import ROOT
 from tests.jobs.object_store import object_store
 from tests.report.pages import Page
 
+pytestmark = pytest.mark.cluster  # each runs jobs in processes of their own
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "AKIA5ZUOXMQ4",
     "AWS_SECRET_ACCESS_KEY": "wJalr/XUtnFEMI+K7MDENG",

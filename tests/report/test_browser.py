@@ -11,7 +11,7 @@ from tests.report.helpers import make_report_data
 from tests.report.test_thumbnails import encoded
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
 @pytest.mark.parametrize("n", [1, 100, 10_000])
 def test_charts_and_table_are_drawn(n: int, tmp_path: Path):
@@ -38,7 +38,7 @@ def test_charts_and_table_are_drawn(n: int, tmp_path: Path):
     assert "<img" not in drawn
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
 def test_pictures_are_in_the_table(tmp_path: Path):
     data = make_report_data(3, columns={"image": [encoded((8, 8)), None, encoded((300, 9), "JPEG")]})
@@ -46,7 +46,7 @@ def test_pictures_are_in_the_table(tmp_path: Path):
     assert drawn.count('<img src="data:image/') == 2
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
 @pytest.mark.parametrize("n", [1, 100])
 def test_a_phone_need_not_scroll_sideways(n: int, tmp_path: Path):

@@ -8,7 +8,7 @@ from ray_itl.report.learning_page import write_learning_report
 from tests.report.browser import BROWSER, drawn_chart, drawn_page
 from tests.report.learning_helpers import make_learning_report
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")]
+pytestmark = [pytest.mark.cluster, pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")]
 
 
 @pytest.mark.parametrize(("num_variants", "r", "num_seeds"), [(1, 4, 1), (7, 20, 10), (12, 20, 3)])

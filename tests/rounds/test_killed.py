@@ -14,6 +14,7 @@ import pytest
 
 from tests.rounds.helpers import write_digits
 
+pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
 
 

@@ -9,7 +9,10 @@ import pytest
 
 from tests.sources.helpers import pool_table
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc"),
+]
 
 MEBIBYTE = 1 << 20
 NUM_ROWS, DIM = 400 * MEBIBYTE // (4 * 384), 384

@@ -4,7 +4,6 @@ Workers take several seconds to start, so these few tests do several things each
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 import ray
 import torch
 
-from ray_itl.distributed.cluster import connect
 from ray_itl.errors import InputError, TrainingError
 from ray_itl.training.ray_trainer import RayTrainer
 from ray_itl.training.registry import ModelSpec
@@ -20,11 +18,7 @@ from ray_itl.training.trainer import LocalTrainer, read_result
 from tests.training.test_trainers import make_task, weights
 from tests.training.worker_helpers import MLP
 
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with connect(num_cpus=4, object_store_bytes=120 * 2**20):
-        yield
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 
 
 def mortal(folder: Path) -> ModelSpec:
@@ -48,7 +42,6 @@ def what_is_held() -> list[str]:
     ]
 
 
-@pytest.mark.usefixtures("cluster")
 def test_one_fresh_worker_gives_the_bits_of_the_local_trainer(tmp_path):
     expected, task = make_task(tmp_path, "local"), make_task(tmp_path, "ray")
     local = LocalTrainer().fit(expected)
@@ -62,7 +55,6 @@ def test_one_fresh_worker_gives_the_bits_of_the_local_trainer(tmp_path):
     assert trainer.fit(task) == result  # nothing starts for a task that is done
 
 
-@pytest.mark.usefixtures("cluster")
 def test_two_long_lived_workers_agree_with_the_local_trainer_also_when_killed(tmp_path, monkeypatch):
     model = mortal(tmp_path)
     trainer = RayTrainer(2, str(tmp_path / "notes"), long_lived=True)
@@ -86,7 +78,6 @@ def test_two_long_lived_workers_agree_with_the_local_trainer_also_when_killed(tm
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
 def test_workers_that_die_too_often_end_the_task(tmp_path):
     task = make_task(tmp_path, model=mortal(tmp_path))
     for order in "abc":  # one for each life, and one for the life in which the driver gives up
@@ -103,7 +94,6 @@ def test_workers_that_die_too_often_end_the_task(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
 def test_workers_that_find_no_place_end_the_wait(tmp_path):
     trainer = RayTrainer(1, str(tmp_path / "notes"), cpus_per_worker=100, restart_deadline_s=8)
     with pytest.raises(TrainingError, match=r"trainer\.restart_deadline_s=8 "):

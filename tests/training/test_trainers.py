@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ray_itl.errors import ConfigError, InputError, NumericalError, TrainingError
-from ray_itl.training.examples import write_examples
 from ray_itl.training.coordinator import Assignment, FailurePolicy, TaskCoordinator, TaskStatus
+from ray_itl.training.examples import write_examples
 from ray_itl.training.ray_trainer import RayTrainer
 from ray_itl.training.registry import ModelSpec, load
 from ray_itl.training.settings import TrainingSettings
