@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+from ray_itl.core.acquisitions.base import Acquisition
+from ray_itl.curation.rules import settings_of
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, RunSettings, SelectionSettings
 from ray_itl.distributed.settings import ClusterSettings
@@ -25,7 +27,7 @@ def select(
     target: Any,
     n: int,
     *,
-    acquisition: Literal["itl", "vtl", "uncertainty", "nearest", "cosine", "random"] = "itl",
+    acquisition: str | Acquisition = "itl",
     noise_variance: float = 1.0,
     target_noise_variance: float | None = None,
     known: Any = None,
@@ -70,7 +72,8 @@ def select(
             N x D float array or tensor (whose ids are 0..N-1).
         target: The target sample, M >= 1 rows of any of these kinds.
         n: Number of rows to pick, 1 <= n <= N (any n >= 1 with replacement).
-        acquisition: "itl", "vtl" (SIFT on unit-norm features), "uncertainty", or a baseline.
+        acquisition: "itl", "vtl" (SIFT on unit-norm features), "uncertainty"; a baseline: "nearest", "cosine" or
+            "random"; or a rule of your own, as "module:Class" or an instance, which brings its noise variances along.
         noise_variance: s2 > 0, in units of the squared feature norm.
         target_noise_variance: s2A >= 0 for "itl"; None means s2, 0 noiseless targets.
         known: Rows that the model has learnt from already; the posterior is conditioned on them first.
@@ -124,6 +127,7 @@ def select(
     """
     log = "quiet" if quiet else "auto"
     carried: Any = columns if isinstance(columns, str) else list(columns)  # a single name is refused by the settings
+    rule = _rule_settings(acquisition, noise_variance, target_noise_variance)
     settings = CurationSettings(
         pool=PoolSettings(
             path="", id_column=id_column, embedding_column=embedding_column, columns=carried, filter=filter,
@@ -132,7 +136,7 @@ def select(
         target=TargetSettings("", embedding_column, weight_column, None, task_column, dict(task_weights or {})),
         known=KnownSettings(embedding_column=embedding_column),
         avoid=AvoidSettings(_path_text(avoid), embedding_column, avoid_weight),
-        acquisition=AcquisitionSettings(acquisition, noise_variance, target_noise_variance),
+        acquisition=rule,
         selection=SelectionSettings(
             n, replacement, seed, min_gain, cost_column=cost_column, budget=budget, per_cost=per_cost,
             quotas={column: dict(values) for column, values in (quotas or {}).items()}, min_distance=min_distance,
@@ -155,7 +159,19 @@ def select(
         _opened(avoid, settings) as away,
     ):
         barred, picked = (None if _is_path(ids) else ids for ids in (exclude, include))
-        return curate(settings, rows, targets, learnt, away, barred, picked, Reporter(log))
+        instance = None if isinstance(acquisition, str) else acquisition
+        return curate(settings, rows, targets, learnt, away, barred, picked, Reporter(log), instance)
+
+
+def _rule_settings(rule: str | Acquisition, noise: float, target_noise: float | None) -> AcquisitionSettings:
+    """Return the options that describe a rule; an instance has noise variances of its own."""
+    if not isinstance(rule, Acquisition):
+        return AcquisitionSettings(rule, noise, target_noise)
+    settings = settings_of(rule)
+    for name, value, default in (("noise_variance", noise, 1.0), ("target_noise_variance", target_noise, None)):
+        if value not in (default, getattr(settings, name)):
+            raise ConfigError(f"{name}={value} is not that of acquisition={rule}: set it there, and leave it out here")
+    return settings
 
 
 def _path_text(rows: Any) -> str | list[str] | None:

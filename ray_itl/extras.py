@@ -1,11 +1,13 @@
-"""Optional libraries: imported when they are used, missed with the command that installs them."""
+"""What is imported only when it is used: optional libraries, and parts that an option names."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
 from types import ModuleType
+from typing import Any
 
-from ray_itl.errors import MissingExtraError
+from ray_itl.errors import ConfigError, MissingExtraError
 
 
 def load_extra(module: str, needed_by: str, extra: str) -> ModuleType:
@@ -26,3 +28,34 @@ def load_extra(module: str, needed_by: str, extra: str) -> ModuleType:
         raise MissingExtraError(
             f'{needed_by} needs {package}, which is not installed: pip install "ray_itl[{extra}]"'
         ) from error
+
+
+def load_by_name(
+    name: str, registered: Mapping[str, str], option: str, form: str = "module:factory"
+) -> Callable[..., Any]:
+    """Return the callable behind a registered name or "module:attribute".
+
+    Args:
+        name: What the user wrote.
+        registered: Name -> "module:attribute".
+        option: The option that was set to it, as it begins the message: "model.name".
+        form: What a name that is not registered must look like, in the message.
+
+    Raises:
+        ConfigError: there is none; names `option` and what is registered.
+    """
+    path = registered.get(name, name)
+    module_name, colon, attribute = path.partition(":")
+    if not colon:
+        known = ", ".join(sorted(registered))
+        raise ConfigError(f"{option}={name!r} is not known: use one of {known}, or {form}")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:  # ValueError: an empty module name
+        raise ConfigError(
+            f"{option}={name!r} cannot be imported ({error}): check the spelling, and that the module is installed or "
+            "in the job's working directory"
+        ) from error
+    if not callable(found):
+        raise ConfigError(f"{option}={name!r} is a {type(found).__name__}: name a class or function to call")
+    return found

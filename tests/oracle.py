@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.posterior import Targets
-from ray_itl.core.reference import DenseRule, condition_kernel, dense_gains, dense_kernel
+from ray_itl.core.reference import condition_kernel, dense_gains, dense_kernel
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def first_in_order(gains: Tensor, ids: np.ndarray, gain_scale: float, prices: Te
 
 
 def dense_greedy(
-    rule: DenseRule,
+    rule: str,
     pool: Tensor,
     ids: np.ndarray,
     targets: Targets,

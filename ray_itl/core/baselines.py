@@ -32,17 +32,28 @@ def select_baseline(
 ) -> GreedyResult:
     """Pick n rows by a baseline rule, each valued by what an acquisition says it was worth given those before it.
 
-    nearest: each target of positive weight in turn takes its most cosine-similar row not yet taken. cosine: the rows of
-    largest weighted mean cosine similarity to the targets. random: uniform without replacement, fixed by the seed and
-    the row ids. Ties go to the smaller id. Rows at `excluded` positions (distinct) are passed over.
+    Args:
+        pool: All rows.
+        rule: nearest: each target of positive weight in turn takes its most cosine-similar row not yet picked (round
+            robin, as RDS+). cosine: the rows of largest weighted mean cosine similarity to the targets. random: uniform
+            without replacement, fixed by the seed and the row ids. Ties go to the smaller id.
+        targets: The target sample.
+        n: Number of picks.
+        acquisition: The rule by which picks are valued.
+        state: Its state before the first pick.
+        seed: Of the random rule.
+        excluded: Positions (distinct) of rows that are passed over.
+
+    Returns:
+        The picks. A pass or few over the pool, O(N D M), and O(n D^2).
 
     Raises:
         ConfigError: n is not between 1 and the number of rows.
     """
     excluded = np.empty(0, dtype=np.int64) if excluded is None else excluded
-    free = pool.num_rows - len(excluded)
-    if not 1 <= n <= free:
-        raise ConfigError(f"selection.n={n}, but the pool has {free} rows to pick from: ask for 1 to that many")
+    available = pool.num_rows - len(excluded)
+    if not 1 <= n <= available:
+        raise ConfigError(f"selection.n={n}, but the pool has {available} rows to pick from: ask for 1 to that many")
     stats = GreedyStats(precision="float64")
     ranked, order = _rank(pool, rule, targets, n, seed, stats, excluded)
     features = ranked.rows.features[order].to(torch.float64)

@@ -1,4 +1,4 @@
-"""How far to speculate: sizes of blocks and candidate sets, adapted to how many picks stood last time."""
+"""How far to speculate: sizes of blocks and candidate sets, adapted to how many picks were true last time."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ class BlockSchedule:
 
         They fit in `max_bytes` of float64 features, and are a small part of a small pool: a step over C candidates
         costs the driver as much as its share of a pass costs the shards when C is about N / 32.
+
+        Args:
+            dim: D.
+            num_rows: N.
+            max_bytes: Of the candidates' features on the driver.
         """
         bytes_limit = max(256, max_bytes // (8 * dim))
         start = max(_FEW_CANDIDATES, num_rows // 32)
@@ -53,7 +58,7 @@ class BlockSchedule:
         return 5 * 8 * dim * min(self.max_candidates, num_rows)
 
     def adapt(self, accepted: int, size: int) -> BlockSchedule:
-        """Return the sizes after a block of `size` picks of which `accepted` stood."""
+        """Return the sizes after a block of `size` picks of which `accepted` were true."""
         if accepted == size:
             return replace(self, block=min(max(self.block, 2 * size), self.max_block))
         return replace(

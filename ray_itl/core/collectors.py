@@ -1,12 +1,7 @@
-"""Bounded lists filled during a pass: challengers, ties, runner-ups, no duplicates.
+"""Bounded lists that a shard fills during one pass over its rows: memory must not depend on how close the rows are.
 
-For each step of a selection, the rows that may be the best at it, collected as rows are looked at.
-
-The bounded list of rows that may beat a speculated pick, collected during one pass.
-
-Copies of rows among those that a shard proposes.
-
-The rows of a shard that may tie for the next pick, where too many lie within the error band to be handed over.
+`ChallengerList`: rows that may beat a speculated pick. `TiedRows`: those that an exact search found near the best.
+`RivalList`: rows that may be the runner-up of some step. `drop_duplicates`: of equal rows, few are worth proposing.
 """
 
 from __future__ import annotations
@@ -44,12 +39,17 @@ class RivalList:
         self._ids = ids
         self._gain_scale = gain_scale
         self._pairs = [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0), np.empty(0))]
-        self._room = _SPARE_PAIRS + 4 * LIMIT * num_steps
+        self._pairs_left = _SPARE_PAIRS + 4 * LIMIT * num_steps
 
     def add(self, first_step: int, indices: Tensor, gains: Tensor, errors: Tensor, prices: Tensor) -> None:
-        """Look at rows (k, of k prices) at steps from `first_step` on.
+        """Look at k rows at b steps.
 
-        Their gains are k x b, -inf for a row that could not be picked, each off by at most its error.
+        Args:
+            first_step: The first of the steps.
+            indices: Of the rows, k int64.
+            gains: k x b float64; -inf for a row that could not be picked.
+            errors: By how much each gain may be off, k x b.
+            prices: What the rows' gains are divided by, k.
         """
         steps = slice(first_step, first_step + gains.shape[1])
         self.best[steps] = torch.maximum(self.best[steps], ((gains - errors) / prices[:, None]).amax(dim=0))
@@ -60,8 +60,8 @@ class RivalList:
         rows, columns = torch.nonzero(near, as_tuple=True)
         found = (columns + first_step).numpy(), indices[rows].numpy()
         self._pairs.append((*found, reach[rows, columns].numpy(), prices[rows].numpy()))
-        self._room -= len(rows)
-        if self._room < 0:
+        self._pairs_left -= len(rows)
+        if self._pairs_left < 0:
             self._compact()
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
@@ -85,20 +85,25 @@ class RivalList:
         return kept
 
     def _compact(self) -> None:
-        """Drop pairs that the best has overtaken since, and those beyond the limit."""
+        """Drop pairs that the best has overtaken since, and those beyond the limit.
+
+        What is left has at most `LIMIT` + 1 pairs a step, so that this happens seldom: after `_SPARE_PAIRS` additions.
+        """
         steps, indices, reach, prices = (np.concatenate(column) for column in zip(*self._pairs, strict=True))
         floors = self._floors(self.best[torch.from_numpy(steps)], torch.from_numpy(prices))
         keep = reach >= floors.numpy()
         steps, indices, reach, prices = steps[keep], indices[keep], reach[keep], prices[keep]
+        # By step, then by id: of rows that tie the smallest id wins, so those that are dropped could only lose a tie.
         by_id = np.argsort(self._ids[indices], kind="stable")
         order = by_id[np.argsort(steps[by_id], kind="stable")]
         steps, indices, reach, prices = steps[order], indices[order], reach[order], prices[order]
         firsts = np.searchsorted(steps, np.arange(len(self.best)))
         keep = np.arange(len(steps)) - firsts[steps] < LIMIT
+        # Where more rows than the limit are too close to tell apart the smallest ids may not hold the best one.
         by_value = np.lexsort((-reach / prices, steps))
         keep[by_value[np.unique(steps[by_value], return_index=True)[1]]] = True
         self._pairs = [(steps[keep], indices[keep], reach[keep], prices[keep])]
-        self._room = _SPARE_PAIRS + 4 * LIMIT * len(self.best) - int(keep.sum())
+        self._pairs_left = _SPARE_PAIRS + 4 * LIMIT * len(self.best) - int(keep.sum())
 
 
 class ChallengerList:
@@ -115,7 +120,13 @@ class ChallengerList:
         self._count = 0
 
     def add(self, indices: Tensor, challenges: Tensor, scores: Scores) -> None:
-        """Add rows: indices (k), which steps each challenges (k x B bool, at least one), scores before the block."""
+        """Add k rows.
+
+        Args:
+            indices: k int64.
+            challenges: Which steps each row challenges, k x B bool; at least one.
+            scores: Before the block, K times k.
+        """
         first = challenges.to(torch.uint8).argmax(dim=1)
         keep = first < self.verified_steps
         self._parts.append((indices[keep], first[keep], *(score[keep] for score in scores)))
@@ -142,7 +153,7 @@ class ChallengerList:
         self._count = sum(int(k.sum()) for k in keep)
 
 
-_KEPT = 2
+_COPIES_KEPT = 2
 
 
 def drop_duplicates(facts: Sequence[Tensor], ids: np.ndarray) -> np.ndarray:
@@ -158,7 +169,7 @@ def drop_duplicates(facts: Sequence[Tensor], ids: np.ndarray) -> np.ndarray:
     by_id = np.argsort(ids, kind="stable")
     order = np.lexsort((np.argsort(by_id, kind="stable"), *key))
     new = np.ones(len(order), dtype=bool)
-    new[_KEPT:] = (key[:, order[_KEPT:]] != key[:, order[:-_KEPT]]).any(axis=0)
+    new[_COPIES_KEPT:] = (key[:, order[_COPIES_KEPT:]] != key[:, order[:-_COPIES_KEPT]]).any(axis=0)
     return np.sort(order[new], kind="stable")
 
 

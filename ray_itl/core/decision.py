@@ -55,15 +55,25 @@ class TotalOrder:
     magnitudes: tuple[float, ...]
     """Bounds on the scores at |x| = 1."""
 
-    def best(self, state: AcquisitionState, field: Contenders) -> Winner:
-        """Return the first row in the total order, under the state at this step."""
-        gains, errors = self.gains(field.scores), self.errors(field.scores, field.norms)
-        certain = float(((gains - errors) / field.prices)[field.may_win].max())
-        near = torch.nonzero((gains + errors >= self.floor(certain, field.prices, state)) & field.may_win).flatten()
-        exact, prices = self.gains(state.scores(field.features[near])), field.prices[near]
+    def best(self, state: AcquisitionState, contenders: Contenders) -> Winner:
+        """Return the first row in the total order.
+
+        Args:
+            state: The rule's state at this step.
+            contenders: k rows, of which at least one may win.
+
+        Returns:
+            The winner. O(k), and O(D^2) for each row too close to call.
+        """
+        gains, errors = self.gains(contenders.scores), self.errors(contenders.scores, contenders.norms)
+        certain = float(((gains - errors) / contenders.prices)[contenders.may_win].max())
+        may_tie = gains + errors >= self.floor(certain, contenders.prices, state)
+        # Only rows that rounding cannot separate from the best are scored anew, at O(D^2) each.
+        near = torch.nonzero(may_tie & contenders.may_win).flatten()
+        exact, prices = self.gains(state.scores(contenders.features[near])), contenders.prices[near]
         best = float((exact / prices).max())
         tied = exact >= self.floor(best, prices, state)
-        winner = int(near[tied][int(np.argsort(field.ids[near[tied].numpy()], kind="stable")[0])])
+        winner = int(near[tied][int(np.argsort(contenders.ids[near[tied].numpy()], kind="stable")[0])])
         return Winner(winner, float(exact[near == winner][0]))
 
     def decrements(self, dots: Tensor) -> Scores:
@@ -75,7 +85,12 @@ class TotalOrder:
         return self.acquisition.gain(scores)
 
     def errors(self, scores: Scores, norms: Tensor) -> Tensor:
-        """Return by how much each incremental gain may be off: a row of small scores is off by more than the best."""
+        """Return by how much each incremental gain may be off: a row of small scores is off by more than the best.
+
+        Args:
+            scores: Incremental scores, K tensors of one shape.
+            norms: |x|^2 of the rows, of a shape that fits the scores'.
+        """
         rounding = _ROUNDING * norms
         return self.acquisition.gain_error(scores, tuple(rounding * magnitude for magnitude in self.magnitudes))
 

@@ -1,11 +1,4 @@
-"""Why a pick: nearest targets, shares of its gain, runner-up.
-
-The runner-up of every pick: the row that would have been picked at its step, had the pick not been there.
-
-Which targets a pick was worth its gain for.
-
-The rows of one small set that are most like each row of another, by cosine.
-"""
+"""Why a pick: the row that came second, the targets it says most about, the rows it is most like."""
 
 from __future__ import annotations
 
@@ -54,13 +47,13 @@ def runners_up(
     replacement: bool = False,
     excluded: np.ndarray | None = None,
     rules: Rules | None = None,
-    standing: LimitState | None = None,
+    limit_state: LimitState | None = None,
 ) -> list[RunnerUp | None]:
     """Return the runner-up of every pick; None where no other row could be picked.
 
     It is the first in the total order of `decision` among all rows of the pool that could have been picked at that
-    step: not the pick, nor (without replacement) one before it, nor excluded, nor barred for its likeness to others,
-    and within budget and quotas as they stood; minimums that had been given up by then are given up here too. So it is
+    step: not the pick, nor (without replacement) one before it, nor excluded, nor too similar to others, and within
+    budget and quotas as they were; minimums that had been given up by then are given up here too. So it is
     the row of the largest gain (or gain per cost), the smallest id among those that tie. Exact as picks are, but where
     more than 64 rows of a shard are closer to the best than float64 rounding can tell and do not tie: then the row
     named is one of them. When a selection ends (least gain, share) plays no part.
@@ -75,14 +68,14 @@ def runners_up(
         replacement: Whether a row could be picked more than once.
         excluded: Positions of rows that could not be picked.
         rules: Of the selection; None where every row costs 1 and could be picked.
-        standing: Before the first pick; None where neither costs nor quotas limit anything.
+        limit_state: Before the first pick; None where neither costs nor quotas limit anything.
     """
     if not picks:
         return []
     start = ScoreSpec(acquisition, state.quadratics(), precision, state.gain_scale, rules)
     positions = np.array([pick.position for pick in picks], dtype=np.int64)
     excluded = np.empty(0, dtype=np.int64) if excluded is None else excluded
-    gate = gate_along(standing or LimitState(len(picks)), ((pick.cost, pick.group) for pick in picks))
+    gate = gate_along(limit_state or LimitState(len(picks)), ((pick.cost, pick.group) for pick in picks))
     columns = _columns(state, features)
     found = pool.rivals(RivalQuery(start, columns, positions, features, gate, excluded, replacement))
     total_order = TotalOrder(acquisition, start.magnitudes)
@@ -102,8 +95,8 @@ def _first(
     """Return the first of some rows in the total order, by their exact gains at a step."""
     chosen = torch.from_numpy(places)
     features, ids, prices = rows.features[chosen].to(torch.float64), rows.ids[places], rules.prices(rows.costs[chosen])
-    field = Contenders(features, ids, state.scores(features), squared_norms(features), prices, prices > 0)
-    best = total_order.best(state, field)
+    contenders = Contenders(features, ids, state.scores(features), squared_norms(features), prices, prices > 0)
+    best = total_order.best(state, contenders)
     value = best.gain / float(prices[best.place])
     own = pick.gain / float(rules.prices(torch.tensor([pick.cost], dtype=torch.float64)))
     row_id = ids[best.place : best.place + 1].tolist()[0]

@@ -1,4 +1,4 @@
-"""Where a shard's features are: all that a shard asks of them, and features that are a tensor in memory."""
+"""Where a shard's features are: all that a shard asks of them (`FeatureStore`), and features in memory."""
 
 from __future__ import annotations
 

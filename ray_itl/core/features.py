@@ -82,7 +82,11 @@ class PriorCovariance(FeatureMap):
 
     @classmethod
     def from_covariance(cls, covariance: Tensor) -> PriorCovariance:
-        """Factor a symmetric positive semi-definite Sigma (D x D); raises InputError when it is not."""
+        """Factor a symmetric positive semi-definite Sigma (D x D). O(D^3).
+
+        Raises:
+            InputError: it is not square, finite, symmetric and positive semi-definite.
+        """
         sigma = covariance.to(torch.float64)
         if sigma.ndim != 2 or sigma.shape[0] != sigma.shape[1] or not bool(torch.isfinite(sigma).all()):
             raise InputError(f"the prior covariance must be a finite square matrix, got {tuple(sigma.shape)}")
@@ -97,7 +101,11 @@ class PriorCovariance(FeatureMap):
         return cls(vectors * values.clamp_min(0).sqrt())
 
     def dim(self, input_dim: int) -> int:
-        """Return the rank r; raises InputError when the matrix is not for this embedding."""
+        """Return the rank r.
+
+        Raises:
+            InputError: the matrix is for embeddings of another width.
+        """
         if input_dim != self.factor.shape[0]:
             raise InputError(
                 f"the prior covariance is for {self.factor.shape[0]} dimensions, the embeddings have {input_dim}"

@@ -18,7 +18,7 @@ from torch import Tensor
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
 from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.core.decision import TotalOrder
-from ray_itl.core.limits import Limits, shortfalls
+from ray_itl.core.limits import Limits
 from ray_itl.core.messages import Block, ExactSearch, Request, ScoreSpec, merge_batches
 from ray_itl.core.pool import Pool
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress, Stop
@@ -64,7 +64,7 @@ class GreedySelector:
         self._on_progress = on_progress
         self._state = state
         self._excluded = excluded
-        self._num_free = pool.num_rows - len(excluded)
+        self._num_available = pool.num_rows - len(excluded)
         rules = self._limits.rules
         self._start = ScoreSpec(acquisition, state.quadratics(), "float32", state.gain_scale, rules)
         total_order = TotalOrder(acquisition, self._start.magnitudes)
@@ -95,8 +95,8 @@ class GreedySelector:
             ConfigError: n out of range.
             NumericalError: float64 cannot resolve the noise variance against the rows' norms.
         """
-        if n < 1 or (n > self._num_free and not self._criteria.replacement):
-            raise ConfigError(f"selection.n={n}, but the pool has {self._num_free} rows: ask for 1 to that many")
+        if n < 1 or (n > self._num_available and not self._criteria.replacement):
+            raise ConfigError(f"selection.n={n}, but the pool has {self._num_available} rows: ask for 1 to that many")
         self._begin(n, earlier)
         trajectory = self._trajectory
         while len(trajectory.picks) < n and self._stop is None:
@@ -118,7 +118,6 @@ class GreedySelector:
             np.unique(self._close_calls),
             self._next_gain,
             self._stop or "n",
-            shortfalls(self._limits.quotas, trajectory.limit_state.quotas),
         )
 
     def _begin(self, n: int, earlier: Sequence[tuple[Pick, Tensor]]) -> None:
@@ -127,9 +126,9 @@ class GreedySelector:
         precision = "float32" if band <= _FLOAT32_LIMIT * acquisition.noise_variance else "float64"
         self._start = replace(start, precision=precision)
         self.stats.precision = precision
-        standing = self._limits.limit_state(n)
+        limit_state = self._limits.limit_state(n)
         self._trajectory = Trajectory(
-            self._criteria, acquisition, self._state, standing, self._pool.dim, self._excluded
+            self._criteria, acquisition, self._state, limit_state, self._pool.dim, self._excluded
         )
         self._trajectory.replay(earlier)
         self._share_target = self._share_target.after(self._trajectory.columns()[:, 0])
@@ -139,8 +138,8 @@ class GreedySelector:
 
     def _refill(self) -> bool:
         """Take in rows that may be picked now; returns whether there were any."""
-        fresh = self._trajectory.features_since(self._settled) if self._excludes_similar_picks else None
-        batch = self._pool.propose(Request(self._schedule.candidates, self._gate(), fresh))
+        unsettled = self._trajectory.features_since(self._settled) if self._excludes_similar_picks else None
+        batch = self._pool.propose(Request(self._schedule.candidates, self._gate(), unsettled))
         self._trajectory.hold(batch)
         return len(batch) > 0
 
@@ -188,10 +187,10 @@ class GreedySelector:
         self.stats.blocks.append((len(plan.picks), accepted))
         return self._trajectory.accept(plan, accepted)
 
-    def _count_worthwhile(self, plan: SpeculatedPicks, standing: int) -> int:
-        """Return how many of the first `standing` picks, all true, come before the end of the run."""
+    def _count_worthwhile(self, plan: SpeculatedPicks, num_true: int) -> int:
+        """Return how many of the first `num_true` picks, all true, come before the end of the run."""
         candidates, share_target, state = self._trajectory.candidates, self._share_target, self._trajectory.state
-        for step, (index, gain) in enumerate(zip(plan.picks[:standing], plan.gains, strict=False)):
+        for step, (index, gain) in enumerate(zip(plan.picks[:num_true], plan.gains, strict=False)):
             cost = float(candidates.costs[index])
             if not self._criteria.is_worthwhile(gain, cost, state):
                 self._next_gain, self._stop, self._share_target = gain / cost, "min_gain", share_target
@@ -201,32 +200,37 @@ class GreedySelector:
                 self._stop, self._share_target = "share", share_target
                 return step + 1
         self._share_target = share_target
-        return standing
+        return num_true
 
     def _verify(self, plan: SpeculatedPicks) -> list[Pick]:
-        """Let the pool test a plan; commit the picks that stand and take in the rows that came back."""
+        """Let the pool test a plan; commit the picks that are true and take in the rows that came back."""
         trajectory = self._trajectory
         report = self._pool.verify(self._block(plan))
         self.stats.passes += 1
         self.stats.challengers += len(report.challengers)
         close_calls = np.concatenate([self._close_calls, report.challengers.positions])
         self._close_calls = close_calls[-_MAX_CLOSE_CALLS:]
+        # All rows that came back are scored exactly along the plan: the shards' scores are off by up to the band.
         batch = merge_batches([report.challengers, report.proposals])
         self._settled = len(trajectory.picks)
         returned = Returned.score(self._criteria, trajectory.state, batch, plan)
         if not self._band_holds(returned, len(report.challengers)):
+            # A row beyond the band may have been missed: nothing of this pass counts, but the rows are held by now.
             trajectory.hold(batch)
             self._escalate()
             return []
-        standing = count_true_picks(self._criteria, trajectory.state, trajectory.candidates, plan, returned)
-        accepted = self._count_worthwhile(plan, min(standing, report.verified_steps))
+        num_true = count_true_picks(self._criteria, trajectory.state, trajectory.candidates, plan, returned)
+        # From verified_steps on there may be challengers that were not handed over.
+        accepted = self._count_worthwhile(plan, min(num_true, report.verified_steps))
         self.stats.blocks.append((len(plan.picks), accepted))
         new = trajectory.accept(plan, accepted)
         trajectory.hold_returned(returned, plan, accepted)
         self._sequence, self._accepted = self._sequence + 1, accepted
-        self._decided = standing < min(len(plan.picks), report.verified_steps)
+        # The row that beat a pick is now held, and is the best of all: the next block's first pick needs no proof.
+        self._decided = num_true < min(len(plan.picks), report.verified_steps)
         self._schedule = self._schedule.adapt(accepted, len(plan.picks))
         if accepted == 0 and not self._decided and self._stop is None:
+            # Too many rows within the band of the very first pick: further passes would only cut the block again.
             self._search_exactly(plan)
         self._release()
         return new

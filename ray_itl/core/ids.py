@@ -1,8 +1,6 @@
-"""Hash order of ids, repeated ids within and across shards.
+"""Repeated row ids, found within a shard and across shards without gathering all ids in one place.
 
-Finding repeated row ids, within a shard and across shards, without gathering all ids in one place.
-
-Splitting ids by hash, so that equal ids of different shards meet without gathering all ids in one place.
+Shards whose spans of ids do not overlap share none; where they do, ids are split by hash, so that equal ones meet.
 """
 
 from __future__ import annotations

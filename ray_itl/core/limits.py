@@ -1,16 +1,14 @@
-"""All limits of a selection, and where it stands with them pick by pick.
+"""Everything that constrains a selection besides n: what rows cost, how many of which, and when it is enough.
 
-Where a selection stands with its limits: what is spent, and what a row of each group may still cost.
-
-Everything that constrains a selection besides n: what rows cost, how many of which, and when it is enough.
+`Limits` is what a user sets; `LimitState` is where a selection stands with it before each pick: what is spent, and what
+a row of each group may still cost.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -49,7 +47,7 @@ class Reserve:
 
 @dataclass(frozen=True)
 class LimitState:
-    """Immutable: `take` returns the standing after one more pick.
+    """Where a selection stands with its limits; immutable: `take` returns the state after one more pick.
 
     With a budget, a minimum holds back money as well as slots: for each value that lacks d picks the costs of its d
     cheapest rows, and after a pick of it those of all but the cheapest (so a row that is not the cheapest may be
@@ -71,7 +69,7 @@ class LimitState:
         return math.fsum(self.costs)
 
     def take(self, cost: float, group: int) -> LimitState:
-        """Return the standing after a pick."""
+        """Return the state after a pick of a cost and a group."""
         costs = (*self.costs, cost) if math.isfinite(self.budget) else ()
         if self.quotas is None:
             return replace(self, slots=self.slots - 1, costs=costs)
@@ -85,11 +83,11 @@ class LimitState:
         left = self.budget - self.spent
         if self.quotas is None:
             return np.array([left])
-        room = np.where(self.quotas.allowed(self.slots), left - self._held_back(), -math.inf)
-        return np.where(room < 0, -math.inf, room)
+        at_most = np.where(self.quotas.allowed(self.slots), left - self._held_back(), -math.inf)
+        return np.where(at_most < 0, -math.inf, at_most)
 
     def relax(self) -> LimitState | None:
-        """Return the standing without the minimums of the groups that are open now, which turned out to have no row.
+        """Return the state without the minimums of the groups that are open now, which turned out to have no row.
 
         None where that changes nothing: then there is no row left at all.
         """
@@ -107,26 +105,25 @@ class LimitState:
         return self.reserve.after_pick(self.quotas.missing[column])[self.quotas.cells[:, column]]
 
 
-def gate_of(rooms: list[np.ndarray]) -> Gate:
-    """Return the gate of some moments."""
-    return Gate(torch.from_numpy(np.stack(rooms)))
-
-
-def gate_along(standing: LimitState, picks: Iterable[tuple[float, int]]) -> Gate:
+def gate_along(limit_state: LimitState, picks: Iterable[tuple[float, int]]) -> Gate:
     """Return which rows could be picked at each step of a selection, given what every pick cost and its group.
 
-    A minimum was given up before a pick exactly if that pick has no room otherwise. Asks again what was asked during
-    the selection (see `Quotas`), for minimums beside other quotas an integer program or more for each pick.
+    A minimum was given up before a pick exactly if the pick is not within the limits otherwise. Asks again what was
+    asked during the selection (see `Quotas`): for minimums beside other quotas an integer program or more a pick.
+
+    Args:
+        limit_state: Before the first pick.
+        picks: Cost and group of each, in order; at least one.
     """
-    rooms = []
+    max_costs = []
     for cost, group in picks:
-        while not cost <= (room := standing.max_costs())[group]:
-            relaxed = standing.relax()
+        while not cost <= (at_most := limit_state.max_costs())[group]:
+            relaxed = limit_state.relax()
             assert relaxed is not None, "the pick was within the limits when it was made"
-            standing = relaxed
-        rooms.append(room)
-        standing = standing.take(cost, group)
-    return gate_of(rooms)
+            limit_state = relaxed
+        max_costs.append(at_most)
+        limit_state = limit_state.take(cost, group)
+    return Gate.of(max_costs)
 
 
 _NO_RULES = Rules()
@@ -134,7 +131,7 @@ _NO_RULES = Rules()
 
 @dataclass(frozen=True)
 class ShareTarget:
-    """Stop once little is left to learn: after the pick by which the targets' variance falls to `enough`."""
+    """When to stop for `selection.share`: after the pick by which the targets' variance falls to `enough`."""
 
     target_root: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.float64))
     """T with T'T = A' diag(w) A (see `Targets.moment_root`), r x D."""
@@ -178,24 +175,3 @@ class Limits:
     def limit_state(self, n: int) -> LimitState:
         """Return where a selection of n rows stands before its first pick."""
         return LimitState(n, self.budget, (), self.quotas, self.reserve)
-
-
-class Shortfall(NamedTuple):
-    """A minimum that was not met."""
-
-    column: str
-    value: str
-    asked: int
-    picked: int
-
-
-def shortfalls(asked: Quotas | None, end: Quotas | None) -> Sequence[Shortfall]:
-    """Return which minimums asked for were not met in the end."""
-    if asked is None or end is None:
-        return ()
-    return tuple(
-        Shortfall(quota.column, value, int(least), int(count))
-        for quota, counts in zip(asked.columns, end.counts, strict=True)
-        for value, least, count in zip(quota.values, quota.least, counts, strict=True)
-        if count < least
-    )

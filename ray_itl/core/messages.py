@@ -1,10 +1,8 @@
-"""Everything driver and shards say to each other.
+"""Everything driver and shards say to each other: plain frozen records, cheap to pickle.
 
-What the driver and the shards say to each other: plain frozen records, cheap to pickle.
-
-Positions are global row numbers of the pool (0..N-1); shards own contiguous position ranges.
-
-Which rows come second at each pick: the driver's question, and the shards' answer.
+Positions are global row numbers of the pool (0..N-1); a shard owns a contiguous range of them. A run begins with a
+`ScoreSpec`; then come `Request` -> `RowBatch`, `Block` -> `BlockReport`, `ExactSearch` -> float, and, once all is
+picked, `RivalQuery` -> `Rivals`.
 """
 
 from __future__ import annotations
@@ -91,7 +89,7 @@ class Request:
     gate: Gate = OPEN
     """Which rows may be picked."""
     picks: Tensor | None = None
-    """Features of picks accepted since the last block (k x D float64), where picks bar rows like them."""
+    """Features of picks accepted since the last block (k x D float64), where picks exclude rows like them."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ class Block:
     sequence: int
     """Number of this block; a shard that has not seen sequence - 1 raises StaleShardError."""
     accepted: int
-    """How many picks of the previous block stand; a shard takes back the rest."""
+    """How many picks of the previous block are true; a shard takes back the rest."""
     columns: Tensor
     """D x num_tracks x B float64: what each speculated pick subtracts."""
     values: Tensor
@@ -115,7 +113,7 @@ class Block:
     gate: Gate = OPEN
     """Which rows may be picked at each step, and after the last: of B + 1 moments where there are rules."""
     picks: Tensor | None = None
-    """Features of the speculated picks (B x D float64), where picks bar rows like them."""
+    """Features of the speculated picks (B x D float64), where picks exclude rows like them."""
 
     @property
     def size(self) -> int:
@@ -124,7 +122,7 @@ class Block:
 
     @property
     def next_request(self) -> Request:
-        """What rows to propose for the next block, should all of this one stand."""
+        """What rows to propose for the next block, should all of this one be true."""
         return Request(self.num_proposals, self.gate.last(), self.picks)
 
 
@@ -167,7 +165,7 @@ class ExactSearch:
 
     sequence: int
     accepted: int
-    """How many picks of the previous block stand."""
+    """How many picks of the previous block are true."""
     state: AcquisitionState
     """The state after all accepted picks."""
     value: Tensor

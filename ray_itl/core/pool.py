@@ -58,7 +58,7 @@ class Pool(Protocol):
             columns: The picks' columns, D x num_tracks x k; k may be 0.
             sequence: Number of the next block.
             held: Positions of rows that the driver holds.
-            picks: The picks' features, k x D, where picks bar rows like them.
+            picks: The picks' features, k x D, where picks exclude rows like them.
         """
         ...
 
@@ -78,7 +78,7 @@ class Pool(Protocol):
         ...
 
     def tied_winners(self, best: float) -> RowBatch:
-        """Return, for each shard, the last contest's row of smallest id that ties with a value, if any."""
+        """Return, for each shard, the last exact search's row of smallest id that ties with a value, if any."""
         ...
 
     def rank(self, query: RankQuery) -> RankedRows:
@@ -153,11 +153,11 @@ class LocalPool:
         return merge_reports([shard.verify(block) for shard in self._shards])
 
     def search_exactly(self, search: ExactSearch) -> float:
-        """See `Pool.contest`."""
+        """See `Pool.search_exactly`."""
         return max(shard.search_exactly(search) for shard in self._shards)
 
     def tied_winners(self, best: float) -> RowBatch:
-        """See `Pool.champions`."""
+        """See `Pool.tied_winners`."""
         return merge_batches([shard.tied_winners(best) for shard in self._shards])
 
     def rank(self, query: RankQuery) -> RankedRows:

@@ -1,9 +1,4 @@
-"""Posterior, Targets, what is left of their variance.
-
-The Gaussian posterior of a model's weights, and the targets it is to learn about.
-
-How much is still unknown about the targets as picks come in.
-"""
+"""The Gaussian posterior of a linear model's weights, the targets it is to learn about, and what is unknown of them."""
 
 from __future__ import annotations
 

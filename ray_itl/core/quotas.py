@@ -57,22 +57,22 @@ class Quotas:
         return tuple(np.maximum(q.least - count, 0) for q, count in zip(self.columns, self.counts, strict=True))
 
     @cached_property
-    def has_room(self) -> np.ndarray:
+    def is_below_max(self) -> np.ndarray:
         """Which groups' values are all below their maximum: G bool."""
-        room = np.ones(len(self.rows), dtype=bool)
+        below = np.ones(len(self.rows), dtype=bool)
         for place, (quota, count) in enumerate(zip(self.columns, self.counts, strict=True)):
-            room &= (count < quota.most)[self.cells[:, place]]
-        return room
+            below &= (count < quota.most)[self.cells[:, place]]
+        return below
 
     def allowed(self, slots: int) -> np.ndarray:
         """Return which groups the next pick may come from, with this many picks left to make: G bool."""
-        room = self.has_room
+        below_max = self.is_below_max
         lacking = [place for place, deficit in enumerate(self.missing) if deficit.any()]
         if not lacking:
-            return room
+            return below_max
         if len(self.columns) == 1:
             deficit = self.missing[0]
-            return room & ((deficit[self.cells[:, 0]] > 0) | (int(deficit.sum()) < slots))
+            return below_max & ((deficit[self.cells[:, 0]] > 0) | (int(deficit.sum()) < slots))
         return self._allowed_by_program(slots)
 
     def relax(self, open_groups: np.ndarray) -> Quotas:
@@ -107,12 +107,18 @@ class Quotas:
         )
 
     def _allowed_by_program(self, slots: int) -> np.ndarray:
-        """Try each group: first by the cheapest way to meet the minimums, which mostly leaves it room."""
-        allowed = self.has_room.copy()
+        """Return which groups `allowed` names, where minimums of several columns interlock.
+
+        A group is allowed if the minimums can still be met after a pick from it. An integer program for each would say;
+        one answers for most of them.
+        """
+        allowed = self.is_below_max.copy()
         plan = self._fewest(slots)
         if plan is None:
             return np.zeros_like(allowed)
         for group in np.flatnonzero(allowed).tolist():
+            # The plan for the fewest picks proves a group allowed if it picks from the group itself, or leaves a slot
+            # for a pick that breaks no maximum. Only for the groups it says nothing about is a program solved.
             if plan[group] > 0 or (plan.sum() < slots and self._fits(plan, group)):
                 continue
             allowed[group] = self.take(group)._fewest(slots - 1) is not None

@@ -66,7 +66,17 @@ def rank_features(features: FeatureStore, ids: np.ndarray, query: RankQuery) -> 
 
 
 def top_rows(indices: np.ndarray, scores: np.ndarray, ids: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first `count` of rows by (score descending, id ascending); `ids` is indexed by `indices`."""
+    """Return the first `count` of k rows by (score descending, id ascending).
+
+    Args:
+        indices: k int64.
+        scores: k.
+        ids: Of all rows, by index.
+        count: How many to keep.
+
+    Returns:
+        (indices, scores) of at most `count` rows, in order. O(k + count log count) but for ties.
+    """
     if len(indices) > count:
         floor = np.partition(scores, len(scores) - count)[len(scores) - count]
         keep = scores >= floor
@@ -110,28 +120,28 @@ def merge_ranked(parts: Sequence[RankedRows], query: RankQuery) -> RankedRows:
     return RankedRows(lists, scores, rows)
 
 
-def round_robin(ranked: RankedRows, n: int, taken: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray] | None:
-    """Deal rows out: each direction in turn takes its best row not yet taken (RDS+).
+def round_robin(ranked: RankedRows, n: int, excluded: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Deal rows out: each direction in turn takes its best row not yet picked (RDS+).
 
     Args:
         ranked: Rows and a list of them for each direction.
         n: Number of picks.
-        taken: Which of ranked.rows are out of the game from the start.
+        excluded: Which of ranked.rows may not be picked (bool).
 
     Returns:
         (indices into ranked.rows, scores) of n picks in order, or None when the lists are too short to tell.
     """
-    taken = np.zeros(len(ranked.rows), dtype=bool) if taken is None else taken.copy()
+    available = np.ones(len(ranked.rows), dtype=bool) if excluded is None else ~excluded
     cursor = [0] * len(ranked.lists)
     picks: list[int] = []
     scores: list[float] = []
     while len(picks) < n:
         for q, rows in enumerate(ranked.lists):
-            while cursor[q] < len(rows) and taken[rows[cursor[q]]]:
+            while cursor[q] < len(rows) and not available[rows[cursor[q]]]:
                 cursor[q] += 1
             if cursor[q] == len(rows):
                 return None
-            taken[rows[cursor[q]]] = True
+            available[rows[cursor[q]]] = False
             picks.append(int(rows[cursor[q]]))
             scores.append(float(ranked.scores[q][cursor[q]]))
             if len(picks) == n:

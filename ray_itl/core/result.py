@@ -1,4 +1,4 @@
-"""What a greedy selection tells: of every block, and at its end."""
+"""What a greedy selection tells its caller: after every block, and at its end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from torch import Tensor
 
 from ray_itl.core.acquisitions.base import AcquisitionState
-from ray_itl.core.limits import Shortfall
 from ray_itl.core.trajectory import Pick
 
 Stop = Literal["n", "min_gain", "share", "no_rows"]
@@ -48,8 +47,6 @@ class GreedyResult:
     next_gain: float | None = None
     """Where it stopped for `min_gain`: what the next pick would have been worth, per unit of its cost."""
     stop: Stop = "n"
-    shortfalls: Sequence[Shortfall] = ()
-    """Minimums of quotas that were not met, because too few rows could still be picked."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,6 @@
-"""One pass for the runner-up of every pick, and when each row was available.
+"""The runner-up of every pick: which row comes first at each step if the pick is left out? One pass for all steps.
 
-At which steps of a selection that is over each row of a shard could have been picked.
-
-One pass over rows for the runner-up of every pick: which rows come next, if the pick is left out?
+`Availability` says at which steps each row could have been picked; `find_rivals` screens and scores the rows.
 """
 
 from __future__ import annotations
@@ -26,10 +24,10 @@ _PICKS_AT_ONCE = 64
 
 
 class Availability:
-    """A row could be picked until it was, or was barred for its likeness to a pick, and where its cost was within room.
+    """When each row could be picked: until it was, or was too similar to a pick, and where its cost allowed.
 
-    What bars a row for good is one number, the first step at which it could no longer be picked (its end): 4 bytes a
-    row. What comes and goes with the steps is the gate of the query.
+    What excludes a row for good is one number, the first step from which on it could not be picked: 4 bytes a row. What
+    comes and goes with the steps is the gate of the query.
     """
 
     def __init__(
@@ -43,7 +41,7 @@ class Availability:
         if self._rules is not None:
             self._costs_and_groups = costs_and_groups or CostsAndGroups.default(num_rows)
         self.until = torch.full((num_rows,), len(query.picks), dtype=torch.int32)
-        """Of every row, whatever it is like."""
+        """The first step from which on a row could not be picked, similarity aside: n int32."""
         if not query.replacement:
             inside = (self._own >= 0) & (self._own < num_rows)
             self.until[self._own[inside]] = torch.nonzero(inside).flatten().to(torch.int32)
@@ -67,29 +65,29 @@ class Availability:
         gate = Gate(self._gate.max_costs[steps.start : steps.stop])
         return gate.admits(self._costs_and_groups.costs[rows], self._costs_and_groups.groups[rows])
 
-    def ends_of(self, indices: Tensor, features: Tensor) -> Tensor:
-        """Return the ends of k rows, of these features (k x D float64), likeness included. O(k n D), bounded memory."""
+    def until_with_similarity(self, indices: Tensor, features: Tensor) -> Tensor:
+        """Return `until` of k rows (k x D float64), similarity included. O(k n D), bounded memory."""
         until = self.until[indices]
         if self._rules is None:
             return until
         for guard in self._rules.guards:
-            until[guard.bars(features)] = 0
+            until[guard.excludes(features)] = 0
         if self._rules.max_similarity is not None:
             self._keep_away_from_picks(until, features, self._rules.max_similarity)
         return until
 
     def _keep_away_from_picks(self, until: Tensor, features: Tensor, limit: float) -> None:
-        """Lower the ends of rows (k, k x D) to the step after the first pick that they are too like."""
+        """Lower `until` of rows (k, k x D) to the step after the first pick that they are too similar to."""
         for first in range(0, len(self._features), _PICKS_AT_ONCE):
             asked = torch.nonzero(until > first + 1).flatten()
             picks = unit_rows(self._features[first : first + _PICKS_AT_ONCE])
             close = cosines(features[asked], picks) > limit
-            barred = close.any(dim=1)
-            after = first + 1 + close[barred].to(torch.uint8).argmax(dim=1).to(torch.int32)
-            until[asked[barred]] = torch.minimum(until[asked[barred]], after)
+            excluded = close.any(dim=1)
+            after = first + 1 + close[excluded].to(torch.uint8).argmax(dim=1).to(torch.int32)
+            until[asked[excluded]] = torch.minimum(until[asked[excluded]], after)
 
     def at(self, indices: Tensor, until: Tensor, steps: range) -> Tensor:
-        """Return at which of the steps k rows of these ends could have been picked beside the pick: k x b bool."""
+        """Return at which of the steps k rows of these `until` could have been picked beside the pick: k x b bool."""
         moments = torch.arange(steps.start, steps.stop)
         could = (moments[None] < until[:, None]) & (indices[:, None] != self._own[steps.start : steps.stop][None])
         admitted = self.admitted(indices, steps)
@@ -111,7 +109,18 @@ def find_rivals(
     """Return pairs of a step and the index of a row that may be its runner-up among these rows (see `Rivals`).
 
     Every row is screened at every step against the best found so far, as `verify` does; rows that pass at some step are
-    scored at all of them in float64. One pass, O(N D n); memory for one chunk and 64 steps.
+    scored at all of them in float64.
+
+    Args:
+        features: Of N rows.
+        ids: N.
+        norms: |x|^2, N float64.
+        first_position: Of the first row in the pool.
+        query: The steps.
+        costs_and_groups: Of the rows; None: every row costs 1, and all are of one group.
+
+    Returns:
+        (steps, indices), by step. One pass, O(N D n); memory for one chunk and 64 steps.
     """
     search = _Search(ids, norms, query, Availability(query, len(ids), first_position, costs_and_groups))
     for rows, chunk in features.chunks():
@@ -125,7 +134,7 @@ class _Search:
     def __init__(self, ids: np.ndarray, norms: Tensor, query: RivalQuery, availability: Availability) -> None:
         self._query = query
         self._norms = norms
-        self._judge = TotalOrder(query.start.acquisition, query.start.magnitudes)
+        self._total_order = TotalOrder(query.start.acquisition, query.start.magnitudes)
         self._availability = availability
         self.found = RivalList(query.columns.shape[2], ids, query.start.gain_scale)
 
@@ -147,7 +156,7 @@ class _Search:
         features, norms, costs = chunk.to(start.dtype), self._norms[rows], self._availability.costs(rows)
         costs = None if costs is None else costs.to(features.device)
         challenged = torch.zeros(len(features), dtype=torch.bool, device=features.device)
-        scores = tuple(_terms(form, features, norms) for form in start.quadratics)
+        scores = tuple(_values_of(form, features, norms) for form in start.quadratics)
         for steps, columns in self._blocks():
             best = self.found.best[steps.start : steps.stop]
             kernel = prepare_kernel(start, columns, best, features.device)
@@ -165,13 +174,13 @@ class _Search:
     def _score(self, indices: Tensor, features: Tensor) -> None:
         """Score rows at every step in float64, and keep those that may be runners-up."""
         start, norms = self._query.start, self._norms[indices.to(self._norms.device)].cpu()
-        until, prices = self._availability.ends_of(indices, features), self._availability.prices(indices)
-        scores = tuple(_terms(form, features, norms) + form.offset for form in start.quadratics)
+        until, prices = self._availability.until_with_similarity(indices, features), self._availability.prices(indices)
+        scores = tuple(_values_of(form, features, norms) + form.offset for form in start.quadratics)
         for steps, columns in self._blocks():
             dots = (features @ columns.flatten(1)).view(len(features), *columns.shape[1:])
-            drops = self._judge.decrements(dots)
+            drops = self._total_order.decrements(dots)
             before = tuple(s[:, None] - (d.cumsum(dim=1) - d) for s, d in zip(scores, drops, strict=True))
-            gains, errors = self._judge.gains(before), self._judge.errors(before, norms[:, None])
+            gains, errors = self._total_order.gains(before), self._total_order.errors(before, norms[:, None])
             gains.masked_fill_(~self._availability.at(indices, until, steps), float("-inf"))
             self.found.add(steps.start, indices, gains, errors, prices)
             scores = tuple(s - d.sum(dim=1) for s, d in zip(scores, drops, strict=True))
@@ -183,7 +192,7 @@ class _Search:
             yield range(first, first + part.shape[2]), part
 
 
-def _terms(form: Quadratic, features: Tensor, norms: Tensor) -> Tensor:
+def _values_of(form: Quadratic, features: Tensor, norms: Tensor) -> Tensor:
     """Return a quadratic form of rows without its constant, float64."""
     values = norms * form.scale
     if form.factor.shape[1]:

@@ -34,14 +34,21 @@ class CostsAndGroups:
 class RowRules:
     """Which rows of a shard may be picked.
 
-    A row that is barred for its likeness to a pick, a target or the like is barred for good: it is marked in the
-    shard's `held`, so that it is looked at once. Only rows that would otherwise matter are ever compared.
+    A row that is too similar to a pick, a target or the like is excluded for good: it is marked in the shard's `held`
+    and not looked at again. Only rows that would otherwise matter are ever compared.
     """
 
     def __init__(
         self, rules: Rules, features: FeatureStore, held: Tensor, costs_and_groups: CostsAndGroups | None
     ) -> None:
-        """Look at rows with these features and traits; `held` is shared with the shard."""
+        """Look at the rows of a shard.
+
+        Args:
+            rules: Of the run.
+            features: n x D.
+            held: Which rows are not to be looked at, n bool; shared with the shard.
+            costs_and_groups: Of the rows; None: every row costs 1, and all are of one group.
+        """
         self.rules = rules
         self._features = features
         self._held = held
@@ -60,7 +67,7 @@ class RowRules:
         return self._costs_and_groups.groups[rows]
 
     def keep_away_from(self, picks: Tensor) -> None:
-        """Bar from now on rows like these picks (k x D)."""
+        """Exclude from now on rows like these picks (k x D)."""
         self._guards.extend(self.rules.around_picks(picks))
 
     def admitted(self, rows: slice | Tensor, gate: Gate) -> Tensor:
@@ -70,18 +77,22 @@ class RowRules:
     def may_be_picked(self, indices: Tensor, challenges: Tensor, block: Block) -> Tensor:
         """Return at which of a block's B steps each of k rows may be picked: k x B bool.
 
-        Only rows that `challenges` (k x B bool) some step at which the gate is open are compared with other rows.
+        Args:
+            indices: k int64.
+            challenges: Which steps each row challenges, k x B bool: only rows that challenge a step at which the gate
+                admits them are compared with other rows.
+            block: The block.
         """
         admitted = block.gate.admits(self.costs(indices), self.groups(indices))[:, : block.size]
         if not self.rules.uses_features:
             return admitted
         asked = torch.nonzero((admitted & challenges).any(dim=1)).flatten()
         rows = self._features.rows(indices[asked])
-        barred = self._bar(indices[asked], rows)
+        excluded = self._exclude(indices[asked], rows)
         if block.picks is not None:
-            later = self.rules.barred_after(rows, block.picks)[:, : block.size].to(admitted.device)
+            later = self.rules.excluded_after(rows, block.picks)[:, : block.size].to(admitted.device)
             admitted[asked] &= ~later
-        admitted[asked] &= ~barred[:, None]
+        admitted[asked] &= ~excluded[:, None]
         return admitted
 
     def may_win(self, indices: Tensor, gate: Gate) -> Tensor:
@@ -89,24 +100,24 @@ class RowRules:
         admitted = self.admitted(indices, gate)
         if self.rules.uses_features:
             asked = torch.nonzero(admitted).flatten()
-            admitted[asked] &= ~self._bar(indices[asked], self._features.rows(indices[asked]))
+            admitted[asked] &= ~self._exclude(indices[asked], self._features.rows(indices[asked]))
         return admitted
 
-    def free(self, indices: Tensor, picks: Tensor | None) -> Tensor:
-        """Return which of k rows are unlike all others, and unlike `picks` (if any) too: k bool."""
+    def available(self, indices: Tensor, picks: Tensor | None) -> Tensor:
+        """Return which of k rows no similarity excludes, nor one to `picks` (if any), which may be rejected: k bool."""
         if not self.rules.uses_features or not len(indices):
             return torch.ones(len(indices), dtype=torch.bool, device=self._held.device)
         rows = self._features.rows(indices)
-        barred = self._bar(indices, rows)
+        excluded = self._exclude(indices, rows)
         for guard in () if picks is None else self.rules.around_picks(picks):
-            barred |= guard.bars(rows).to(barred.device)
-        return ~barred
+            excluded |= guard.excludes(rows).to(excluded.device)
+        return ~excluded
 
-    def _bar(self, indices: Tensor, rows: Tensor) -> Tensor:
-        """Mark and return which of k rows are barred for good."""
-        barred = torch.zeros(len(rows), dtype=torch.bool)
+    def _exclude(self, indices: Tensor, rows: Tensor) -> Tensor:
+        """Mark and return which of k rows are excluded for good: k bool."""
+        excluded = torch.zeros(len(rows), dtype=torch.bool)
         for guard in self._guards:
-            barred |= guard.bars(rows)
-        barred = barred.to(self._held.device)
-        self._held[indices[barred]] = True
-        return barred
+            excluded |= guard.excludes(rows)
+        excluded = excluded.to(self._held.device)
+        self._held[indices[excluded]] = True
+        return excluded

@@ -1,16 +1,18 @@
-"""What decides, besides its gain, whether a row may be picked: costs, room in groups, likeness to other rows.
+"""What decides, besides its gain, whether a row may be picked: its cost, its group, its similarity to other rows.
 
 One description serves the driver and the shards, so that both say the same of a row. Each row has a cost and belongs to
 a group (a cell of the quotas' values). Before each pick the driver knows how much a row of each group may cost at most
-(its room: what is left of the budget, minus infinity for a group that is full); a row may be picked if its cost is
-within. A guard bars rows too similar to some others for good.
+(what is left of the budget; minus infinity for a group that is full): a `Gate`. A row may be picked if its cost is
+within. A `SimilarityGuard` excludes rows too similar to some others for good.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ _CHUNK_CELLS = 1 << 22
 
 @dataclass(frozen=True)
 class SimilarityGuard:
-    """Bars rows whose cosine to any of some rows exceeds a limit."""
+    """Excludes rows whose cosine to any of some rows exceeds a limit."""
 
     directions: Tensor
     """k x D float64 of norm 1 (or 0)."""
@@ -33,14 +35,14 @@ class SimilarityGuard:
         """Return the guard around rows (k x D of any float type)."""
         return cls(unit_rows(rows), limit)
 
-    def bars(self, rows: Tensor) -> Tensor:
-        """Return which of n rows (n x D) it bars: n bool. O(n k D), memory in bounded chunks."""
-        barred = torch.zeros(len(rows), dtype=torch.bool)
+    def excludes(self, rows: Tensor) -> Tensor:
+        """Return which of n rows (n x D) it excludes: n bool. O(n k D), memory in bounded chunks."""
+        excluded = torch.zeros(len(rows), dtype=torch.bool)
         step = max(1, _CHUNK_CELLS // max(1, len(self.directions)))
         for first in range(0, len(rows) if len(self.directions) else 0, step):
             part = slice(first, first + step)
-            barred[part] = (cosines(rows[part], self.directions) > self.limit).any(dim=1)
-        return barred
+            excluded[part] = (cosines(rows[part], self.directions) > self.limit).any(dim=1)
+        return excluded
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Rules:
 
     @property
     def excludes_similar_picks(self) -> bool:
-        """Whether a pick bars rows like it."""
+        """Whether a pick excludes rows like it."""
         return self.max_similarity is not None
 
     @property
@@ -71,15 +73,15 @@ class Rules:
         return (SimilarityGuard.around(rows, self.max_similarity),)
 
     def like(self, units: Tensor, unit: Tensor) -> Tensor:
-        """Return which of n rows (n x D of norm 1) a pick (D, of norm 1) bars: n bool."""
+        """Return which of n rows (n x D of norm 1) a pick (D, of norm 1) excludes: n bool."""
         return on_grid(units @ unit) > (math.inf if self.max_similarity is None else self.max_similarity)
 
     def prices(self, costs: Tensor) -> Tensor:
         """Return by what gains are divided before rows are compared."""
         return costs if self.per_cost else torch.ones_like(costs)
 
-    def barred_after(self, rows: Tensor, picks: Tensor) -> Tensor:
-        """Return whether each of n rows is barred before each of B picks, and after the last, by the picks before it.
+    def excluded_after(self, rows: Tensor, picks: Tensor) -> Tensor:
+        """Return whether each of n rows is excluded before each of B picks, and after the last, by the picks before it.
 
         Args:
             rows: n x D.
@@ -88,11 +90,11 @@ class Rules:
         Returns:
             n x (B + 1) bool. O(n B D).
         """
-        barred = torch.zeros(len(rows), len(picks) + 1, dtype=torch.bool)
+        excluded = torch.zeros(len(rows), len(picks) + 1, dtype=torch.bool)
         if self.max_similarity is not None and len(rows) and len(picks):
             close = cosines(rows, unit_rows(picks)) > self.max_similarity
-            barred[:, 1:] = close.cumsum(dim=1) > 0
-        return barred
+            excluded[:, 1:] = close.cumsum(dim=1) > 0
+        return excluded
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,11 @@ class Gate:
     def admits(self, costs: Tensor, groups: Tensor) -> Tensor:
         """Return which of n rows may be picked at each moment: n x S bool."""
         return costs[:, None] <= self.max_costs.mT.to(costs.device)[groups]
+
+    @classmethod
+    def of(cls, max_costs: Sequence[np.ndarray]) -> Gate:
+        """Return the gate of S moments from what rows of the G groups may cost at each."""
+        return cls(torch.from_numpy(np.stack(max_costs)))
 
     def last(self) -> Gate:
         """Return the gate of the last moment alone."""

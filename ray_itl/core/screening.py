@@ -37,7 +37,14 @@ class BlockKernel(ABC):
 
 
 def prepare_kernel(start: ScoreSpec, columns: Tensor, values: Tensor, device: torch.device) -> BlockKernel:
-    """Return the kernel of a block from its columns (D x num_tracks x B float64) and the values of its picks (B)."""
+    """Return the kernel of a block.
+
+    Args:
+        start: The scores and the precision of the screen.
+        columns: What each speculated pick subtracts, D x num_tracks x B float64.
+        values: Of the picks, B float64.
+        device: Of the shard.
+    """
     kind = LinearKernel if start.screens_linearly else GainKernel
     return kind.prepare(start, columns, values, device)
 
@@ -62,6 +69,7 @@ class LinearKernel(BlockKernel):
         """Build W, H and T."""
         acquisition = start.acquisition
         dim, tracks, size = columns.shape
+        # No row can beat a pick that is decided (of infinite value): all zeros, so that no margin is positive.
         open_step = torch.isfinite(values)
         linear = acquisition.linear(start.needed(values.where(open_step, 0.0)))
         assert linear is not None, "another kernel is for rules that are not linear"
@@ -69,6 +77,7 @@ class LinearKernel(BlockKernel):
         magnitudes, offsets = (torch.tensor(x, dtype=torch.float64) for x in (start.magnitudes, start.offsets))
         band = start.band * (magnitudes @ coefficients.abs())
         constants = linear.constants * open_step + offsets @ coefficients
+        # Step k is to see a row's scores less what the steps before k take: columns of the strict upper triangle.
         earlier = torch.ones(size, size, dtype=torch.float64).triu(1)
         tail = torch.zeros(tracks, size, size, dtype=torch.float64)
         for track, coefficient in zip(acquisition.score_tracks, coefficients, strict=True):
@@ -114,6 +123,7 @@ class GainKernel(BlockKernel):
         band = (start.band * norms.to(self.weights.dtype))[:, None]
         errors = tuple(band * magnitude for magnitude in start.magnitudes)
         gains = acquisition.gain(tuple(at_step), start.offsets)
+        # The gain that a row might truly have: its scores may each be off by the band.
         reach = gains + acquisition.gain_error(tuple(at_step), errors, start.offsets)
         values = self.values.to(norms.device)
         if costs is None or start.rules is None or not start.rules.per_cost:
@@ -124,5 +134,14 @@ class GainKernel(BlockKernel):
 
 
 def row_decrements(acquisition: Acquisition, rows: Tensor, weights: Tensor) -> Tensor:
-    """Return decrements n x num_tracks x B of rows (n x D) for weights D x (num_tracks * B)."""
+    """Return what steps subtract from rows.
+
+    Args:
+        acquisition: The rule.
+        rows: n x D.
+        weights: Of B steps, D x (num_tracks * B).
+
+    Returns:
+        n x num_tracks x B. O(n D B num_tracks).
+    """
     return acquisition.products_((rows @ weights).view(rows.shape[0], acquisition.num_tracks, -1))

@@ -61,7 +61,7 @@ class PoolShard:
             ids: n, int64 or StringDType.
             first_position: Position of the first row in the pool.
             norms: |x|^2 of every row (n float64); None costs a pass.
-            costs_and_groups: None: every row costs 1, and all are of one group.
+            costs_and_groups: Of the rows; None: every row costs 1, and all are of one group.
         """
         self.features = features
         self.ids = ids
@@ -74,7 +74,7 @@ class PoolShard:
         self._start: ScoreSpec | None = None
         self._sequence = -1
         self._previous: Block | None = None
-        self._crowd: TiedRows | None = None
+        self._tied: TiedRows | None = None
 
     @property
     def num_rows(self) -> int:
@@ -96,23 +96,26 @@ class PoolShard:
         self._start = start
         self.held.zero_()
         self.scores = tuple(self.norms * form.scale for form in start.quadratics)
-        terms = [
+        products = [
             (out, form.sign, form.factor.to(self.features.device, start.dtype))
             for out, form in zip(self.scores, start.quadratics, strict=True)
             if form.factor.shape[1]
         ]
-        for rows, features in self._chunks() if terms else ():
-            for out, sign, factor in terms:
+        for rows, features in self._chunks() if products else ():
+            for out, sign, factor in products:
                 out[rows].add_((features @ factor).square_().sum(dim=1, dtype=torch.float64), alpha=sign)
-        self._sequence, self._previous, self._crowd = 0, None, None
+        self._sequence, self._previous, self._tied = 0, None, None
         self._rules = (
             None if start.rules is None else RowRules(start.rules, self.features, self.held, self._costs_and_groups)
         )
 
     def replay(self, columns: Tensor, sequence: int, picks: Tensor | None = None) -> None:
-        """Apply accepted picks' columns (D x num_tracks x k) after `start`, then expect block `sequence`.
+        """Apply accepted picks after `start`, then expect a block. One pass, none for k = 0. O(n D k).
 
-        `picks` are their features (k x D), where picks bar rows like them. One pass, none for k = 0. O(n D k).
+        Args:
+            columns: Of the picks, D x num_tracks x k.
+            sequence: Number of the next block.
+            picks: Their features, k x D, where picks exclude rows like them.
         """
         parts = [self._weights(part) for part in columns.split(_REPLAY_COLUMNS, dim=2) if part.shape[2]]
         for rows, features in self._chunks() if parts else ():
@@ -123,7 +126,12 @@ class PoolShard:
         self._sequence = sequence
 
     def hold(self, positions: np.ndarray, held: bool = True) -> None:
-        """Mark those of the positions that are this shard's as held (or released) by the driver."""
+        """Mark rows as held by the driver, or as released.
+
+        Args:
+            positions: In the pool; those that are not this shard's are passed over.
+            held: Whether they are held.
+        """
         local = positions - self.first_position
         local = local[(local >= 0) & (local < self.num_rows)]
         self.held[torch.as_tensor(local, device=self.held.device)] = held
@@ -131,35 +139,31 @@ class PoolShard:
     def propose(self, request: Request) -> RowBatch:
         """Return the best rows not yet held that may be picked, which the driver holds from now on.
 
-        Fewer than asked for where some of the best are barred for their likeness to others; none only if there is no
-        other. O(n) without the features.
+        Fewer than asked for where some of the best are too similar to others; none only if there is no other. O(n)
+        without the features.
         """
-        chosen = self._best(request)
-        if self._rules is not None:
-            passed = []  # unlike those barred for good, rows like the request's picks may be proposed another time
-            while len(chosen) and not bool((free := self._rules.free(chosen, request.picks)).all()):
-                if bool(free.any()):
-                    chosen = chosen[free]
-                    break
-                passed.append(chosen[~self.held[chosen]])
-                self.held[chosen] = True
-                chosen = self._best(request)
-            for indices in passed:
-                self.held[indices] = False
+        chosen = self._best_available(request)
         self.held[chosen] = True
         return self._batch(chosen, self._scores_at(chosen))
 
     def verify(self, block: Block) -> BlockReport:
-        """Settle the previous block, test every row against this one, and propose for the next. One pass."""
+        """Settle the previous block, test every row against this one, and propose for the next. One pass, O(n D B).
+
+        Raises:
+            StaleShardError: another block was due; the shard has missed one or has been replaced.
+        """
         rejected = self._settle(block.sequence, block.accepted)
+        # Released before the pass: no one else would notice that such a row beats a pick.
         self.hold(block.released, held=False)
         kernel = prepare_kernel(self._started, block.columns, block.values, self.features.device)
         found = ChallengerList(block.size, block.max_challengers)
         for rows, features in self._chunks():
+            # Scores must be those before this block, and the last one's rejected picks are in them still.
             self._take_back(rows, features, rejected)
             scores = self._scores_at(rows)
             decrements = kernel.decrements(features)
             margins = kernel.margins(scores, self.norms[rows], self._costs(rows), decrements)
+            # Rows that the driver holds are in its own speculation, with exact scores.
             candidates = torch.nonzero((margins.amax(dim=1) > 0) & ~self.held[rows]).flatten()
             if len(candidates):
                 challenges = margins[candidates] > 0
@@ -168,6 +172,7 @@ class PoolShard:
                     some = challenges.any(dim=1)
                     candidates, challenges = candidates[some], challenges[some]
                 found.add(candidates + rows.start, challenges, tuple(score[candidates] for score in scores))
+            # In advance, as if all picks were true: settling the few that are not is cheaper than a pass of its own.
             self._subtract(rows, decrements, -1.0)
         self._previous, self._sequence = block, block.sequence + 1
         indices, scores = found.result(len(self.scores))
@@ -176,7 +181,14 @@ class PoolShard:
         return BlockReport(challengers, found.verified_steps, self.propose(block.next_request))
 
     def search_exactly(self, search: ExactSearch) -> float:
-        """Settle, then score in float64 every row that may win; keep the best for `champions`."""
+        """Settle, then score in float64 every row that may win; keep those near the best for `tied_winners`. One pass.
+
+        Returns:
+            The best exact value (gain over price) of a row not held; -inf where there is none.
+
+        Raises:
+            StaleShardError: another block was due.
+        """
         rejected = self._settle(search.sequence, search.accepted)
         start, acquisition = self._started, self._started.acquisition
         none = torch.zeros(self.dim, acquisition.num_tracks, 1, dtype=torch.float64)
@@ -193,20 +205,21 @@ class PoolShard:
             gain = acquisition.gain(search.state.scores(features[local].to("cpu", torch.float64)))
             prices = self._prices(local + rows.start)
             best = max(best, float((gain / prices).max()))
+            # Not the best row alone: its value may tie with that of another shard, and then the smallest id wins.
             near = gain >= start.needed(torch.tensor(best, dtype=torch.float64), prices)
             gains.append(gain[near])
             indices.append(local.cpu()[near] + rows.start)
-        self._crowd = TiedRows(torch.cat(gains), torch.cat(indices), search.state.gain_scale) if gains else None
+        self._tied = TiedRows(torch.cat(gains), torch.cat(indices), search.state.gain_scale) if gains else None
         self._sequence = search.sequence + 1
         return best
 
     def tied_winners(self, best: float) -> RowBatch:
-        """Return the row of the smallest id among the last contest's rows that tie with a value (or no row)."""
+        """Return the row of the smallest id among the last search's rows that tie with a value (or no row)."""
         chosen = torch.empty(0, dtype=torch.int64)
-        if self._crowd is not None:
-            tied = self._crowd.tied_with(best, self._prices(self._crowd.indices))
+        if self._tied is not None:
+            tied = self._tied.tied_with(best, self._prices(self._tied.indices))
             chosen = tied[np.argsort(self.ids[tied.numpy()], kind="stable")[:1]]
-        self._crowd = None
+        self._tied = None
         self.held[chosen] = True
         return self._batch(chosen, self._scores_at(chosen))
 
@@ -286,6 +299,25 @@ class PoolShard:
         if self._rules is None:
             return torch.ones(len(indices), dtype=torch.float64)
         return self._rules.rules.prices(self._rules.costs(indices).cpu())
+
+    def _best_available(self, request: Request) -> Tensor:
+        """Return indices of the best rows that nothing excludes, descending; none only if there is no other."""
+        if self._rules is None:
+            return self._best(request)
+        set_aside: list[Tensor] = []
+        try:
+            while True:
+                chosen = self._best(request)
+                available = self._rules.available(chosen, request.picks)  # marks in `held` what is excluded for good
+                # A few are enough: the driver asks again. None would tell it that there is no row left.
+                if not len(chosen) or bool(available.any()):
+                    return chosen[available]
+                # All are like picks that may yet be rejected: look past them now, offer them again another time.
+                set_aside.append(chosen[~self.held[chosen]])
+                self.held[chosen] = True
+        finally:
+            for indices in set_aside:
+                self.held[indices] = False
 
     def _best(self, request: Request) -> Tensor:
         """Return indices of the best rows not held that may be picked, copies thinned out, in descending order."""

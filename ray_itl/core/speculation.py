@@ -1,8 +1,7 @@
-"""Greedy steps over the held candidates; what a pass says of them.
+"""Speculation: greedy steps over the rows the driver holds alone, and what a pass over the pool says of them.
 
-The rows the driver holds: candidates for speculation, with exact float64 scores.
-
-Speculation: greedy steps over the driver's candidates alone, to be verified by one pass over the pool.
+`CandidateSet` is what the driver holds, with exact float64 scores; `speculate` picks among it; `count_true_picks` says
+how many of these picks are the pool's, given every row that might beat one.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from ray_itl.core.acquisitions.base import AcquisitionState, Scores
 from ray_itl.core.decision import Contenders, TotalOrder
-from ray_itl.core.limits import LimitState, gate_of
+from ray_itl.core.limits import LimitState
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.rules import Gate, Rules, unit_rows
@@ -25,7 +24,7 @@ from ray_itl.core.rules import Gate, Rules, unit_rows
 class CandidateSet:
     """Candidates, each with its features in float64 and its scores given the picks; their order means nothing.
 
-    Features live in one buffer with spare room. A set comes and goes with every pass, and copying all of it each
+    Features live in one buffer with rows to spare. A set comes and goes with every pass, and copying all of it each
     time would cost more than the speculation itself: rows are appended in place, and holes filled from the end.
     """
 
@@ -47,7 +46,14 @@ class CandidateSet:
         return self._buffer[: len(self)]
 
     def add(self, batch: RowBatch, features: Tensor, norms: Tensor, scores: Scores) -> None:
-        """Append the k rows of a batch with their features (k x D float64), squared norms and exact scores."""
+        """Append the k rows of a batch.
+
+        Args:
+            batch: The rows.
+            features: k x D float64.
+            norms: |x|^2, k float64.
+            scores: Exact, K times k.
+        """
         old = len(self)
         self._reserve(old + len(batch))
         self._buffer[old : old + len(batch)] = features
@@ -78,7 +84,16 @@ class CandidateSet:
         return dropped
 
     def keep_best(self, limit: int, values: Tensor, always: int | None) -> np.ndarray:
-        """Keep the `limit` rows of largest value (k), and row `always`; returns the positions dropped."""
+        """Keep the rows of largest value.
+
+        Args:
+            limit: How many.
+            values: k.
+            always: A row to keep whatever its value, if any.
+
+        Returns:
+            The positions dropped.
+        """
         mask = torch.zeros(len(self), dtype=torch.bool)
         mask[torch.topk(values, min(limit, len(self))).indices] = True
         if always is not None:
@@ -104,7 +119,7 @@ class Criteria:
     """Picks that are worth less for each unit of their cost end the run; 0: none does."""
 
     def is_worthwhile(self, gain: float, cost: float, state: AcquisitionState) -> bool:
-        """Whether a pick is worth its cost; a gain within the tie width of what is asked for is."""
+        """Whether a pick is worth its cost: gains `min_gain` for each unit of it, but for the tie width."""
         cost_ = torch.tensor(cost, dtype=torch.float64)
         return self.min_gain <= 0 or gain >= float(self.total_order.floor(self.min_gain, cost_, state))
 
@@ -116,7 +131,7 @@ class SpeculatedPicks:
     picks: list[int]
     """Indices of candidates, in order."""
     gains: list[float]
-    """Exact gain of each pick at its step, given that the picks before it stand."""
+    """Exact gain of each pick at its step, given that the picks before it are true."""
     values: Tensor
     """What the picks competed by: gains over prices, B float64."""
     columns: Tensor
@@ -147,10 +162,17 @@ class Returned:
 
     @classmethod
     def score(cls, criteria: Criteria, state: AcquisitionState, batch: RowBatch, plan: SpeculatedPicks) -> Returned:
-        """Score rows under the state before the block and along the plan. O(q D (D + B))."""
+        """Score rows under the state before the block and along the plan. O(q D (D + B)).
+
+        Args:
+            criteria: How rows compete.
+            state: The rule's state before the block.
+            batch: q rows.
+            plan: B picks.
+        """
         features = batch.features.to(torch.float64)
         dots = (features @ plan.columns.flatten(1)).view(len(features), *plan.columns.shape[1:])
-        may_win = plan.gate.admits(batch.costs, batch.groups) & ~criteria.rules.barred_after(features, plan.features)
+        may_win = plan.gate.admits(batch.costs, batch.groups) & ~criteria.rules.excluded_after(features, plan.features)
         norms, decrements = squared_norms(features), criteria.total_order.decrements(dots)
         return cls(batch, features, norms, state.scores(features), decrements, may_win)
 
@@ -163,36 +185,46 @@ class _Step(NamedTuple):
 
 
 def speculate(
-    criteria: Criteria, state: AcquisitionState, standing: LimitState, candidates: CandidateSet, size: int
+    criteria: Criteria, state: AcquisitionState, limit_state: LimitState, candidates: CandidateSet, size: int
 ) -> SpeculatedPicks:
     """Run `size` greedy steps over the candidates, fewer if none may be picked or one is not worthwhile.
 
-    The pick that is not worthwhile is in the plan, as its last: some row outside it may be. O(size (k D + D^2)).
+    The pick that is not worthwhile is in the plan, as its last: some row that the driver does not hold may be.
+
+    Args:
+        criteria: How rows compete.
+        state: The rule's state before the first step.
+        limit_state: Where the selection stands with its limits by then.
+        candidates: k rows, their scores under that state.
+        size: B >= 1.
+
+    Returns:
+        The picks. O(B (k D + D^2)).
     """
     rules, scores, prices = criteria.rules, candidates.scores, criteria.rules.prices(candidates.costs)
     units = unit_rows(candidates.features) if rules.excludes_similar_picks else None
-    free = torch.ones(len(candidates), dtype=torch.bool)
+    available = torch.ones(len(candidates), dtype=torch.bool)
     steps: list[_Step] = []
-    rooms = [standing.max_costs()]
+    max_costs = [limit_state.max_costs()]
     while len(steps) < size:
-        may_win = free & Gate(torch.from_numpy(rooms[-1])[None]).admits(candidates.costs, candidates.groups)[:, 0]
+        may_win = available & Gate.of(max_costs[-1:]).admits(candidates.costs, candidates.groups)[:, 0]
         if not bool(may_win.any()):
             break
-        field = Contenders(candidates.features, candidates.ids, scores, candidates.norms, prices, may_win)
-        index, gain = criteria.total_order.best(state, field)
+        contenders = Contenders(candidates.features, candidates.ids, scores, candidates.norms, prices, may_win)
+        index, gain = criteria.total_order.best(state, contenders)
         row, cost = candidates.features[index], float(candidates.costs[index])
         column = state.columns(row)
         decrement = criteria.total_order.decrements((candidates.features @ column)[:, :, None])
         scores = tuple(s - d[:, 0] for s, d in zip(scores, decrement, strict=True))
-        free[index] = criteria.replacement
+        available[index] = criteria.replacement
         if units is not None:
-            free &= ~rules.like(units, units[index])
-        state, standing = state.condition(row), standing.take(cost, int(candidates.groups[index]))
+            available &= ~rules.like(units, units[index])
+        state, limit_state = state.condition(row), limit_state.take(cost, int(candidates.groups[index]))
         steps.append(_Step(index, gain, column, decrement))
-        rooms.append(standing.max_costs())
+        max_costs.append(limit_state.max_costs())
         if not criteria.is_worthwhile(gain, cost, state):
             break
-    return _plan(candidates, prices, steps, gate_of(rooms))
+    return _plan(candidates, prices, steps, Gate.of(max_costs))
 
 
 def _plan(candidates: CandidateSet, prices: Tensor, steps: list[_Step], gate: Gate) -> SpeculatedPicks:
@@ -208,7 +240,7 @@ def _plan(candidates: CandidateSet, prices: Tensor, steps: list[_Step], gate: Ga
 def count_true_picks(
     criteria: Criteria, state: AcquisitionState, candidates: CandidateSet, plan: SpeculatedPicks, returned: Returned
 ) -> int:
-    """Return how many of the plan's picks stand against the arrivals, in exact float64 arithmetic.
+    """Return how many of the plan's picks are true in view of the rows that came back, in exact float64 arithmetic.
 
     Args:
         criteria: How rows compete.
@@ -218,7 +250,7 @@ def count_true_picks(
         returned: Rows that might beat some pick.
 
     Returns:
-        The first step at which an arrival wins, or B. O(q B), and O(B D^2) for each step too close to call.
+        The first step at which one of these rows wins, or B. O(q B), and O(B D^2) for each step too close to call.
     """
     if not len(returned.batch):
         return len(plan.picks)
@@ -234,8 +266,8 @@ def count_true_picks(
         before = state
         for index in plan.picks[:step]:
             before = before.condition(candidates.features[index])
-        own = _field(criteria, candidates, plan, step)
-        field = Contenders(
+        own = _contenders_at(criteria, candidates, plan, step)
+        contenders = Contenders(
             torch.cat([own.features, returned.features]),
             np.concatenate([own.ids, returned.batch.ids]),
             tuple(torch.cat([mine, theirs[:, step]]) for mine, theirs in zip(own.scores, scores, strict=True)),
@@ -243,16 +275,16 @@ def count_true_picks(
             torch.cat([own.prices, prices]),
             torch.cat([own.may_win, rivals]),
         )
-        if total_order.best(before, field).place != plan.picks[step]:
+        if total_order.best(before, contenders).place != plan.picks[step]:
             return step
     return len(plan.picks)
 
 
-def _field(criteria: Criteria, candidates: CandidateSet, plan: SpeculatedPicks, step: int) -> Contenders:
+def _contenders_at(criteria: Criteria, candidates: CandidateSet, plan: SpeculatedPicks, step: int) -> Contenders:
     """Return the candidates as they compete at a step of the plan."""
     scores = tuple(s - d[:, :step].sum(dim=1) for s, d in zip(candidates.scores, plan.decrements, strict=True))
     may_win = plan.gate.admits(candidates.costs, candidates.groups)[:, step]
-    may_win &= ~criteria.rules.barred_after(candidates.features, plan.features[:step])[:, step]
+    may_win &= ~criteria.rules.excluded_after(candidates.features, plan.features[:step])[:, step]
     if not criteria.replacement:
         may_win[plan.picks[:step]] = False
     prices = criteria.rules.prices(candidates.costs)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
 from ray_itl.core.decision import Contenders, Winner
-from ray_itl.core.limits import LimitState, gate_of
+from ray_itl.core.limits import LimitState
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.rules import Gate
@@ -38,30 +38,30 @@ class Trajectory:
         criteria: Criteria,
         acquisition: Acquisition,
         state: AcquisitionState,
-        standing: LimitState,
+        limit_state: LimitState,
         dim: int,
         excluded: np.ndarray,
     ) -> None:
         """Begin without picks or candidates; rows at `excluded` positions will never be either."""
         self.state = state
-        self.limit_state = standing
+        self.limit_state = limit_state
         self.candidates = CandidateSet(dim, acquisition.num_scores)
         self.picks: list[Pick] = []
         self.features: list[Tensor] = []
         self._criteria = criteria
         self._columns: list[Tensor] = []
-        self._taken = excluded.astype(np.int64)
+        self._excluded = excluded.astype(np.int64)
         self._no_columns = torch.empty(dim, acquisition.num_tracks, 0, dtype=torch.float64)
 
     @property
     def held(self) -> np.ndarray:
         """Positions of all rows that the driver answers for: candidates, and rows that may not be picked (again)."""
-        return np.concatenate([self.candidates.positions, self._taken])
+        return np.concatenate([self.candidates.positions, self._excluded])
 
     @property
     def gate(self) -> Gate:
         """Which rows may be picked next."""
-        return gate_of([self.limit_state.max_costs()])
+        return Gate.of([self.limit_state.max_costs()])
 
     def columns(self) -> Tensor:
         """Return the picks' columns, D x num_tracks x n: with them a shard can be brought up to date."""
@@ -77,7 +77,8 @@ class Trajectory:
         for pick, features in earlier:
             self._commit(pick, features, self.state.columns(features))
         if not self._criteria.replacement:
-            self._taken = np.concatenate([self._taken, np.array([pick.position for pick, _ in earlier], np.int64)])
+            positions = np.array([pick.position for pick, _ in earlier], dtype=np.int64)
+            self._excluded = np.concatenate([self._excluded, positions])
 
     def best(self) -> Winner | None:
         """Return the first candidate in the total order, if one may be picked. O(k), O(D^2) for each close rival."""
@@ -109,19 +110,25 @@ class Trajectory:
         if not count:
             return new
         held.advance(tuple(lost[:, :count] for lost in plan.decrements))
-        stays = ~self._criteria.rules.barred_after(held.features, plan.features[:count])[:, count]
+        stays = ~self._criteria.rules.excluded_after(held.features, plan.features[:count])[:, count]
         if not self._criteria.replacement:
             stays[plan.picks[:count]] = False
-        self._rule_out(stays)
+        self._exclude_others(stays)
         return new
 
     def hold(self, batch: RowBatch) -> None:
-        """Take rows, all of which the shards found free, as candidates scored exactly under the state. O(k D^2)."""
+        """Take rows, all of which the shards found available, as candidates, scored exactly. O(k D^2)."""
         features = batch.features.to(torch.float64)
         self.candidates.add(batch, features, squared_norms(features), self.state.scores(features))
 
     def hold_returned(self, returned: Returned, plan: SpeculatedPicks, accepted: int) -> None:
-        """Take rows as candidates that were scored along a plan of which `accepted` picks were committed."""
+        """Take rows as candidates.
+
+        Args:
+            returned: The rows, scored along a plan.
+            plan: The plan.
+            accepted: How many of its picks have been committed.
+        """
         scores = tuple(
             before - decrement[:, :accepted].sum(dim=1)
             for before, decrement in zip(returned.before, returned.decrements, strict=True)
@@ -130,13 +137,13 @@ class Trajectory:
         self.candidates.add(returned.batch, returned.features, returned.norms, scores)
         if self._criteria.rules.excludes_similar_picks:
             stays = torch.ones(len(self.candidates), dtype=torch.bool)
-            stays[old:] = ~self._criteria.rules.barred_after(returned.features, plan.features[:accepted])[:, accepted]
-            self._rule_out(stays)
+            stays[old:] = ~self._criteria.rules.excluded_after(returned.features, plan.features[:accepted])[:, accepted]
+            self._exclude_others(stays)
 
-    def _rule_out(self, stays: Tensor) -> None:
-        """Drop candidates for good."""
+    def _exclude_others(self, stays: Tensor) -> None:
+        """Drop for good the candidates that do not stay (k bool)."""
         if not bool(stays.all()):
-            self._taken = np.concatenate([self._taken, self.candidates.keep(stays)])
+            self._excluded = np.concatenate([self._excluded, self.candidates.keep(stays)])
 
     def _commit(self, pick: Pick, features: Tensor, columns: Tensor) -> None:
         self.state = self.state.condition(features)

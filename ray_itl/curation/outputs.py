@@ -58,7 +58,7 @@ def build_selection(
     if problem.selection.cost_column is not None:
         table = table.append_column("cost", pa.array([pick.cost for pick in result.picks], pa.float64()))
     if problem.selection.near_target == "flag":
-        near = SimilarityGuard.around(problem.targets.rows, 1.0 - problem.selection.target_distance).bars(
+        near = SimilarityGuard.around(problem.targets.rows, 1.0 - problem.selection.target_distance).excludes(
             result.features
         )
         table = table.append_column("near_target", pa.array(near.numpy()))

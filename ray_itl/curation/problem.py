@@ -18,9 +18,6 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
-from ray_itl.core.acquisitions.information_gain import InformationGain
-from ray_itl.core.acquisitions.uncertainty import Uncertainty
-from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
 from ray_itl.core.baselines import BaselineRule, select_baseline
 from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomFourier, UnitNorm
 from ray_itl.core.greedy import GreedySelector
@@ -30,7 +27,8 @@ from ray_itl.core.pool import Pool
 from ray_itl.core.posterior import Posterior, Targets, target_variance
 from ray_itl.core.result import GreedyResult, Progress
 from ray_itl.core.trajectory import Pick
-from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, SelectionSettings
+from ray_itl.curation.rules import build_acquisition
+from ray_itl.curation.settings import BASELINE_RULES, CurationSettings, SelectionSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.shards.loading import map_rows
 from ray_itl.sources.base import PoolSource
@@ -212,7 +210,14 @@ class Problem:
         return select_baseline(pool, rule, self.targets, n, self.acquisition, self.start(), seed, self.excluded)
 
 
-def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any = None, avoid: Any = None) -> Problem:
+def open_problem(
+    settings: CurationSettings,
+    pool: Any,
+    target: Any,
+    known: Any = None,
+    avoid: Any = None,
+    rule: Acquisition | None = None,
+) -> Problem:
     """Open and check everything; reads the targets and known rows, and of the pool only footers.
 
     Args:
@@ -221,6 +226,7 @@ def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any 
         target: Likewise; read whole.
         known: Likewise, or None.
         avoid: Likewise; None: what settings.avoid.path names, if anything.
+        rule: The sequential rule, where it is an instance that settings.acquisition cannot describe.
 
     Raises:
         InputError: data that cannot be used (names file, row or column).
@@ -258,11 +264,11 @@ def open_problem(settings: CurationSettings, pool: Any, target: Any, known: Any 
     avoid = settings.avoid.path if avoid is None else avoid
     away = None if avoid is None else Targets.uniform(_read_rows(avoid, "avoid", settings, feature_map, source.dim))
     name = settings.acquisition.name
-    baseline = cast(BaselineRule, name) if name in ("nearest", "cosine", "random") else None
+    baseline = cast(BaselineRule, name) if name in BASELINE_RULES else None
     tasks = () if read.tasks is None else tasks_among(read.tasks, settings.target.task_weights)
     avoided = {"avoid": away, "avoid_weight": settings.avoid.weight}
     weights = tuple(weight for _, weight in objectives_of(targets, tasks, **avoided))
-    acquisition = build_acquisition(settings.acquisition, weights)
+    acquisition = build_acquisition(settings.acquisition, weights, rule)
     chosen = settings.selection
     return Problem(source, feature_map, targets, read.ids, rows, acquisition, chosen, baseline, tasks=tasks, **avoided)
 
@@ -283,15 +289,6 @@ def _read_rows(rows: Any, what: str, settings: CurationSettings, feature_map: Fe
     except InputError as error:
         raise InputError(f"{what} rows: {str(error).removeprefix('targets: ')}") from error
     return _to_features(feature_map, embeddings, dim, what)
-
-
-def build_acquisition(settings: AcquisitionSettings, task_weights: tuple[float, ...] = (1.0,)) -> Acquisition:
-    """Return the sequential rule of a name; for a baseline ITL, by which its picks are valued."""
-    if settings.name == "vtl":
-        return VarianceReduction(settings.noise_variance, task_weights)
-    if settings.name == "uncertainty":
-        return Uncertainty(settings.noise_variance)
-    return InformationGain(settings.noise_variance, settings.target_noise_variance, task_weights)
 
 
 def build_feature_map(settings: PoolSettings, seed: int) -> FeatureMap:

@@ -120,6 +120,7 @@ def build_report(
     return ReportData(
         title="ray_itl selection",
         acquisition=settings.acquisition.name,
+        is_directed=problem.baseline is None and problem.acquisition.takes_tasks,
         num_pool=problem.source.num_rows,
         num_targets=len(problem.targets.rows),
         num_asked=problem.selection.n,

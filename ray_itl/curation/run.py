@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from ray_itl.core.acquisitions.base import Acquisition
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.pool import Pool
 from ray_itl.core.ranking import RankQuery
@@ -59,6 +60,7 @@ def curate(
     exclude: Any = None,
     include: Any = None,
     reporter: Reporter | None = None,
+    rule: Acquisition | None = None,
 ) -> Selection:
     """Run one selection; where `settings.run.dir` is set, leave a run directory (or finish the one there).
 
@@ -71,6 +73,7 @@ def curate(
         exclude: Ids in memory, in place of the file that settings.selection.exclude names.
         include: Likewise.
         reporter: Where progress goes.
+        rule: The sequential rule, where settings.acquisition says that it is in memory.
 
     Raises:
         InputError, ConfigError: inputs or options that cannot be used; nothing is left behind, except picks already
@@ -90,6 +93,7 @@ def curate(
             settings.target.path if target is None else target,
             settings.known.path if known is None else known,
             avoid,
+            rule,
         )
         check_classes(problem, settings.evaluation)
         problem = with_lists(problem, settings, exclude, include)

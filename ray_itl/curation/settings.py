@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ray_itl.core.acquisitions import RULES
+from ray_itl.core.acquisitions import RULES, load_rule
 from ray_itl.curation.limit_settings import LimitSettings
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
@@ -55,6 +55,18 @@ class AcquisitionSettings(Options, group="acquisition"):
         "Noise on the targets (itl). null: the same (eq. 44); 0: none (eq. 43).",
         number_at_least(0).said("give a number >= 0, or null"),
     )
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the rule is an instance that no options describe (see `rules.settings_of`)."""
+        return self.name.startswith("<")
+
+    @property
+    def takes_tasks(self) -> bool:
+        """Whether the rule sums over tasks, rows to avoid among them; ConfigError where there is no such rule."""
+        if self.name in BASELINE_RULES or self.in_memory:
+            return False
+        return load_rule(self.name).takes_tasks
 
 
 @dataclass
@@ -208,8 +220,9 @@ class CurationSettings(Options):
                     f"or use one of {', '.join(SEQUENTIAL_RULES)}"
                 )
         for name, value in (("avoid.path", self.avoid.path), ("target.task_column", self.target.task_column)):
-            if value is not None and rule not in ("itl", "vtl"):
-                raise ConfigError(f"{name} has no meaning for acquisition.name={rule}: use itl or vtl")
+            if value is not None and not self.acquisition.takes_tasks:
+                able = " or ".join(each for each in RULES if load_rule(each).takes_tasks)
+                raise ConfigError(f"{name} has no meaning for acquisition.name={rule}: use {able}")
         if self.state.dir is not None and self.selection.include is not None:
             raise ConfigError(
                 "selection.include cannot go with state.dir: ticks know their own picks; other rows go to known.path"

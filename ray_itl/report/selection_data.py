@@ -173,6 +173,8 @@ class ReportData:
     """How much of the budget and of the quotas was used."""
     reasons: Sequence[PickReason] | None = None
     """Why each row was picked, n of them, if explained."""
+    is_directed: bool = True
+    """Whether the rule looks for what says most about the targets."""
 
     def __post_init__(self) -> None:
         n = len(self.gains)

@@ -17,7 +17,6 @@ FIRST_USES = 12
 MAX_USES = 300
 _WORST_TARGETS = 10
 _UNCERTAINTY = "the targets' prior uncertainty"
-_DIRECTED_RULES = ("itl", "vtl")
 
 
 class ShownUse(NamedTuple):
@@ -149,7 +148,7 @@ def headline(data: ReportData) -> str:
     picked = f"{plural(data.num_picks, 'row')}{asked} picked from {data.num_pool:,}"
     about = f"about {plural(data.num_targets, 'target')}"
     end = f"with {left} of {_UNCERTAINTY} left."
-    if data.acquisition.lower() not in _DIRECTED_RULES:
+    if not data.is_directed:
         return f"{picked} by {clip(plain(data.acquisition), 40)}: {gained} {about}, {end}"
     each, given = ("each", " given the picks before it") if data.num_picks > 1 else ("the one", "")
     return f"{picked}, {each} most informative {about}{given}: {gained}, {end}"

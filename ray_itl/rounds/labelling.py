@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from ray_itl.core.trajectory import Pick
 from ray_itl.errors import InputError
+from ray_itl.extras import load_by_name
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.rounds.settings import DataSettings, LabelSettings
 from ray_itl.sources.base import RowSource
-from ray_itl.training.registry import find_factory
 
 
 def obtain_labels(
@@ -43,7 +43,7 @@ def obtain_labels(
     if settings.source == "column":
         labels = rows.take(positions, [data.label_column]).column(0).combine_chunks()
     else:
-        function = find_factory(settings.function or "", {}, option="labels.function")
+        function = load_by_name(settings.function or "", {}, option="labels.function")
         labels = _call(function, picks, rows.take(positions, [data.raw_column]), settings.function or "")
     table = pa.table({"id": pa.array([pick.row_id for pick in picks]), "label": labels})
     ordered = _in_order(table, picks, f"column {data.label_column!r} of the pool")

@@ -24,7 +24,8 @@ from ray_itl.core.pool import LocalPool, Pool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.ranking import hash_order
 from ray_itl.core.trajectory import Pick
-from ray_itl.curation.problem import build_acquisition
+from ray_itl.curation.rules import build_acquisition
+from ray_itl.curation.settings import BASELINE_RULES
 from ray_itl.rounds.settings import RuleSettings
 from ray_itl.shards.loading import STORAGE_DTYPES, load_shard
 from ray_itl.sources.base import PoolSource
@@ -122,7 +123,7 @@ def pick_from_pool(pool: Pool, context: RoundContext, count: int) -> list[Pick]:
     """
     acquisition, targets = context.acquisition, Targets.uniform(context.targets)
     name = context.rule.name
-    if name in ("nearest", "cosine", "random"):
+    if name in BASELINE_RULES:
         state = acquisition.start(context.posterior, targets)
         rule = cast(BaselineRule, name)
         return select_baseline(pool, rule, targets, count, acquisition, state, context.seed, context.taken).picks
@@ -144,7 +145,7 @@ def pick_from_candidates(candidates: PoolSource, context: RoundContext, count: i
     # Earlier picks are not among the candidates: the posterior alone carries what they taught.
     pool, acquisition, targets = LocalPool([shard]), context.acquisition, Targets.uniform(context.targets)
     state = acquisition.start(context.posterior, targets)
-    if context.rule.name in ("nearest", "cosine", "random"):
+    if context.rule.name in BASELINE_RULES:
         rule = cast(BaselineRule, context.rule.name)
         return select_baseline(pool, rule, targets, count, acquisition, state, context.seed).picks
     return GreedySelector(pool, acquisition, state).select(count).picks

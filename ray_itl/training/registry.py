@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ray_itl.errors import ConfigError
+from ray_itl.extras import load_by_name
 from ray_itl.training.checkpoint import load_checkpoint
 from ray_itl.training.learner import Learner
 from ray_itl.training.seeds import drawing_from
@@ -49,7 +49,7 @@ class ModelSpec:
             ConfigError: an unknown name, a module that cannot be imported, options that the factory does not take,
                 or something else than a Learner.
         """
-        factory = find_factory(self.name, LEARNERS, option="model.name")
+        factory = load_by_name(self.name, LEARNERS, option="model.name")
         check_options(factory, self.name, self.options, option="model.options")
         with drawing_from(seed):
             learner = factory(**self.options)
@@ -72,29 +72,6 @@ def load(spec: ModelSpec, checkpoint: str | None, seed: int) -> Learner:
     if checkpoint is not None:
         load_checkpoint(learner, checkpoint)
     return learner
-
-
-def find_factory(name: str, registered: Mapping[str, str], option: str) -> Callable[..., Any]:
-    """Return the callable behind a registered name or "module:factory".
-
-    Raises:
-        ConfigError: there is none; names `option` and what is registered.
-    """
-    path = registered.get(name, name)
-    module_name, colon, attribute = path.partition(":")
-    if not colon:
-        known = ", ".join(sorted(registered))
-        raise ConfigError(f"{option}={name!r} is not known: use one of {known}, or module:factory")
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:  # ValueError: an empty module name
-        raise ConfigError(
-            f"{option}={name!r} cannot be imported ({error}): check the spelling, and that the module is installed or "
-            "in the job's working directory"
-        ) from error
-    if not callable(factory):
-        raise ConfigError(f"{option}={name!r} is a {type(factory).__name__}: name a class or function to call")
-    return factory
 
 
 def check_options(factory: Callable[..., Any], name: str, options: Mapping[str, Any], option: str) -> None:

@@ -17,6 +17,7 @@ from ray_itl.options.text import from_yaml
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.sources.parquet import ParquetSource
 from ray_itl.ticks.problem import reopen_tick
+from ray_itl.verification.replay import dense_definition
 
 
 class ReopenedRun(NamedTuple):
@@ -65,6 +66,9 @@ def _finished_run(folder: str | None) -> tuple[RunDirectory, CurationSettings]:
         raise InputError(f"{run.path / 'config.yaml'} cannot be read ({error.strerror}): restore it") from error
     if options.acquisition.name == "random":
         raise ConfigError("acquisition.name=random: random picks are the best of nothing, so there is nothing to check")
+    if options.acquisition.in_memory:
+        raise InputError(f"acquisition was in memory ({options.acquisition.name}) and is gone: nothing can be checked")
+    dense_definition(options.acquisition)  # raises where there is nothing to compare with
     groups = ("pool", "target", "known", "avoid")
     paths = [(name, getattr(options, name).path) for name in groups]
     paths += [(f"selection.{name}", getattr(options.selection, name)) for name in ("exclude", "include")]

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ray_itl.core.acquisitions import load_rule
 from ray_itl.core.features import UnitNorm
 from ray_itl.core.posterior import Targets
-from ray_itl.core.reference import DenseRule, dense_gains, dense_kernel
+from ray_itl.core.reference import DENSE_GAINS, DenseGains, dense_kernel
 from ray_itl.curation.problem import Problem
-from ray_itl.curation.settings import AcquisitionSettings
+from ray_itl.curation.settings import BASELINE_RULES, AcquisitionSettings
 from ray_itl.errors import ConfigError
 
 
@@ -79,6 +81,23 @@ _TIE_SHARE, _TIE_REST = 1e-9, 1e-12
 _CHUNK_ROWS = 1024
 _MAX_DENSE_ROWS = 2000
 _COSINE_GRID = 2.0**-32
+
+
+def dense_definition(options: AcquisitionSettings) -> DenseGains:
+    """Return the dense definition of a rule, for a baseline that of ITL, by which its picks are valued.
+
+    Raises:
+        ConfigError: a rule of the user's own that has none.
+    """
+    if options.name in BASELINE_RULES:
+        return DENSE_GAINS["itl"]
+    definition = DENSE_GAINS.get(options.name) or load_rule(options.name).dense_gains
+    if definition is None:
+        raise ConfigError(
+            f"acquisition.name={options.name} has no dense definition to check picks by: give the class a static "
+            "method dense_gains (see ray_itl.core.reference.DenseGains)"
+        )
+    return definition
 
 
 class WrongStep(NamedTuple):
@@ -148,7 +167,7 @@ class Replay:
 
     def tolerance(self, gain: float, last_step: int) -> float:
         """Return by how much a recorded gain may differ from the dense one after so many picks."""
-        return _GAIN_TOLERANCE * abs(gain) + _TIE_REST * self._gain_scale() + self._rounding(last_step)
+        return _GAIN_TOLERANCE * abs(gain) + _TIE_REST * self._gain_scale + self._rounding(last_step)
 
     def target_variances(self) -> np.ndarray:
         """Return sum_a w_a k(a, a) before the first pick and after each: n + 1."""
@@ -164,7 +183,7 @@ class Replay:
         is_open = self.open_rows[step]
         if self.problem.baseline is not None:
             return TieTest(self._cosines(step), self.prices, self.ids, is_open, 0.0, 0.0, 0.0)
-        rest = _TIE_REST * self._gain_scale()
+        rest = _TIE_REST * self._gain_scale
         return TieTest(gains, self.prices, self.ids, is_open, _TIE_SHARE, rest, self._rounding(last_step))
 
     def _gains(self, steps: Sequence[int]) -> Tensor:
@@ -173,7 +192,7 @@ class Replay:
         observed = self._observed(steps[-1])
         num_known = len(observed) - steps[-1]
         factor = _factor(observed, noise)
-        noiseless = self._rule == "itl" and self._target_noise == 0
+        noiseless = self._definition is DENSE_GAINS["itl"] and self._target_noise == 0
         tasks = [(_dense_targets(targets, noiseless), weight) for targets, weight in self.objectives]
         about = [torch.linalg.solve_triangular(factor, observed @ t.rows.mT, upper=False) for t, _ in tasks]
         gains = torch.zeros(len(steps), len(self.rows), dtype=torch.float64)
@@ -193,11 +212,11 @@ class Replay:
     def _gains_by(self, kernel: Tensor, num_rows: int, targets: Targets) -> Tensor:
         """Return the gains of rows about one task."""
         noise, target_noise = self.options.noise_variance, self._target_noise
-        return dense_gains(self._rule, kernel, num_rows, targets.weights, noise, target_noise)
+        return self._definition(kernel, num_rows, targets.weights, noise, target_noise)
 
-    @property
-    def _rule(self) -> DenseRule:
-        return "itl" if self.problem.baseline is not None else cast(DenseRule, self.options.name)
+    @cached_property
+    def _definition(self) -> DenseGains:
+        return dense_definition(self.options)
 
     @property
     def _target_noise(self) -> float:
@@ -224,10 +243,10 @@ class Replay:
         cosines = (UnitNorm()(self.rows) @ direction).numpy()
         return np.round(cosines / _COSINE_GRID) * _COSINE_GRID
 
+    @cached_property
     def _gain_scale(self) -> float:
-        if self.options.name != "vtl":
-            return 1.0
-        return sum(float(sample.weighted.square().sum()) for sample, _ in self.objectives) or 1.0
+        """The size beside which the rule calls 1e-12 nothing: a part of its contract."""
+        return self.problem.start().gain_scale
 
     def _rounding(self, last_step: int) -> float:
         """Return by how much rounding may put a dense gain off: kernels are as exact as their largest entry."""
@@ -235,7 +254,7 @@ class Replay:
         terms = known + last_step + sum(len(sample.rows) for sample, _ in self.objectives)
         weight = sum(abs(weight) for _, weight in self.objectives)
         largest = float(self.rows.square().sum(dim=1).max())
-        return 16 * 2.0**-52 * terms**0.5 * largest / self.options.noise_variance * self._gain_scale() * weight
+        return 16 * 2.0**-52 * terms**0.5 * largest / self.options.noise_variance * self._gain_scale * weight
 
 
 def _dense_targets(targets: Targets, noiseless: bool) -> Targets:

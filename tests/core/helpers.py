@@ -20,7 +20,6 @@ from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.limits import Limits
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior, Targets
-from ray_itl.core.reference import DenseRule
 from ray_itl.core.result import GreedyResult
 from ray_itl.core.shard import PoolShard
 from ray_itl.core.trajectory import Pick
@@ -104,7 +103,7 @@ class Rule:
     """An acquisition rule in the engine's terms and in the reference's."""
 
     name: str
-    dense: DenseRule
+    dense: str
     exact_targets: bool = False
 
     def target_noise(self, noise: float) -> float:

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from ray_itl.core import acquisitions
 from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.core.posterior import Targets
-from ray_itl.core.reference import one_pass_per_pick
+from ray_itl.core.reference import DENSE_GAINS, one_pass_per_pick
 from tests.combinations import covering
 from tests.core.helpers import (
     ITL,
@@ -38,6 +39,11 @@ _DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 _SHARDS = [1, 2, 3, 7]
 _NOISES = [1e-3, 0.03, 1.0, 30.0]
 _POOLS = ["power", "clustered", "copies"]
+
+
+def test_every_rule_has_a_dense_definition_and_is_tested_against_it() -> None:
+    assert set(acquisitions.RULES) == set(DENSE_GAINS) == {rule.dense for rule in RULES}
+    assert all(acquisitions.load_rule(name).name == name for name in acquisitions.RULES)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def _found(rule: Rule, case: Case, dtype: torch.dtype, num_shards: int) -> list[
     acquisition, state = started(rule, case)
     return runners_up(
         local_pool(case, dtype, num_shards), acquisition, state, result.picks, result.features,
-        "float32", rules=limits.rules, standing=limits.limit_state(PICKS),
+        "float32", rules=limits.rules, limit_state=limits.limit_state(PICKS),
     )  # fmt: skip
 
 
@@ -100,9 +100,9 @@ def test_a_minimum_given_up_in_the_run_is_given_up_here() -> None:
     state = rule.start(Posterior.prior(DIM), TARGETS)
     shards = LocalPool([PoolShard(MemoryFeatures(copies), IDS, 0, costs_and_groups=costs_and_groups)])
     result = GreedySelector(shards, rule, state, schedule=TINY, limits=limits).select(PICKS)
-    assert result.shortfalls
+    assert sum(LANGUAGE[pick.position] == "de" for pick in result.picks) == 1  # 4 are asked for
     found = runners_up(
-        shards, rule, state, result.picks, result.features, rules=limits.rules, standing=limits.limit_state(PICKS)
+        shards, rule, state, result.picks, result.features, rules=limits.rules, limit_state=limits.limit_state(PICKS)
     )
     picks = dense_greedy("itl", copies, IDS, TARGETS, PICKS, NOISE, limits=dense)
     _assert_same(found, dense_runners_up(picks, dense, IDS, 1.0), case)

@@ -91,7 +91,7 @@ def test_only_rules_that_look_for_information_about_targets_are_said_to() -> Non
         "2 rows picked from 1,000,000, each most informative about 30 targets"
         in Page(render(make_report_data(2, acquisition="vtl"))).text
     )
-    text = Page(render(make_report_data(2, acquisition="nearest"))).text
+    text = Page(render(make_report_data(2, acquisition="nearest", is_directed=False))).text
     assert "2 rows picked from 1,000,000 by nearest: 3 nats of information about 30 targets, with" in text
 
 

@@ -114,7 +114,7 @@ def test_replayed_gains_are_those_of_the_dense_reference(files: Files, name: str
     problem = open_problem(settings, str(files.pool), str(files.target), str(files.known))
     rows = torch.from_numpy(clustered(40, seed=7)).double()
     ids = np.arange(40)
-    picks = dense_greedy(name, rows, ids, problem.targets, 6, 1.0, target_noise, problem.known)  # type: ignore[arg-type]
+    picks = dense_greedy(name, rows, ids, problem.targets, 6, 1.0, target_noise, problem.known)
     order = np.array([pick.index for pick in picks])
     open_rows = {step: ~np.isin(ids, order[:step]) for step in range(7)}
     samples = [(problem.targets, 1.0)]

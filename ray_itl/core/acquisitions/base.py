@@ -1,31 +1,25 @@
-"""The contract: Acquisition, AcquisitionState, Quadratic, Linear, tie width.
+"""The contract of a sequential rule: a function of a few numbers per row that only ever shrink by products.
 
-What an acquisition is to the engine: a function of a few numbers per row that only ever shrink by products.
-
-Every sequential acquisition here has, for each pool row x, K scores s_i(x) and a gain g(s_1(x), .., s_K(x)). Picking y
-turns into a few D-vectors ("columns", one per track), and with p_t = x . column_t
+A rule has, for each pool row x, K scores s_i(x) and a gain g(s_1(x), .., s_K(x)). Picking y turns into a few D-vectors
+("columns", one per track), and with p_t = x . column_t
 
     s_i <- s_i - d_t(i)(p),
 
 where each d is a product of the p_t. So a whole block of picks changes every score by one matrix product. Where g is an
 increasing function of a ratio of two scores, "x gains more than g*" is even linear in the scores, and verification
-needs neither logarithm nor division (see `linear`).
-
-The sequential acquisitions: ITL, VTL (SIFT on unit embeddings), and undirected uncertainty.
+needs neither logarithm nor division (see `Acquisition.linear`).
 
 With several tasks the objective is a weighted sum of theirs; a task of negative weight is one to avoid: its information
 is subtracted. Each pick is then still the exact argmax of that sum. What greedy selection by it cannot promise is a
 bound on the sum over a whole set: a difference of information gains is not monotone.
-
-References: [TAL] Huebotter et al., "Transductive Active Learning", NeurIPS 2024, arXiv 2402.15898;
-[SIFT] Huebotter et al., arXiv 2410.08020.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -35,6 +29,7 @@ from ray_itl.core.posterior import Posterior, Targets
 
 TIE_SHARE, TIE_REST = 1e-9, 1e-12
 """The tie width: a share of the gain, and one of the gain scale."""
+GainUnit = Literal["nats", "variance"]
 Scores = tuple[Tensor, ...]
 """K tensors of one shape, float64: the scores of rows."""
 
@@ -96,13 +91,48 @@ class AcquisitionState(ABC):
 
 @dataclass(frozen=True)
 class Acquisition(ABC):
-    """A sequential acquisition rule. Instances are small and travel to every shard."""
+    """A sequential acquisition rule. Instances are small, compare by value, and travel to every shard.
+
+    `acquisition.name` of a run is a key of `RULES` or the "module:Class" of a subclass; in Python an instance will do.
+    """
 
     noise_variance: float
-    """rho^2: variance of the observation noise on a picked row, > 0."""
+    """s2: variance of the observation noise on a picked row, > 0."""
 
-    name: ClassVar[str]
-    unit: ClassVar[str] = "nats"
+    name: ClassVar[str] = "unnamed"
+    """Says in a run's files which rule it was."""
+    unit: ClassVar[GainUnit] = "nats"
+    """Of gains."""
+    takes_tasks: ClassVar[bool] = False
+    """Whether `start` takes any number of tasks, weighted by a field `task_weights`: several targets, rows to avoid."""
+    dense_gains: ClassVar[Callable[..., Tensor] | None] = None
+    """A user's rule may define it, as a static method with the arguments of `reference.DenseGains`: jobs/verify.py
+    then checks runs by it. Rules of `RULES` have theirs in `reference.DENSE_GAINS`."""
+
+    @classmethod
+    def from_options(
+        cls,
+        noise_variance: float,
+        target_noise_variance: float | None = None,
+        task_weights: tuple[float, ...] = (1.0,),
+    ) -> Self:
+        """Return the rule that a run's options describe; here from those of them that are fields of the class.
+
+        Args:
+            noise_variance: s2 > 0.
+            target_noise_variance: s2A >= 0 of an observation of a target; None: s2.
+            task_weights: c, one for each task that `start` will be given.
+
+        Raises:
+            TypeError: the class has further fields without a default.
+        """
+        options: dict[str, Any] = {
+            "noise_variance": noise_variance,
+            "target_noise_variance": target_noise_variance,
+            "task_weights": task_weights,
+        }
+        taken = {each.name for each in fields(cls) if each.init}
+        return cls(**{name: value for name, value in options.items() if name in taken})
 
     @property
     @abstractmethod
@@ -121,19 +151,35 @@ class Acquisition(ABC):
 
     @abstractmethod
     def start(self, posterior: Posterior, *tasks: Targets) -> AcquisitionState:
-        """Return the state before the first pick, given everything already known and the targets of each task."""
+        """Return the state before the first pick.
+
+        Args:
+            posterior: Of the weights, given everything already known.
+            tasks: The targets of each task; as many as there are weights, where the rule takes tasks.
+        """
 
     @abstractmethod
     def gain(self, scores: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
-        """Return the gain of every row in `unit`, computed without cancellation.
+        """Return the gain of every row, computed without cancellation.
 
-        `offsets` are the constant terms of the scores where these come without (which in float32 they must: a large
-        noise variance would round the rest away).
+        Args:
+            scores: K tensors of one shape, float64 or the precision of the screen.
+            offsets: The scores' constant terms where they come without (which in float32 they must: a large noise
+                variance would round the rest away); None where they are in.
+
+        Returns:
+            Gains in `unit`, of the scores' shape.
         """
 
     @abstractmethod
     def gain_error(self, scores: Scores, errors: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
-        """Return by how much every row's gain may be off when scores are off by absolute amounts, to first order."""
+        """Return by how much every row's gain may be off when its scores are, to first order.
+
+        Args:
+            scores: As for `gain`.
+            errors: By how much each score may be off, absolutely.
+            offsets: As for `gain`.
+        """
 
     def products_(self, dots: Tensor) -> Tensor:
         """Turn dot products x . column (N x num_tracks x B) into decrements, in place: here p_t -> p_t^2."""

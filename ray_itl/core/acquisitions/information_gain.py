@@ -1,11 +1,7 @@
-"""The sequential acquisitions: ITL, VTL (SIFT on unit embeddings), and undirected uncertainty.
+"""ITL, the information that a pick's label holds about the targets.
 
-With several tasks the objective is a weighted sum of theirs; a task of negative weight is one to avoid: its information
-is subtracted. Each pick is then still the exact argmax of that sum. What greedy selection by it cannot promise is a
-bound on the sum over a whole set: a difference of information gains is not monotone.
-
-References: [TAL] Huebotter et al., "Transductive Active Learning", NeurIPS 2024, arXiv 2402.15898;
-[SIFT] Huebotter et al., arXiv 2410.08020.
+Reference: [TAL] Huebotter et al., "Transductive Active Learning: Theory and Applications", NeurIPS 2024,
+arXiv 2402.15898.
 """
 
 from __future__ import annotations
@@ -36,6 +32,9 @@ class InformationGain(Acquisition):
     S is the weight covariance given the picks, S_t the same given the targets A_t of task t too, observed with variance
     s2A / w_a ([TAL], eq. 44; s2A = s2 by default) or without noise (s2A = 0, eq. 43; weights then change nothing).
     One task of weight 1 is ITL itself.
+
+    Cost: K = 1 + T scores and tracks for T tasks; `start` O(T (M D^2 + D^3)), a pick O(T D^2) on the driver and
+    O(T D) for each row of the pool.
     """
 
     target_noise_variance: float | None = None
@@ -43,6 +42,7 @@ class InformationGain(Acquisition):
     task_weights: tuple[float, ...] = (1.0,)
     """c_t, one for each task that `start` is given; negative for a task to avoid."""
     name: ClassVar[str] = "itl"
+    takes_tasks: ClassVar[bool] = True
 
     @property
     def score_tracks(self) -> tuple[int, ...]:

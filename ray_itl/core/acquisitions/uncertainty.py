@@ -1,11 +1,7 @@
-"""The sequential acquisitions: ITL, VTL (SIFT on unit embeddings), and undirected uncertainty.
+"""Undirected uncertainty: the information that a pick's label holds about the model, whatever the targets.
 
-With several tasks the objective is a weighted sum of theirs; a task of negative weight is one to avoid: its information
-is subtracted. Each pick is then still the exact argmax of that sum. What greedy selection by it cannot promise is a
-bound on the sum over a whole set: a difference of information gains is not monotone.
-
-References: [TAL] Huebotter et al., "Transductive Active Learning", NeurIPS 2024, arXiv 2402.15898;
-[SIFT] Huebotter et al., arXiv 2410.08020.
+Reference: [TAL] Huebotter et al., "Transductive Active Learning: Theory and Applications", NeurIPS 2024,
+arXiv 2402.15898.
 """
 
 from __future__ import annotations
@@ -31,7 +27,10 @@ from ray_itl.core.posterior import Posterior, Targets
 
 @dataclass(frozen=True)
 class Uncertainty(Acquisition):
-    """Undirected ITL: I(f_x; y_x | picks) = 1/2 log(1 + x'Sx / s2), in nats; the targets play no part ([TAL])."""
+    """Undirected ITL: I(f_x; y_x | picks) = 1/2 log(1 + x'Sx / s2), in nats; the targets play no part ([TAL]).
+
+    Cost: one score and one track; a pick O(D^2) on the driver and O(D) for each row of the pool.
+    """
 
     name: ClassVar[str] = "uncertainty"
 

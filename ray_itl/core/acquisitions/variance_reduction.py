@@ -1,11 +1,7 @@
-"""The sequential acquisitions: ITL, VTL (SIFT on unit embeddings), and undirected uncertainty.
+"""VTL, the drop of the targets' variance; on unit-norm embeddings it is SIFT.
 
-With several tasks the objective is a weighted sum of theirs; a task of negative weight is one to avoid: its information
-is subtracted. Each pick is then still the exact argmax of that sum. What greedy selection by it cannot promise is a
-bound on the sum over a whole set: a difference of information gains is not monotone.
-
-References: [TAL] Huebotter et al., "Transductive Active Learning", NeurIPS 2024, arXiv 2402.15898;
-[SIFT] Huebotter et al., arXiv 2410.08020.
+References: [TAL] Huebotter et al., "Transductive Active Learning: Theory and Applications", NeurIPS 2024,
+arXiv 2402.15898; [SIFT] Huebotter et al., "Efficiently Learning at Test-Time", arXiv 2410.08020.
 """
 
 from __future__ import annotations
@@ -19,6 +15,7 @@ from torch import Tensor
 from ray_itl.core.acquisitions.base import (
     Acquisition,
     AcquisitionState,
+    GainUnit,
     Linear,
     Quadratic,
     Scores,
@@ -36,12 +33,16 @@ class VarianceReduction(Acquisition):
     On unit-norm embeddings this is SIFT with lambda = s2 ([SIFT]). With M_t = A_t' diag(w) A_t the numerators are
     q_t = x'S M_t S x. Picking y: q_t <- q_t - 2 (x.w)(x.z_t), with w = S y / sqrt(y'Sy + s2) and
     z_t = S M_t w - (w'M_t w / 2) w.
+
+    Cost: K = 1 + T scores and tracks for T tasks; `start` O(T M D^2), a pick O(T D^2) on the driver and O(T D) for each
+    row of the pool.
     """
 
     task_weights: tuple[float, ...] = (1.0,)
     """c_t, one for each task that `start` is given; negative for a task to avoid."""
     name: ClassVar[str] = "vtl"
-    unit: ClassVar[str] = "variance"
+    unit: ClassVar[GainUnit] = "variance"
+    takes_tasks: ClassVar[bool] = True
 
     @property
     def score_tracks(self) -> tuple[int, ...]:
