@@ -76,7 +76,9 @@ VERSION = 1
 def brown_passages(cache: Path) -> list[Passage]:
     """Return passages of the Brown corpus (500 documents; Francis and Kucera, 1964; may be redistributed).
 
-    Topic is brown/GENRE, one of 15. Raises, as all functions here do:
+    Topic is brown/GENRE, one of 15.
+
+    Raises:
         InputError: the package cannot be had (says what to do).
     """
     found = []
@@ -91,6 +93,9 @@ def bbc_passages(cache: Path) -> list[Passage]:
 
     Topic is bbc/business, entertainment, politics, sports or tech. Articles of one headline are one document: many
     were filed twice. The headline itself is left out, as it says the topic in a few words.
+
+    Raises:
+        InputError: the package cannot be had (says what to do).
     """
     found: list[Passage] = []
     documents: dict[str, str] = {}
@@ -111,6 +116,9 @@ def mail_passages(cache: Path) -> list[Passage]:
     """Return at most four passages each of 6,046 mails of the SpamAssassin corpus (CC0), without headers and quotes.
 
     Topic is mail/ham or mail/spam.
+
+    Raises:
+        InputError: the package cannot be had (says what to do).
     """
     found = []
     folder = fetch(MAIL, cache) / "package/data"
@@ -170,7 +178,7 @@ def prepare(cache: Path, notify: Notify = silent) -> Path:
     mail), topic (such as bbc/tech, brown/news, mail/spam, wordnet/noun.act), document (split by this one: no text is
     in two documents), embedding (384 x float16: all-MiniLM-L6-v2 of at most 128 tokens, unit norm).
 
-    Sources and licences: see `wordnet` and `corpora`.
+    Sources and licences: see `wordnet`, and the functions here that read a corpus.
 
     Raises:
         InputError: data or model cannot be had, or transformers is missing (says what to do).
@@ -188,7 +196,11 @@ def prepare(cache: Path, notify: Notify = silent) -> Path:
 
 
 def collect(cache: Path) -> list[Passage]:
-    """Return all passages in a fixed order, without repeats; InputError as for `prepare`."""
+    """Return all passages in a fixed order, without repeats.
+
+    Raises:
+        InputError: the data cannot be had (says what to do).
+    """
     found = bbc_passages(cache) + brown_passages(cache) + mail_passages(cache)
     return without_repeats([*found, *(entry(synset) for synset in read_synsets(cache))])
 

@@ -47,7 +47,11 @@ def entry_bytes(num_rows: int, dim: int, dtype: torch.dtype) -> int:
 
 
 def write_facts(folder: Path, facts: RowFacts) -> None:
-    """Write ids and norms beside a matrix. OSError if that fails."""
+    """Write ids and norms beside a matrix.
+
+    Raises:
+        OSError: that failed.
+    """
     ids, norms = facts
     kind = pa.int64() if ids.dtype == np.int64 else pa.string()
     schema = pa.schema([("id", kind), ("norm", pa.float64())])

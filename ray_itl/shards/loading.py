@@ -63,7 +63,11 @@ class RowRange:
         return PoolShard(MemoryFeatures(tensor), facts.ids, self.start, facts.norms, self.costs_and_groups())
 
     def costs_and_groups(self) -> CostsAndGroups | None:
-        """Return the rows' costs and groups, if they are needed; InputError for a bad cost."""
+        """Return the rows' costs and groups, if they are needed.
+
+        Raises:
+            InputError: a cost is bad (names file and row).
+        """
         if self.cost_group_columns is None:
             return None
         return read_costs_and_groups(self.source, self.cost_group_columns, self.start, self.stop)
