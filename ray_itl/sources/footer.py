@@ -84,6 +84,52 @@ def read_claims(footer: bytes, column: str) -> list[GroupClaim]:
         raise pa.ArrowInvalid("its footer is damaged") from error
 
 
+def check_amount(claims: Sequence[GroupClaim], size: int, path: str) -> None:
+    """Check that a file of `size` bytes can hold as many rows and numbers as it claims.
+
+    Raises:
+        InputError: it cannot.
+    """
+    for what, count in (("rows", sum(c.num_rows for c in claims)), ("numbers", sum(c.num_values for c in claims))):
+        if count > _FREE + _PER_BYTE * size:
+            raise InputError(
+                f"file {path!r} claims {count:,} {what} in {size:,} bytes, which is not believed; write it again "
+                "from real data"
+            )
+
+
+def check_dim(dim: int, column: str) -> None:
+    """Check that embeddings of a dimension are no larger than those that are used.
+
+    Raises:
+        InputError: they are.
+    """
+    if dim > MAX_DIM:
+        raise InputError(
+            f"embedding column {column!r} has dimension {dim:,}, more than {MAX_DIM:,}; name another column in "
+            "embedding_column, or use smaller embeddings"
+        )
+
+
+def check_lengths(claims: Sequence[GroupClaim], dim: int, column: str, path: str) -> None:
+    """Check that no row group has far more numbers than its rows should have: a row may hold them all.
+
+    Raises:
+        InputError: one has (names it).
+    """
+    for group, claim in enumerate(claims):
+        if claim.num_values > 2 * dim * claim.num_rows + MAX_EXCESS:
+            raise wrong_lengths(group, claim, column, path)
+
+
+def wrong_lengths(group: int, claim: GroupClaim, column: str, path: str) -> InputError:
+    """Return the error for a row group whose rows cannot all have the same dimension."""
+    return InputError(
+        f"file {path!r}, row group {group}: column {column!r} has {claim.num_values:,} numbers in {claim.num_rows:,} "
+        "rows; every row needs the same dimension, so embed the pool with one model"
+    )
+
+
 class _Reader:
     """Walks over one footer."""
 
@@ -225,49 +271,3 @@ class _Reader:
             shift += 7
             if shift > 63:
                 raise pa.ArrowInvalid("its footer is damaged")
-
-
-def check_amount(claims: Sequence[GroupClaim], size: int, path: str) -> None:
-    """Check that a file of `size` bytes can hold as many rows and numbers as it claims.
-
-    Raises:
-        InputError: it cannot.
-    """
-    for what, count in (("rows", sum(c.num_rows for c in claims)), ("numbers", sum(c.num_values for c in claims))):
-        if count > _FREE + _PER_BYTE * size:
-            raise InputError(
-                f"file {path!r} claims {count:,} {what} in {size:,} bytes, which is not believed; write it again "
-                "from real data"
-            )
-
-
-def check_dim(dim: int, column: str) -> None:
-    """Check that embeddings of a dimension are no larger than those that are used.
-
-    Raises:
-        InputError: they are.
-    """
-    if dim > MAX_DIM:
-        raise InputError(
-            f"embedding column {column!r} has dimension {dim:,}, more than {MAX_DIM:,}; name another column in "
-            "embedding_column, or use smaller embeddings"
-        )
-
-
-def check_lengths(claims: Sequence[GroupClaim], dim: int, column: str, path: str) -> None:
-    """Check that no row group has far more numbers than its rows should have: a row may hold them all.
-
-    Raises:
-        InputError: one has (names it).
-    """
-    for group, claim in enumerate(claims):
-        if claim.num_values > 2 * dim * claim.num_rows + MAX_EXCESS:
-            raise wrong_lengths(group, claim, column, path)
-
-
-def wrong_lengths(group: int, claim: GroupClaim, column: str, path: str) -> InputError:
-    """Return the error for a row group whose rows cannot all have the same dimension."""
-    return InputError(
-        f"file {path!r}, row group {group}: column {column!r} has {claim.num_values:,} numbers in {claim.num_rows:,} "
-        "rows; every row needs the same dimension, so embed the pool with one model"
-    )

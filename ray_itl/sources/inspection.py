@@ -43,6 +43,39 @@ _NUM_SAMPLES = 8
 _SAMPLE_BYTES = 1 << 17
 
 
+def build_manifest(
+    sources: Sequence[str],
+    *,
+    id_column: str,
+    embedding_column: str,
+    columns: Sequence[str] = (),
+    filesystem: pafs.FileSystem | None = None,
+) -> Manifest:
+    """Read the footers of all files that `sources` mean (see `list_files`) and describe the pool.
+
+    Files are opened by a few threads; of each, the footer and at most 1 MiB of content are read. An empty `id_column`
+    makes a row's position its id; an empty `embedding_column` says that the rows have no embeddings yet.
+
+    Raises:
+        InputError: a file is unreadable, lacks a column (those in `columns` included) or differs in type or dimension
+            from the one before it (names the first such file, in path order); or there are no files or no rows.
+        StorageError: storage failed for the moment.
+    """
+    listing = list_files(sources, filesystem)
+    return _manifest_of(listing, _Columns(id_column, embedding_column, tuple(columns)))
+
+
+def fingerprint_file(filesystem: pafs.FileSystem, path: str) -> tuple[int, str]:
+    """Return a Parquet file's size, and the SHA-256 of size, footer and 1 MiB of spread blocks, as hex.
+
+    Raises:
+        pyarrow.ArrowInvalid: the file does not end in a Parquet footer.
+        OSError: it cannot be read.
+    """
+    size, sha256, _ = _read_ends(filesystem, path)
+    return size, sha256
+
+
 @contextmanager
 def open_parquet(filesystem: pafs.FileSystem, path: str, name: str) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file, for a block in which it is read.
@@ -73,16 +106,6 @@ def open_parquet(filesystem: pafs.FileSystem, path: str, name: str) -> Iterator[
         ) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last from damaged column names
         raise unreadable(name, error) from error
-
-
-def unreadable(name: str, error: Exception) -> RayItlError:
-    """Return the InputError (StorageError for an outage) that says why the Parquet file `name` cannot be read."""
-    if is_transient(error):
-        return transient_error(f"file {name!r} cannot be read", error)
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"file {name!r} is gone; restore it, or start again on the pool as it is")
-    reason = " ".join(str(error).split())
-    return InputError(f"file {name!r} cannot be read as Parquet: {reason}; write or copy the file again")
 
 
 def stream_rows(
@@ -124,6 +147,16 @@ def estimate_row_bytes(metadata: pq.FileMetaData, row_group: int) -> int:
     return max(1, group.total_byte_size // max(1, group.num_rows))
 
 
+def unreadable(name: str, error: Exception) -> RayItlError:
+    """Return the InputError (StorageError for an outage) that says why the Parquet file `name` cannot be read."""
+    if is_transient(error):
+        return transient_error(f"file {name!r} cannot be read", error)
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"file {name!r} is gone; restore it, or start again on the pool as it is")
+    reason = " ".join(str(error).split())
+    return InputError(f"file {name!r} cannot be read as Parquet: {reason}; write or copy the file again")
+
+
 class _Footer(NamedTuple):
     entry: FileEntry
     id_kind: IdKind
@@ -136,39 +169,6 @@ class _Columns(NamedTuple):
     id: str
     embedding: str
     extra: tuple[str, ...]
-
-
-def build_manifest(
-    sources: Sequence[str],
-    *,
-    id_column: str,
-    embedding_column: str,
-    columns: Sequence[str] = (),
-    filesystem: pafs.FileSystem | None = None,
-) -> Manifest:
-    """Read the footers of all files that `sources` mean (see `list_files`) and describe the pool.
-
-    Files are opened by a few threads; of each, the footer and at most 1 MiB of content are read. An empty `id_column`
-    makes a row's position its id; an empty `embedding_column` says that the rows have no embeddings yet.
-
-    Raises:
-        InputError: a file is unreadable, lacks a column (those in `columns` included) or differs in type or dimension
-            from the one before it (names the first such file, in path order); or there are no files or no rows.
-        StorageError: storage failed for the moment.
-    """
-    listing = list_files(sources, filesystem)
-    return _manifest_of(listing, _Columns(id_column, embedding_column, tuple(columns)))
-
-
-def fingerprint_file(filesystem: pafs.FileSystem, path: str) -> tuple[int, str]:
-    """Return a Parquet file's size, and the SHA-256 of size, footer and 1 MiB of spread blocks, as hex.
-
-    Raises:
-        pyarrow.ArrowInvalid: the file does not end in a Parquet footer.
-        OSError: it cannot be read.
-    """
-    size, sha256, _ = _read_ends(filesystem, path)
-    return size, sha256
 
 
 def _read_ends(filesystem: pafs.FileSystem, path: str) -> tuple[int, str, bytes]:

@@ -151,25 +151,6 @@ def check_finite(rows: np.ndarray, column: str, which: WhichRow) -> None:
         raise InputError(f"{which(row)}: column {column!r} holds {value}; drop the row or embed it again")
 
 
-def _check_lengths(array: pa.Array, dim: int, column: str, which: WhichRow) -> None:
-    if pa.types.is_fixed_size_list(array.type):
-        wrong = np.zeros(1, np.int64) if len(array) and array.type.list_size != dim else np.empty(0, np.int64)
-        lengths = np.array([array.type.list_size])
-    else:
-        lengths = np.diff(array.offsets.to_numpy())
-        wrong = np.flatnonzero(lengths != dim)
-    if wrong.size:
-        row = int(wrong[0])
-        raise InputError(
-            f"{which(row)}: column {column!r} has {lengths[row]} numbers where the pool has {dim}; every row "
-            "needs the same dimension, so embed the pool with one model"
-        )
-
-
-def _place(file: str) -> str:
-    return f"file {file!r}: " if file else ""
-
-
 def ids_from_arrow(array: pa.Array, column: str, kind: IdKind, which: WhichRow) -> np.ndarray:
     """Return ids as an int64 array (`kind` "int") or a StringDType array ("string").
 
@@ -202,24 +183,6 @@ def ids_to_arrow(ids: np.ndarray) -> pa.Array:
     return pa.array(ids, pa.int64()) if ids.dtype.kind in "iu" else pa.array(ids.tolist(), pa.string())
 
 
-def _strings(array: pa.Array, column: str, which: WhichRow) -> np.ndarray:
-    try:
-        return np.array(array.to_pylist(), dtype=STRING_ID)
-    except UnicodeDecodeError as error:
-        row = next(row for row in range(len(array)) if not _decodes(array[row]))
-        raise InputError(
-            f"{which(row)}: id column {column!r} is not valid UTF-8; write the ids as UTF-8 strings"
-        ) from error
-
-
-def _decodes(scalar: pa.Scalar) -> bool:
-    try:
-        scalar.as_py()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def check_positions(positions: np.ndarray, num_rows: int) -> np.ndarray:
     """Return positions as an int64 vector.
 
@@ -240,3 +203,40 @@ def embedding_matrix(chunks: Sequence[pa.Array], dim: int, name: str, which: Whi
         matrix[row : row + len(chunk)] = embedding_rows(chunk, dim, name, lambda i, base=row: which(base + i))
         row += len(chunk)
     return matrix
+
+
+def _check_lengths(array: pa.Array, dim: int, column: str, which: WhichRow) -> None:
+    if pa.types.is_fixed_size_list(array.type):
+        wrong = np.zeros(1, np.int64) if len(array) and array.type.list_size != dim else np.empty(0, np.int64)
+        lengths = np.array([array.type.list_size])
+    else:
+        lengths = np.diff(array.offsets.to_numpy())
+        wrong = np.flatnonzero(lengths != dim)
+    if wrong.size:
+        row = int(wrong[0])
+        raise InputError(
+            f"{which(row)}: column {column!r} has {lengths[row]} numbers where the pool has {dim}; every row "
+            "needs the same dimension, so embed the pool with one model"
+        )
+
+
+def _place(file: str) -> str:
+    return f"file {file!r}: " if file else ""
+
+
+def _strings(array: pa.Array, column: str, which: WhichRow) -> np.ndarray:
+    try:
+        return np.array(array.to_pylist(), dtype=STRING_ID)
+    except UnicodeDecodeError as error:
+        row = next(row for row in range(len(array)) if not _decodes(array[row]))
+        raise InputError(
+            f"{which(row)}: id column {column!r} is not valid UTF-8; write the ids as UTF-8 strings"
+        ) from error
+
+
+def _decodes(scalar: pa.Scalar) -> bool:
+    try:
+        scalar.as_py()
+    except UnicodeDecodeError:
+        return False
+    return True
