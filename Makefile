@@ -7,17 +7,20 @@ DOCS := .venv-docs
 RUN := $(VENV)/bin/python
 PIP := -m pip --disable-pip-version-check install --quiet
 
+# Tests start a hundred processes, each of which would compile all modules anew where this is set.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint pytest test-slow faults benchmark docs picture lock
+.PHONY: help demo test lint pytest test-cluster test-slow faults benchmark docs picture lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed-demo ## install, then pick rows from a pool of handwritten digits
-	$(RUN) jobs/curate.py
-	@echo 'before: . $(VENV)/bin/activate, once in a shell, for python to be the one that has all this'
+	$(VENV)/bin/ray-itl curate
+	@echo 'for ray-itl without a path: . $(VENV)/bin/activate, once in a shell; then ray-itl --help'
 
-test: lint pytest ## install, then run the linters and the tests
+test: lint pytest ## install, then run the linters and the quick tests
 
 lint: $(VENV)/installed-dev ## install, then check style, formatting and types
 	$(RUN) -m ruff check .
@@ -25,8 +28,13 @@ lint: $(VENV)/installed-dev ## install, then check style, formatting and types
 	$(RUN) -m pyright --pythonpath $(RUN)
 
 # By files, in two processes: tests of one file share a cluster, and more clusters at once only wait for each other.
-pytest: $(VENV)/installed-dev ## install, then run all tests but the slow ones
-	$(RUN) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+BY_FILES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+pytest: $(VENV)/installed-dev ## install, then run the quick tests
+	$(RUN) -m pytest $(BY_FILES)
+
+test-cluster: $(VENV)/installed-dev ## install, then run the tests with Ray clusters, jobs and browsers
+	$(RUN) -m pytest -m 'cluster and not slow' --timeout 600 $(BY_FILES)
 
 test-slow: $(VENV)/installed-dev ## install, then run the slow tests
 	$(RUN) -m pytest -m slow
@@ -47,7 +55,7 @@ lock: ## resolve all dependencies anew and pin them in constraints.txt; torch st
 	$(PYTHON) -m venv --clear $(LOCK)
 	$(LOCK)/bin/python $(PIP) --upgrade 'pip>=25.1'
 	$(LOCK)/bin/python $(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(LOCK)/bin/python $(PIP) --editable '.[datasets,demo,mlflow,peers,tensorboard,text,vision]' --group dev --group docs
+	$(LOCK)/bin/python $(PIP) --editable '.[all,peers]' --group dev --group docs
 	{ grep '^#' constraints.txt; $(LOCK)/bin/python -m pip freeze --exclude-editable | sed 's/+.*//'; } > $(LOCK)/pins
 	mv $(LOCK)/pins constraints.txt
 	rm -r $(LOCK)
@@ -63,7 +71,7 @@ $(VENV)/installed-demo: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed-demo
-	$(RUN) $(PIP) --quiet --constraint constraints.txt --editable '.[datasets,demo,mlflow,tensorboard,text,vision]' --group dev
+	$(RUN) $(PIP) --quiet --constraint constraints.txt --editable '.[all]' --group dev
 	@touch $@
 
 $(DOCS)/installed: pyproject.toml constraints.txt

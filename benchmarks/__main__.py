@@ -12,12 +12,12 @@ import hydra
 from omegaconf import DictConfig
 
 from benchmarks.comparison import run_comparison
-from benchmarks.comparison_report import comparison_tables, write_comparison_page
-from benchmarks.convergence import convergence_table, run_convergence
+from benchmarks.comparison_report import comparison_tables, render_comparison
+from benchmarks.convergence import convergence_table, render_convergence, run_convergence
 from benchmarks.engine import engine_table, run_engine
 from benchmarks.machine import describe
 from benchmarks.rounds import rounds_table, run_rounds
-from benchmarks.scaling import run_scaling, scaling_table, write_scaling_page
+from benchmarks.scaling import render_scaling, run_scaling, scaling_table
 from benchmarks.settings import ALL, BenchmarkSettings
 from benchmarks.whole_runs import disk_table, large_table, run_disk, run_large
 from ray_itl.cli.config import launch, register_schemas, to_settings
@@ -35,8 +35,8 @@ class Suite:
     """Of its options, a seed, the folder for data and tables, and where to say how it goes."""
     table: Callable[[Any, Any], str]
     """What it found and its options, as Markdown."""
-    page: Callable[[Any, Any, str, Path], Any] | None = None
-    """The same with the words for the machine, as a page of charts in a file."""
+    page: Callable[[Any, Any, str], str] | None = None
+    """The same with the words for the machine, as a page of charts."""
 
 
 SUITES = {
@@ -44,9 +44,13 @@ SUITES = {
     "large": Suite(run_large, large_table),
     "disk": Suite(run_disk, disk_table),
     "rounds": Suite(run_rounds, rounds_table),
-    "convergence": Suite(lambda own, _, folder, notify: run_convergence(own, folder, notify), convergence_table),
-    "scaling": Suite(run_scaling, scaling_table, write_scaling_page),
-    "peers": Suite(run_comparison, comparison_tables, write_comparison_page),
+    "convergence": Suite(
+        lambda own, _, __, notify: run_convergence(own, notify),
+        convergence_table,
+        lambda found, _, machine: render_convergence(found, machine),
+    ),
+    "scaling": Suite(run_scaling, scaling_table, render_scaling),
+    "peers": Suite(run_comparison, comparison_tables, render_comparison),
 }
 
 
@@ -55,7 +59,7 @@ def run_suite(name: str, settings: BenchmarkSettings, folder: Path, notify: Noti
     suite, own = SUITES[name], getattr(settings, name)
     found = suite.run(own, settings.seed, folder, notify)
     if suite.page is not None:
-        suite.page(found, own, describe(), folder / f"{name}.html")
+        write_atomic(folder / f"{name}.html", suite.page(found, own, describe()).encode())
     return suite.table(found, own)
 
 

@@ -1,8 +1,7 @@
-"""Peers, and what picks are worth.
+"""Every peer on the same pools of growing size, and what its picks are worth.
 
-What a set of picks is worth, whoever made it: by the dense float64 definitions, over picks and targets alone.
-
-Every peer on the same pools of growing size, each selection in a process of its own with limits.
+Each selection runs in a process of its own, with limits on time and memory. Picks are worth what the dense float64
+definitions say of them, over picks and targets alone, whoever made them.
 """
 
 from __future__ import annotations
@@ -29,20 +28,23 @@ from ray_itl.experiments.cache import Notify
 from ray_itl.io.atomic import write_json
 from ray_itl.text import format_size, parse_size
 
+_START_S = 120.0
+"""For a process to import and load, on top of its selections."""
+_SURE = 2.0
+"""A selection that is expected, from a smaller pool, to exceed the time limit so many times is not tried."""
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
 
 @dataclass(frozen=True)
 class Worth:
-    """What picks X say about targets A.
-
-    Attributes:
-        nats: I(f_A; y_X), what ITL wants large.
-        variance: sum over the targets of their posterior variance, what VTL wants small.
-        prior_variance: the same before any pick.
-    """
+    """What picks X say about targets A."""
 
     nats: float
+    """I(f_A; y_X), what ITL wants large."""
     variance: float
+    """Sum over the targets of their posterior variance, what VTL wants small."""
     prior_variance: float
+    """The same before any pick."""
 
     @property
     def variance_left(self) -> float:
@@ -62,13 +64,6 @@ def worth(picks: Tensor, targets: Tensor, noise_variance: float) -> Worth:
     for index in range(num_picks):
         kernel = condition_kernel(kernel, index, noise_variance)
     return Worth(nats, float(kernel.diagonal()[num_picks:].sum()), prior)
-
-
-_START_S = 120.0
-"""For a process to import and load, on top of its selections."""
-_SURE = 2.0
-"""A selection that is expected, from a smaller pool, to exceed the time limit so many times is not tried."""
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,11 @@
-"""Their tables and page.
-
-The figures of a comparison as Markdown tables, and in words where somebody else is ahead.
-
-The figures of a comparison as a page of charts: cost and worth against the size of the pool.
-"""
+"""What a comparison found: Markdown tables, words on where somebody else is ahead, and a page of charts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from benchmarks.comparison import Comparison, Measurement
-from benchmarks.curves_page import CurvesChart, CurvesReport, write_curves_report
+from benchmarks.curves_page import CurvesChart, CurvesReport, render_curves
 from benchmarks.peers import ITL, NOISELESS, PEERS, RANDOM, VTL
 from benchmarks.settings import PeersSettings
 from ray_itl.text import format_size
@@ -105,8 +99,8 @@ def _winners(comparison: Comparison, size: int) -> str:
     return "; ".join(said) or "none"
 
 
-def write_comparison_page(comparisons: list[Comparison], settings: PeersSettings, machine: str, path: Path) -> Path:
-    """Write the page; a curve ends where a peer stops.
+def render_comparison(comparisons: list[Comparison], settings: PeersSettings, machine: str) -> str:
+    """Return the page of charts; a curve ends where a peer stops.
 
     Raises:
         MissingExtraError: plotly or jinja2 is not installed.
@@ -125,7 +119,7 @@ def write_comparison_page(comparisons: list[Comparison], settings: PeersSettings
             "Memory limit": settings.memory_limit,
         },
     )
-    return write_curves_report(report, path)
+    return render_curves(report)
 
 
 def _charts(comparison: Comparison) -> list[CurvesChart]:

@@ -1,15 +1,12 @@
-"""Irreducible variance.
+"""Convergence on a finite pool: the targets' variance falls to what the pool cannot explain, and no lower.
 
-The page that shows how the targets' variance falls to what the pool cannot explain, and no lower.
-
-Convergence on a finite pool: the targets' variance falls to the irreducible value and no lower (paper, thm. 3.3).
+The irreducible variance is that of theorem 3.3 of the paper. Made: a Markdown table, and a page of two charts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,26 +21,25 @@ from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.shard import PoolShard
 from ray_itl.experiments import digits
 from ray_itl.experiments.cache import as_matrix
-from ray_itl.report.document import Tile, assemble, write_page
+from ray_itl.report.document import Tile, assemble
 from ray_itl.report.figures import Chart, empty_figure
 from ray_itl.text import number, plain
+
+_CLASSES = (3, 6, 9)
 
 
 @dataclass(frozen=True)
 class ConvergenceReport:
-    """Variances of M targets after some numbers of picks.
-
-    Attributes:
-        num_picks: k numbers of picks, ascending and positive.
-        variance: k x M, sigma_n^2(x) of each target x given the first n picks.
-        irreducible: M, eta^2(x) = |(I - P) x|^2 with P the projection onto the span of the pool.
-        facts: label and value of whatever else a reader should know.
-    """
+    """Variances of M targets after some numbers of picks."""
 
     num_picks: np.ndarray
+    """k numbers of picks, ascending and positive."""
     variance: np.ndarray
+    """k x M, sigma_n^2(x) of each target x given the first n picks."""
     irreducible: np.ndarray
+    """M, eta^2(x) = |(I - P) x|^2 with P the projection onto the span of the pool."""
     facts: dict[str, object] = field(default_factory=dict)
+    """Label and value of whatever else a reader should know."""
 
     @property
     def gap(self) -> np.ndarray:
@@ -51,12 +47,11 @@ class ConvergenceReport:
         return self.variance - self.irreducible
 
 
-def write_convergence_report(report: ConvergenceReport, path: str | Path) -> Path:
-    """Render `report` into the file `path`, which appears whole or not at all; returns the path.
+def render_convergence(report: ConvergenceReport, machine: str) -> str:
+    """Return the report as HTML that opens offline and loads nothing.
 
     Raises:
         MissingExtraError: plotly or jinja2 is not installed.
-        OSError: the directory of `path` does not exist or cannot be written.
     """
     last, gap = int(report.num_picks[-1]), report.gap
     values = {
@@ -68,15 +63,14 @@ def write_convergence_report(report: ConvergenceReport, path: str | Path) -> Pat
             Tile("mean floor", number(float(report.irreducible.mean())), "irreducible"),
             Tile("smallest gap", number(float(gap.min())), "never below 0"),
         ],
-        "facts": {plain(label): plain(value) for label, value in report.facts.items()},
+        "facts": {plain(label): plain(value) for label, value in {**report.facts, "Machine": machine}.items()},
     }
     charts = [_variance_chart(report), _gap_chart(report)]
-    text = assemble("benchmarks/convergence.html.j2", charts, values, styles=["page.css"], scripts=["charts.js"])
-    return write_page(text, path)
+    return assemble("benchmarks/convergence.html.j2", charts, values, styles=["page.css"], scripts=["charts.js"])
 
 
 def _variance_chart(report: ConvergenceReport) -> Chart:
-    """Mean variance over the targets, and the mean of what is irreducible."""
+    """Draw the mean variance over the targets, and the mean of what is irreducible."""
     figure = empty_figure()
     figure.add_scatter(x=report.num_picks, y=report.variance.mean(axis=1), mode="lines", meta="uncertainty")
     ends, floor = report.num_picks[[0, -1]], [float(report.irreducible.mean())] * 2
@@ -90,7 +84,7 @@ def _variance_chart(report: ConvergenceReport) -> Chart:
 
 
 def _gap_chart(report: ConvergenceReport) -> Chart:
-    """Variance above the irreducible: largest, median and smallest over the targets."""
+    """Draw the variance above the irreducible: largest, median and smallest over the targets."""
     figure = empty_figure()
     for name, values in (
         ("largest", report.gap.max(axis=1)),
@@ -109,15 +103,11 @@ def _gap_chart(report: ConvergenceReport) -> Chart:
     return Chart("gap", "Distance to the floor", caption, "Three curves that fall as 1/n.", figure)
 
 
-_CLASSES = (3, 6, 9)
-
-
-def run_convergence(settings: ConvergenceSettings, folder: Path, notify: Callable[[str], None]) -> ConvergenceReport:
-    """Pick rows of a small pool of digits again and again for targets that it does not span; write convergence.html.
+def run_convergence(settings: ConvergenceSettings, notify: Callable[[str], None]) -> ConvergenceReport:
+    """Return pick rows of a small pool of digits again and again for targets that it does not span.
 
     Raises:
         InputError: scikit-learn is not installed.
-        MissingExtraError: plotly or jinja2 is not installed.
     """
     pool, targets = _digits(settings)
     rule = InformationGain(settings.noise_variance)
@@ -131,14 +121,12 @@ def run_convergence(settings: ConvergenceSettings, folder: Path, notify: Callabl
         posterior = posterior.condition(pick, settings.noise_variance)
         if count in places:
             variance.append(posterior.variance(targets))
-    report = ConvergenceReport(
+    return ConvergenceReport(
         places,
         torch.stack(variance).numpy(),
         irreducible_variance(pool, targets).numpy(),
         {"Pool": f"{len(pool)} digits", "Targets": len(targets), "Noise variance": settings.noise_variance},
     )
-    write_convergence_report(report, folder / "convergence.html")
-    return report
 
 
 def irreducible_variance(pool: Tensor, targets: Tensor) -> Tensor:

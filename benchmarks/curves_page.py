@@ -1,12 +1,13 @@
 """A page of named curves on logarithmic axes: how cost grows, of several tools or along several scales."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from ray_itl.report.document import Tile, assemble, write_page
+from ray_itl.report.document import Tile, assemble
 from ray_itl.report.figures import Chart, empty_figure, label
 from ray_itl.report.learning_charts import VariantStyle, variant_styles
 from ray_itl.text import clip, number, plain
@@ -16,49 +17,41 @@ _SPOKEN_CHARS = 600
 
 @dataclass(frozen=True)
 class CurvesChart:
-    """One chart.
-
-    Attributes:
-        heading: what it shows.
-        caption: one sentence on how to read it.
-        x_title, y_title: of the axes.
-        curves: name to places and values (k each), positive for a logarithmic axis; places without a value are nan.
-        linear_y: whether the vertical axis is linear.
-    """
+    """One chart."""
 
     heading: str
+    """What it shows."""
     caption: str
+    """One sentence on how to read it."""
     x_title: str
     y_title: str
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    """Name to places and values (k each), positive for a logarithmic axis; places without a value are nan."""
     linear_y: bool = False
+    """Whether the vertical axis is linear."""
 
 
 @dataclass(frozen=True)
 class CurvesReport:
-    """A page.
-
-    Attributes:
-        title: what was measured.
-        headline: one sentence that says what came out.
-        charts: in order; a name means the same curve on all of them.
-        tiles: key figures.
-        facts: label and value of whatever else a reader should know.
-    """
+    """A page."""
 
     title: str
+    """What was measured."""
     headline: str
+    """One sentence that says what came out."""
     charts: Sequence[CurvesChart]
+    """In order; a name means the same curve on all of them."""
     tiles: Sequence[Tile] = ()
+    """Key figures."""
     facts: Mapping[str, object] = field(default_factory=dict)
+    """Label and value of whatever else a reader should know."""
 
 
-def write_curves_report(report: CurvesReport, path: str | Path) -> Path:
-    """Render `report` into the file `path`, which appears whole or not at all; returns the path.
+def render_curves(report: CurvesReport) -> str:
+    """Return the report as HTML that opens offline and loads nothing.
 
     Raises:
         MissingExtraError: plotly or jinja2 is not installed.
-        OSError: the directory of `path` does not exist or cannot be written.
     """
     names = list(dict.fromkeys(name for chart in report.charts for name in chart.curves))
     styles = variant_styles(names, None)
@@ -70,14 +63,13 @@ def write_curves_report(report: CurvesReport, path: str | Path) -> Path:
         "key": list(styles.items()) if len(styles) > 1 else [],
         "facts": {plain(name): plain(value) for name, value in report.facts.items()},
     }
-    text = assemble(
+    return assemble(
         "benchmarks/curves.html.j2",
         [_chart(f"curves-{place}", chart, styles) for place, chart in enumerate(report.charts)],
         values,
         styles=["page.css", "learning.css"],
         scripts=["charts.js", "learning.js"],
     )
-    return write_page(text, path)
 
 
 def _chart(name: str, chart: CurvesChart, styles: Mapping[str, VariantStyle]) -> Chart:

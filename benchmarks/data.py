@@ -1,8 +1,7 @@
-"""Synthetic and real matrices.
+"""Pools and targets to measure on: synthetic rows that resemble embeddings, and embeddings of WordNet.
 
-Synthetic pools that resemble embeddings: clusters, a power-law spectrum, unit norm.
-
-Pool and targets as .npy files, from which every process of a comparison reads the same rows.
+Synthetic rows come in clusters, with a power-law spectrum and norm 1. They are written as Parquet for whole runs, and
+as .npy files from which every process of a comparison reads the same rows.
 """
 
 from __future__ import annotations
@@ -27,6 +26,8 @@ _TEXTS_AT_ONCE = 100_000
 _CLUSTERS = 200
 _TARGET_CLUSTERS = 10
 _SPREAD = 0.7
+_TILE_NOISE = 0.1
+_CHUNK = 50_000
 
 
 class ClusteredRows:
@@ -99,10 +100,6 @@ def write_targets(rows: ClusteredRows, num_targets: int, folder: Path) -> Path:
 def _table(ids: np.ndarray, rows: Tensor) -> pa.Table:
     embedding = pa.FixedSizeListArray.from_arrays(pa.array(rows.numpy().reshape(-1)), rows.shape[1])
     return pa.table({"id": pa.array(ids), "embedding": embedding})
-
-
-_TILE_NOISE = 0.1
-_CHUNK = 50_000
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,6 @@
-"""The engine in memory, timed passes.
+"""The engine on a pool in memory: passes, cost of a pass, and time beside plain greedy and beside Ray shards.
 
-Timing verify passes beside the bare matrix product that they cannot do without.
-
-The engine on a pool in memory: passes, cost of a pass, and time beside plain greedy and beside Ray shards.
+A verify pass is timed beside the bare matrix product that it cannot do without.
 """
 
 from __future__ import annotations
@@ -36,6 +34,8 @@ from ray_itl.distributed.ray_pool import open_ray_pool
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.sources.open import open_source
 from ray_itl.sources.parquet import ParquetSource
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,6 @@ class TimedPool(LocalPool):
         for _, rows in self.shard.features.chunks():
             torch.mm(rows, weights)
         return time.perf_counter() - began
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,4 @@
-"""The machine; processes with limits.
-
-The machine a benchmark ran on, and the memory of a process with all its children.
-
-A process with a limit on its memory and on its time, and what became of it.
-"""
+"""The machine that a benchmark ran on, the memory of a process with its children, and processes with limits."""
 
 from __future__ import annotations
 
@@ -23,6 +18,11 @@ from typing import Literal
 import torch
 
 _PERIOD_S = 0.5
+Ending = Literal["done", "time", "memory", "error"]
+_LOOK_EVERY_S = 0.1
+_SAID_CHARS = 300
+_NO_MEMORY = ("memoryerror", "can't allocate memory", "unable to allocate", "bad_alloc")
+"""In the last words of a process that was refused memory."""
 
 
 def describe() -> str:
@@ -124,13 +124,6 @@ def _read(path: str | Path) -> str:
         return Path(path).read_text()
     except OSError:
         return ""
-
-
-Ending = Literal["done", "time", "memory", "error"]
-_LOOK_EVERY_S = 0.1
-_SAID_CHARS = 300
-_NO_MEMORY = ("memoryerror", "can't allocate memory", "unable to allocate", "bad_alloc")
-"""In the last words of a process that was refused memory."""
 
 
 @dataclass(frozen=True)

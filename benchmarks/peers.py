@@ -1,34 +1,21 @@
-"""Every peer and ours.
+"""What a user might pick rows with instead, each package used as its documentation says, and ray_itl itself.
 
-What every peer is given, and what it has to say about itself.
-
-activeft: VTL as its loader does it, in one minibatch, and after a faiss search.
-
-Not here: its ITL, whose gains leave the noise out of the ratio that its documentation gives; and its SIFT-Fast
-(LazyVTL), whose queue starts from the mean of the targets, which bounds the gains for a single target only. Its loaders
-may pick a row more than once, and where minibatches need a third round (N > 1,000^2 / n) activeft 0.1.1 ends with an
-IndexError, as it looks up rows of the pool by number in what the second round has left.
-
-apricot: a feature-based function of the similarities to the targets, and facility location, which knows no target.
-
-The features of a row are its inner products with the targets, negative ones set to 0; the function then is
-sum_a sqrt(sum_x x.a), which wants every target served and the same one not again and again. The optimizers are the
-faster ones of naive, lazy and two-stage, which pick the same. apricot compiles its loops anew in every call, for a
-second or more.
-
-submodlib's LogDetMI, whose value is twice I(y_A; y_X): greedy ITL with a dense kernel, in C++, by one thread.
-
-The function is not submodular, so its lazy greedy is a heuristic; it is the faster one.
-
-ray_itl itself, in one process: ITL, ITL with noiseless targets, VTL.
-
-Without a package: careful greedy ITL in torch with one pass over the pool for each pick, and rows at random.
-
-faiss: for each target in turn its nearest row that was not taken yet, by an exact search.
-
-Without an index (faiss.knn), which would copy the pool.
-
-All peers, in the order of the tables.
+- ray_itl, in one process: ITL, ITL with noiseless targets, VTL.
+- Without a package: careful greedy ITL in torch with one pass over the pool for each pick, and rows at random.
+- activeft: VTL as its loader does it, in one minibatch, and after a faiss search. Not here: its ITL, whose gains leave
+  the noise out of the ratio that its documentation gives; and its SIFT-Fast (LazyVTL), whose queue starts from the mean
+  of the targets, which bounds the gains for a single target only. Its loaders may pick a row more than once, and where
+  minibatches need a third round (N > 1,000^2 / n) activeft 0.1.1 ends with an IndexError, as it looks up rows of the
+  pool by number in what the second round has left.
+- submodlib: LogDetMI, whose value is twice I(y_A; y_X): greedy ITL with a dense kernel, in C++, by one thread. The
+  function is not submodular, so its lazy greedy is a heuristic; it is the faster one.
+- apricot: a feature-based function of the similarities to the targets, and facility location, which knows no target.
+  The features of a row are its inner products with the targets, negative ones set to 0; the function then is
+  sum_a sqrt(sum_x x.a), which wants every target served and the same one not again and again. The optimizers are the
+  faster ones of naive, lazy and two-stage, which pick the same. apricot compiles its loops anew in every call, for a
+  second or more.
+- faiss: for each target in turn its nearest row that was not taken yet, by an exact search without an index
+  (faiss.knn), which would copy the pool.
 """
 
 from __future__ import annotations
@@ -52,6 +39,17 @@ from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.reference import one_pass_per_pick
 from ray_itl.core.shard import PoolShard
+
+_ACTIVE_FT_MODULES = ("activeft", "activeft.sift")
+_ACTIVE_FT = "activeft"
+_CANDIDATES = 1000
+"""How many rows faiss hands to VTL: the number in activeft's documentation."""
+_APRICOT_MODULES = ("apricot",)
+_APRICOT = "apricot-select"
+_SUBMODLIB_MODULES = ("submodlib",)
+_SUBMODLIB = "submodlib-py"
+ITL, NOISELESS, VTL = "ray_itl ITL", "ray_itl ITL, noiseless targets", "ray_itl VTL"
+RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -85,22 +83,19 @@ class Problem:
 
 @dataclass(frozen=True)
 class Peer:
-    """A way to pick rows.
-
-    Attributes:
-        name: in tables, unique.
-        package: the distribution on PyPI that it needs; "" where that is this project.
-        how: the setting, in a few words.
-        select: from a Problem to the indices of n picks, in order. All it does counts: indices and kernels that it
-            builds, code that it compiles.
-        modules: what it imports. They are loaded before the time counts.
-    """
+    """A way to pick rows."""
 
     name: str
+    """In tables, unique."""
     package: str
+    """The distribution on PyPI that it needs; "" where that is this project."""
     how: str
+    """The setting, in a few words."""
     select: Callable[[Problem], Sequence[int]]
+    """From a Problem to the indices of n picks, in order. All it does counts: indices and kernels that it builds, code
+    that it compiles."""
     modules: tuple[str, ...] = ()
+    """What it imports. They are loaded before the time counts."""
 
     def version(self) -> str | None:
         """Return the version of its package, "" where it needs none; None if it is not installed."""
@@ -108,12 +103,6 @@ class Peer:
             return version(self.package) if self.package else ""
         except PackageNotFoundError:
             return None
-
-
-_ACTIVE_FT_MODULES = ("activeft", "activeft.sift")
-_ACTIVE_FT = "activeft"
-_CANDIDATES = 1000
-"""How many rows faiss hands to VTL: the number in activeft's documentation."""
 
 
 class _Rows:
@@ -170,10 +159,6 @@ ACTIVEFT = (
 )
 
 
-_APRICOT_MODULES = ("apricot",)
-_APRICOT = "apricot-select"
-
-
 def _feature_based(problem: Problem) -> list[int]:
     from apricot import FeatureBasedSelection
 
@@ -192,10 +177,6 @@ APRICOT = (
     Peer("apricot feature-based", _APRICOT, "similarities to the targets, sqrt", _feature_based, _APRICOT_MODULES),
     Peer("apricot facility location", _APRICOT, "cosine; no target", _facility_location, _APRICOT_MODULES),
 )
-
-
-_SUBMODLIB_MODULES = ("submodlib",)
-_SUBMODLIB = "submodlib-py"
 
 
 def _select_by_submodlib(problem: Problem, optimizer: str) -> list[int]:
@@ -232,9 +213,6 @@ SUBMODLIB = (
 )
 
 
-ITL, NOISELESS, VTL = "ray_itl ITL", "ray_itl ITL, noiseless targets", "ray_itl VTL"
-
-
 def _select_by_ours(problem: Problem, rule: Acquisition) -> list[int]:
     shard = PoolShard(MemoryFeatures(problem.pool_tensor), np.arange(len(problem.pool)), 0)
     state = rule.start(Posterior.prior(problem.pool.shape[1]), problem.exact_targets)
@@ -249,9 +227,6 @@ OURS = (
     ),
     Peer(VTL, "", "exact greedy", lambda p: _select_by_ours(p, VarianceReduction(p.noise_variance))),
 )
-
-
-RANDOM = "random"
 
 
 def _greedy(problem: Problem) -> list[int]:

@@ -1,8 +1,6 @@
-"""One thing varied at a time.
+"""How a selection grows: with shards, nodes, dimensions, picks and targets, one varied at a time around a base.
 
-How a selection grows: with shards, nodes, dimensions, picks and targets, one varied at a time around a base.
-
-The figures of the scaling suite as a Markdown table and as a page of charts.
+Shown as a Markdown table and as a page of charts.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.curves_page import CurvesChart, CurvesReport, write_curves_report
+from benchmarks.curves_page import CurvesChart, CurvesReport, render_curves
 from benchmarks.data import ClusteredRows, write_pool
 from benchmarks.settings import ScalingSettings
 from ray_itl.core.acquisitions.information_gain import InformationGain
@@ -159,8 +157,8 @@ def scaling_table(points: list[ScalingPoint], settings: ScalingSettings) -> str:
     return "\n".join(lines)
 
 
-def write_scaling_page(points: list[ScalingPoint], settings: ScalingSettings, machine: str, path: Path) -> Path:
-    """Write charts of seconds and passes, one for each thing that is varied.
+def render_scaling(points: list[ScalingPoint], settings: ScalingSettings, machine: str) -> str:
+    """Return a page with charts of seconds and passes, one for each thing that is varied.
 
     Raises:
         MissingExtraError: plotly or jinja2 is not installed.
@@ -172,7 +170,7 @@ def write_scaling_page(points: list[ScalingPoint], settings: ScalingSettings, ma
         curves = {"seconds": (places, seconds), "passes over the pool": (places, passes)}
         charts.append(CurvesChart(f"By {axis}", "On these axes a straight line is a power.", axis, "", curves))
     headline = f"Seconds and passes of a selection around {_base(settings)}."
-    return write_curves_report(CurvesReport("Scaling", headline, charts, facts={"Machine": machine}), path)
+    return render_curves(CurvesReport("Scaling", headline, charts, facts={"Machine": machine}))
 
 
 def _base(settings: ScalingSettings) -> str:

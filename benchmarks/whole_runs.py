@@ -1,10 +1,7 @@
-"""Whole jobs: large, disk.
+"""jobs/curate.py as a process of its own, timed and watched from outside.
 
-jobs/curate.py as a process of its own, timed and watched from outside.
-
-A pool several times larger than a shard's memory limit: same picks, time beside bare reads, peak memory.
-
-A whole run of jobs/curate.py on a large Parquet pool: seconds of every stage and peak memory.
+Suite large: seconds of every stage and peak memory on a large Parquet pool. Suite disk: a pool several times larger
+than a shard's memory limit picks the same rows; time beside bare reads, and peak memory.
 """
 
 from __future__ import annotations
@@ -33,6 +30,8 @@ from ray_itl.shards.loading import STORAGE_DTYPES
 from ray_itl.text import format_size
 
 _JOB = Path(__file__).parents[1] / "jobs" / "curate.py"
+_SHARD, _PROCESS = "ShardActor", "curate.py"
+_READS = 3
 
 
 @dataclass(frozen=True)
@@ -71,10 +70,6 @@ def run_curate(options: Sequence[str], run: Path, measure: Callable[[int], int],
     if code:
         raise RayItlError(f"jobs/curate.py ended with exit code {code}; its messages are above")
     return JobRun(json.loads((run / "metrics.json").read_text()), wall, memory.peak_bytes)
-
-
-_SHARD, _PROCESS = "ShardActor", "curate.py"
-_READS = 3
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,7 @@
-"""Fetch and prepare the data and models of the experiments (see --help)."""
+"""`ray-itl prepare` as a script, for `ray job submit --working-dir .` on nodes where the package is not installed."""
 
-import sys
-import time
-
-import hydra
-from omegaconf import DictConfig
-
-from ray_itl.cli.config import launch, register_schemas, to_settings
-from ray_itl.cli.guard import guarded
-from ray_itl.experiments.cache import cache_root
-from ray_itl.experiments.preparation import PREPARATIONS, PrepareSettings
-
-register_schemas(prepare_schema=PrepareSettings)
-
-
-@hydra.main(version_base="1.3", config_path="../configs", config_name="prepare")
-@guarded
-def main(config: DictConfig) -> None:
-    """Compose, prepare, say where."""
-    settings = to_settings(config, PrepareSettings)
-    cache = cache_root(settings.cache)
-    for name in settings.names():
-        began = time.perf_counter()
-        path = PREPARATIONS[name](cache, lambda line: sys.stderr.write(line + "\n"))
-        sys.stdout.write(f"{name}: {path} ({time.perf_counter() - began:.1f} s)\n")
-        sys.stdout.flush()
-
+from ray_itl.cli.config import launch
+from ray_itl.cli.prepare import main
 
 if __name__ == "__main__":
     launch(main)

@@ -1,29 +1,7 @@
-"""Check a finished selection against the dense definition (see --help)."""
+"""`ray-itl verify` as a script, for `ray job submit --working-dir .` on nodes where the package is not installed."""
 
-import sys
-
-import hydra
-from omegaconf import DictConfig
-
-from ray_itl.cli.config import launch, register_schemas, to_settings
-from ray_itl.cli.guard import guarded
-from ray_itl.observability.reporter import Reporter
-from ray_itl.verification.settings import VerifySettings
-from ray_itl.verification.verify import verify
-
-register_schemas(verify_schema=VerifySettings)
-
-
-@hydra.main(version_base="1.3", config_path="../configs", config_name="verify")
-@guarded
-def main(config: DictConfig) -> None:
-    """Compose, check, say what was found."""
-    settings = to_settings(config, VerifySettings)
-    verification = verify(settings)
-    Reporter(settings.run.log).finish(verification.summary())
-    if not verification.right:
-        sys.exit(1)
-
+from ray_itl.cli.config import launch
+from ray_itl.cli.verify import main
 
 if __name__ == "__main__":
     launch(main)

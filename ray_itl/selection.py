@@ -1,8 +1,6 @@
-"""`Selection`, and handing it to torch / datasets / pandas.
+"""What a selection returns: the picks as a table, what they were worth, and how the run went.
 
-Handing picks over to what trains on them: a torch Dataset, a Hugging Face Dataset.
-
-What a selection returns: the picks as a table, what they were worth, and how the run went.
+`Selection` hands its picks over to what trains on them: a torch Dataset, a Hugging Face Dataset, pandas.
 """
 
 from __future__ import annotations
@@ -24,9 +22,26 @@ from ray_itl.core.result import GreedyStats
 from ray_itl.errors import InputError, RunDirectoryError
 from ray_itl.extras import load_extra
 from ray_itl.report.notebook import gain_figure, table_html
+from ray_itl.runs.command import command_line
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEATURES = "features"
 Transform = Callable[[dict[str, Any]], Any]
+PICKS_FILE = "picks.safetensors"
+RESERVED_COLUMNS = ("rank", "id", "gain", "cumulative_gain", "file", "row", "near_target")
+EXPLANATION_COLUMNS = (
+    "nearest_targets",
+    "nearest_target_similarity",
+    "informed_targets",
+    "informed_target_share",
+    "nearest_earlier",
+    "nearest_earlier_similarity",
+    "runner_up",
+    "runner_up_margin",
+)
+"""What `selection.explain` adds; see `explanation.explanation_schema`."""
 
 
 class PicksDataset(Dataset):
@@ -110,26 +125,6 @@ def _rows_of_numbers(lists: pa.Array) -> Tensor | list[Any]:
     return torch.from_numpy(np.array(inner.to_numpy(zero_copy_only=False))).reshape(len(lists), length)
 
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-PICKS_FILE = "picks.safetensors"
-
-RESERVED_COLUMNS = ("rank", "id", "gain", "cumulative_gain", "file", "row", "near_target")
-EXPLANATION_COLUMNS = (
-    "nearest_targets",
-    "nearest_target_similarity",
-    "informed_targets",
-    "informed_target_share",
-    "nearest_earlier",
-    "nearest_earlier_similarity",
-    "runner_up",
-    "runner_up_margin",
-)
-"""What `selection.explain` adds; see `explanation.explanation_schema`."""
-
-
 @dataclass(frozen=True)
 class Selection:
     """The n picked rows, best first.
@@ -172,7 +167,7 @@ class Selection:
         if self.picked_features is not None:
             return self.picked_features
         if self.run_dir is None:
-            raise InputError("this selection holds no features: make it with select or jobs/curate.py")
+            raise InputError(f"this selection holds no features: make it with select or {command_line('curate')}")
         path = self.run_dir / PICKS_FILE
         try:
             return load_file(path)["features"]

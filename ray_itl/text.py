@@ -38,15 +38,21 @@ def format_size(num_bytes: float) -> str:
     return f"{num_bytes:,.1f} TiB"
 
 
+def error_summary(error: BaseException) -> str:
+    """Return an error's type, the first line of its message and, as Ray appends a traceback to some, the last."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    return ": ".join(dict.fromkeys([type(error).__name__, *lines[:1], *lines[-1:]]))
+
+
 def number(value: float) -> str:
-    """`value` to four significant digits, with thousands separated: 1234567 is 1,234,567."""
+    """Return `value` to four significant digits, with thousands separated: 1234567 is 1,234,567."""
     if float(value).is_integer() or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
 
 
 def percent(share: float) -> str:
-    """A share as a percentage that never rounds to all or nothing."""
+    """Return a share as a percentage that never rounds to all or nothing."""
     if 0.9999 < share < 1:
         return "over 99.99%"
     if 0 < share < 0.0001:
@@ -55,7 +61,7 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the units a person would use: 0.42 s, 3 min 12 s, 2 h 5 min."""
+    """Return seconds in the units a person would use: 0.42 s, 3 min 12 s, 2 h 5 min."""
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -65,17 +71,17 @@ def duration(seconds: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """`count` with `noun`: 1 row, 2,000 rows."""
+    """Return `count` with `noun`: 1 row, 2,000 rows."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def clip(text: str, most: int) -> str:
-    """`text`, or its beginning and an ellipsis: at most `most` characters."""
+    """Return `text`, or its beginning and an ellipsis: at most `most` characters."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def plain(value: object) -> str:
-    """Any value as text: nothing for None, undecodable bytes replaced."""
+    """Return any value as text: nothing for None, undecodable bytes replaced."""
     if value is None:
         return ""
     if isinstance(value, bytes):
@@ -86,5 +92,5 @@ def plain(value: object) -> str:
 
 
 def amount(gain: float, unit: str) -> str:
-    """A gain with its unit."""
+    """Return a gain with its unit."""
     return f"{number(gain)} nats" if unit == "nats" else f"{number(gain)} of variance"

@@ -1,11 +1,19 @@
 """Fixtures of all tests."""
 
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from tests.helpers import SMALL_BLOCKS
+
+settings.register_profile(
+    "repeatable", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("repeatable")  # the same examples every time, however busy the machine; slow tests draw others
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -15,6 +23,27 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _ray_starts_where_a_marker_says_so(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting Ray takes ten seconds or more, which quick tests cannot have by accident."""
+    marks = {mark.name for mark in request.node.iter_markers()}
+    if not marks & {"cluster", "round_trip", "slow"} and "ray" in sys.modules:
+        monkeypatch.setattr("ray.init", _refuse)
+
+
+def _refuse(*_: Any, **__: Any) -> None:
+    pytest.fail("this test starts Ray: mark it with pytest.mark.cluster")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """One small embedded cluster for all tests of a process that need any: starting one takes ten seconds."""
+    from ray_itl.distributed.cluster import connect  # loads Ray, which most tests need not
+
+    with connect("local", num_cpus=4, object_store_bytes=120 * 2**20):
+        yield
 
 
 @pytest.fixture

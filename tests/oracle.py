@@ -68,9 +68,11 @@ class DenseLimits:
         Minimums hold back slots, and money for their cheapest rows, as if no row were barred for its likeness to
         others. Where then no row may come, those minimums are given up that the rows with room would have filled.
         """
-        rows = [i for i in range(len(self.costs)) if bool(available[i])]
+        rows, costs = available.nonzero().flatten().tolist(), self.costs.tolist()
+        unlike = [i for i in rows if not self._is_barred(i, picks)]
         while True:
-            found = [i for i in rows if not self._is_barred(i, picks) and self._fits(i, picks, rows, self._least)]
+            rooms = {group: self._room(group, picks, rows, self._least) for group in {self._group(i) for i in unlike}}
+            found = [i for i in unlike if costs[i] <= rooms[self._group(i)]]
             if found or not self._give_up(picks, rows, self._least):
                 result = torch.zeros(len(self.costs), dtype=torch.bool)
                 result[found] = True
@@ -79,9 +81,6 @@ class DenseLimits:
     def _is_barred(self, row: int, picks: Sequence[int]) -> bool:
         alike = self.kernel is not None and any(float(self.kernel[row, p]) > self.max_similarity for p in picks)
         return alike or row in self.barred
-
-    def _fits(self, row: int, picks: Sequence[int], rows: Sequence[int], least: Sequence[Mapping[str, int]]) -> bool:
-        return float(self.costs[row]) <= self._room(self._group(row), picks, rows, least)
 
     def _group(self, row: int) -> tuple[str, ...]:
         return tuple(quota.values[row] for quota in self.quotas)

@@ -47,7 +47,7 @@ NOT_RUN = {
     "docs/scheduled-curation.md": {"cluster": 1},
 }
 """Blocks that need what a laptop has not, or not in a minute: one more or less of them here is a decision."""
-_COMMANDS = {".", "make", "ray", "export", "python", "cd", "docker", "kubectl", "openssl"}
+_COMMANDS = {".", "make", "ray", "export", "python", "ray-itl", "cd", "docker", "kubectl", "openssl"}
 _RULES = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 _JOBS = [(guide, job, options) for guide, text in GUIDES.items() for job, options in jobs_named(text)]
 
@@ -103,12 +103,13 @@ def follow(guide: str, desk: Desk, run: set[str | None]) -> None:
             printed = desk.run(block) if block.needs in run else None
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("name", GUIDES)
 def test_the_guide_can_be_followed(name: str, tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     if name == "README.md":  # as `make demo`, which installs first; in this process, where Ray need not start
-        recipe = "python jobs/curate.py"
-        assert f"$(RUN) {recipe.removeprefix('python ')}\n" in (ROOT / "Makefile").read_text()
+        recipe = "ray-itl curate"
+        assert f"$(VENV)/bin/{recipe}\n" in (ROOT / "Makefile").read_text()
         expected = next(block for block in blocks_of(GUIDES[name]) if block.kind == "text")
         said = desk.run_bash(f"{recipe} cluster.num_shards=0")
         assert lines_missing(expected.text, said) == [], said
@@ -217,6 +218,10 @@ def test_the_checks_can_fail() -> None:
     assert options_named("`pool.pth=x` and `selection.parquet`, `pool.dtype`") == {"pool.pth", "pool.dtype"}
     assert jobs_named("see `python jobs/curate.py pool.pth=1 selection.n=2`") == [
         ("curate", ["pool.pth=1", "selection.n=2"])
+    ]
+    assert jobs_named("`ray-itl verify run.dir=a`, `ray-itl --help`, `import ray_itl`, `python -m ray_itl embed`") == [
+        ("verify", ["run.dir=a"]),
+        ("embed", []),
     ]
     with pytest.raises(HydraException, match="pth"):
         compose("curate", "pool.pth=1")

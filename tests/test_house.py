@@ -28,11 +28,11 @@ def test_every_direct_requirement_is_pinned_to_a_version_only() -> None:
 
 def test_files_of_the_package_that_are_not_python_are_installed_too() -> None:
     patterns = PROJECT["tool"]["setuptools"]["package-data"]
-    files = [path for path in (ROOT / "ray_itl").rglob("*.*") if path.suffix not in {".py", ".pyc"}]
-    assert len(files) >= 3
-    for path in files:
-        package = ".".join(path.parent.relative_to(ROOT).parts)
-        assert any(fnmatch(path.name, pattern) for pattern in patterns.get(package, [])), path
+    places = [path for folder in ("ray_itl", "configs") for path in (ROOT / folder).rglob("*.*")]
+    files = [path for path in places if path.suffix not in {".py", ".pyc"}]
+    assert len(files) > 20
+    assert {path.suffix for path in files} == {".yaml", ".css", ".js", ".j2"}
+    assert all(any(fnmatch(path.name, pattern) for pattern in patterns["*"]) for path in files)
 
 
 def unsafe_sorts(source: str) -> list[int]:

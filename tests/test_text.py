@@ -1,9 +1,9 @@
-"""Sizes as people write them."""
+"""Sizes as people write them, and errors in brief."""
 
 import pytest
 
 from ray_itl.errors import ConfigError
-from ray_itl.text import format_size, parse_size
+from ray_itl.text import error_summary, format_size, parse_size
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,16 @@ def test_what_is_no_size_is_refused_by_name(text: str) -> None:
 @pytest.mark.parametrize("size", [17, 1000, 1536, 3 * 2**20, 2**31, 5 * 2**40])
 def test_what_is_written_can_be_read(size: int) -> None:
     assert parse_size("x", format_size(size).replace(",", "")) == pytest.approx(size, rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("message", "summary"),
+    [
+        ("", "ValueError"),
+        ("it is full", "ValueError: it is full"),
+        ("\n it is full \n", "ValueError: it is full"),
+        ("a task failed\n  File 'a.py', line 3\nKeyError: 5", "ValueError: a task failed: KeyError: 5"),
+    ],
+)
+def test_errors_in_brief(message: str, summary: str) -> None:
+    assert error_summary(ValueError(message)) == summary

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
 from hydra.core.config_store import ConfigStore
@@ -20,6 +19,7 @@ from ray_itl.errors import ConfigError
 from ray_itl.options.declare import default_of, described
 from ray_itl.options.help import help_text
 from ray_itl.options.text import from_mapping
+from ray_itl.runs.command import command_line
 
 SettingsT = TypeVar("SettingsT")
 
@@ -30,6 +30,7 @@ def register_schemas(**schemas: type) -> None:
     From then on options take no environment variables, and ${help:curate} is the text of all options of curate_schema.
     """
     OmegaConf.register_new_resolver("oc.env", _refuse_variable, replace=True)
+    OmegaConf.register_new_resolver("command", command_line, replace=True)  # for the texts of --help
     OmegaConf.register_new_resolver("help", _help, replace=True)
     store = ConfigStore.instance()
     for name, schema in schemas.items():
@@ -81,16 +82,16 @@ def launch(main: Callable[[], None]) -> None:
         end_with(2, ConfigError(unreadable(str(error.override), str(error))), in_json)
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ or error.__context__
-        words = in_words(f"{error}\n{cause if isinstance(cause, OmegaConfBaseException) else ''}", _known_options())
+        words = in_words(f"{error}\n{cause if isinstance(cause, OmegaConfBaseException) else ''}", _known_options(main))
         end_with(2, cause if isinstance(cause, ConfigError) else ConfigError(words), in_json)
     except Exception as error:  # some words make Hydra fail
         why = f"Hydra cannot make sense of the options ({type(error).__name__}: {error}): check them"
         end_with(2, ConfigError(why), in_json)
 
 
-def _known_options() -> list[str]:
-    """Return the names of all options of the job that this process runs."""
-    schema = _SCHEMAS.get(f"{Path(sys.argv[0]).stem}_schema")
+def _known_options(main: Callable[[], None]) -> list[str]:
+    """Return the names of all options of a command, whose main is in a module of its name."""
+    schema = _SCHEMAS.get(f"{main.__module__.rpartition('.')[2]}_schema")
     return [] if schema is None else [each.name for each in described(schema)]
 
 

@@ -1,6 +1,4 @@
-"""Options as people type them, made readable for Hydra; and Hydra's refusals in words for people: the option, what is
-wrong with it, and the remedy.
-"""
+"""Between people and Hydra: arguments as people type them, and Hydra's refusals in words that name the remedy."""
 
 from __future__ import annotations
 

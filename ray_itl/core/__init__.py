@@ -1,4 +1,6 @@
-"""The engine: exact greedy selection in torch and numpy alone. In reading order:
+"""The engine: exact greedy selection in torch and numpy alone.
+
+In reading order:
 
 Mathematics: linalg (square roots of covariances), posterior, features (feature maps), acquisitions/ (the rules),
 reference (their dense float64 definitions), screening (the arithmetic of one pass).

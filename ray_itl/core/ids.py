@@ -40,11 +40,6 @@ def spans_overlap(spans: Sequence[IdSpan]) -> bool:
     return bool((firsts[1:] <= lasts[:-1]).any())
 
 
-def id_part(ids: np.ndarray, part: int, num_parts: int) -> np.ndarray:
-    """Return those ids whose hash falls into part `part` of `num_parts`: equal ids meet in one part."""
-    return ids[(hash_order(ids, seed=0) * num_parts).astype(np.int64) == part]
-
-
 def split_by_hash(ids: np.ndarray, num_parts: int) -> list[np.ndarray]:
     """Return ids in `num_parts` arrays; which one an id is in depends on the id alone. O(n log n), one copy."""
     part = (hash_order(ids, seed=0) * num_parts).astype(np.int64)

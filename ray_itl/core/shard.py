@@ -61,7 +61,7 @@ class PoolShard:
             ids: n, int64 or StringDType.
             first_position: Position of the first row in the pool.
             norms: |x|^2 of every row (n float64); None costs a pass.
-            traits: Costs and groups; None: every row costs 1, and all are of one group.
+            costs_and_groups: None: every row costs 1, and all are of one group.
         """
         self.features = features
         self.ids = ids

@@ -211,11 +211,11 @@ def count_true_picks(
     """Return how many of the plan's picks stand against the arrivals, in exact float64 arithmetic.
 
     Args:
-        terms: How rows compete.
+        criteria: How rows compete.
         state: The state before the block.
         candidates: The candidates the plan was made from, their scores as before the block.
         plan: The speculated picks.
-        arrivals: Rows that might beat some pick.
+        returned: Rows that might beat some pick.
 
     Returns:
         The first step at which an arrival wins, or B. O(q B), and O(B D^2) for each step too close to call.

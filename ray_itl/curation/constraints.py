@@ -1,8 +1,6 @@
-"""Options -> limits, exclusions, inclusions (`constrained`).
+"""From options to what a selection may pick: limits, rows ruled out, and rows that are picked already.
 
-From options to the limits of a selection: the pool is counted first, and what cannot be met is refused.
-
-Rows of the pool that a user names: those that may not be picked, and those that are picked already.
+The pool is counted first, so that what cannot be met is refused before anything is loaded.
 """
 
 from __future__ import annotations

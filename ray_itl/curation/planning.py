@@ -1,8 +1,7 @@
-"""What a run would take.
+"""What a run would take, said before a row is loaded.
 
-How fast this machine reads a pool, multiplies, and uses its disk: measured in a second, nothing left behind.
-
-What a run would take, from the pool's footers and a second of measurements: said before a row is loaded.
+It follows from the pool's footers and a second of measurements: how fast this machine reads the pool, multiplies, and
+uses its disk. Nothing is left behind.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""Loading the pool here or on Ray.
+"""Opening the pool of a problem: in this process, or sharded over Ray actors.
 
-Writing an in-memory pool to Parquet, so that shards in other processes can read their own rows.
-
-Opening the pool of a problem: in this process, or sharded over Ray actors.
+Rows in memory are written to Parquet first where shards in other processes must read their own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""Pool, targets, known rows and tasks opened into one feature space.
+"""A selection problem: pool, targets and known rows opened, checked, and put into one feature space.
 
-Several tasks among the targets: their gains are summed, each with a weight.
-
-A selection problem: pool, targets and known rows opened, checked, and put into one feature space.
+Targets may belong to several tasks, whose gains are summed, each with a weight.
 """
 
 from __future__ import annotations

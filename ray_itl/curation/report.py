@@ -1,9 +1,4 @@
-"""Gathering the report's data.
-
-What the picks come from: shares of a column's values in the picks beside those in a sample of the pool.
-
-Gathering what report.html shows about a run.
-"""
+"""Gathering what report.html shows about a run, among it the mix: what the picks come from, beside the pool."""
 
 from __future__ import annotations
 

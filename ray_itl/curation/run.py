@@ -37,11 +37,11 @@ from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.summary import limits_used, warnings_about
 from ray_itl.curation.tracking import SelectionTracking
 from ray_itl.errors import ConfigError, InputError, MissingExtraError
-from ray_itl.io.filesystems import transient_error
+from ray_itl.io.atomic import write_atomic
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import RunStatus, Watch
 from ray_itl.options.text import to_yaml
-from ray_itl.report.selection_page import write_report
+from ray_itl.report.selection_page import render
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.runs.environment import run_details
 from ray_itl.runs.ledger import Ledger, LedgerEntry
@@ -279,8 +279,6 @@ class _Run:
             return
         data = build_report(self._problem, self._settings, selection, result, sample, comparison, warnings)
         try:
-            write_report(data, self._run.path / "report.html")
+            write_atomic(self._run.path / "report.html", render(data).encode())
         except MissingExtraError as error:
             self._reporter.info(f"no report.html: {error}")
-        except OSError as error:
-            raise transient_error(f"{self._run.path / 'report.html'} cannot be written", error) from error

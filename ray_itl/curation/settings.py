@@ -123,8 +123,9 @@ class RunSettings(Options, group="run"):
 
 @dataclass
 class StateSettings(Options, group="state"):
-    """On a schedule, each run is a tick that builds on what earlier ticks left in the state directory: it looks for new
-    pool files, takes earlier picks as known, and picks up to selection.n further rows.
+    """On a schedule, each run is a tick that builds on what earlier ticks left in the state directory.
+
+    It looks for new pool files, takes earlier picks as known, and picks up to selection.n further rows.
     """
 
     dir: str | None = option(

@@ -1,16 +1,8 @@
-"""What a run says at its end: figures, limits, warnings, why it stopped.
-
-How far a selection used its limits.
-
-What a run says at its end: what happened, where the files are, and what to do next.
-
-What a report warns of, before anything else.
-"""
+"""What a run says at its end: what happened, how far limits were used, what to beware of, and what to do next."""
 
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +13,7 @@ from ray_itl.core.result import GreedyResult
 from ray_itl.curation.problem import Problem
 from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import plural_passes
+from ray_itl.runs.command import command_line
 from ray_itl.selection import Selection
 
 _MAX_LINES = 10
@@ -138,7 +131,7 @@ def _places(selection: Selection) -> list[str]:
         return []
     lines = [f"results: {selection.run_dir}"]
     lines += [f"report:  {path}" for name, path in _paths(selection).items() if name == "report"]
-    check = shlex.join(["python", "jobs/verify.py", f"run.dir={selection.run_dir}"])
+    check = command_line("verify", f"run.dir={selection.run_dir}")
     return [*lines, f"next:    train on the rows named in selection.parquet; to check them: {check}"]
 
 

@@ -1,9 +1,4 @@
-"""What of a selection is tracked.
-
-What is logged of a selection and of a round: options as text, figures by step.
-
-Tracking a curation run: its options, how it goes, its curves, and its report.
-"""
+"""Tracking a curation run: its options as text, figures by step, its curves, and its report."""
 
 from __future__ import annotations
 

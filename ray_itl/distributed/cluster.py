@@ -1,10 +1,7 @@
-"""Connecting to Ray; its nodes and GPUs; a simulated one.
+"""Connecting to Ray: a cluster in this process, the one a job runs on, or one that the caller has already.
 
-Connecting to Ray: a cluster in this process, the one a job runs on, or one that the caller has already.
-
-A cluster of several nodes that are processes of this machine: for tests and benchmarks.
-
-How much GPU memory a shard gets, asked of a GPU of the cluster.
+Also what its nodes and GPUs hold, and a cluster of several nodes that are processes of this machine, for tests and
+benchmarks.
 """
 
 from __future__ import annotations

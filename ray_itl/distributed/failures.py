@@ -6,6 +6,7 @@ from ray import exceptions
 
 from ray_itl.distributed.policy import Failure, FailureKind
 from ray_itl.errors import RayItlError, ShardError, StaleShardError
+from ray_itl.text import error_summary
 
 _RETURNS = (
     exceptions.ActorUnavailableError,
@@ -24,10 +25,10 @@ def classify(error: exceptions.RayError) -> Failure:
         return _classify_cause(error.cause)
     memory = isinstance(error, exceptions.OutOfMemoryError)
     if isinstance(error, _RETURNS):
-        return Failure(FailureKind.UNAVAILABLE, _summary(error), out_of_memory=memory)
+        return Failure(FailureKind.UNAVAILABLE, error_summary(error), out_of_memory=memory)
     if isinstance(error, exceptions.ActorDiedError):
-        return Failure(FailureKind.DEAD, _summary(error))
-    return Failure(FailureKind.FATAL, _summary(error), error=ShardError(f"a shard failed: {_summary(error)}"))
+        return Failure(FailureKind.DEAD, error_summary(error))
+    return Failure(FailureKind.FATAL, error_summary(error), error=ShardError(f"a shard failed: {error_summary(error)}"))
 
 
 def _classify_cause(cause: Exception) -> Failure:
@@ -38,9 +39,3 @@ def _classify_cause(cause: Exception) -> Failure:
         return classify(cause)
     error = cause if isinstance(cause, RayItlError) else ShardError(f"a shard failed: {type(cause).__name__}: {cause}")
     return Failure(FailureKind.FATAL, str(error), error=error)
-
-
-def _summary(error: Exception) -> str:
-    """Return the first line of a message and, where Ray appends a traceback, the last."""
-    lines = str(error).strip().splitlines()
-    return ": ".join([type(error).__name__, *dict.fromkeys(line.strip() for line in lines[:1] + lines[-1:])])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 from ray_itl.core.block_schedule import BlockSchedule
+from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
 from ray_itl.shards.footprint import PROCESS_BYTES, STATE_BYTES, Footprint, StorageOptions
 from ray_itl.shards.loading import STORAGE_DTYPES
@@ -15,30 +15,6 @@ from ray_itl.text import format_size
 _MIN_SHARD_BYTES = 128 * 2**20
 _MAX_THREADS = 4
 _MAX_SHARDS = 256
-
-
-class ClusterOptions(Protocol):
-    """What a user may say about shards (the settings of a run)."""
-
-    @property
-    def num_shards(self) -> Any:
-        """A number, or "auto"."""
-        ...
-
-    @property
-    def cpus_per_shard(self) -> float | None:
-        """CPUs a shard reserves; None leaves it to the plan."""
-        ...
-
-    @property
-    def gpus_per_shard(self) -> float:
-        """GPUs a shard reserves; above 0 its features live on the GPU."""
-        ...
-
-    @property
-    def restart_deadline_s(self) -> float:
-        """Seconds a lost shard may take to come back."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -81,7 +57,7 @@ def plan_shards_for(
     dim: int,
     dtype: str,
     nodes: Sequence[Mapping[str, float]],
-    options: ClusterOptions,
+    options: ClusterSettings,
     storage: StorageOptions | None = None,
     gpu_bytes: int | None = None,
 ) -> ShardPlan:

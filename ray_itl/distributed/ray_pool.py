@@ -29,8 +29,9 @@ from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
 from ray_itl.distributed.cluster import gpu_memory, living_nodes
 from ray_itl.distributed.codec import unpack
 from ray_itl.distributed.journal import Journal, Recovery
-from ray_itl.distributed.placement import ClusterOptions, ShardPlan, check_fits, plan_shards_for
+from ray_itl.distributed.placement import ShardPlan, check_fits, plan_shards_for
 from ray_itl.distributed.policy import RecoveryPolicy
+from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardSpec
 from ray_itl.distributed.shard_group import ShardGroup, ShardMember, put
 from ray_itl.errors import ConfigError, ShardError
@@ -47,7 +48,7 @@ def open_ray_pool(
     source: PoolSource,
     feature_map: FeatureMap,
     dtype: str,
-    options: ClusterOptions,
+    options: ClusterSettings,
     notify: Callable[[str], None] | None = None,
     on_pass: Callable[[list[PassTime]], None] | None = None,
     storage: StorageOptions | None = None,
@@ -60,10 +61,10 @@ def open_ray_pool(
         feature_map: Applied to every row.
         dtype: Storage dtype, a key of `STORAGE_DTYPES`.
         options: What the user asks for.
-        say: Told, in a line, about the shards and about every one that was lost.
+        notify: Told, in a line, about the shards and about every one that was lost.
         on_pass: See `RayPool`.
         storage: Where features are kept; None: in memory. On disk only those of a ParquetSource.
-        traits: Where rows' costs and groups come from; None: none are needed.
+        cost_group_columns: Where rows' costs and groups come from; None: none are needed.
 
     Raises:
         ConfigError: the shards ask for more than the cluster's nodes have, or than a shard may use.
@@ -89,7 +90,7 @@ def open_ray_pool(
 
 
 def plan_for_cluster(
-    num_rows: int, dim: int, dtype: str, options: ClusterOptions, storage: StorageOptions
+    num_rows: int, dim: int, dtype: str, options: ClusterSettings, storage: StorageOptions
 ) -> ShardPlan:
     """Return a plan of shards that fits the cluster this process is connected to; see `plan_shards_for`.
 
@@ -131,10 +132,10 @@ class RayPool:
             feature_map: Applied to every row.
             plan: How many shards, and what each uses; a pool of fewer rows has one shard for each row.
             policy: When to give up on lost shards.
-            say: Told, in a line, about every shard that was lost.
+            notify: Told, in a line, about every shard that was lost.
             on_pass: Told, after each pass over the rows, the rows and seconds of every shard.
             cache: Where shards keep features, if the plan says on disk.
-            traits: Where rows' costs and groups come from; None: none are needed.
+            cost_group_columns: Where rows' costs and groups come from; None: none are needed.
             actor_class: What runs in the processes.
         """
         assert (cache is not None) == plan.on_disk, "features on disk are those of Parquet files"

@@ -63,7 +63,7 @@ class ShardGroup:
             members: The shards in order of position.
             policy: When to rebuild and when to give up.
             recovery: Returns the Recovery for the call in progress, or None when shards need only their rows.
-            say: Told, in a line, about every lost shard.
+            notify: Told, in a line, about every lost shard.
             actor_class: What runs in the processes.
         """
         self._policy = policy

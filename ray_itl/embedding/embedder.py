@@ -1,8 +1,6 @@
-"""Embedder, gradient embeddings, their projection.
+"""From raw rows to embeddings: a model, its weights, and which of its numbers make the embedding.
 
-Random projection of Kronecker products, without ever forming them.
-
-From raw rows to embeddings: a model, its weights, and which of its numbers make the embedding.
+Gradient embeddings are Kronecker products; they are projected at random without ever being formed.
 """
 
 from __future__ import annotations
@@ -32,7 +30,8 @@ class KroneckerProjection:
     independent entries of mean 0 and variance 1. It is the product of a x h with the row r1_k x r2_k, and
     E[<P(a x h), P(b x g)>] = <a, b><h, g>: an average of p independent terms, so the error falls as 1/sqrt(p).
     Entries are standard normal, or signs (of smaller variance). O(p (C + D)) a row, where the product itself has C D
-    entries; p (C + D) floats of memory (tensor random projection; Sun, Guo, Tropp and Udell, 2018)."""
+    entries; p (C + D) floats of memory (tensor random projection; Sun, Guo, Tropp and Udell, 2018).
+    """
 
     def __init__(self, num_classes: int, feature_dim: int, dim: int, kind: str, seed: int) -> None:
         """Draw the rows, which are a function of the arguments alone.

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import platform
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +23,9 @@ from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import Heartbeat
 from ray_itl.options.declare import deciding
 from ray_itl.options.text import to_yaml
+from ray_itl.runs.command import command_line
 from ray_itl.runs.directory import RunDirectory
-from ray_itl.runs.environment import submission_id
+from ray_itl.runs.environment import environment
 from ray_itl.runs.paths import absolute_path, run_directory
 from ray_itl.shards.loading import repeated_id_error
 from ray_itl.sources.manifest import Manifest
@@ -58,7 +56,7 @@ class EmbedResult:
         rate = f" in {self.seconds:.1f} s ({done / max(self.seconds, 1e-9):,.0f} rows/s)" if done else ""
         found = f"; {self.rows_found:,} were there already" if self.rows_found else ""
         headline = f"embedded {done:,} of {self.num_rows:,} rows as {self.dim:,} x {self.dtype}{rate}{found}"
-        select = shlex.join(["python", "jobs/curate.py", f"pool.path={self.path}"])
+        select = command_line("curate", f"pool.path={self.path}")
         details = f"embeddings: {self.path}\nnext: select from them: {select} target.path=..."
         facts = {"done": done, "of": self.num_rows, "dim": self.dim, "dtype": self.dtype, "seconds": self.seconds}
         paths = {"results": str(self.path.parent), "embeddings": str(self.path)}
@@ -146,9 +144,7 @@ def _details(parts: EmbeddingParts) -> dict[str, Any]:
         "dim": parts.source.dim,
         "checkpoint": parts.source.embedder.checkpoint,
         "pool_manifest": _manifest(parts).to_json(),
-        "versions": {name: _version(name) for name in ("ray_itl", "torch", "ray", "pyarrow", "numpy", "transformers")},
-        "python": platform.python_version(),
-        "submission_id": submission_id(),
+        **environment("transformers"),
     }
 
 
@@ -235,10 +231,3 @@ def _manifest(parts: EmbeddingParts) -> Manifest:
     base = parts.source.base
     assert isinstance(base, ParquetRows)
     return base.manifest
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -1,9 +1,4 @@
-"""Cache folders, shared columns.
-
-Columns and files that all data sets share.
-
-Where fetched packages and prepared data live.
-"""
+"""The folder in which fetched packages and prepared data live, and the columns and files that all data sets share."""
 
 from __future__ import annotations
 

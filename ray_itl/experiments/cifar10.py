@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 
 from ray_itl.errors import InputError
 from ray_itl.experiments.cache import Notify, as_matrix, data_folder, image_table, silent, write_rows
 from ray_itl.experiments.fetch import Package, Tool, fetch
 from ray_itl.experiments.frozen_features import embed_in_parts
 from ray_itl.experiments.models import efficientnet_lite0_path
-
-if TYPE_CHECKING:
-    from ray_itl.experiments.frozen_features import EfficientNetLite0
-
+from ray_itl.training.models.efficientnet import Backbone, load_backbone
 
 VERSION = 1
 NUM_CLASSES = 10
@@ -106,11 +103,7 @@ def read_labels(path: Path, count: int) -> np.ndarray:
 
 
 def _write_features(cache: Path, images: Path, output: Path, notify: Notify) -> None:
-    from ray_itl.experiments.frozen_features import (
-        load_efficientnet_lite0,  # torch loads slowly, and is not always needed
-    )
-
-    network = load_efficientnet_lite0(efficientnet_lite0_path(cache))
+    network = load_backbone(efficientnet_lite0_path(cache))
     table = pq.read_table(images)
     pixels = as_matrix(table["image"])
 
@@ -120,10 +113,8 @@ def _write_features(cache: Path, images: Path, output: Path, notify: Notify) -> 
     embed_in_parts(table.drop_columns(["image"]), np.arange(len(table)), embed, output, _ROWS_PER_PART, notify)
 
 
-def image_features(network: EfficientNetLite0, images: np.ndarray) -> np.ndarray:
+def image_features(network: Backbone, images: np.ndarray) -> np.ndarray:
     """Return float16 features, n x 3,072 bytes -> n x 1,280."""
-    import torch
-
     features = []
     with torch.inference_mode():
         for start in range(0, len(images), _BATCH):

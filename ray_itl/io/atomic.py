@@ -1,5 +1,7 @@
 """Files that appear whole or not at all, on a local or shared mount."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import json

@@ -1,8 +1,6 @@
-"""Noticing credentials, masking and one-lining text.
+"""Noticing credentials in URIs, masking them in text, and bringing messages into one line.
 
-Noticing credentials in URIs. They are refused: what a run is given is written to its files and shown in messages.
-
-What every job does around its work: errors become one clear line and an exit code a scheduler can use.
+Credentials are refused: what a run is given is written to its files and shown in messages.
 """
 
 from __future__ import annotations

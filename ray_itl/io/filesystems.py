@@ -1,8 +1,6 @@
-"""Paths, folders, globs, URIs -> files; storage errors that may pass.
+"""From paths, folders, globs and URIs to the Parquet files they mean, on any pyarrow filesystem.
 
-Errors of storage that may be gone at the next try, told apart from files that are missing, denied or damaged.
-
-From paths, folders, globs and URIs to the Parquet files they mean, on any pyarrow filesystem.
+Errors of storage that may be gone at the next try are told apart from files that are missing, denied or damaged.
 """
 
 from __future__ import annotations
@@ -54,6 +52,9 @@ _REMOTE = re.compile(
     r"AWS Error (NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT)"
     r"|HTTP status 5\d\d|curlCode: \d+"
 )
+_PARQUET_SUFFIXES = (".parquet", ".pq")
+_GLOB = re.compile(r"[*?\[]")
+_URI_GLOB = re.compile(r"[*\[]")  # in a URI a question mark begins the query
 
 
 def is_transient(error: BaseException) -> bool:
@@ -67,11 +68,6 @@ def transient_error(what: str, error: BaseException) -> StorageError:
     """Return the error for something ("file 'a' cannot be read") that such an error prevented."""
     reason = " ".join(str(error).split())
     return StorageError(f"{what} at the moment ({reason}): once its storage is well, run the same command again")
-
-
-_PARQUET_SUFFIXES = (".parquet", ".pq")
-_GLOB = re.compile(r"[*?\[]")
-_URI_GLOB = re.compile(r"[*\[]")  # in a URI a question mark begins the query
 
 
 @dataclass(frozen=True)

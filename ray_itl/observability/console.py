@@ -1,16 +1,7 @@
-"""Events and the renderers: lines, final line, JSON.
+"""What a run tells on the standard streams: plain lines and an ending for people, JSON objects for machines.
 
-Something a run tells: once in words for people, once in figures for machines.
-
-How often progress is told.
-
-Writing lines to the standard streams of a run that is worth more than its log.
-
-JSON objects on standard output, one a line: for what collects logs.
-
-Plain lines on standard error, and the ending on standard output: for logs and for people without a terminal.
-
-Which form of telling an option means.
+An event is told once in words and once in figures; how often progress is told depends on who reads. A stream that can
+no longer be written ends no run: the run is worth more than its log.
 """
 
 from __future__ import annotations

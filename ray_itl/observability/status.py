@@ -1,10 +1,6 @@
-"""Status.json and its heartbeat.
+"""What a run says of itself while it goes on, for whoever waits for it: status.json.
 
-Doing something again and again beside other work.
-
-A status that stays true: written at every change, and again every few seconds for as long as its process lives.
-
-What a run says of itself while it goes on, for whoever waits for it: status.json.
+It is written at every change, and again every few seconds for as long as its process lives, so that it stays true.
 """
 
 from __future__ import annotations

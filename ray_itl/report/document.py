@@ -1,24 +1,21 @@
-"""One self-contained, inert HTML file (returns text; the caller writes).
+"""One self-contained, inert file of HTML: a template with its style, scripts, charts and data inside.
 
-Data inside the page.
-
-One self-contained file of HTML: a template with its style, scripts and charts inside.
+Pages are text; whoever makes one writes it.
 """
+
+from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from pathlib import Path
 from typing import NamedTuple
 
 from ray_itl.report.figures import Chart, figure_texts, load_library
 
 
 def inert(text: str) -> str:
-    """JSON that cannot end the script element around it, and means the same: markup characters escaped."""
+    """Return JSON that cannot end the script element around it, and means the same: markup characters escaped."""
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -38,9 +35,10 @@ def assemble(
     styles: Sequence[str],
     scripts: Sequence[str],
 ) -> str:
-    """The page as HTML that opens offline and loads nothing.
+    """Return the page as HTML that opens offline and loads nothing.
 
-    All text is escaped, and a content security policy lets only the page's own two scripts run.
+    All text is escaped, and a content security policy lets only the page's own two scripts run. The page can be written
+    as UTF-8, whatever its values hold.
 
     Args:
         template: resource of the page, which extends the base template; one of another package as "package/name".
@@ -55,7 +53,7 @@ def assemble(
     plotly_script = _script(load_library("plotly.offline").get_plotlyjs())
     page_script = _script("\n".join(_resource(name) for name in scripts))
     markup = load_library("markupsafe").Markup
-    return _template(template).render(
+    page = _template(template).render(
         **values,
         charts=charts,
         style=markup("".join(_resource(name) for name in styles)),
@@ -64,30 +62,8 @@ def assemble(
         page_script=markup(page_script),
         figures={name: markup(inert(text)) for name, text in figure_texts(charts).items()},
     )
-
-
-def write_page(text: str, path: str | Path) -> Path:
-    """Write a page into the file `path`, which appears whole or not at all; returns the path.
-
-    Raises:
-        OSError: the directory of `path` does not exist or cannot be written.
-    """
-    path = Path(path)
     # Ids may hold halves of surrogate pairs, which no file can: they become question marks.
-    content = text.encode("utf-8", errors="replace")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes files private; a report is for sharing, as far as the directory allows it.
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
+    return page.encode("utf-8", errors="replace").decode()
 
 
 def _template(name: str):
@@ -109,7 +85,7 @@ def _resource(name: str) -> str:
 
 
 def _script(source: str) -> str:
-    """A script as the browser will see it: with bare newlines, so that its hash is the browser's hash."""
+    """Return a script as the browser will see it: with bare newlines, so that its hash is the browser's hash."""
     return source.replace("\r\n", "\n").replace("\r", "\n")
 
 

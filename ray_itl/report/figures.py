@@ -1,12 +1,10 @@
-"""Charts in general, thinning of long curves.
+"""Charts in general: a plotly figure with the words around it, and the pieces that several pages draw.
 
-Charts in general: a plotly figure with the words around it, and the pieces that several pages draw.
-
-Figures carry no colours: each trace names its role in `meta`, and the page's script paints roles from the
-style sheet, so that one figure serves light and dark.
-
-Which points of a long curve or a crowded map to draw.
+Figures carry no colours: each trace names its role in `meta`, and the page's script paints roles from the style sheet,
+so that one figure serves light and dark. Of long curves and crowded maps only some points are drawn.
 """
+
+from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
@@ -25,25 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with the words around it.
-
-    Attributes:
-        name: identifier in the page, of letters and dashes.
-        heading: what the chart shows.
-        caption: one sentence on how to read it.
-        description: what a reader who cannot see it should know.
-        figure: the plotly figure.
-        wide: whether it takes the full width of the page.
-        logarithmic: the axes a button turns logarithmic: "x", "xy", or none.
-    """
+    """A figure with the words around it."""
 
     name: str
+    """Identifier in the page, of letters and dashes."""
     heading: str
+    """What the chart shows."""
     caption: str
+    """One sentence on how to read it."""
     description: str
-    figure: "go.Figure"
+    """What a reader who cannot see it should know."""
+    figure: go.Figure
+    """The plotly figure."""
     wide: bool = False
+    """Whether it takes the full width of the page."""
     logarithmic: str = ""
+    """The axes a button turns logarithmic: "x", "xy", or none."""
 
 
 def load_library(name: str) -> ModuleType:
@@ -51,8 +46,8 @@ def load_library(name: str) -> ModuleType:
     return load_extra(name, "the HTML report", "report")
 
 
-def empty_figure() -> "go.Figure":
-    """A figure in the style of the pages, still without traces.
+def empty_figure() -> go.Figure:
+    """Return a figure in the style of the pages, still without traces.
 
     Raises:
         MissingExtraError: plotly is not installed.
@@ -64,7 +59,7 @@ def empty_figure() -> "go.Figure":
 
 
 def seconds_chart(stage_seconds: Mapping[str, float]) -> Chart:
-    """Seconds of each stage, as horizontal bars."""
+    """Draw the seconds of each stage, as horizontal bars."""
     names = [label(name, 28) for name in stage_seconds]
     seconds = list(stage_seconds.values())
     figure = empty_figure()
@@ -97,17 +92,17 @@ def seconds_chart(stage_seconds: Mapping[str, float]) -> Chart:
 
 
 def label(value: object, most: int) -> str:
-    """Untrusted text for a chart: plotly reads markup in its labels, so it is escaped here as well."""
+    """Return untrusted text for a chart: plotly reads markup in its labels, so it is escaped here as well."""
     return html.escape(clip(plain(value), most), quote=False)
 
 
 def figure_texts(charts: Sequence[Chart]) -> dict[str, str]:
-    """JSON of each chart's figure, by the chart's name."""
+    """Return JSON of each chart's figure, by the chart's name."""
     return {chart.name: str(chart.figure.to_json(engine="json")) for chart in charts}
 
 
 def curve_points(values: np.ndarray, *, most: int = 1200) -> np.ndarray:
-    """Indices, ascending, of the points that draw `values` as if all were drawn.
+    """Return the indices, ascending, of the points that draw `values` as if all were drawn.
 
     Kept are the first and last points, the beginning densely (where gains change fastest and a logarithmic
     axis spreads them out), and the lowest and highest point of each of many equal stretches, so that no
@@ -133,12 +128,12 @@ def curve_points(values: np.ndarray, *, most: int = 1200) -> np.ndarray:
 
 
 def even_points(count: int, most: int) -> np.ndarray:
-    """(min(count, most),) int64 indices spread evenly over `range(count)`, ascending."""
+    """Return (min(count, most),) int64 indices spread evenly over `range(count)`, ascending."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 def early_points(count: int, most: int) -> np.ndarray:
-    """At most `most` indices of `range(count)`, ascending: half of them the first ones, the rest even."""
+    """Return at most `most` indices of `range(count)`, ascending: half of them the first ones, the rest even."""
     if count <= most:
         return np.arange(count)
     head = most // 2

@@ -1,11 +1,10 @@
-"""Learning curves and how variants look.
+"""The charts of an active fine-tuning, as plotly figures, and how its variants are told apart.
 
-How the variants are told apart: each has its colour, dash and marker on every chart and in the key.
-
-Colours have names here and values in the style sheet, which differ between light and dark.
-
-The charts of an active fine-tuning, as plotly figures.
+Each variant has its colour, dash and marker on every chart and in the key. Colours have names here and values in the
+style sheet, which differ between light and dark.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +15,9 @@ from ray_itl.report.figures import Chart, empty_figure, label, seconds_chart
 from ray_itl.report.learning_data import LearningCurve, LearningReport, Trail
 from ray_itl.report.learning_words import num_seeds, on_task_digits, score_digits, seeds, short, with_error
 from ray_itl.text import clip, number, percent, plain
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 NUM_COLORS = 6
 _DASHES = {"solid": "", "dash": "6 3", "dot": "2 2", "dashdot": "6 2 2 2"}
@@ -30,28 +32,28 @@ _MARKERS = {
     "hourglass": "M-4,-4.5 H4 L-4,4.5 H4Z",
     "bowtie": "M-4.5,-4 L4.5,4 V-4 L-4.5,4Z",
 }
+_MARKERS_ON_A_CURVE = 12
+_COUNTED_ROUNDS = 10
+_SPOKEN_CHARS = 600
 
 
 class VariantStyle(NamedTuple):
-    """The look of one variant.
-
-    Attributes:
-        key: names the variant in the page: its colour is `--variant-<color>`, its traces are group `key`.
-        color: name of the colour.
-        dash: plotly's name of the dash, `dash_array` the same for SVG.
-        symbol: plotly's name of the marker, `marker_path` the same for SVG.
-    """
+    """The look of one variant."""
 
     key: str
+    """Names the variant in the page: its colour is `--variant-<color>`, its traces are group `key`."""
     color: str
+    """Name of the colour."""
     dash: str
+    """Plotly's name of the dash, `dash_array` the same for SVG."""
     dash_array: str
     symbol: str
+    """Plotly's name of the marker, `marker_path` the same for SVG."""
     marker_path: str
 
 
 def variant_styles(names: Sequence[str], reference: str | None) -> dict[str, VariantStyle]:
-    """A style for each variant; the reference has a colour that no other has. Up to 24 others all look different."""
+    """Return a style for each variant, the reference's of a colour of its own; up to 24 others all look different."""
     styles = {}
     rank = 0
     for position, name in enumerate(names):
@@ -68,17 +70,8 @@ def _style(position: int, color: str, dash: str, symbol: str) -> VariantStyle:
     return VariantStyle(f"variant-{position}", color, dash, _DASHES[dash], symbol, _MARKERS[symbol])
 
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-
-_MARKERS_ON_A_CURVE = 12
-_COUNTED_ROUNDS = 10
-_SPOKEN_CHARS = 600
-
-
 def make_learning_charts(report: LearningReport) -> list[Chart]:
-    """The charts that `report` supports, in the order of the page.
+    """Return the charts that `report` supports, in the order of the page.
 
     Raises:
         MissingExtraError: plotly is not installed.
@@ -94,7 +87,7 @@ def make_learning_charts(report: LearningReport) -> list[Chart]:
 
 
 def score_chart(report: LearningReport) -> Chart:
-    """Score against labels, with bands of one standard error."""
+    """Return score against labels, with bands of one standard error."""
     figure = _curves_figure(report, "score", score_digits(report))
     figure.update_layout(yaxis_title=label(report.score_name, 40))
     level = ""
@@ -119,7 +112,7 @@ def score_chart(report: LearningReport) -> Chart:
 
 
 def on_task_chart(report: LearningReport) -> Chart:
-    """Picks of the task against labels, with the line of picks that are all of the task."""
+    """Draw picks of the task against labels, with the line of picks that are all of the task."""
     digits = on_task_digits(report)
     figure = _curves_figure(report, "on_task", digits)
     most = max(report.budget(curve.name) for curve in report.curves)
@@ -138,7 +131,7 @@ def on_task_chart(report: LearningReport) -> Chart:
 
 
 def variance_chart(report: LearningReport) -> Chart:
-    """Share of the targets' prior variance left, against labels."""
+    """Draw the share of the targets' prior variance left, against labels."""
     figure = _trails_figure(report, report.variance, lambda count, share: f"{count:,.0f} labels: {percent(share)} left")
     figure.update_layout(xaxis_title="labels", yaxis={"tickformat": ".3~%", "rangemode": "tozero"})
     ends = ", ".join(f"{short(name)} {percent(float(trail.values[-1]))}" for name, trail in report.variance.items())
@@ -152,7 +145,7 @@ def variance_chart(report: LearningReport) -> Chart:
 
 
 def drift_chart(report: LearningReport) -> Chart:
-    """Mean cosine between embeddings of the same rows before and after a round."""
+    """Draw the mean cosine between embeddings of the same rows before and after a round."""
     figure = _trails_figure(report, report.drift, lambda number, cosine: f"round {number:.0f}: cosine {cosine:.4f}")
     figure.update_layout(xaxis_title="round", yaxis_title="mean cosine")
     if max(len(trail.places) for trail in report.drift.values()) <= _COUNTED_ROUNDS:
@@ -167,8 +160,8 @@ def drift_chart(report: LearningReport) -> Chart:
     )
 
 
-def _curves_figure(report: LearningReport, quantity: str, digits: int) -> "go.Figure":
-    """A figure of score or on_task of every curve: bands below, curves above, the first curve on top."""
+def _curves_figure(report: LearningReport, quantity: str, digits: int) -> go.Figure:
+    """Return a figure of score or on_task of every curve: bands below, curves above, the first curve on top."""
     styles = variant_styles([curve.name for curve in report.curves], report.reference)
     figure = empty_figure()
     for curve in report.curves:
@@ -191,8 +184,8 @@ def _curves_figure(report: LearningReport, quantity: str, digits: int) -> "go.Fi
 
 def _trails_figure(
     report: LearningReport, trails: Mapping[str, Trail], notify: Callable[[float, float], str]
-) -> "go.Figure":
-    """A figure of one curve for each variant that left a trail; `notify` tells a place and its value."""
+) -> go.Figure:
+    """Return a figure of one curve for each variant that left a trail; `notify` tells a place and its value."""
     styles = variant_styles([curve.name for curve in report.curves], report.reference)
     figure = empty_figure()
     for name, trail in reversed(list(trails.items())):
@@ -217,7 +210,7 @@ def _line(x: np.ndarray, y: np.ndarray, style: VariantStyle) -> dict[str, object
     }
 
 
-def _add_band(figure: "go.Figure", curve: LearningCurve, quantity: str, style: VariantStyle) -> None:
+def _add_band(figure: go.Figure, curve: LearningCurve, quantity: str, style: VariantStyle) -> None:
     """Shade one standard error on either side, where there is one."""
     errors = getattr(curve, f"{quantity}_error")
     if errors is None:
@@ -240,6 +233,6 @@ def _add_band(figure: "go.Figure", curve: LearningCurve, quantity: str, style: V
 
 
 def _spread(report: LearningReport) -> str:
-    """What the bands are, or why there are none."""
+    """Say what the bands are, or why there are none."""
     shaded = any(curve.score_error is not None and np.isfinite(curve.score_error).any() for curve in report.curves)
     return f"Bands: one standard error over {num_seeds(report)}." if shaded else seeds(report)

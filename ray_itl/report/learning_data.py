@@ -1,5 +1,7 @@
 """Everything the report of an active fine-tuning shows, as plain values."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,25 +19,22 @@ class Trail(NamedTuple):
 
 
 class LearningRow(NamedTuple):
-    """How one variant ended.
-
-    Attributes:
-        name: the variant, as its curve is called.
-        score: mean score after its last round.
-        score_error: standard error of that mean; None or nan with one seed.
-        on_task: mean number of its picks that were of the task.
-        on_task_error: standard error of that mean; None or nan with one seed.
-        labels_needed: fewest labels at which its mean score is as good as the reference's at its end; None: never.
-        ratio: the reference's budget over `labels_needed`; None: never.
-    """
+    """How one variant ended."""
 
     name: str
+    """The variant, as its curve is called."""
     score: float
+    """Mean score after its last round."""
     score_error: float | None
+    """Standard error of that mean; None or nan with one seed."""
     on_task: float
+    """Mean number of its picks that were of the task."""
     on_task_error: float | None
+    """Standard error of that mean; None or nan with one seed."""
     labels_needed: int | None = None
+    """Fewest labels at which its mean score is as good as the reference's at its end; None: never."""
     ratio: float | None = None
+    """The reference's budget over `labels_needed`; None: never."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,26 +43,24 @@ class LearningCurve:
 
     Errors are standard errors of the mean over seeds; None, or nan at a point, where there is none.
 
-    Attributes:
-        name: the variant.
-        num_labelled: (r,) labels bought so far, ascending.
-        score: (r,) mean score.
-        score_error: (r,) its error.
-        on_task: (r,) mean number of picks so far that were of the task.
-        on_task_error: (r,) its error.
-        num_seeds: runs that the means are over.
-
     Raises:
         InputError: no points, lengths that disagree, or labels that do not ascend.
     """
 
     name: str
+    """The variant."""
     num_labelled: np.ndarray
+    """(r,) labels bought so far, ascending."""
     score: np.ndarray
+    """(r,) mean score."""
     on_task: np.ndarray
+    """(r,) mean number of picks so far that were of the task."""
     score_error: np.ndarray | None = None
+    """(r,) error of the score."""
     on_task_error: np.ndarray | None = None
+    """(r,) error of that number."""
     num_seeds: int = 1
+    """Runs that the means are over."""
 
     def __post_init__(self) -> None:
         r = len(self.num_labelled)
@@ -83,34 +80,32 @@ class LearningReport:
 
     Text may come from anywhere: the page escapes all of it.
 
-    Attributes:
-        title: heading of the page.
-        score_name: what is scored, as in a sentence: "accuracy", "bits per byte".
-        higher_is_better: whether a larger score is the better one.
-        curves: the variants, in the order to be shown; at least one, with distinct names.
-        rows: how the variants ended, in the order to be shown; at least one.
-        reference: the variant that the others are measured against, if any.
-        facts: facts of the run, label to value.
-        warnings: sentences the reader must see first.
-        stage_seconds: seconds spent in each stage, in the order to be shown.
-        drift: by variant, mean cosine between the embeddings of the same rows before and after a round, over rounds.
-        variance: by variant, share of the targets' prior variance left, over labels.
-
     Raises:
         InputError: no curves or rows, a name used twice, a name that no curve has, or a trail of unequal lengths.
     """
 
     title: str
+    """Heading of the page."""
     score_name: str
+    """What is scored, as in a sentence: "accuracy", "bits per byte"."""
     higher_is_better: bool
+    """Whether a larger score is the better one."""
     curves: Sequence[LearningCurve]
+    """The variants, in the order to be shown; at least one, with distinct names."""
     rows: Sequence[LearningRow]
+    """How the variants ended, in the order to be shown; at least one."""
     reference: str | None = None
+    """The variant that the others are measured against, if any."""
     facts: Mapping[str, object] = field(default_factory=dict)
+    """Facts of the run, label to value."""
     warnings: Sequence[str] = ()
+    """Sentences the reader must see first."""
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Seconds spent in each stage, in the order to be shown."""
     drift: Mapping[str, Trail] = field(default_factory=dict)
+    """By variant, mean cosine between the embeddings of the same rows before and after a round, over rounds."""
     variance: Mapping[str, Trail] = field(default_factory=dict)
+    """By variant, share of the targets' prior variance left, over labels."""
 
     def __post_init__(self) -> None:
         names = [curve.name for curve in self.curves]
@@ -143,9 +138,9 @@ class LearningReport:
         return max(self.rows, key=lambda row: sign * row.score)
 
     def curve(self, name: str) -> LearningCurve:
-        """The curve of that name; there must be one."""
+        """Return the curve of that name; there must be one."""
         return next(curve for curve in self.curves if curve.name == name)
 
     def budget(self, name: str) -> int:
-        """Labels that the curve of that name ends with."""
+        """Return the labels that the curve of that name ends with."""
         return int(self.curve(name).num_labelled[-1])

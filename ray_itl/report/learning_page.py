@@ -1,8 +1,8 @@
 """The page of an active fine-tuning: learning curves and how the variants ended, in one self-contained file of HTML."""
 
-from pathlib import Path
+from __future__ import annotations
 
-from ray_itl.report.document import assemble, write_page
+from ray_itl.report.document import assemble
 from ray_itl.report.learning_charts import make_learning_charts, variant_styles
 from ray_itl.report.learning_data import LearningReport, LearningRow
 from ray_itl.report.learning_words import headline, on_task_digits, score_digits, seeds, short, tiles, times, with_error
@@ -10,7 +10,7 @@ from ray_itl.text import plain
 
 
 def render_learning(report: LearningReport) -> str:
-    """The report as HTML that opens offline and loads nothing.
+    """Return the report as HTML that opens offline and loads nothing.
 
     All text is escaped, and a content security policy lets only the page's own two scripts run.
 
@@ -40,18 +40,8 @@ def render_learning(report: LearningReport) -> str:
     )
 
 
-def write_learning_report(report: LearningReport, path: str | Path) -> Path:
-    """Render `report` into the file `path`, which appears whole or not at all; returns the path.
-
-    Raises:
-        MissingExtraError: plotly or jinja2 is not installed.
-        OSError: the directory of `path` does not exist or cannot be written.
-    """
-    return write_page(render_learning(report), path)
-
-
 def _cells(report: LearningReport) -> list[dict[str, object]]:
-    """The text of every row of the table."""
+    """Return the text of every row of the table."""
     digits = score_digits(report)
     return [
         {

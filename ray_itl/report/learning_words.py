@@ -1,5 +1,7 @@
 """What a learning report shows, in words and in rounded numbers."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 
@@ -11,12 +13,12 @@ _NAME_CHARS = 60
 
 
 def short(name: str) -> str:
-    """A variant's name, not too long for a sentence."""
+    """Return a variant's name, not too long for a sentence."""
     return clip(plain(name), _NAME_CHARS)
 
 
 def decimals(values: Sequence[float], errors: Sequence[float | None]) -> int:
-    """Digits after the point that suit all of `values`: as many as the middle error bears out.
+    """Return the digits after the point that suit all of `values`: as many as the middle error bears out.
 
     Without errors, whole numbers get none and others enough for four significant digits of the largest.
     """
@@ -33,7 +35,7 @@ def decimals(values: Sequence[float], errors: Sequence[float | None]) -> int:
 
 
 def with_error(value: float, error: float | None, digits: int) -> str:
-    """A mean with its standard error, if it has one: 0.872 ± 0.004."""
+    """Return a mean with its standard error, if it has one: 0.872 ± 0.004."""
     if not math.isfinite(value):
         return "unknown"
     if error is None or not math.isfinite(error):
@@ -46,36 +48,36 @@ def with_error(value: float, error: float | None, digits: int) -> str:
 
 
 def times(ratio: float) -> str:
-    """How many times as much: 3.3, or 12 from ten on."""
+    """Say how many times as much: 3.3, or 12 from ten on."""
     return f"{ratio:.1f}" if ratio < 9.95 else f"{ratio:,.0f}"
 
 
 def score_digits(report: LearningReport) -> int:
-    """Digits after the point for every score on the page."""
+    """Return the digits after the point for every score on the page."""
     return decimals([row.score for row in report.rows], [row.score_error for row in report.rows])
 
 
 def on_task_digits(report: LearningReport) -> int:
-    """Digits after the point for every count of picks on task."""
+    """Return the digits after the point for every count of picks on task."""
     return decimals([row.on_task for row in report.rows], [row.on_task_error for row in report.rows])
 
 
 def num_seeds(report: LearningReport) -> str:
-    """How many seeds the variants ran with: 10 seeds, or 3 to 10 seeds."""
+    """Say how many seeds the variants ran with: 10 seeds, or 3 to 10 seeds."""
     counts = [curve.num_seeds for curve in report.curves]
     least, most = min(counts), max(counts)
     return plural(most, "seed") if least == most else f"{least:,} to {plural(most, 'seed')}"
 
 
 def seeds(report: LearningReport) -> str:
-    """What the values are means of, and what one seed cannot tell."""
+    """Say what the values are means of, and what one seed cannot tell."""
     if all(curve.num_seeds == 1 for curve in report.curves):
         return "One seed." if len(report.curves) == 1 else "One seed each: differences may be chance."
     return f"Means and standard errors over {num_seeds(report)}."
 
 
 def num_alike(report: LearningReport) -> int:
-    """How many variants end within two standard errors of the best, so that being best may be chance."""
+    """Count the variants that end within two standard errors of the best, so that being best may be chance."""
     best = report.best_row
     errors = {row.name: row.score_error for row in report.rows if row.score_error is not None}
     mine = errors.get(best.name, math.nan)
@@ -87,14 +89,14 @@ def num_alike(report: LearningReport) -> int:
 
 
 def headline(report: LearningReport) -> str:
-    """One sentence that says what the run shows."""
+    """Return one sentence that says what the run shows."""
     if len(report.rows) == 1:
         return _course(report)
     return _ranking(report) if report.reference_row is None else _saving(report, report.reference_row)
 
 
 def _course(report: LearningReport) -> str:
-    """Where the only variant began and ended."""
+    """Say where the only variant began and ended."""
     row = report.rows[0]
     curve, digits = report.curve(row.name), score_digits(report)
     first, last = float(curve.score[0]), float(curve.score[-1])
@@ -118,7 +120,7 @@ def _ranking(report: LearningReport) -> str:
 
 
 def _saving(report: LearningReport, reference: LearningRow) -> str:
-    """Which variant needs fewest labels for the reference's final score, and how many fewer."""
+    """Say which variant needs fewest labels for the reference's final score, and how many fewer."""
     budget = report.budget(reference.name)
     goal = f"{short(reference.name)}'s final {plain(report.score_name)} ({reference.score:.{score_digits(report)}f})"
     saver = most_saving(report)
@@ -135,7 +137,7 @@ def _saving(report: LearningReport, reference: LearningRow) -> str:
 
 
 def most_saving(report: LearningReport) -> LearningRow | None:
-    """The variant that reaches the reference's final score with fewest labels, if any saves one."""
+    """Return the variant that reaches the reference's final score with fewest labels, if any saves one."""
     reference = report.reference_row
     if reference is None:
         return None
@@ -150,7 +152,7 @@ def most_saving(report: LearningReport) -> LearningRow | None:
 
 
 def tiles(report: LearningReport) -> list[Tile]:
-    """The key figures, most important first; picks are those of the variant that the headline is about."""
+    """Return the key figures, most important first; picks are those of the variant that the headline is about."""
     saver = most_saving(report)
     shown = [_score_tile(report)]
     if saver is not None and saver.labels_needed:
@@ -170,7 +172,7 @@ def tiles(report: LearningReport) -> list[Tile]:
 
 
 def _score_tile(report: LearningReport) -> Tile:
-    """The best final score, whose it is, and what it is to be held against."""
+    """Return the best final score, whose it is, and what it is to be held against."""
     best, reference, digits = report.best_row, report.reference_row, score_digits(report)
     alike = num_alike(report)
     note = short(best.name) + (f" ({alike} more within two standard errors)" if alike else "")

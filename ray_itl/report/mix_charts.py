@@ -1,5 +1,7 @@
 """Charts of groups: the values of a column in the picks and in the pool, and the uncertainty left over the targets."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from ray_itl.report.figures import Chart, empty_figure, label
@@ -11,7 +13,7 @@ _BINS = 20
 
 
 def mix_chart(mix: Mix, number: int) -> Chart:
-    """Shares of a column's values in the picks beside those in the pool, as pairs of bars; `number` tells charts apart.
+    """Draw shares of a column's values in picks and pool, as pairs of bars; `number` tells charts apart.
 
     Raises:
         MissingExtraError: plotly is not installed.
@@ -51,7 +53,7 @@ def mix_chart(mix: Mix, number: int) -> Chart:
 
 
 def targets_chart(targets: TargetsLeft) -> Chart:
-    """Uncertainty left of every target, or, of many, how it is spread over them.
+    """Draw the uncertainty left of every target, or, of many, how it is spread over them.
 
     Raises:
         MissingExtraError: plotly is not installed.
@@ -121,7 +123,7 @@ def _each_target(targets: TargetsLeft) -> Chart:
 
 
 def _names(names: list[str]) -> dict[str, object]:
-    """An axis that names bars at positions from the top: plotly would merge two whose names clip alike."""
+    """Return an axis that names bars at positions from the top: plotly would merge two whose names clip alike."""
     return {
         "autorange": "reversed",
         "tickmode": "array",

@@ -1,8 +1,6 @@
-"""What a notebook shows: small tables, the gain figure.
+"""What a notebook shows of results: small tables of HTML, and the curve of a selection's gains.
 
-A figure of a selection on its own, for notebooks: what each pick was worth, and what uncertainty it left.
-
-How results show themselves in a notebook: small tables of HTML in which all text from data is escaped.
+All text from data is escaped.
 """
 
 from __future__ import annotations
@@ -20,12 +18,14 @@ from ray_itl.text import clip, plain
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-
 _MAX_POINTS = 4000
+_MAX_ROWS = 10
+_MAX_COLUMNS = 9
+_MAX_CHARACTERS = 60
 
 
 def gain_figure(gains: np.ndarray, remaining_uncertainty: np.ndarray, unit: str) -> go.Figure:
-    """Two charts, one above the other, over the rank of the picks.
+    """Draw two charts, one above the other, over the rank of the picks.
 
     Args:
         gains: (n,) gain of each pick given those before it, in `unit`; n may be 0.
@@ -55,13 +55,8 @@ def gain_figure(gains: np.ndarray, remaining_uncertainty: np.ndarray, unit: str)
 
 
 def _drawn(count: int) -> np.ndarray:
-    """Places of the points to draw: all, or as many as a chart can show, the first and the last among them."""
+    """Return the places of the points to draw: all, or as many as a chart can show, the first and last among them."""
     return np.unique(np.linspace(0, count - 1, min(count, _MAX_POINTS)).astype(np.int64))
-
-
-_MAX_ROWS = 10
-_MAX_COLUMNS = 9
-_MAX_CHARACTERS = 60
 
 
 def table_html(heading: str, table: pa.Table, noun: str) -> str:

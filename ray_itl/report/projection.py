@@ -1,7 +1,9 @@
-"""A flat map of pool, targets and picks.
+"""A flat map of pool, targets and picks, by principal components.
 
 Shapes: p rows of the pool sample, m targets, n picks, D dimensions.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -17,25 +19,22 @@ _ITERATIONS = 40
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Coordinates along the two principal directions; with D = 1 the second coordinate is 0.
-
-    Attributes:
-        pool: (p, 2) float64.
-        targets: (m, 2) float64.
-        picks: (n, 2) float64.
-        directions: (D, min(2, D)) float64, orthonormal columns, the one with more variance first.
-        explained: share in [0, 1] of the variance of pool sample and targets along the directions.
-    """
+    """Coordinates along the two principal directions; with D = 1 the second coordinate is 0."""
 
     pool: np.ndarray
+    """(p, 2) float64."""
     targets: np.ndarray
+    """(m, 2) float64."""
     picks: np.ndarray
+    """(n, 2) float64."""
     directions: np.ndarray
+    """(D, min(2, D)) float64, orthonormal columns, the one with more variance first."""
     explained: float
+    """Share in [0, 1] of the variance of pool sample and targets along the directions."""
 
 
 def project(pool_sample: Tensor, targets: Tensor, picks: Tensor) -> Projection:
-    """Map rows to the plane by principal components.
+    """Return map rows to the plane by principal components.
 
     The components are fitted to the pool sample and the targets, each group weighing one half however many
     rows it has, so that a handful of targets shapes the map as much as the pool does. The result does not
@@ -74,7 +73,7 @@ def project(pool_sample: Tensor, targets: Tensor, picks: Tensor) -> Projection:
 
 
 def _principal_directions(rows: Tensor) -> Tensor:
-    """(D, min(2, D)) leading right singular vectors of `rows` (r, D), by subspace iteration.
+    """Return (D, min(2, D)) leading right singular vectors of `rows` (r, D), by subspace iteration.
 
     Iterating on a thin block costs r D work a step, where a full decomposition would cost D^3. The start is
     drawn with its own generator, so the map is the same on every run.
@@ -93,7 +92,7 @@ def _principal_directions(rows: Tensor) -> Tensor:
 
 
 def _signs(directions: Tensor) -> Tensor:
-    """(k,) of +1 and -1: the sign of each column's largest entry, or of the first that ties."""
+    """Return (k,) of +1 and -1: the sign of each column's largest entry, or of the first that ties."""
     sizes = directions.abs()
     # A tie up to rounding must not let the rounding choose the sign.
     largest = (sizes >= (1 - 1e-6) * sizes.amax(dim=0)).to(torch.int8).argmax(dim=0)

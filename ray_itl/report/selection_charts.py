@@ -1,9 +1,6 @@
-"""Its charts, and where to stop.
+"""The charts of a selection's report, as plotly figures, and where the selection could sensibly have stopped."""
 
-Where a selection could sensibly have stopped.
-
-The charts of a selection's report, as plotly figures.
-"""
+from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
@@ -16,7 +13,16 @@ from ray_itl.report.mix_charts import mix_chart, targets_chart
 from ray_itl.report.selection_data import ReportData
 from ray_itl.text import amount, clip, percent, plain, plural
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 SMALL = 0.1
+MAP_POOL_POINTS = 4000
+MAP_TARGET_POINTS = 2000
+MAP_PICK_POINTS = 3000
+_MARKED_POINTS = 60
+_LOGARITHMIC_POINTS = 10
+_PASSAGE_CHARS = 120
 
 
 class SensibleEnd(NamedTuple):
@@ -27,12 +33,15 @@ class SensibleEnd(NamedTuple):
 
 
 def sensible_end(gains: np.ndarray) -> SensibleEnd | None:
-    """The smallest k after which no pick adds as much as a tenth of the mean gain of the first k; None if k is n.
+    """Find the smallest k after which no pick adds as much as a tenth of the mean gain of the first k.
 
     Scale-free, and no later pick is overlooked: gains may rise again.
 
     Args:
         gains: (n,) gain of each pick, n at least 1.
+
+    Returns:
+        That end; None if k is n.
     """
     gains = np.asarray(gains, dtype=np.float64)
     total = np.cumsum(gains)
@@ -45,7 +54,7 @@ def sensible_end(gains: np.ndarray) -> SensibleEnd | None:
 
 
 def end_in_words(gains: np.ndarray) -> str:
-    """One or two sentences on where to stop, and why."""
+    """Return one or two sentences on where to stop, and why."""
     end = sensible_end(gains)
     if len(gains) == 1:
         return "One pick alone does not tell where to stop."
@@ -57,20 +66,8 @@ def end_in_words(gains: np.ndarray) -> str:
     )
 
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-
-MAP_POOL_POINTS = 4000
-MAP_TARGET_POINTS = 2000
-MAP_PICK_POINTS = 3000
-_MARKED_POINTS = 60
-_LOGARITHMIC_POINTS = 10
-_PASSAGE_CHARS = 120
-
-
 def make_charts(data: ReportData) -> list[Chart]:
-    """The charts that `data` supports, in the order of the page.
+    """Return the charts that `data` supports, in the order of the page.
 
     Raises:
         MissingExtraError: plotly is not installed.
@@ -85,26 +82,14 @@ def make_charts(data: ReportData) -> list[Chart]:
 
 
 def uncertainty_chart(data: ReportData) -> Chart:
-    """Share of the targets' prior variance left after each pick."""
+    """Draw the share of the targets' prior variance left after each pick."""
     left = np.asarray(data.remaining_uncertainty, dtype=np.float64)
     figure = _curve(np.arange(len(left)), left, "uncertainty", "after %{x:,}: %{y:.4~%} left<extra></extra>")
     figure.update_layout(xaxis_title="picks", yaxis={"tickformat": ".3~%", "rangemode": "tozero"})
-    floor = ""
-    if data.irreducible is not None:
-        figure.add_scatter(
-            # A logarithmic axis drops the point at 0 and draws the rest of the line.
-            x=[0, 1, data.num_picks],
-            y=[data.irreducible] * 3,
-            mode="lines",
-            line={"dash": "dash", "width": 1.5},
-            meta="floor",
-            hovertemplate="floor: %{y:.4~%}<extra></extra>",
-        )
-        floor = " The dashed line is what labelling the whole pool would still leave."
     return Chart(
         "uncertainty",
         "Uncertainty left",
-        f"Share of the targets' prior variance left after each pick: lower is better.{floor}",
+        "Share of the targets' prior variance left after each pick: lower is better.",
         f"A curve from {percent(left[0])} before the first pick to {percent(left[-1])} after the last.",
         figure,
         logarithmic="x" if data.num_picks >= _LOGARITHMIC_POINTS else "",
@@ -112,7 +97,7 @@ def uncertainty_chart(data: ReportData) -> Chart:
 
 
 def gain_chart(data: ReportData) -> Chart:
-    """Gain of each pick given the picks before it."""
+    """Draw the gain of each pick given the picks before it."""
     gains = np.asarray(data.gains, dtype=np.float64)
     ranks = np.arange(1, len(gains) + 1)
     figure = _curve(ranks, gains, "gain", "pick %{x:,}: %{y:.4~g}<extra></extra>")
@@ -132,7 +117,7 @@ def gain_chart(data: ReportData) -> Chart:
 
 
 def cumulative_chart(data: ReportData) -> Chart:
-    """Gain of the first k picks together."""
+    """Draw the gain of the first k picks together."""
     total = data.cumulative_gains
     ranks = np.arange(len(total) + 1)
     figure = _curve(ranks, np.concatenate([[0.0], total]), "cumulative", "first %{x:,} picks: %{y:.4~g}<extra></extra>")
@@ -147,7 +132,7 @@ def cumulative_chart(data: ReportData) -> Chart:
 
 
 def map_chart(data: ReportData) -> Chart:
-    """Pool sample, targets and picks on the plane of the two main axes."""
+    """Draw pool sample, targets and picks on the plane of the two main axes."""
     pool = np.asarray(data.map_pool)[even_points(len(data.map_pool), MAP_POOL_POINTS)]
     targets = np.asarray(data.map_targets)[even_points(len(data.map_targets), MAP_TARGET_POINTS)]
     # Early picks matter most: drawn last, they lie on top.
@@ -184,8 +169,8 @@ def map_chart(data: ReportData) -> Chart:
     )
 
 
-def _curve(x: np.ndarray, y: np.ndarray, role: str, hover: str) -> "go.Figure":
-    """A figure with one curve; few points are marked, so that a single one can be seen."""
+def _curve(x: np.ndarray, y: np.ndarray, role: str, hover: str) -> go.Figure:
+    """Return a figure with one curve; few points are marked, so that a single one can be seen."""
     kept = curve_points(y)
     figure = empty_figure()
     figure.add_scatter(
@@ -203,8 +188,8 @@ def _curve(x: np.ndarray, y: np.ndarray, role: str, hover: str) -> "go.Figure":
     return figure
 
 
-def _mark_end(figure: "go.Figure", picks: int, gains: np.ndarray) -> None:
-    """A dotted line at the sensible end, named on its roomier side; it stands on logarithmic axes, too."""
+def _mark_end(figure: go.Figure, picks: int, gains: np.ndarray) -> None:
+    """Draw a dotted line at the sensible end, named on its roomier side; it stands on logarithmic axes, too."""
     positive = gains[gains > 0]
     side = "right" if picks < len(gains) / 2 else "left"
     figure.add_scatter(
@@ -224,7 +209,7 @@ def _points(coordinates: np.ndarray) -> dict[str, object]:
 
 
 def _pick_style(data: ReportData, drawn: np.ndarray) -> dict[str, object]:
-    """Marker and hover text of the picks `drawn`; ranks shade from the first pick to the last."""
+    """Return marker and hover text of the picks `drawn`; ranks shade from the first pick to the last."""
     passages = text_of(data)
     text = [
         f"pick {k + 1:,}: {label(data.ids[k], 60)}<br>gain {data.gains[k]:.4g} {data.gain_unit}"
@@ -252,7 +237,7 @@ def _pick_style(data: ReportData, drawn: np.ndarray) -> dict[str, object]:
 
 
 def text_of(data: ReportData) -> Sequence[object] | None:
-    """The column that holds the rows' text: of those of strings the one with the longest values; None without any."""
+    """Return the column of the rows' text: of those of strings the one with the longest values; None without any."""
     texts = {
         name: sum(len(value) for value in values if isinstance(value, str))
         for name, values in data.columns.items()
@@ -262,6 +247,6 @@ def text_of(data: ReportData) -> Sequence[object] | None:
 
 
 def _passage(text: object) -> str:
-    """The beginning of a text for a hover label, in lines that a phone can show."""
+    """Return the beginning of a text for a hover label, in lines that a phone can show."""
     lines = textwrap.wrap(clip(plain(text), _PASSAGE_CHARS), 40)
     return "".join(f"<br>{label(line, 60)}" for line in lines)

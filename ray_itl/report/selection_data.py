@@ -1,9 +1,6 @@
-"""All a selection's report shows, as plain values.
+"""Everything that a selection's report shows, as plain values; some of it is there only where the run has it."""
 
-Pieces of a selection's report that are there only where the run has them.
-
-Everything a report shows, as plain values.
-"""
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,23 +10,22 @@ import numpy as np
 
 from ray_itl.errors import InputError
 
+GainUnit = Literal["nats", "variance"]
+
 
 class Use(NamedTuple):
-    """How much of a limit was used.
-
-    Attributes:
-        name: what is limited, such as "budget" or "language=en".
-        used: how much the picks use.
-        least: what they must reach, if anything.
-        most: what they may use, if that is bounded.
-        unit: of all of them, such as "tokens"; may be empty.
-    """
+    """How much of a limit was used."""
 
     name: str
+    """What is limited, such as "budget" or "language=en"."""
     used: float
+    """How much the picks use."""
     least: float | None = None
+    """What they must reach, if anything."""
     most: float | None = None
+    """What they may use, if that is bounded."""
     unit: str = ""
+    """Of all of them, such as "tokens"; may be empty."""
 
     @property
     def is_unmet(self) -> bool:
@@ -46,81 +42,67 @@ class Use(NamedTuple):
 
 
 class Mix(NamedTuple):
-    """What share of the picks, and of the pool, has each value of a column.
-
-    Attributes:
-        column: name of the column.
-        values: values in the order to be shown.
-        in_picks: share of the picks with each value, in [0, 1].
-        in_pool: share of the pool, or of a sample of it.
-        sampled: rows that the pool's shares come from.
-    """
+    """What share of the picks, and of the pool, has each value of a column."""
 
     column: str
+    """Name of the column."""
     values: Sequence[str]
+    """Values in the order to be shown."""
     in_picks: Sequence[float]
+    """Share of the picks with each value, in [0, 1]."""
     in_pool: Sequence[float]
+    """Share of the pool, or of a sample of it."""
     sampled: int
+    """Rows that the pool's shares come from."""
 
 
 @dataclass(frozen=True, eq=False)
 class TargetsLeft:
     """How much of each target's uncertainty is left.
 
-    Attributes:
-        ids: (m,) id, or row number, of each target.
-        left: (m,) share of the target's variance before the first pick that is left after the last, in [0, 1].
-
     Raises:
         InputError: lengths disagree, or there are no targets.
     """
 
     ids: Sequence[object]
+    """(m,) id, or row number, of each target."""
     left: np.ndarray
+    """(m,) share of the target's variance before the first pick that is left after the last, in [0, 1]."""
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.left) or len(self.left) == 0:
             raise InputError(f"there are {len(self.ids)} ids and {len(self.left)} shares of targets: give one of each")
 
     def worst(self, most: int) -> list[tuple[object, float]]:
-        """Targets of which most is left, with that share, the worst first; among equals in the order given."""
+        """Return the targets of which most is left, with that share, the worst first; equals in the order given."""
         order = np.argsort(-np.asarray(self.left), kind="stable")[:most]
         return [(self.ids[k], float(self.left[k])) for k in order]
 
 
 class PickReason(NamedTuple):
-    """Why one row was picked.
-
-    Attributes:
-        nearest_targets: the targets most like it, with their cosines, nearest first.
-        informed_targets: the targets it says most about, with their shares of its gain, the largest first.
-        nearest_earlier: the earlier pick most like it, with its cosine; None for the first pick.
-        runner_up: the row that would have been picked otherwise, and by how much the pick gained more; None if none.
-    """
+    """Why one row was picked."""
 
     nearest_targets: Sequence[tuple[object, float]]
+    """The targets most like it, with their cosines, nearest first."""
     informed_targets: Sequence[tuple[object, float]]
+    """The targets it says most about, with their shares of its gain, the largest first."""
     nearest_earlier: tuple[object, float] | None
+    """The earlier pick most like it, with its cosine; None for the first pick."""
     runner_up: tuple[object, float] | None
-
-
-GainUnit = Literal["nats", "variance"]
+    """The row that would have been picked otherwise, and by how much the pick gained more; None if none."""
 
 
 class ComparisonRow(NamedTuple):
-    """One way of picking: what its picks say about the targets, and how many were of the wanted kind.
-
-    Attributes:
-        name: the way of picking, such as "ITL", "random" or "nearest".
-        remaining_uncertainty: share of the targets' prior variance left after its picks.
-        wanted: how many of its picks were of that kind.
-        share: the same as a share of its picks, in [0, 1].
-    """
+    """One way of picking: what its picks say about the targets, and how many were of the wanted kind."""
 
     name: str
+    """The way of picking, such as "ITL", "random" or "nearest"."""
     remaining_uncertainty: float
+    """Share of the targets' prior variance left after its picks."""
     wanted: int
+    """How many of its picks were of that kind."""
     share: float
+    """The same as a share of its picks, in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,72 +111,68 @@ class ReportData:
 
     Text may come from anywhere: the page escapes all of it.
 
-    Attributes:
-        title: heading of the page.
-        acquisition: name of the rule that picked, such as "ITL".
-        num_pool: rows in the pool.
-        num_targets: target rows.
-        num_asked: picks that were asked for; n may be smaller.
-        seconds: wall-clock time of the run.
-        num_passes: passes over the pool, if counted.
-        gains: (n,) gain of each pick given the picks before it, in `gain_unit`.
-        gain_unit: "nats" of information, or "variance" taken from the targets.
-        remaining_uncertainty: (n + 1,) share of the targets' prior variance left after k picks; 1 at k = 0.
-        irreducible: the share that labelling the whole pool would still leave, if known.
-        map_pool: (p, 2) map coordinates of a sample of the pool.
-        map_targets: (m, 2) map coordinates of the targets, or of a sample of them.
-        map_picks: (n, 2) map coordinates of the picks.
-        map_explained: share in [0, 1] of the variance that the two axes of the map show.
-        ids: (n,) id of each pick.
-        files: (n,) file that holds each pick.
-        rows: (n,) row of each pick in its file.
-        nearest_ids: (n,) id, or index, of the target nearest to each pick.
-        nearest_cosines: (n,) cosine between each pick and that target.
-        columns: columns carried along from the pool, each with n values of any kind.
-        facts: further facts of the run, label to value (noise variance, dimensions, shards, directory).
-        warnings: sentences the reader must see first.
-        stage_seconds: seconds spent in each stage, in the order to be shown.
-        comparison: how this selection compares with others, if measured.
-        comparison_caption: text that says what `comparison` counts.
-        targets_left: how much of each target's uncertainty is left, if known.
-        mixes: columns whose values are compared between picks and pool.
-        uses: how much of the budget and of the quotas was used.
-        reasons: why each row was picked, n of them, if explained.
-
     Raises:
         InputError: lengths disagree, there are no picks, or the gain unit is unknown.
     """
 
     title: str
+    """Heading of the page."""
     acquisition: str
+    """Name of the rule that picked, such as "ITL"."""
     num_pool: int
+    """Rows in the pool."""
     num_targets: int
+    """Target rows."""
     num_asked: int
+    """Picks that were asked for; n may be smaller."""
     seconds: float
+    """Wall-clock time of the run."""
     gains: np.ndarray
+    """(n,) gain of each pick given the picks before it, in `gain_unit`."""
     gain_unit: GainUnit
+    """"nats" of information, or "variance" taken from the targets."""
     remaining_uncertainty: np.ndarray
+    """(n + 1,) share of the targets' prior variance left after k picks; 1 at k = 0."""
     map_pool: np.ndarray
+    """(p, 2) map coordinates of a sample of the pool."""
     map_targets: np.ndarray
+    """(m, 2) map coordinates of the targets, or of a sample of them."""
     map_picks: np.ndarray
+    """(n, 2) map coordinates of the picks."""
     map_explained: float
+    """Share in [0, 1] of the variance that the two axes of the map show."""
     ids: Sequence[object]
+    """(n,) id of each pick."""
     files: Sequence[str]
+    """(n,) file that holds each pick."""
     rows: Sequence[int] | np.ndarray
+    """(n,) row of each pick in its file."""
     nearest_ids: Sequence[object]
+    """(n,) id, or index, of the target nearest to each pick."""
     nearest_cosines: np.ndarray
+    """(n,) cosine between each pick and that target."""
     num_passes: int | None = None
-    irreducible: float | None = None
+    """Passes over the pool, if counted."""
     columns: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    """Columns carried along from the pool, each with n values of any kind."""
     facts: Mapping[str, object] = field(default_factory=dict)
+    """Further facts of the run, label to value (noise variance, dimensions, shards, directory)."""
     warnings: Sequence[str] = ()
+    """Sentences the reader must see first."""
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Seconds spent in each stage, in the order to be shown."""
     comparison: Sequence[ComparisonRow] = ()
+    """How this selection compares with others, if measured."""
     comparison_caption: str = ""
+    """Text that says what `comparison` counts."""
     targets_left: TargetsLeft | None = None
+    """How much of each target's uncertainty is left, if known."""
     mixes: Sequence[Mix] = ()
+    """Columns whose values are compared between picks and pool."""
     uses: Sequence[Use] = ()
+    """How much of the budget and of the quotas was used."""
     reasons: Sequence[PickReason] | None = None
+    """Why each row was picked, n of them, if explained."""
 
     def __post_init__(self) -> None:
         n = len(self.gains)

@@ -1,15 +1,11 @@
-"""Its page: headline, tiles, limits in words.
+"""The page of a selection: headline, key figures, how far limits were used, charts, facts and the table of picks."""
 
-How much of the budget and of the quotas was used: what the page says of each limit, and of which.
-
-The page of a selection: one self-contained file of HTML, with its style, scripts and data inside.
-"""
+from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from ray_itl.report.document import Tile, assemble, write_page
+from ray_itl.report.document import Tile, assemble
 from ray_itl.report.figures import load_library
 from ray_itl.report.mix_charts import NAMED_TARGETS
 from ray_itl.report.selection_charts import make_charts
@@ -19,6 +15,9 @@ from ray_itl.text import amount, clip, duration, number, percent, plain, plural
 
 FIRST_USES = 12
 MAX_USES = 300
+_WORST_TARGETS = 10
+_UNCERTAINTY = "the targets' prior uncertainty"
+_DIRECTED_RULES = ("itl", "vtl")
 
 
 class ShownUse(NamedTuple):
@@ -93,11 +92,8 @@ def _share(value: float, scale: float) -> str:
     return f"{min(max(value / scale, 0.0), 1.0):.1%}" if scale > 0 else "0.0%"
 
 
-_WORST_TARGETS = 10
-
-
 def render(data: ReportData) -> str:
-    """The report as HTML that opens offline and loads nothing.
+    """Return the report as HTML that opens offline and loads nothing.
 
     All text is escaped, and a content security policy lets only the page's own two scripts run.
 
@@ -135,7 +131,7 @@ def render(data: ReportData) -> str:
 
 
 def _worst_targets(data: ReportData) -> list[dict[str, str]]:
-    """The ten targets of which most is left, where the chart cannot name each."""
+    """Return the ten targets of which most is left, where the chart cannot name each."""
     if data.targets_left is None or len(data.targets_left.left) <= NAMED_TARGETS:
         return []
     return [
@@ -144,22 +140,8 @@ def _worst_targets(data: ReportData) -> list[dict[str, str]]:
     ]
 
 
-def write_report(data: ReportData, path: str | Path) -> Path:
-    """Render `data` into the file `path`, which appears whole or not at all; returns the path.
-
-    Raises:
-        MissingExtraError: plotly or jinja2 is not installed.
-        OSError: the directory of `path` does not exist or cannot be written.
-    """
-    return write_page(render(data), path)
-
-
-_UNCERTAINTY = "the targets' prior uncertainty"
-_DIRECTED_RULES = ("itl", "vtl")
-
-
 def headline(data: ReportData) -> str:
-    """One sentence: what was picked, from what, with how much information, and what uncertainty is left."""
+    """Return one sentence: what was picked, from what, with how much information, and what uncertainty is left."""
     total = float(data.cumulative_gains[-1])
     gained = number(total) + (" nats of information" if data.gain_unit == "nats" else " less variance")
     left = percent(float(data.remaining_uncertainty[-1]))
@@ -174,20 +156,19 @@ def headline(data: ReportData) -> str:
 
 
 def tiles(data: ReportData) -> list[Tile]:
-    """The key figures, most important first."""
+    """Return the key figures, most important first."""
     cumulative = data.cumulative_gains
     total = float(cumulative[-1])
     half = int((cumulative < total / 2).sum()) + 1
     label = "Information gained" if data.gain_unit == "nats" else "Variance removed"
     note = f"half of it from the first {plural(half, 'pick')}" if data.num_picks > 1 else ""
-    floor = "" if data.irreducible is None else f"the whole pool would leave {percent(data.irreducible)}"
     asked = "" if data.num_asked == data.num_picks else f"of {data.num_asked:,} asked for"
     passes = "" if data.num_passes is None else f"in {data.num_passes:,} pass{'es' * (data.num_passes != 1)}"
     picked = f"{percent(data.num_picks / max(data.num_pool, 1))} picked"
     return [
         Tile("Rows picked", f"{data.num_picks:,}", asked),
         Tile(label, amount(total, data.gain_unit) if data.gain_unit == "nats" else number(total), note),
-        Tile("Uncertainty left", percent(float(data.remaining_uncertainty[-1])), floor),
+        Tile("Uncertainty left", percent(float(data.remaining_uncertainty[-1])), ""),
         Tile("Rows in the pool", f"{data.num_pool:,}", picked),
         Tile("Targets", f"{data.num_targets:,}", ""),
         Tile("Time", duration(data.seconds), passes),
@@ -195,7 +176,7 @@ def tiles(data: ReportData) -> list[Tile]:
 
 
 def facts(data: ReportData) -> dict[str, str]:
-    """Every fact of the run, label to text; `data.facts` follow the ones all runs have."""
+    """Return every fact of the run, label to text; `data.facts` follow the ones all runs have."""
     shared: dict[str, object] = {
         "Acquisition": data.acquisition,
         "Picks asked for": f"{data.num_asked:,}",

@@ -1,9 +1,6 @@
-"""The table of picks with thumbnails.
+"""The table of picks with small pictures, compact enough to be inside the page whole."""
 
-Small pictures of the picks, to be shown inside the page.
-
-The picks table, compact enough to embed whole.
-"""
+from __future__ import annotations
 
 import base64
 import io
@@ -24,6 +21,12 @@ _SIDE = 96
 _MAX_PIXELS = 50_000_000
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
 _BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM")
+TABLE_BYTES = 2_200_000
+_ADDRESS_CHARS = 120
+_NAME_CHARS = 40
+_CELL_CHARS = (300, 120, 60, 30, 15)
+_MANY_PICKS = 2000
+Column = dict[str, object]
 
 
 def holds_images(values: Sequence[object]) -> bool:
@@ -33,7 +36,7 @@ def holds_images(values: Sequence[object]) -> bool:
 
 
 def thumbnails(values: Sequence[object]) -> list[str]:
-    """A data URI of each image at most 96 pixels wide and high, and "" where there is none to show.
+    """Return a data URI of each image at most 96 pixels wide and high, and "" where there is none to show.
 
     Only the first 200 are made, and only as many as fit in `THUMBNAIL_BYTES`. Every image is decoded and encoded anew
     (as PNG or JPEG), so that nothing of the file but its pixels gets into the page; what cannot be decoded, or has more
@@ -83,17 +86,8 @@ def _thumbnail(content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-TABLE_BYTES = 2_200_000
-_ADDRESS_CHARS = 120
-_NAME_CHARS = 40
-_CELL_CHARS = (300, 120, 60, 30, 15)
-_MANY_PICKS = 2000
-
-Column = dict[str, object]
-
-
 def table_text(data: ReportData) -> str:
-    """The table for the page's script: columns of ready text, and a note on anything left out.
+    """Return the table for the page's script: columns of ready text, and a note on anything left out.
 
     Carried columns are cut shorter, and then dropped from the last, until the table fits in `TABLE_BYTES`.
 
@@ -128,7 +122,7 @@ def _address_columns(data: ReportData) -> list[Column]:
 
 
 def _reason_columns(data: ReportData) -> list[Column]:
-    """Why rows were picked, or, where that was not asked for, the target nearest to each."""
+    """Say why rows were picked, or, where that was not asked for, the target nearest to each."""
     if data.reasons is None:
         return [
             _column("Nearest target", (clip(plain(value), _ADDRESS_CHARS) for value in data.nearest_ids)),
@@ -158,7 +152,7 @@ def _pictures(name: str, values: Sequence[object]) -> Column:
 
 
 def _carried_columns(written: Mapping[str, Sequence[object]], room: int) -> tuple[list[Column], bool]:
-    """As many carried columns as fit in `room` bytes, and whether any of their values is cut."""
+    """Return as many carried columns as fit in `room` bytes, and whether any of their values is cut."""
     columns: list[Column] = []
     limit = 0
     for limit in _CELL_CHARS:
@@ -186,7 +180,7 @@ def _column(name: str, texts: Iterable[str], *, number: bool = False) -> Column:
 
 
 def _tail(path: str) -> str:
-    """The end of a long path: the part that tells files apart."""
+    """Return the end of a long path: the part that tells files apart."""
     return path if len(path) <= _ADDRESS_CHARS else "…" + path[-_ADDRESS_CHARS + 1 :]
 
 

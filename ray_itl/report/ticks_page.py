@@ -1,11 +1,6 @@
-"""The page over the ticks: data, charts, words.
+"""The page over the ticks of a scheduled curation: what it shows as plain values, its charts and its words."""
 
-Everything the report over the ticks of a scheduled curation shows, as plain values.
-
-The charts of a report over ticks, as plotly figures.
-
-The page over the ticks of a scheduled curation, in one self-contained file of HTML.
-"""
+from __future__ import annotations
 
 import time
 from collections.abc import Sequence
@@ -17,51 +12,48 @@ from ray_itl.report.document import Tile, assemble
 from ray_itl.report.figures import Chart, empty_figure, label
 from ray_itl.text import amount, clip, number, percent, plain, plural
 
+_NAMED_TICKS = 12
+
 
 class TickPoint(NamedTuple):
-    """One tick.
-
-    Attributes:
-        name: what it is called.
-        time: when it was published, seconds since 1970.
-        new_files: files that no tick saw before.
-        new_rows: their rows.
-        picks: rows picked.
-        gain: what they are worth given all earlier picks.
-        uncertainty_left: share of the targets' prior variance left after it.
-        stop: why it picked no more, in words.
-        path: where its results are, relative to the page.
-    """
+    """One tick."""
 
     name: str
+    """What it is called."""
     time: float
+    """When it was published, seconds since 1970."""
     new_files: int
+    """Files that no tick saw before."""
     new_rows: int
+    """Their rows."""
     picks: int
+    """Rows picked."""
     gain: float
+    """What they are worth given all earlier picks."""
     uncertainty_left: float
+    """Share of the targets' prior variance left after it."""
     stop: str
+    """Why it picked no more, in words."""
     path: str
+    """Where its results are, relative to the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TicksReport:
     """The ticks of one state directory, first to last. Text may come from anywhere: the page escapes all of it.
 
-    Attributes:
-        title: heading of the page.
-        unit: what gains are measured in: "nats" or "variance".
-        ticks: at least one.
-        uncertainty_at_first: share of the targets' prior variance that was left before the first tick.
-
     Raises:
         InputError: no ticks.
     """
 
     title: str
+    """Heading of the page."""
     unit: str
+    """What gains are measured in: "nats" or "variance"."""
     ticks: Sequence[TickPoint]
+    """At least one."""
     uncertainty_at_first: float = 1.0
+    """Share of the targets' prior variance that was left before the first tick."""
 
     def __post_init__(self) -> None:
         if not self.ticks:
@@ -78,11 +70,8 @@ class TicksReport:
         return sum(tick.gain for tick in self.ticks)
 
 
-_NAMED_TICKS = 12
-
-
 def make_ticks_charts(report: TicksReport) -> list[Chart]:
-    """The charts of `report`, in the order of the page.
+    """Return the charts of `report`, in the order of the page.
 
     Raises:
         MissingExtraError: plotly is not installed.
@@ -91,7 +80,7 @@ def make_ticks_charts(report: TicksReport) -> list[Chart]:
 
 
 def left_chart(report: TicksReport) -> Chart:
-    """Share of the targets' prior variance left after each tick."""
+    """Draw the share of the targets' prior variance left after each tick."""
     ticks = report.ticks
     left = [report.uncertainty_at_first, *(tick.uncertainty_left for tick in ticks)]
     words = ["before the first tick", *(label(tick.name, 40) for tick in ticks)]
@@ -119,7 +108,7 @@ def left_chart(report: TicksReport) -> Chart:
 
 
 def gain_chart(report: TicksReport) -> Chart:
-    """What the picks of each tick are worth."""
+    """Draw what the picks of each tick are worth."""
     words = [
         f"{label(t.name, 40)}: {amount(t.gain, report.unit)}, from {plural(t.new_rows, 'new row')}"
         for t in report.ticks
@@ -141,7 +130,7 @@ def gain_chart(report: TicksReport) -> Chart:
 
 
 def picks_chart(report: TicksReport) -> Chart:
-    """How many rows each tick picked."""
+    """Draw how many rows each tick picked."""
     return _bars(
         report.ticks,
         [tick.picks for tick in report.ticks],
@@ -171,7 +160,7 @@ def _bars(ticks: Sequence[TickPoint], heights: Sequence[float], words: Sequence[
 
 
 def _axis(ticks: Sequence[TickPoint], first: int) -> dict[str, object]:
-    """An axis of ticks in their order, by name while the names fit."""
+    """Return an axis of ticks in their order, by name while the names fit."""
     axis: dict[str, object] = {"title": "tick", "zeroline": False, "range": [first - 0.6, len(ticks) + 0.6]}
     if len(ticks) <= _NAMED_TICKS:
         names = [label(tick.name, 12) for tick in ticks]
@@ -180,7 +169,7 @@ def _axis(ticks: Sequence[TickPoint], first: int) -> dict[str, object]:
 
 
 def render_ticks(report: TicksReport) -> str:
-    """The report as HTML that opens offline and loads nothing.
+    """Return the report as HTML that opens offline and loads nothing.
 
     All text is escaped, and a content security policy lets only the page's own two scripts run.
 
@@ -225,7 +214,7 @@ def _tiles(report: TicksReport) -> list[Tile]:
 
 
 def _cells(tick: TickPoint) -> dict[str, str]:
-    """The text of one row of the table."""
+    """Return the text of one row of the table."""
     return {
         "name": plain(tick.name),
         "time": time.strftime("%Y-%m-%d %H:%M", time.gmtime(tick.time)),

@@ -1,8 +1,6 @@
-"""Pool, target, held-out rows; what identifies a run.
+"""The rows of an active fine-tuning, opened and checked: pool, target sample, held-out rows.
 
-The rows of an active fine-tuning, opened and checked: pool, target sample, held-out rows.
-
-What decides the result of an active fine-tuning: a run directory may only be continued when none of it changed.
+Also the run's identity: what decides the result. A run directory may only be continued when none of it changed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""Rows in the space of one checkpoint; how far it drifted.
+"""One embedding of everything, by one model: pool, candidates, targets and earlier picks.
 
-One embedding of everything: pool, candidates, targets and earlier picks, by one model.
-
-How far embeddings moved between two models, on a sample of rows.
+And how far embeddings moved between two models, on a sample of rows.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""The rule on a pool or on candidates; BADGE.
+"""One round's picks: the rule, applied to the pool or its candidates, given everything picked before.
 
-BADGE: k-means++ seeding on gradient embeddings (Ash et al., ICLR 2020, algorithm 1).
-
-One round's picks: the rule, applied to the candidates, given everything picked before.
+One of the rules is BADGE: k-means++ seeding on gradient embeddings (Ash et al., ICLR 2020, algorithm 1).
 """
 
 from __future__ import annotations

@@ -9,16 +9,17 @@ import numpy as np
 import pyarrow as pa
 
 from ray_itl.errors import MissingExtraError
-from ray_itl.report.learning_data import LearningCurve, LearningReport, LearningRow, Trail
-from ray_itl.report.learning_page import write_learning_report
+from ray_itl.io.atomic import write_atomic
+from ray_itl.report.learning_data import LearningReport, LearningRow, Trail
+from ray_itl.report.learning_page import render_learning
 from ray_itl.rounds.settings import FineTuneSettings
-from ray_itl.rounds.sweep import Standing, mean_curves, standings
+from ray_itl.rounds.sweep import mean_curves, standings
 
 SCORES = {"classification": ("accuracy", True), "causal_lm": ("bits_per_byte", False)}
 """Objective -> the score that curves show, and whether more of it is better."""
 
 
-def sweep_standings(table: pa.Table, settings: FineTuneSettings, reference: str | None) -> list[Standing]:
+def sweep_standings(table: pa.Table, settings: FineTuneSettings, reference: str | None) -> list[LearningRow]:
     """Return how every variant of a sweep's table ended."""
     score, higher_is_better = SCORES[settings.model.objective]
     return standings(mean_curves(table, f"heldout.{score}"), reference or "", higher_is_better)
@@ -37,24 +38,13 @@ def build_learning_report(
     """
     score, higher_is_better = SCORES[settings.model.objective]
     curves = mean_curves(table, f"heldout.{score}")
-    names = [curve.variant for curve in curves]
+    names = [curve.name for curve in curves]
     return LearningReport(
         title=title,
         score_name=score.replace("_", " "),
         higher_is_better=higher_is_better,
-        curves=[
-            LearningCurve(
-                name=c.variant,
-                num_labelled=c.num_labelled,
-                score=c.score,
-                on_task=c.on_task,
-                score_error=c.score_error,
-                on_task_error=c.on_task_error,
-                num_seeds=c.num_seeds,
-            )
-            for c in curves
-        ],
-        rows=[LearningRow(*_values(standing)) for standing in sweep_standings(table, settings, reference)],
+        curves=curves,
+        rows=standings(curves, reference or "", higher_is_better),
         reference=reference if reference in names and len(names) > 1 else None,
         facts=_facts(settings),
         warnings=_warnings(curves[0].num_seeds),
@@ -66,14 +56,10 @@ def build_learning_report(
 def write_tuning_report(report: LearningReport, folder: Path) -> str | None:
     """Write report.html into a folder; returns why there is none where its libraries are missing."""
     try:
-        write_learning_report(report, folder / "report.html")
+        write_atomic(folder / "report.html", render_learning(report).encode())
     except MissingExtraError as error:
         return f"no report.html: {error}"
     return None
-
-
-def _values(s: Standing) -> tuple[str, float, float, float, float, int | None, float | None]:
-    return s.variant, s.score, s.score_error, s.on_task, s.on_task_error, s.labels_needed, s.ratio
 
 
 def _facts(settings: FineTuneSettings) -> dict[str, object]:

@@ -1,8 +1,6 @@
-"""The pool and the trainer kept between rounds.
+"""What is kept between rounds: the pool, and the trainer that the options ask for.
 
-The pool between rounds: loaded once for each embedding, in this process or on the same Ray shards throughout.
-
-The trainer that the options ask for.
+The pool is loaded once for each embedding, in this process or on the same Ray shards throughout.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,39 +14,12 @@ import pyarrow as pa
 import torch
 
 from ray_itl.io.atomic import write_parquet_table
+from ray_itl.report.learning_data import LearningCurve, LearningRow
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 
 Member = tuple[str, int]
 """A variant's name and a seed."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A variant's learning curve over seeds; errors are standard errors of the mean (nan with one seed)."""
-
-    variant: str
-    num_seeds: int
-    num_labelled: np.ndarray
-    score: np.ndarray
-    score_error: np.ndarray
-    on_task: np.ndarray
-    on_task_error: np.ndarray
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How a variant ended, beside a reference variant."""
-
-    variant: str
-    score: float
-    score_error: float
-    on_task: float
-    on_task_error: float
-    labels_needed: int | None
-    """Fewest labels at which the mean score is as good as the reference's mean at its end; None: never."""
-    ratio: float | None
-    """The reference's budget over labels_needed."""
 
 
 def run_sweep(
@@ -65,7 +37,7 @@ def run_sweep(
         members: Settings of every variant and seed, with distinct run directories.
         folder: Where learning_curves.parquet goes.
         num_processes: Members at a time.
-        say: Told about every member that is done.
+        notify: Told about every member that is done.
 
     Returns:
         The curves of all members: columns variant, seed, and those of a run's learning_curves.parquet.
@@ -89,8 +61,8 @@ def with_member(curves: pa.Table, member: Member) -> pa.Table:
     return curves
 
 
-def mean_curves(table: pa.Table, score: str) -> list[Curve]:
-    """Average a sweep's curves over seeds, variants in order of appearance.
+def mean_curves(table: pa.Table, score: str) -> list[LearningCurve]:
+    """Average a sweep's curves over seeds, variants in order of appearance; errors are nan with one seed.
 
     Args:
         table: As `run_sweep` returns it; every seed of a variant has the same rounds.
@@ -107,51 +79,63 @@ def mean_curves(table: pa.Table, score: str) -> list[Curve]:
         found, found_error = _mean_and_error([columns["num_on_task"][r] for r in by_round])
         labelled = np.array([columns["num_labelled"][r[0]] for r in by_round])
         seeds = len(np.unique(columns["seed"][rows]))
-        curves.append(Curve(variant, seeds, labelled, score_mean, score_error, found, found_error))
+        curves.append(
+            LearningCurve(
+                name=variant,
+                num_labelled=labelled,
+                score=score_mean,
+                on_task=found,
+                score_error=score_error,
+                on_task_error=found_error,
+                num_seeds=seeds,
+            )
+        )
     return curves
 
 
-def standings(curves: Sequence[Curve], reference: str, higher_is_better: bool) -> list[Standing]:
+def standings(curves: Sequence[LearningCurve], reference: str, higher_is_better: bool) -> list[LearningRow]:
     """Return how every variant ended, beside the reference variant's end (where there is one of that name)."""
-    against = next((curve for curve in curves if curve.variant == reference), None)
-    found = []
-    for curve in curves:
-        needed = None
-        if against is not None:
-            sign = 1 if higher_is_better else -1
-            reached = np.flatnonzero(sign * curve.score >= sign * against.score[-1])
-            needed = int(curve.num_labelled[reached[0]]) if len(reached) else None
-        ratio = float(against.num_labelled[-1] / needed) if against is not None and needed else None
-        found.append(
-            Standing(
-                curve.variant,
-                float(curve.score[-1]),
-                float(curve.score_error[-1]),
-                float(curve.on_task[-1]),
-                float(curve.on_task_error[-1]),
-                needed,
-                ratio,
-            )
-        )
-    return found
+    against = next((curve for curve in curves if curve.name == reference), None)
+    return [_ending(curve, against, 1 if higher_is_better else -1) for curve in curves]
 
 
-def standings_table(found: Sequence[Standing], score: str, reference: str, num_seeds: int, budget: int) -> str:
-    """Return the standings as a Markdown table."""
+def standings_table(found: Sequence[LearningRow], score: str, reference: str, num_seeds: int, budget: int) -> str:
+    """Return how the variants of a sweep ended as a Markdown table."""
     lines = [
         f"After {budget:,} labels, {num_seeds} seeds, mean ± standard error:",
         "",
         f"| rule | {score} | picks on task | labels to reach the end of {reference} | ratio |",
         "|---|---|---|---|---|",
     ]
-    for s in found:
-        needed = "never" if s.labels_needed is None else f"{s.labels_needed:,}"
-        ratio = "" if s.ratio is None else f"{s.ratio:.1f}"
+    for row in found:
+        needed = "never" if row.labels_needed is None else f"{row.labels_needed:,}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.1f}"
         lines.append(
-            f"| {s.variant} | {s.score:.4f} ± {s.score_error:.4f} | {s.on_task:.1f} ± {s.on_task_error:.1f} "
+            f"| {row.name} | {row.score:.4f} ± {row.score_error:.4f} | {row.on_task:.1f} ± {row.on_task_error:.1f} "
             f"| {needed} | {ratio} |"
         )
     return "\n".join(lines)
+
+
+def _ending(curve: LearningCurve, against: LearningCurve | None, sign: int) -> LearningRow:
+    needed = None
+    if against is not None:
+        reached = np.flatnonzero(sign * curve.score >= sign * against.score[-1])
+        needed = int(curve.num_labelled[reached[0]]) if len(reached) else None
+    ratio = float(against.num_labelled[-1] / needed) if against is not None and needed else None
+    return LearningRow(
+        curve.name,
+        float(curve.score[-1]),
+        _last(curve.score_error),
+        float(curve.on_task[-1]),
+        _last(curve.on_task_error),
+        needed,
+        ratio,
+    )
+
+
+def _last(errors: np.ndarray | None) -> float:
+    return float("nan") if errors is None else float(errors[-1])
 
 
 def _end_with_parent() -> None:

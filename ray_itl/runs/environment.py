@@ -25,9 +25,14 @@ def run_details(source: PoolSource) -> dict[str, Any]:
     from ray_itl.sources.parquet import ParquetSource  # here, since options read the environment and no rows
 
     manifest = source.manifest.to_json() if isinstance(source, ParquetSource) else None
+    return {"pool_manifest": manifest, **environment()}
+
+
+def environment(*libraries: str) -> dict[str, Any]:
+    """Return what manifest.json says of the process: versions, those of further `libraries` too, and submission id."""
+    names = ("ray_itl", "torch", "ray", "pyarrow", "numpy", *libraries)
     return {
-        "pool_manifest": manifest,
-        "versions": {name: _version(name) for name in ("ray_itl", "torch", "ray", "pyarrow", "numpy")},
+        "versions": {name: _version(name) for name in names},
         "python": platform.python_version(),
         "submission_id": submission_id(),
     }

@@ -1,9 +1,4 @@
-"""NEW (split): digests of rows, files and options.
-
-What decides the result of a run, as digests: a run directory may only be continued when none of it changed.
-
-The rows of an active fine-tuning, opened and checked: pool, target sample, held-out rows.
-"""
+"""Digests of rows, files and tensors: what decides the result of a run, so that a changed input is noticed."""
 
 from __future__ import annotations
 

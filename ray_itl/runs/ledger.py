@@ -1,5 +1,7 @@
 """The append-only record of accepted picks: small files, each written once, that a restart reads back."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math

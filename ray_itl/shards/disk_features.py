@@ -1,8 +1,6 @@
-"""Features in an aligned file: written once, read ahead.
+"""Features of a shard in a file: written once, then read in order ahead of the computation, or row by row.
 
-A matrix in a file: safetensors of one tensor, its data aligned so that disks can be read past the page cache.
-
-Features of a shard that are in a file: read in order ahead of the computation, or row by row.
+The file is safetensors of one tensor, its data aligned so that disks can be read past the page cache.
 """
 
 from __future__ import annotations
@@ -28,6 +26,9 @@ ALIGNMENT = 4096
 """Offsets and sizes of direct reads are multiples of this on every common disk and filesystem."""
 _NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _FLUSH_BYTES = 256 << 20
+_BUFFERS = 4
+_READERS = 2
+_ROW_READERS = 16
 
 
 def matrix_header(num_rows: int, dim: int, dtype: torch.dtype) -> bytes:
@@ -87,11 +88,6 @@ class MatrixWriter:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         self._flushed = self._file.tell()
-
-
-_BUFFERS = 4
-_READERS = 2
-_ROW_READERS = 16
 
 
 class DiskFeatures:

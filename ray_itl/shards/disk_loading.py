@@ -1,8 +1,6 @@
-"""Rows -> PoolShard whose features are a cache entry.
+"""Shards whose features are in a cache on the node's disk: found there, or read once and written there.
 
-One shard in a cache entry: the matrix of features, and ids and norms beside it.
-
-Shards whose features are in a cache on the node's disk: found there, or read once and written there.
+An entry holds the matrix of features, and ids and norms beside it.
 """
 
 from __future__ import annotations

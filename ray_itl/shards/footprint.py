@@ -1,8 +1,6 @@
-"""Memory and disk a shard takes; memory this process may take.
+"""How much memory and disk a shard takes, what a user says about it, and how much memory this process may still take.
 
-How much memory and disk a shard takes, and what a user says about it. Pure arithmetic.
-
-How much memory this process may still take: what the machine has left, within the limit of its container.
+The first two are pure arithmetic; the last is what the machine has left, within the limit of its container.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ray_itl.shards.disk_loading import CacheOptions, entry_bytes
+from ray_itl.shards.disk_loading import CacheOptions
 from ray_itl.shards.loading import STORAGE_DTYPES
 
 Storage = Literal["auto", "memory", "disk"]
@@ -23,6 +21,12 @@ _READ_AHEAD_BYTES = 64 * 2**20
 STATE_BYTES = 33
 """What a shard knows of a row besides its features: an id, the squared norm, two scores, and whether it is picked."""
 _MARGIN = 1.2
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+_USAGE_AND_LIMIT = (
+    ("memory.current", "memory.max", "memory.stat", "inactive_file"),
+    ("memory/memory.usage_in_bytes", "memory/memory.limit_in_bytes", "memory/memory.stat", "total_inactive_file"),
+)
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,6 @@ class Footprint:
         return self.num_rows * self.dim * STORAGE_DTYPES[self.dtype].itemsize
 
     @property
-    def cache_bytes(self) -> int:
-        """Bytes of the shard's entry in a cache on disk."""
-        return entry_bytes(self.num_rows, self.dim, STORAGE_DTYPES[self.dtype])
-
-    @property
     def gpu_bytes(self) -> int:
         """Bytes of GPU memory for features and state, with a margin for what passes need."""
         return int(_MARGIN * (self.feature_bytes + self.num_rows * self.state_bytes)) + _SPARE_BYTES
@@ -74,14 +73,6 @@ class Footprint:
         if features_elsewhere:
             return int(_MARGIN * self.num_rows * self.state_bytes) + _SPARE_BYTES + _READ_AHEAD_BYTES
         return int(_MARGIN * (self.feature_bytes + self.num_rows * self.state_bytes)) + _SPARE_BYTES
-
-
-_MEMINFO = Path("/proc/meminfo")
-_CGROUP = Path("/sys/fs/cgroup")
-_USAGE_AND_LIMIT = (
-    ("memory.current", "memory.max", "memory.stat", "inactive_file"),
-    ("memory/memory.usage_in_bytes", "memory/memory.limit_in_bytes", "memory/memory.stat", "total_inactive_file"),
-)
 
 
 def available_memory() -> int:

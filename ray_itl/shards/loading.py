@@ -1,8 +1,6 @@
-"""Rows -> features -> PoolShard in memory; a pool that reloads itself.
+"""Filling shards: rows of a source stream through the feature map straight to where a shard keeps them.
 
-Filling shards: stream rows of a source through the feature map straight to where a shard keeps them.
-
-A pool in this process that loads its own rows, and loads them again when asked.
+`SourcePool` is a pool in this process that loads its own rows, and loads them again when asked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What the rest of the program knows of a pool, whatever it is stored in, and how to open one."""
+"""What the rest of the program knows of a pool, whatever it is stored in."""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence

@@ -1,10 +1,7 @@
-"""Which rows meet a condition, one bit a row.
+"""The rows of a pool that meet a condition, as one bit a row.
 
-Which rows of a pool are kept: one bit a row, with the way from kept rows to all rows and back.
-
-A condition that decides which rows of a pool are candidates.
-
-The rows of a pool that meet a condition: found by reading the columns that it looks at, and no embedding.
+They are found by reading the columns that the condition looks at, and no embedding. `RowMask` leads from kept rows to
+all rows and back.
 """
 
 from __future__ import annotations
@@ -25,6 +22,7 @@ from ray_itl.sources.schema import find_column
 
 _BLOCK = 1 << 12  # rows whose bits are unpacked together; the table of counts has an entry for each
 _PIECE = 1 << 20
+_MAX_THREADS = 8
 
 
 class RowMask:
@@ -110,9 +108,6 @@ class Condition:
     expression: pc.Expression
     columns: tuple[str, ...]
     """The columns that it reads, each once."""
-
-
-_MAX_THREADS = 8
 
 
 def rows_that_meet(condition: Condition, rows: ParquetRows) -> RowMask:

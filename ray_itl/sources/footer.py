@@ -1,16 +1,14 @@
-"""What a Parquet footer claims, and which claims are believed.
-
-What a Parquet footer claims, read with bounds before Arrow makes objects of it.
+"""What a Parquet footer claims, read with bounds before Arrow makes objects of it, and which claims are believed.
 
 A footer is data from elsewhere. Arrow builds an object for every column of every row group that one names, and decodes
-as many numbers into a row as a page asks for. So what is claimed is counted here first, from the bytes alone. (Arrow's
-own account of single columns is no help: it ends the process when it is asked about a damaged one.)
+as many numbers into a row as a page asks for. So what is claimed is counted here first, from the bytes alone: what is
+allocated later follows from it, and no small file may ask for a lot of memory. (Arrow's own account of single columns
+is no help: it ends the process when it is asked about a damaged one.)
 
 The encoding is Thrift's compact protocol; the field numbers are those of parquet.thrift in apache/parquet-format.
-
-Which claims of Parquet footers are believed: what is allocated later follows from them, so no small file may ask
-for a lot of memory.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -34,6 +32,14 @@ _SCHEMA, _ROW_GROUPS = 2, 4  # of FileMetaData
 _COLUMNS, _NUM_ROWS = 1, 3  # of RowGroup
 _META_DATA = 3  # of ColumnChunk
 _PATH, _NUM_VALUES = 3, 5  # of ColumnMetaData
+MAX_DIM = 1 << 16
+MAX_EXCESS = 1 << 20
+"""Numbers in a row group beyond what its rows should have: up to here the bad row is read, and named."""
+
+# Real embeddings take more than a byte for each number. A column of one value takes next to nothing, so that a file of
+# some kilobytes could ask for any amount of memory; it may ask for 64 MiB, and beyond that for 1000 numbers a byte.
+_PER_BYTE = 1000
+_FREE = 1 << 24
 
 
 class GroupClaim(NamedTuple):
@@ -208,16 +214,6 @@ class _Reader:
             shift += 7
             if shift > 63:
                 raise pa.ArrowInvalid("its footer is damaged")
-
-
-MAX_DIM = 1 << 16
-MAX_EXCESS = 1 << 20
-"""Numbers in a row group beyond what its rows should have: up to here the bad row is read, and named."""
-
-# Real embeddings take more than a byte for each number. A column of one value takes next to nothing, so that a file of
-# some kilobytes could ask for any amount of memory; it may ask for 64 MiB, and beyond that for 1000 numbers a byte.
-_PER_BYTE = 1000
-_FREE = 1 << 24
 
 
 def check_amount(claims: Sequence[GroupClaim], size: int, path: str) -> None:

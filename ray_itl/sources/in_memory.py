@@ -1,9 +1,6 @@
-"""Rows of Arrow tables and arrays.
+"""Rows in memory as sources: Arrow tables, with or without embeddings, and numpy or torch arrays."""
 
-Rows of an Arrow table in memory, with or without embeddings.
-
-Pools that are arrays in memory: numpy or torch.
-"""
+from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
@@ -31,6 +28,8 @@ from ray_itl.sources.schema import (
 )
 
 _TABLE_BATCH_BYTES = 2 << 20
+_FLOATS = (np.float16, np.float32, np.float64)
+_ARRAY_BATCH_BYTES = 2 << 20
 
 
 class TableRows:
@@ -148,10 +147,6 @@ class TableSource(TableRows):
 
     def _step(self) -> int:
         return max(1, _TABLE_BATCH_BYTES // (self.dim * self.dtype.itemsize))
-
-
-_FLOATS = (np.float16, np.float32, np.float64)
-_ARRAY_BATCH_BYTES = 2 << 20
 
 
 class ArraySource:

@@ -1,9 +1,6 @@
-"""Opening one Parquet file safely; building a manifest from footers.
+"""Building a manifest from Parquet footers; opening one file safely and streaming its rows in bounded memory."""
 
-Opening one Parquet file safely and streaming its rows in bounded memory.
-
-Building a manifest from Parquet footers, and noticing that a pool is no longer what it was.
-"""
+from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -16,7 +13,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError, RayItlError
-from ray_itl.io.filesystems import Listing, is_transient, list_files, open_filesystem, transient_error
+from ray_itl.io.filesystems import Listing, is_transient, list_files, transient_error
 from ray_itl.sources.footer import (
     MAX_EXCESS,
     GroupClaim,
@@ -27,7 +24,7 @@ from ray_itl.sources.footer import (
     read_claims,
     wrong_lengths,
 )
-from ray_itl.sources.manifest import FileEntry, Manifest, describe_file_changes
+from ray_itl.sources.manifest import FileEntry, Manifest
 from ray_itl.sources.schema import IdKind, check_embedding_type, check_id_type, find_column, first_row_dim
 
 # A footer is data from elsewhere: these limits stop one that claims absurd sizes from taking all memory.
@@ -41,6 +38,9 @@ _REMOTE_BUFFER = 8 << 20  # fewer, larger requests where each costs a round trip
 
 _BATCH_BYTES = 2 << 20
 _MAX_BATCH_ROWS = 1 << 16
+_MAX_THREADS = 16
+_NUM_SAMPLES = 8
+_SAMPLE_BYTES = 1 << 17
 
 
 @contextmanager
@@ -119,11 +119,6 @@ def estimate_row_bytes(metadata: pq.FileMetaData, row_group: int) -> int:
     return max(1, group.total_byte_size // max(1, group.num_rows))
 
 
-_MAX_THREADS = 16
-_NUM_SAMPLES = 8
-_SAMPLE_BYTES = 1 << 17
-
-
 class _Footer(NamedTuple):
     entry: FileEntry
     id_kind: IdKind
@@ -156,28 +151,6 @@ def build_manifest(
     """
     listing = list_files(sources, filesystem)
     return _manifest_of(listing, _Columns(id_column, embedding_column, tuple(columns)))
-
-
-def verify_unchanged(manifest: Manifest, filesystem: pafs.FileSystem | None = None) -> None:
-    """InputError naming each file that changed, vanished or appeared since `manifest` was built.
-
-    Lists the sources again and reads what `build_manifest` reads. `filesystem` is needed if the
-    manifest was built with one. A file edited in place outside the
-    sampled blocks, with equal size and equal footer, is not noticed.
-    """
-    listing = list_files(manifest.sources, filesystem or open_filesystem(manifest.uri))
-    before = {file.path: file.fingerprint for file in manifest.files}
-    known = [path for path in listing.paths if path in before]
-    with ThreadPoolExecutor(_MAX_THREADS) as threads:
-        prints = list(threads.map(lambda path: _fingerprint(listing, path), known))
-    # What appeared is not read: that it is there is the thing to say.
-    now = dict.fromkeys(listing.paths, "") | dict(zip(known, prints, strict=True))
-    changes = describe_file_changes(before, now)
-    if changes:
-        raise InputError(
-            f"the pool under {manifest.root!r} is not the one this run began with ({changes}); restore the "
-            "files, or start a new run on the pool as it is"
-        )
 
 
 def fingerprint_file(filesystem: pafs.FileSystem, path: str) -> tuple[int, str]:
@@ -293,12 +266,5 @@ def _examine(listing: Listing, path: str, column: str) -> tuple[int, str, list[G
     try:
         size, fingerprint, footer = _read_ends(listing.filesystem, listing.full_path(path))
         return size, fingerprint, read_claims(footer, column)
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, error) from error
-
-
-def _fingerprint(listing: Listing, path: str) -> str:
-    try:
-        return fingerprint_file(listing.filesystem, listing.full_path(path))[1]
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error

@@ -1,5 +1,7 @@
 """The manifest of a Parquet pool: which files, in which order, and how their rows split into shards."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import json
@@ -111,7 +113,7 @@ class Manifest:
         return json.dumps({"format": FORMAT_VERSION, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str) -> "Manifest":
+    def from_json(cls, text: str) -> Manifest:
         """Read what `to_json` wrote; RunDirectoryError if it is damaged or of another version."""
         try:
             fields = json.loads(text)

@@ -1,4 +1,6 @@
-"""What the rest of the program knows of a pool, whatever it is stored in, and how to open one."""
+"""Opening rows as a source, whatever a caller hands over: paths, an Arrow table or dataset, an array."""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence

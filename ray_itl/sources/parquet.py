@@ -1,5 +1,7 @@
 """Rows in Parquet files: any range of them streamed, any rows fetched, in bounded memory."""
 
+from __future__ import annotations
+
 import posixpath
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +43,7 @@ class ParquetRows:
     """
 
     def __init__(self, manifest: Manifest, filesystem: pafs.FileSystem | None = None):
-        """Without `filesystem`, use the one that the manifest's `uri` names."""
+        """Read the manifest's files on `filesystem`; without one, on that which its `uri` names."""
         self.manifest = manifest
         self.num_rows: int = manifest.num_rows
         self.id_kind: IdKind = manifest.id_kind
@@ -138,7 +140,7 @@ class ParquetRows:
     def _gather(
         self, positions: np.ndarray, columns: Sequence[str]
     ) -> Iterator[tuple[np.ndarray, pa.RecordBatch, WhichRow]]:
-        """As `_stream`, of the rows at ascending positions."""
+        """Yield what `_stream` does, of the rows at ascending positions."""
         positions = check_positions(positions, self.manifest.num_rows)
         names = self._with_id(columns)
         for index, piece in self._by_file(positions):
@@ -220,7 +222,7 @@ class ParquetSource(ParquetRows):
     """Rows with an embedding column (see `PoolSource`)."""
 
     def __init__(self, manifest: Manifest, filesystem: pafs.FileSystem | None = None):
-        """Without `filesystem`, use the one that the manifest's `uri` names."""
+        """Read the manifest's files on `filesystem`; without one, on that which its `uri` names."""
         super().__init__(manifest, filesystem)
         self.dim: int = manifest.dim
         self.dtype: np.dtype = np.dtype(manifest.dtype)

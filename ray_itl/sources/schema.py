@@ -1,11 +1,10 @@
-"""Which Arrow columns will do; ids and embeddings as arrays.
+"""What the columns of a pool may be, and the turning of Arrow columns into ids and matrices.
 
-What the columns of a pool may be, and the turning of an Arrow embedding column into a matrix.
-
-Row ids between Arrow and numpy: int64, or numpy's variable-width strings.
-
-Small steps that every source shares: checking positions, and gathering chunks into a matrix.
+Ids are int64 or numpy's variable-width strings. Small steps that every source shares are here as well: naming rows,
+checking positions, gathering chunks into a matrix.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -22,6 +21,8 @@ _MAX_NAMES, _MAX_NAME = 30, 80
 
 WhichRow = Callable[[int], str]
 """Maps a row of the array at hand to words for a message: "file 'a.parquet', row 17 (counting from 0)"."""
+STRING_ID = np.dtypes.StringDType()
+_INT64_MAX = np.iinfo(np.int64).max
 
 
 class EmbeddingType(NamedTuple):
@@ -32,7 +33,7 @@ class EmbeddingType(NamedTuple):
 
 
 def which_row(file: str, row: int) -> str:
-    """Words for one row: the file (or the in-memory pool when `file` is "") and the row within it."""
+    """Word one row: the file (or the in-memory pool when `file` is "") and the row within it."""
     return f"file {file!r}, row {row} (counting from 0)" if file else f"row {row} (counting from 0)"
 
 
@@ -48,7 +49,7 @@ def find_column(schema: pa.Schema, column: str, option: str, file: str) -> pa.Fi
 
 
 def name_columns(names: Sequence[str]) -> str:
-    """Words for a list of columns, cut short where there are many or their names are long."""
+    """Word a list of columns, cut short where there are many or their names are long."""
     shown = [name if len(name) <= _MAX_NAME else name[:_MAX_NAME] + "…" for name in names[:_MAX_NAMES]]
     more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
     return ", ".join(shown) + more if shown else "(none)"
@@ -146,10 +147,6 @@ def _check_lengths(array: pa.Array, dim: int, column: str, which: WhichRow) -> N
 
 def _place(file: str) -> str:
     return f"file {file!r}: " if file else ""
-
-
-STRING_ID = np.dtypes.StringDType()
-_INT64_MAX = np.iinfo(np.int64).max
 
 
 def ids_from_arrow(array: pa.Array, column: str, kind: IdKind, which: WhichRow) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Reading the targets: the sample of the task that the picks should be informative about."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

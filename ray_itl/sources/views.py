@@ -1,9 +1,4 @@
-"""Some rows of a source as a source: filtered, subset.
-
-A pool of those rows of Parquet files that meet a condition.
-
-Some of the rows of a source, as a source of their own.
-"""
+"""Some of the rows of a source as a source of their own: those that meet a condition, or those at given positions."""
 
 from __future__ import annotations
 

@@ -15,8 +15,11 @@ ChangeKind = Literal["new", "changed", "moved", "vanished"]
 
 
 class FileChange(NamedTuple):
-    """What happened to one file: `new` contents; `changed` (what it held is gone); known contents that `moved` here, or
-    that are copied here; `vanished` (what it held is gone, or now elsewhere, where it `moved`)."""
+    """What happened to one file.
+
+    `new`: its contents are; `changed`: what it held is gone; `moved`: known contents are here now, or are copied here;
+    `vanished`: what it held is gone, or now elsewhere, where it `moved`.
+    """
 
     path: str
     fate: ChangeKind

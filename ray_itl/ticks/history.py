@@ -1,8 +1,6 @@
-"""TickRecord, and what earlier ticks saw and picked.
+"""What is kept of a tick, and what earlier ticks saw and picked.
 
-What is kept of a tick: one row of ticks.parquet, and what the next tick needs to know of it.
-
-What earlier ticks left in a state directory, and the problem of the next tick given it.
+A tick is one row of ticks.parquet; from those before it follows the problem of the next.
 """
 
 from __future__ import annotations
@@ -134,8 +132,8 @@ def conditioned_on(problem: Problem, history: History, changes: PoolChanges, can
 
     Args:
         problem: The problem of the whole pool, in Parquet files, as if nothing had been picked.
-        past: What earlier ticks left.
-        news: What is new in the pool.
+        history: What earlier ticks left.
+        changes: What is new in the pool.
         candidates: "new" or "all" (see `settings.StateSettings`).
     """
     if history.features is not None:

@@ -138,7 +138,7 @@ def acquire_within(wait_s: float, notify: Callable[[str], None], *claim: Any) ->
 
     Args:
         wait_s: Seconds; 0 for one attempt.
-        say: Told once whom it waits for.
+        notify: Told once whom it waits for.
         claim: The arguments of `acquire`.
     """
     deadline = time.monotonic() + wait_s

@@ -1,8 +1,6 @@
-"""Small whole files on any filesystem, and the log made of them.
+"""The log of a state directory: who may work on it, and which ticks were published, in a sequence of small files.
 
-Small files in a folder on any filesystem that pyarrow knows, each of which appears whole or not at all.
-
-The log of a state directory: who may work on it, and which ticks were published, in one sequence of small files.
+Files may be on any filesystem that pyarrow knows; each appears whole or not at all.
 
 Every entry is a file of its own number. A number can be taken once, so two processes never both add the same entry:
 a tick that works claims number k, and publishes by adding k + 1. Whoever takes over from a tick that died adds a claim

@@ -1,8 +1,6 @@
-"""The problem of the next tick, or of a published one.
+"""The problem of the next tick, or of one that was published, opened again to check it.
 
-Opening the whole pool for a tick, and the identity that all ticks of a state directory share.
-
-The problem that a published tick solved, opened again to check it.
+All ticks of a state directory share an identity, which the whole pool's problem gives.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class State:
             buffer = io.BytesIO()
             pq.write_table(ticks_table(records), buffer)
             try:
-                self.store.write(REPORT, render_ticks(_report(records)).encode("utf-8", errors="replace"))
+                self.store.write(REPORT, render_ticks(_report(records)).encode())
             except MissingExtraError as error:
                 notify(f"no {REPORT}: {error}")
             self.store.write(HISTORY, buffer.getvalue())

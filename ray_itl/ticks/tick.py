@@ -1,8 +1,6 @@
-"""`run_tick` and what it says.
+"""One tick: claim the state, find what is new, select given all earlier picks, publish. Safe to run again any time.
 
-One tick: claim the state, find what is new, select given all earlier picks, publish. Safe to run again any time.
-
-What a tick says at its end: what the new data was worth, and where its results are.
+At its end it says what the new data was worth, and where its results are.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ import ray
 
 from ray_itl.errors import ConfigError, TrainingError
 from ray_itl.options.checks import require
-from ray_itl.training.coordinator import Patience
+from ray_itl.training.coordinator import FailurePolicy
 from ray_itl.training.trainer import TrainResult, TrainTask, read_result
-from ray_itl.training.worker_group import Session, WorkerPlan
+from ray_itl.training.worker_group import TrainWorkers, WorkerPlan
 
 
 class RayTrainer:
@@ -19,7 +19,7 @@ class RayTrainer:
     On one worker the result is the same bit for bit if the worker uses as many threads; on several it is the same up
     to the rounding of sums.
 
-    By default every task gets workers of its own, which are sent away as `fit` returns: between rounds no CPU or GPU is
+    By default every task gets workers of its own, which leave as `fit` returns: between rounds no CPU or GPU is
     held, and nothing of one round can reach the next. With `long_lived`, the workers stay and wait for the next task,
     which saves the seconds in which processes start and import torch; they hold their CPUs or GPUs until `close`.
     """
@@ -50,7 +50,7 @@ class RayTrainer:
             restart_deadline_s: Seconds within which workers must find places, when they start and once lost.
 
         Raises:
-            ConfigError: an option is out of range.
+            ConfigError: An option is out of range.
         """
         require(num_workers >= 1, "trainer.num_workers", num_workers, "at least 1")
         require(cpus_per_worker > 0, "trainer.cpus_per_worker", cpus_per_worker, "above 0")
@@ -59,16 +59,19 @@ class RayTrainer:
             storage_path = str(Path(storage_path).absolute())
         threads = max(1, int(cpus_per_worker)) if num_threads is None else num_threads
         self._plan = WorkerPlan(num_workers, use_gpu, cpus_per_worker, threads, storage_path)
-        self._patience = Patience(max_failures, restart_deadline_s)
+        self._policy = FailurePolicy(max_failures, restart_deadline_s)
         self._long_lived = long_lived
-        self._session: Session | None = None
+        self._workers: TrainWorkers | None = None
 
     def fit(self, task: TrainTask) -> TrainResult:
-        """Carry out a task on the workers, or return its result if it is done already.
+        """Run a task on the workers, or return its result if it is done already.
+
+        Args:
+            task: Paths that every worker can read.
 
         Raises:
-            InputError, ConfigError, NumericalError: the task cannot succeed (says why and the remedy).
-            TrainingError: workers failed more often than allowed, did not start in time, or wrote to another disk.
+            InputError, ConfigError, NumericalError: The task cannot succeed (says why and the remedy).
+            TrainingError: Workers failed more often than allowed, did not start in time, or wrote to another disk.
         """
         task = task.absolute()
         result = read_result(task)
@@ -83,20 +86,20 @@ class RayTrainer:
 
     def close(self) -> None:
         """Let the workers go; may be called twice, and `fit` again afterwards."""
-        session, self._session = self._session, None
-        if session is not None and ray.is_initialized():
-            session.close()
+        workers, self._workers = self._workers, None
+        if workers is not None and ray.is_initialized():
+            workers.close()
 
     def _run(self, task: TrainTask) -> None:
         if not ray.is_initialized():
             raise ConfigError("RayTrainer needs a Ray cluster: connect to one first (ray_itl.distributed.cluster)")
-        if self._session is None:
-            self._session = Session(self._plan, self._patience)
+        if self._workers is None:
+            self._workers = TrainWorkers(self._plan, self._policy)
         try:
-            self._session.run(task)
+            self._workers.run(task)
             if not self._long_lived:
-                self._session.dismiss()
+                self._workers.release()
         except BaseException:
-            self._session.kill()
-            self._session = None
+            self._workers.kill()
+            self._workers = None
             raise

@@ -1,11 +1,8 @@
-"""A task in files; `run_task`; LocalTrainer.
-
-One fine-tuning as a task in files: what goes in, what comes out, and who carries it out.
+"""One fine-tuning as a task in files: what goes in, what comes out, and who carries it out.
 
 A task reads files and writes a checkpoint and, beside it and last, a result in JSON. Both are durable before a trainer
-returns, and a task whose result is there already is not carried out again: that is how every trainer resumes.
-
-Carrying out a training task: the one function that every trainer runs, on every worker.
+returns, and a task whose result is there already is not carried out again: that is how every trainer resumes. One
+function carries a task out, on every worker of every trainer.
 """
 
 from __future__ import annotations
@@ -87,7 +84,7 @@ class Trainer(Protocol):
     """Carries out tasks, one at a time."""
 
     def fit(self, task: TrainTask) -> TrainResult:
-        """Carry out a task, or return its result if it is done already.
+        """Run a task, or return its result if it is done already.
 
         Raises:
             InputError, ConfigError, NumericalError: the task cannot succeed (says why and the remedy).
@@ -138,12 +135,17 @@ def _file_identity(path: str | None, name: str) -> str | None:
         raise InputError(f"{name} file {path!r} of a training task cannot be read ({error}): make it again") from error
 
 
-def carry_out(task: TrainTask, workers: Workers, device: torch.device) -> TrainResult:
+def run_task(task: TrainTask, workers: Workers, device: torch.device) -> TrainResult:
     """Train as a task says; worker 0 makes checkpoint and then result durable, all return the result.
 
+    Args:
+        task: What to train on what, and where the outcome goes.
+        workers: All of them must call this.
+        device: Of this worker.
+
     Raises:
-        InputError, ConfigError, NumericalError: the task cannot succeed.
-        RunDirectoryError: the output cannot be written.
+        InputError, ConfigError, NumericalError: The task cannot succeed.
+        RunDirectoryError: The output cannot be written.
     """
     began = time.perf_counter()
     learner = load(task.model, task.start, task.seed)
@@ -173,8 +175,8 @@ class LocalTrainer:
         self._device = torch.device(device)
 
     def fit(self, task: TrainTask) -> TrainResult:
-        """Carry out a task, or return its result if it is done already; raises what `carry_out` does."""
-        return read_result(task) or carry_out(task, OneWorker(), self._device)
+        """Run a task, or return its result if it is done already; raises what `run_task` does."""
+        return read_result(task) or run_task(task, OneWorker(), self._device)
 
     def close(self) -> None:
         """Do nothing: there is no process to let go of."""

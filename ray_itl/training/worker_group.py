@@ -1,8 +1,11 @@
-"""One run of Ray Train whose workers carry out the tasks they find in a mailbox.
+"""Workers of Ray Train that run one training task after another.
 
-Two kinds of processes besides the driver: an office, which holds the mailbox and waits in `TorchTrainer.fit()`, so that
-the driver need not and can end it; and the workers, which Ray Train starts, watches, and starts again all together
-when one is lost. They then find the unfinished task in the mailbox and begin it anew, from its files.
+There are two kinds of processes besides the driver. The coordinator hands out tasks and waits in `TorchTrainer.fit()`,
+so that the driver need not. The workers are started and watched by Ray Train. When one is lost, Ray Train ends all of
+them, and the coordinator starts it anew; the new workers fetch the unfinished task and begin it again, from its files.
+
+Ray Train must never restart workers by itself. It reserves a placement group for them, which outlives it when it is
+ended by force, and the only one that can be released then is the one that a worker has registered.
 """
 
 from __future__ import annotations
@@ -24,12 +27,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor, distributed
 
 from ray_itl.errors import RayItlError, TrainingError
-from ray_itl.training.coordinator import Letter, Mailbox, Patience, Status
-from ray_itl.training.trainer import TrainTask, carry_out
+from ray_itl.text import error_summary
+from ray_itl.training.coordinator import Assignment, FailurePolicy, TaskCoordinator, TaskStatus
+from ray_itl.training.trainer import TrainTask, run_task
 
-_POLL_S = 2.0
-_LEAVE_S = 30.0
-_PLACING_TRIES = 4
+_POLL_INTERVAL_S = 2.0
+_LEAVE_TIMEOUT_S = 30.0
+_KILL_TIMEOUT_S = 10.0
+_PLACEMENT_TRIES = 4
 _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default of 2 s adds seconds to every start and end
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in model.options mean the job's folder
@@ -49,109 +54,134 @@ class WorkerPlan:
     """Where Ray Train keeps its own notes: an absolute path or URI that every node can write."""
 
 
-class Session:
-    """Workers for one task after another; they start with the first and stay until `dismiss` or `close`."""
+class TrainWorkers:
+    """Workers that run one task after another; they start with the first and stay until `release` or `close`."""
 
-    def __init__(self, plan: WorkerPlan, patience: Patience) -> None:
-        """Start the office.
+    def __init__(self, plan: WorkerPlan, policy: FailurePolicy) -> None:
+        """Start the coordinator; workers start with the first task.
 
         Args:
             plan: The workers.
-            patience: How much loss to put up with.
+            policy: When to give up a task.
         """
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._plan, self._patience = plan, patience
+        self._plan, self._policy = plan, policy
         self._serial = 0
-        self._office: Any = ray.remote(_Office).options(num_cpus=0, scheduling_strategy=here).remote()
-        self._present: Any = None  # resolves when Ray Train, while it runs, ends
-        self._leaving: Any = None  # the same for workers that were dismissed
-        self._place: Any = None  # the placement group of the workers, once known
+        self._coordinator: Any = ray.remote(_Coordinator).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._running: Any = None  # the run of Ray Train whose workers take tasks
+        self._leaving: Any = None  # the one whose workers were told to leave
+        self._placement_group: Any = None  # where the workers are, once known
 
     def run(self, task: TrainTask) -> None:
-        """Have a task carried out; when this returns its result is durable.
+        """Run a task on the workers; when this returns its result is durable.
+
+        Args:
+            task: With absolute paths.
 
         Raises:
-            RayItlError: the task cannot succeed, or its workers could not be kept alive. All that is left to do with
-                the session is to `kill` it.
+            RayItlError: The task cannot succeed, or its workers could not be kept alive. All that can be called
+                afterwards is `kill`.
         """
         try:
-            self._await_leave()
-            self._post(task)
-            if self._present is None:
-                self._present = self._office.run.remote(self._plan, self._patience.restart_deadline_s)
-            self._await_result(self._present)
+            self._await_leave(self._policy.restart_deadline_s)
+            self._assign(task)
+            if self._running is None:
+                self._running = self._coordinator.run.remote(self._plan, self._policy.restart_deadline_s)
+            self._await_result(self._running)
         except RayError as error:
             raise TrainingError(
-                f"Ray Train failed ({_summary(error)}): if workers found no place within trainer.restart_deadline_s="
-                f"{self._patience.restart_deadline_s:g} seconds, free or add nodes, lower trainer.num_workers or "
-                "trainer.cpus_per_worker, or raise it; else see Ray's logs; then run the same command again"
+                f"Ray Train failed ({error_summary(error)}): if workers found no place within "
+                f"trainer.restart_deadline_s={self._policy.restart_deadline_s:g} seconds, free or add nodes, lower "
+                "trainer.num_workers or trainer.cpus_per_worker, or raise it; else see Ray's logs; then run the same "
+                "command again"
             ) from error
 
-    def dismiss(self) -> None:
-        """Send the workers home, without waiting for them to leave; the next task gets new ones."""
-        if self._present is not None:
-            self._post(None)
-            self._present, self._leaving = None, self._present
+    def release(self) -> None:
+        """Tell the workers to leave, without waiting until they have; the next task gets new ones."""
+        if self._running is not None:
+            self._assign(None)
+            self._running, self._leaving = None, self._running
 
     def close(self) -> None:
-        """Send the workers home, and end by force what has not ended soon after."""
+        """Tell the workers to leave, and end by force what has not ended soon after."""
         with contextlib.suppress(RayError):  # raised if it is all gone already
-            self.dismiss()
-            self._await_leave()
+            self.release()
+            self._await_leave(_LEAVE_TIMEOUT_S)
         self.kill()
 
     def kill(self) -> None:
         """End every process at once; a worker in the midst of a task leaves no trace of it."""
-        ray.kill(self._office)  # with it end Ray Train and the workers; but what they reserved would stay reserved
-        if self._place is not None:
-            remove_placement_group(self._place)
+        with contextlib.suppress(RayError):  # raised if the coordinator is gone, or too busy to answer
+            self._serial += 1
+            leave = self._coordinator.assign.remote(Assignment(self._serial, None))  # hereafter no workers are started
+            _, status = ray.get([leave, self._coordinator.status.remote(0.0)], timeout=_KILL_TIMEOUT_S)
+            self._placement_group = status.placement_group
+        if self._placement_group is not None:
+            remove_placement_group(self._placement_group)  # ends the workers in it, and thereby Ray Train
+        running = [run for run in (self._running, self._leaving) if run is not None]
+        ended = ray.wait(running, num_returns=len(running), timeout=_KILL_TIMEOUT_S)[0] if running else []
+        if len(ended) == len(running) or self._placement_group is not None:
+            ray.kill(self._coordinator)
+        # Else workers are still coming up, in a place that only Ray Train knows. They find that they must leave.
 
-    def _post(self, task: TrainTask | None) -> None:
+    def _assign(self, task: TrainTask | None) -> None:
         self._serial += 1
-        self._ask(self._office.post.remote(Letter(self._serial, task)))
+        self._ask(self._coordinator.assign.remote(Assignment(self._serial, task)))
 
     def _await_result(self, ended: Any) -> None:
         while True:
-            status: Status = self._ask(self._office.status.remote(_POLL_S))
-            self._place = status.place
+            status: TaskStatus = self._ask(self._coordinator.status.remote(_POLL_INTERVAL_S))
+            self._placement_group = status.placement_group
             if status.finished:
                 return
-            error = self._patience.verdict(status)
+            error = self._policy.decide(status)
             if error is not None:
                 raise error
             if ray.wait([ended], timeout=0)[0]:
                 ray.get(ended)
-                raise TrainingError("Ray Train ended without carrying out the task; run the same command again")
+                raise TrainingError("Ray Train ended without running the task; run the same command again")
 
-    def _await_leave(self) -> None:
+    def _await_leave(self, timeout_s: float) -> None:
         if self._leaving is not None:
             self._leaving, leaving = None, self._leaving
-            ray.get(leaving, timeout=_LEAVE_S)
-            self._place = None
+            ray.get(leaving, timeout=timeout_s)
+            self._placement_group = None
 
     def _ask(self, answer: Any) -> Any:
-        return ray.get(answer, timeout=self._patience.restart_deadline_s)
+        return ray.get(answer, timeout=self._policy.restart_deadline_s)
 
 
-class _Office(Mailbox):
-    """The process that holds the mailbox and waits for Ray Train."""
+class _Coordinator(TaskCoordinator):
+    """The coordinator as an actor, which also waits for Ray Train."""
 
-    async def run(self, plan: WorkerPlan, placing_s: float) -> None:
-        """Run Ray Train until the workers leave; raise if they find no place within so many seconds."""
-        await asyncio.to_thread(_run_workers, plan, placing_s, ray.get_runtime_context().current_actor)
+    async def run(self, plan: WorkerPlan, placement_timeout_s: float) -> None:
+        """Run Ray Train, anew whenever it loses workers, until they leave: the driver counts losses.
+
+        Args:
+            plan: The workers.
+            placement_timeout_s: How long to wait for room for them.
+
+        Raises:
+            ControllerError: They find no place within so many seconds.
+        """
+        coordinator = ray.get_runtime_context().current_actor
+        while self.is_open:
+            self._placement_group = None  # the one of lost workers is gone
+            if await asyncio.to_thread(_run_workers, plan, placement_timeout_s, coordinator):
+                return
 
 
-def _run_workers(plan: WorkerPlan, placing_s: float, mailbox: Any) -> None:
-    """Run Ray Train until the workers leave; it restarts lost ones without limit, since the driver counts."""
+def _run_workers(plan: WorkerPlan, placement_timeout_s: float, coordinator: Any) -> bool:
+    """Run Ray Train once; return whether the workers left by themselves."""
     os.environ.update(_ENVIRONMENT)  # read while Ray Train is imported, too
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(placing_s / _PLACING_TRIES)
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(placement_timeout_s / _PLACEMENT_TRIES)
+    from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     resources = {"CPU": plan.cpus_per_worker, **({"GPU": 1} if plan.use_gpu else {})}
-    TorchTrainer(
-        _serve,
-        train_loop_config={"plan": plan, "mailbox": mailbox},
+    trainer = TorchTrainer(
+        _run_worker,
+        train_loop_config={"plan": plan, "coordinator": coordinator},
         torch_config=TorchConfig(backend="nccl" if plan.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=plan.num_workers, use_gpu=plan.use_gpu, resources_per_worker=resources
@@ -159,9 +189,18 @@ def _run_workers(plan: WorkerPlan, placing_s: float, mailbox: Any) -> None:
         run_config=RunConfig(
             name=f"workers-{secrets.token_hex(4)}",
             storage_path=plan.storage_path,
-            failure_config=FailureConfig(max_failures=-1, controller_failure_limit=_PLACING_TRIES - 1),
+            failure_config=FailureConfig(
+                max_failures=0, max_preemption_failures=0, controller_failure_limit=_PLACEMENT_TRIES - 1
+            ),
         ),
-    ).fit()
+    )
+    try:
+        trainer.fit()
+    except ControllerError:
+        raise
+    except TrainingFailedError:  # lost workers: what is known of it, they have reported
+        return False
+    return True
 
 
 class ProcessGroupWorkers:
@@ -184,52 +223,51 @@ class ProcessGroupWorkers:
                 tensor.copy_(total.view_as(tensor))
 
 
-def _serve(config: dict[str, Any]) -> None:
-    """Be a worker: fetch tasks and carry them out until told to leave."""
+def _run_worker(config: dict[str, Any]) -> None:
+    """Fetch tasks and run them until told to leave; what Ray Train runs on every worker.
+
+    Args:
+        config: `plan` and `coordinator`.
+    """
     plan: WorkerPlan = config["plan"]
-    mailbox = config["mailbox"]
+    coordinator = config["coordinator"]
     torch.set_num_threads(plan.num_threads)
     device = torch.device("cuda", torch.cuda.current_device()) if plan.use_gpu else torch.device("cpu")
     workers = ProcessGroupWorkers()
     left = threading.Event()
+    # Every worker says where it lives, since any can be the first to report that the task must be given up.
+    ray.get(coordinator.register.remote(get_current_placement_group()))
     if workers.rank == 0:
-        ray.get(mailbox.arrive.remote(get_current_placement_group()))
-        threading.Thread(target=_beat, args=(mailbox, left), daemon=True).start()
+        threading.Thread(target=_send_heartbeats, args=(coordinator, left), daemon=True).start()
     serial = 0
     try:
         while True:
-            letter: Letter | None = ray.get(mailbox.fetch.remote(workers.rank, serial, _POLL_S))
-            if letter is None:
+            assignment: Assignment | None = ray.get(coordinator.fetch.remote(workers.rank, serial, _POLL_INTERVAL_S))
+            if assignment is None:
                 continue
-            if letter.task is None:
+            if assignment.task is None:
                 return
-            serial = letter.serial
-            _attempt(letter.task, serial, workers, device, mailbox)
+            serial = assignment.serial
+            _run_assignment(assignment.task, serial, workers, device, coordinator)
     finally:
         left.set()
 
 
-def _attempt(task: TrainTask, serial: int, workers: ProcessGroupWorkers, device: Any, mailbox: Any) -> None:
-    """Carry out a task and report; an error that would come again is reported, any other ends this worker."""
+def _run_assignment(task: TrainTask, serial: int, workers: ProcessGroupWorkers, device: Any, coordinator: Any) -> None:
+    """Run a task and report; an error that would come again is reported, any other ends this worker."""
     try:
-        carry_out(task, workers, device)
+        run_task(task, workers, device)
     except RayItlError as error:
-        ray.get(mailbox.report.remote(serial, workers.rank, error))
+        ray.get(coordinator.report.remote(serial, workers.rank, error))
     except Exception as error:
-        ray.get(mailbox.mourn.remote(f"worker {workers.rank}: {_summary(error)}"))
+        ray.get(coordinator.report_crash.remote(f"worker {workers.rank}: {error_summary(error)}"))
         raise
     else:
-        ray.get(mailbox.report.remote(serial, workers.rank, None))
+        ray.get(coordinator.report.remote(serial, workers.rank, None))
 
 
-def _beat(mailbox: Any, left: threading.Event) -> None:
-    """Tell the mailbox now and then that this process lives, also in the midst of a task."""
+def _send_heartbeats(coordinator: Any, left: threading.Event) -> None:
+    """Send signs of life at intervals, also in the midst of a task."""
     while not left.is_set():
-        mailbox.beat.remote()
-        left.wait(_POLL_S)
-
-
-def _summary(error: BaseException) -> str:
-    """Return the first line of a message and, where Ray appends a traceback, the last."""
-    lines = [line.strip() for line in str(error).strip().splitlines()]
-    return ": ".join(dict.fromkeys([type(error).__name__, *lines[:1], *lines[-1:]]))
+        coordinator.heartbeat.remote()
+        left.wait(_POLL_INTERVAL_S)

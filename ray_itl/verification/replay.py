@@ -1,8 +1,7 @@
-"""Gains replayed in kernel space; ties with tolerance.
+"""Picks replayed in kernel space by the dense definitions, sharing nothing with the engine that made them.
 
-Rows that compete for a pick: which should have won by the total order of `core.decision`, so far as one can tell.
-
-Picks replayed in kernel space by the dense definitions, sharing nothing with the engine that made them.
+Of the rows that compete for a pick it says which should have won by the total order of `core.decision`, so far as
+rounding lets one tell.
 
 The posterior kernel after k picks is K - K_.O (K_OO + s2 I)^-1 K_O., where O are the known rows and the first k picks.
 One Cholesky factor of K_OO + s2 I serves every step: its leading blocks are the factors of the steps before.

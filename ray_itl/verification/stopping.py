@@ -1,8 +1,7 @@
-"""Was there the reason it gives for stopping.
+"""Checking how a run says that it ended: was there the reason for it that it gives, and none before?
 
-How little a selection needs to leave unknown: a share of what all rows of the pool could teach about the targets.
-
-Checking how a run says that it ended: was there the reason for it that it gives, and none before?
+The reason `share` says that little is left to learn: a share of what all rows of the pool could teach about the
+targets.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import worker
 from benchmarks.comparison import Measurement, _hopeless, run_comparison
-from benchmarks.comparison_report import comparison_tables, write_comparison_page
+from benchmarks.comparison_report import comparison_tables, render_comparison
 from benchmarks.data import tiled, write_matrices
 from benchmarks.peers import ITL, PEERS, VTL, Peer, Problem
 from benchmarks.settings import BenchmarkSettings, PeersSettings
@@ -54,6 +54,7 @@ def test_every_peer_that_is_installed_picks_rows_of_the_pool(name: str, problem:
         assert picks == [pick.index for pick in exact]
 
 
+@pytest.mark.cluster
 def test_peers_are_measured_in_processes_of_their_own(tmp_path: Path) -> None:
     pytest.importorskip("plotly")
     said: list[str] = []
@@ -74,7 +75,7 @@ def test_peers_are_measured_in_processes_of_their_own(tmp_path: Path) -> None:
     faster = replace(comparison.measurements["torch, one pass a pick", 300], seconds=1e-9)
     won = replace(comparison, measurements=comparison.measurements | {(faster.peer, 300): faster})
     assert "at N = 300: in seconds torch, one pass a pick" in comparison_tables([won], SMALL)
-    page = write_comparison_page([comparison], SMALL, "this machine", tmp_path / "peers.html").read_text()
+    page = render_comparison([comparison], SMALL, "this machine")
     assert len(re.findall('class="figure"', page)) == 4
     assert "this machine" in page
     assert said

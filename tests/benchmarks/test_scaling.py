@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import SUITES
-from benchmarks.scaling import LOCAL_SHARDS, NODES, RAY_SHARDS, run_scaling, scaling_table, write_scaling_page
+from benchmarks.scaling import LOCAL_SHARDS, NODES, RAY_SHARDS, render_scaling, run_scaling, scaling_table
 from benchmarks.settings import SUITES as NAMES
 from benchmarks.settings import BenchmarkSettings, ScalingSettings
 from ray_itl.errors import ConfigError
@@ -33,7 +33,7 @@ def test_one_thing_is_varied_at_a_time(tmp_path: Path) -> None:
     assert table.count("| yes |") == 2
     assert "| NO |" not in table
     assert "| NO |" in scaling_table([points[0], replace(points[1], picks=[])], SMALL)
-    page = write_scaling_page(points, SMALL, "this machine", tmp_path / "scaling.html").read_text()
+    page = render_scaling(points, SMALL, "this machine")
     assert page.count('class="figure"') == 4
 
 

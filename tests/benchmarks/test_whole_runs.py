@@ -9,6 +9,7 @@ from benchmarks.whole_runs import large_table, run_large
 LARGE = LargeSettings(num_rows=2000, dim=8, num_targets=4, n=5, num_shards="0")
 
 
+@pytest.mark.cluster
 def test_a_large_run_is_timed_and_watched(tmp_path: Path) -> None:
     result = run_large(LARGE, 0, tmp_path, lambda _: None)
     assert {"load", "select"} <= set(result.stages)

@@ -25,7 +25,8 @@ from ray_itl.core.quotas import Quota, Quotas
 from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.core.rules import Rules, SimilarityGuard, cosines, unit_rows
 from ray_itl.core.shard import PoolShard
-from tests.core.helpers import SMALL, TINY, UNCERTAINTY, Rule, clustered, shuffled_ids
+from tests.combinations import covering
+from tests.core.helpers import ITL, SMALL, TINY, UNCERTAINTY, VTL, Rule, clustered, shuffled_ids
 from tests.oracle import DenseLimits, DensePick, DenseQuota, dense_greedy, first_in_order
 
 N, DIM, PICKS, NOISE = 160, 8, 20, 0.1
@@ -202,13 +203,27 @@ def selector_of(
     return GreedySelector(pool, acquisition, state, schedule=schedule, limits=limits)
 
 
-_FLAGS = list(Case.__dataclass_fields__)
-CASES = [Case(**dict(zip(_FLAGS, flags, strict=True))) for flags in product([False, True], repeat=len(_FLAGS))]
-_SETUPS = list(product([1, 3], [TINY, SMALL], [torch.float32, torch.float16, torch.float64]))
+Combination = tuple[Rule, Case, int, BlockSchedule, torch.dtype]
+_FLAGS = [[False, True]] * len(Case.__dataclass_fields__)
+_SETUPS = [[1, 3], [TINY, SMALL], [torch.float32, torch.float16, torch.float64]]
+CASES = [Case(*flags) for flags in product(*_FLAGS)]
 
 
-def cases_with_setups(rule: Rule, numbers: range) -> Iterator[tuple[Case, int, BlockSchedule, torch.dtype]]:
-    """Cases that a rule can have; shards, schedule and storage go round with the number of the case."""
-    for index in numbers:
+def combinations(strength: int) -> list[Combination]:
+    """Every choice of so many of: rule, a limit on or off, number of shards, schedule, storage type."""
+    found: list[Combination] = []
+    for rule, *values in covering([[ITL, VTL, UNCERTAINTY], *_FLAGS, *_SETUPS], strength):
+        case, setup = Case(*values[: len(_FLAGS)]), values[len(_FLAGS) :]
+        if rule is UNCERTAINTY and case.avoid:  # which it cannot: once without, and once by another rule
+            found.append((ITL, case, *setup))
+            case = replace(case, avoid=False)
+        found.append((rule, case, *setup))
+    return found
+
+
+def all_combinations(rule: Rule, first: int, step: int) -> Iterator[Combination]:
+    """All limits with a rule, every `step`-th of them; shards, schedule and storage go round with their number."""
+    setups = list(product(*_SETUPS))
+    for index in range(first, len(CASES), step):
         if rule is not UNCERTAINTY or not CASES[index].avoid:
-            yield CASES[index], *_SETUPS[index * 7 % len(_SETUPS)]
+            yield rule, CASES[index], *setups[index * 7 % len(setups)]

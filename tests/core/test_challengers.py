@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_itl.core.collectors import ChallengerList
-from tests.core.helpers import deterministic
+from tests.core.helpers import few_examples
 
 _STEPS = 6
 
 
-@deterministic
+@few_examples
 @given(
     firsts=st.lists(st.lists(st.integers(0, _STEPS - 1), max_size=9), max_size=6),
     later=st.integers(0, 2**_STEPS - 1),

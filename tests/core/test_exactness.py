@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import product
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from torch import Tensor
 from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.core.posterior import Targets
 from ray_itl.core.reference import one_pass_per_pick
+from tests.combinations import covering
 from tests.core.helpers import (
     ITL,
     RULES,
@@ -83,31 +83,50 @@ def _expected(rule: Rule, dtype: torch.dtype, situation: _Situation, noise: floa
     return _problem(rule, dtype, situation, noise, kind).dense_ids(_PICKS)
 
 
-_CELLS = [
-    *product(RULES, _DTYPES, _SHARDS, _SITUATIONS, [SMALL, None]),
-    *product(RULES, _DTYPES, [3], _SITUATIONS, [TINY]),
-]
-_SPREAD = [(noise, kind) for noise in _NOISES for kind in _POOLS]
+@dataclass(frozen=True)
+class _Cell:
+    rule: Rule
+    dtype: torch.dtype
+    num_shards: int
+    situation: str
+    schedule: BlockSchedule | None
+    noise: float
+    kind: str
+    shuffled: bool
+    text_ids: bool
+
+    def __str__(self) -> str:
+        return f"{self.rule.name}-{self.dtype}-{self.num_shards}-{self.situation}-{self.noise}-{self.kind}"
+
+    def check(self, seed: int) -> None:
+        key = (self.rule, self.dtype, _SITUATIONS[self.situation], self.noise, self.kind)
+        problem = _problem(*key)
+        if self.shuffled:
+            problem = problem.shuffle(seed)
+        if self.text_ids:
+            problem = replace(problem, ids=as_text(problem.ids))
+        assert picked(problem.select(_PICKS, self.num_shards, self.schedule)) == _expected(*key), self
 
 
-@pytest.mark.parametrize(
-    ("index", "cell"),
-    list(enumerate(_CELLS)),
-    ids=lambda value: "-".join(str(getattr(v, "name", v)) for v in value[:4]) if isinstance(value, tuple) else None,
-)
-def test_picks_equal_the_dense_reference(
-    index: int, cell: tuple[Rule, torch.dtype, int, str, BlockSchedule | None]
-) -> None:
-    """Noise, pool, row order and id type go round with the case number: 7 is prime to their periods."""
-    rule, dtype, num_shards, situation, schedule = cell
-    noise, kind = _SPREAD[7 * index % len(_SPREAD) if index % 5 else index // 5 % len(_SPREAD)]
-    key = (rule, dtype, _SITUATIONS[situation], noise, kind)
-    problem = _problem(*key)
-    if index % 2:
-        problem = problem.shuffle(seed=index)
-    if index % 3:
-        problem = replace(problem, ids=as_text(problem.ids))
-    assert picked(problem.select(_PICKS, num_shards, schedule)) == _expected(*key)
+_ROUND = ([SMALL, TINY, None], _NOISES, _POOLS, [False, True], [False, True])
+_CELLS = [_Cell(*values) for values in covering([RULES, _DTYPES, _SHARDS, list(_SITUATIONS), *_ROUND], 3)]
+
+
+@pytest.mark.parametrize("number", range(len(_CELLS)), ids=lambda number: str(_CELLS[number]))
+def test_picks_equal_the_dense_reference(number: int) -> None:
+    """Every choice of three of: rule, storage, shards, situation, schedule, noise, pool, order of rows, type of ids."""
+    _CELLS[number].check(seed=number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("situation", _SITUATIONS)
+@pytest.mark.parametrize("dtype", _DTYPES, ids=str)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_all_picks_equal_the_dense_reference(rule: Rule, dtype: torch.dtype, situation: str) -> None:
+    """With every choice of three of the others for each."""
+    for seed, values in enumerate(covering([_SHARDS, *_ROUND], 3)):
+        num_shards, *others = values
+        _Cell(rule, dtype, num_shards, situation, *others).check(seed)
 
 
 def test_the_small_schedules_do_make_many_passes() -> None:

@@ -30,7 +30,7 @@ from tests.core.helpers import (
     Problem,
     Rule,
     clustered,
-    deterministic,
+    few_examples,
     normal,
     picked,
     power_law,
@@ -117,7 +117,7 @@ def _information(problem: Problem, rows: list[int]) -> float:
 
 @every_view
 @every_rule
-@deterministic
+@few_examples
 @given(problem=problems(), data=st.data())
 def test_gains_are_not_negative(view: View, rule: Rule, problem: Problem, data: st.DataObject) -> None:
     seen = view(replace(problem, rule=rule))
@@ -128,7 +128,7 @@ def test_gains_are_not_negative(view: View, rule: Rule, problem: Problem, data: 
 
 
 @every_view
-@deterministic
+@few_examples
 @given(problem=problems(), data=st.data())
 def test_gains_telescope_to_the_joint_information(view: View, problem: Problem, data: st.DataObject) -> None:
     seen = view(problem)
@@ -151,7 +151,7 @@ def test_the_engines_picks_add_up_to_the_joint_information() -> None:
 
 
 @every_view
-@deterministic
+@few_examples
 @given(problem=problems(), first=st.integers(0, 2), index=st.integers(0, 2))
 def test_forward_equals_backward(view: View, problem: Problem, first: int, index: int) -> None:
     seen = view(problem)
@@ -169,7 +169,7 @@ def test_forward_equals_backward(view: View, problem: Problem, first: int, index
 
 
 @every_view
-@deterministic
+@few_examples
 @given(problem=problems(), data=st.data())
 def test_the_pool_among_the_targets_is_uncertainty_sampling(view: View, problem: Problem, data: st.DataObject) -> None:
     problem = replace(problem, targets=Targets.uniform(problem.pool))
@@ -192,7 +192,7 @@ def test_the_pool_among_the_targets_is_uncertainty_sampling(view: View, problem:
 
 @every_view
 @pytest.mark.parametrize("itl", [ITL, ITL_EXACT], ids=lambda rule: rule.name)
-@deterministic
+@few_examples
 @given(problem=problems(max_targets=1), picks=st.lists(st.integers(0, 2), max_size=3))
 def test_one_target_itl_and_vtl_rank_alike(view: View, itl: Rule, problem: Problem, picks: list[int]) -> None:
     seen = [view(replace(problem, rule=rule)) for rule in (itl, VTL)]
@@ -219,7 +219,7 @@ def test_one_target_itl_and_vtl_pick_the_same_rows(itl: Rule) -> None:
 
 
 @every_view
-@deterministic
+@few_examples
 @given(problem=problems(), data=st.data())
 def test_the_information_is_bounded_by_that_of_the_rows(view: View, problem: Problem, data: st.DataObject) -> None:
     seen = view(problem)
@@ -281,7 +281,7 @@ def test_the_engine_follows_a_gain_that_rises() -> None:
 
 
 @every_view
-@deterministic
+@few_examples
 @given(problem=problems())
 def test_variance_falls_to_the_irreducible_and_never_below(view: View, problem: Problem) -> None:
     pool = torch.nn.functional.normalize(problem.pool[: problem.pool.shape[1] - 1], dim=1)
@@ -321,7 +321,7 @@ def test_the_engines_picks_converge_to_the_irreducible_variance() -> None:
 
 @every_view
 @every_rule
-@deterministic
+@few_examples
 @given(problem=problems(), data=st.data())
 def test_the_order_of_conditioning_does_not_matter(
     view: View, rule: Rule, problem: Problem, data: st.DataObject
@@ -335,7 +335,7 @@ def test_the_order_of_conditioning_does_not_matter(
     torch.testing.assert_close(seen[0].gains(), seen[1].gains(), rtol=1e-6, atol=1e-8)
 
 
-@deterministic
+@few_examples
 @given(problem=problems())
 def test_known_rows_count_like_picks(problem: Problem) -> None:
     known = problem.pool[:3]
@@ -348,7 +348,7 @@ def test_known_rows_count_like_picks(problem: Problem) -> None:
         torch.testing.assert_close(told.gains(), shown.gains(), rtol=1e-6, atol=1e-8)
 
 
-@deterministic
+@few_examples
 @given(problem=problems())
 def test_observing_twice_is_observing_once_at_half_the_noise(problem: Problem) -> None:
     row, prior = problem.pool[0], Posterior.prior(problem.pool.shape[1])
@@ -382,7 +382,7 @@ _TRANSFORMS = ["larger", "smaller", "rotated", "more dimensions", "signs flipped
 @every_view
 @pytest.mark.parametrize("kind", _TRANSFORMS)
 @pytest.mark.parametrize("rule", [ITL, ITL_EXACT, UNCERTAINTY], ids=lambda rule: rule.name)
-@deterministic
+@few_examples
 @given(problem=problems())
 def test_gains_do_not_change_with(view: View, rule: Rule, kind: str, problem: Problem) -> None:
     problem = replace(problem, rule=rule)
@@ -403,7 +403,7 @@ def test_picks_do_not_change_with(rule: Rule, kind: str) -> None:
 
 
 @every_view
-@deterministic
+@few_examples
 @given(problem=problems())
 def test_a_repeated_target_changes_nothing_in_eq_43_and_doubles_its_weight_in_vtl(view: View, problem: Problem) -> None:
     rows, ones = problem.targets.rows, problem.targets.weights
@@ -425,7 +425,7 @@ def test_a_repeated_target_changes_nothing_in_eq_43_and_doubles_its_weight_in_vt
 
 
 @every_rule
-@deterministic
+@few_examples
 @given(problem=problems(), shards=st.integers(1, 9), seed=st.integers(0, 99), data=st.data())
 def test_sharded_equals_flat(rule: Rule, problem: Problem, shards: int, seed: int, data: st.DataObject) -> None:
     problem = replace(problem, rule=rule, replacement=data.draw(st.booleans()))
@@ -439,7 +439,7 @@ def test_sharded_equals_flat(rule: Rule, problem: Problem, shards: int, seed: in
 
 
 @every_rule
-@deterministic
+@few_examples
 @given(problem=problems(), picks=st.lists(st.integers(0, 2), max_size=4))
 def test_reference_and_engine_agree_on_every_gain(rule: Rule, problem: Problem, picks: list[int]) -> None:
     dense, engine = _Dense(replace(problem, rule=rule)), _Engine(replace(problem, rule=rule))
@@ -450,7 +450,7 @@ def test_reference_and_engine_agree_on_every_gain(rule: Rule, problem: Problem, 
 
 
 @every_rule
-@deterministic
+@few_examples
 @given(problem=problems(), picks=st.lists(st.integers(0, 2), max_size=4))
 def test_scores_shrink_by_the_products_the_columns_promise(rule: Rule, problem: Problem, picks: list[int]) -> None:
     """The incremental form that shards use: scores minus the decrements equal the scores of the new state."""

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.ranking import RankedRows, RankQuery, hash_order, round_robin, top_rows
-from tests.core.helpers import as_number, as_text, deterministic, make_shards, normal, shuffled_ids, with_zeros
+from tests.core.helpers import as_number, as_text, few_examples, make_shards, normal, shuffled_ids, with_zeros
 
 
-@deterministic
+@few_examples
 @given(
     rows=st.lists(st.tuples(st.integers(-2, 2), st.integers(0, 30)), unique_by=lambda row: row[1], max_size=12),
     count=st.integers(1, 14),
@@ -99,7 +99,7 @@ def _ranked(lists: list[list[int]], num_rows: int) -> RankedRows:
     return RankedRows(arrays, [-np.arange(len(a)).astype(float) for a in arrays], rows)
 
 
-@deterministic
+@few_examples
 @given(lists=st.lists(st.permutations(range(7)), min_size=1, max_size=4), length=st.integers(1, 7), n=st.integers(1, 7))
 def test_round_robin_equals_the_obvious_loop(lists: list[list[int]], length: int, n: int) -> None:
     lists = [rows[:length] for rows in lists]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 import torch
 
@@ -14,7 +16,6 @@ from ray_itl.core.posterior import Posterior
 from ray_itl.core.shard import PoolShard
 from tests.core.helpers import ITL, SMALL, TINY, UNCERTAINTY, VTL, Rule
 from tests.core.limit_cases import (
-    CASES,
     DIM,
     IDS,
     LANGUAGE,
@@ -22,7 +23,9 @@ from tests.core.limit_cases import (
     PICKS,
     TARGETS,
     Case,
-    cases_with_setups,
+    Combination,
+    all_combinations,
+    combinations,
     dense_limits,
     dense_runners_up,
     expected_picks,
@@ -55,8 +58,8 @@ def _assert_same(found: list[RunnerUp | None], expected: list[tuple[int, float] 
             assert runner.margin == pytest.approx(second[1], rel=1e-6, abs=1e-9)
 
 
-def _check(rule: Rule, numbers: range) -> None:
-    for case, num_shards, _, dtype in cases_with_setups(rule, numbers):
+def _check(combinations: Iterable[Combination]) -> None:
+    for rule, case, num_shards, _, dtype in combinations:
         samples = [TARGETS, *(sample for sample, _ in others(case))]
         scale = sum(float(sample.weighted.square().sum()) for sample in samples) if rule is VTL else 1.0
         dense = dense_limits(case, pool_of(dtype).to(torch.float64))
@@ -73,10 +76,9 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray_itl.core.rivals._PICKS_AT_ONCE", 3)
 
 
-@pytest.mark.parametrize("rule", [ITL, VTL, UNCERTAINTY], ids=lambda rule: rule.name)
-def test_runners_up_are_those_of_the_definition(rule: Rule) -> None:
-    """A third of those whose picks are tested, another set for each rule."""
-    _check(rule, range([ITL, VTL, UNCERTAINTY].index(rule) * 11 + 3, len(CASES), 111))
+def test_runners_up_are_those_of_the_definition() -> None:
+    """For every choice of two: a limit and another, a rule, a number of shards, a storage type."""
+    _check(combinations(2))
 
 
 @pytest.mark.slow
@@ -84,7 +86,7 @@ def test_runners_up_are_those_of_the_definition(rule: Rule) -> None:
 @pytest.mark.parametrize("first", range(8))
 @pytest.mark.parametrize("rule", [ITL, VTL, UNCERTAINTY], ids=lambda rule: rule.name)
 def test_every_combination_has_the_runners_up_of_the_definition(rule: Rule, first: int) -> None:
-    _check(rule, range(first, len(CASES), 8))
+    _check(all_combinations(rule, first, 8))
 
 
 def test_a_minimum_given_up_in_the_run_is_given_up_here() -> None:

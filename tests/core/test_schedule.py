@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_itl.core.block_schedule import BlockSchedule
-from tests.core.helpers import deterministic
+from tests.core.helpers import few_examples
 
 
-@deterministic
+@few_examples
 @given(outcomes=st.lists(st.tuples(st.integers(1, 64), st.integers(0, 64)), max_size=30))
 def test_adapted_sizes_stay_within_their_bounds(outcomes: list[tuple[int, int]]) -> None:
     schedule = BlockSchedule()

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_itl.core.ids import IdSpan, id_part, id_span, spans_overlap
+from ray_itl.core.ids import IdSpan, id_span, spans_overlap, split_by_hash
 from ray_itl.core.pool import LocalPool
-from tests.core.helpers import as_text, deterministic, make_shards, normal, shuffled_ids
+from tests.core.helpers import as_text, few_examples, make_shards, normal, shuffled_ids
 
 
-@deterministic
+@few_examples
 @given(ids=st.lists(st.integers(-5, 5), min_size=1, max_size=8), text=st.booleans())
 def test_the_span_of_ids(ids: list[int], text: bool) -> None:
     array = np.array(ids, dtype=np.int64)
@@ -24,7 +24,7 @@ def test_the_span_of_ids(ids: list[int], text: bool) -> None:
     assert (span.repeated in repeated) if repeated else (span.repeated is None)
 
 
-@deterministic
+@few_examples
 @given(spans=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)).map(sorted), min_size=1, max_size=5))
 def test_overlapping_spans(spans: list[list[int]]) -> None:
     expected = any(a[0] <= b[1] and b[0] <= a[1] for i, a in enumerate(spans) for b in spans[:i])
@@ -36,9 +36,10 @@ def test_overlapping_spans(spans: list[list[int]]) -> None:
 def test_equal_ids_meet_in_one_part(num_parts: int, text: bool) -> None:
     ids = shuffled_ids(200, 1)
     ids = as_text(ids) if text else ids
-    parts = [id_part(ids, part, num_parts).tolist() for part in range(num_parts)]
+    parts = [part.tolist() for part in split_by_hash(ids, num_parts)]
     assert sorted(name for part in parts for name in part) == sorted(ids.tolist())
-    assert [id_part(ids[::-1], part, num_parts).tolist()[::-1] for part in range(num_parts)] == parts
+    assert len(parts) == num_parts
+    assert [part.tolist()[::-1] for part in split_by_hash(ids[::-1], num_parts)] == parts
     assert min(len(part) for part in parts) > 200 / num_parts / 3
 
 

@@ -18,7 +18,7 @@ from ray_itl.curation.problem import open_problem
 from ray_itl.curation.run import curate_problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.summary import summarise
-from ray_itl.errors import ConfigError, InputError, RunDirectoryError, StorageError
+from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.observability.reporter import Advance, Reporter
 from ray_itl.observability.status import RunStatus
 from ray_itl.options.text import from_yaml
@@ -249,12 +249,16 @@ def test_a_status_that_cannot_be_written_does_not_end_a_run(files: Files, monkey
 
 
 def test_a_report_for_which_there_is_no_space_says_so(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    sync = os.fsync
 
-    monkeypatch.setattr("ray_itl.report.selection_page.write_report", full)
+    def full(file: int) -> None:
+        if "report.html" in str(Path(f"/proc/self/fd/{file}").readlink()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(file)
+
+    monkeypatch.setattr("os.fsync", full)
     settings = files.settings()
-    with pytest.raises(StorageError, match=r"report\.html cannot be written at the moment \(.*No space left"):
+    with pytest.raises(RunDirectoryError, match=r"cannot write .*report\.html: .*No space left.* has free space"):
         files.run(replace(settings, run=replace(settings.run, report=True)))
     assert read(files.folder / "run" / "status.json")["state"] == "failed"
 

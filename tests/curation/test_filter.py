@@ -35,12 +35,20 @@ def expected(tmp_path: Path) -> list[Any]:
     return files.run(files.settings()).ids
 
 
-@pytest.mark.parametrize(
-    ("num_shards", "storage"),
-    [(0, "memory"), (0, "disk"), (2, "disk"), pytest.param(2, "memory", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("storage", ["memory", "disk"])
 @pytest.mark.usefixtures("small_blocks")
-def test_a_run_with_a_filter(tmp_path: Path, expected: list[Any], num_shards: int, storage: str) -> None:
+def test_a_run_with_a_filter(tmp_path: Path, expected: list[Any], storage: str) -> None:
+    _check_run(tmp_path, expected, 0, storage)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("storage", ["memory", "disk"])
+@pytest.mark.usefixtures("small_blocks", "cluster")
+def test_a_run_with_a_filter_on_ray(tmp_path: Path, expected: list[Any], storage: str) -> None:
+    _check_run(tmp_path, expected, 2, storage)
+
+
+def _check_run(tmp_path: Path, expected: list[Any], num_shards: int, storage: str) -> None:
     files = Files(tmp_path)
     cluster = {"num_shards": num_shards, "cache_dir": str(tmp_path / "cache")}
     pool = {"storage": storage, "filter": _CONDITION, "columns": ["text"]}

@@ -103,7 +103,12 @@ def _assert_runners_up(selection: Selection, ids: np.ndarray, expected: list[tup
 
 @pytest.mark.parametrize(
     ("storage", "num_shards"),
-    [("memory", 0), ("disk", 0), ("disk", 2), pytest.param("memory", 2, marks=pytest.mark.slow)],
+    [
+        ("memory", 0),
+        ("disk", 0),
+        pytest.param("memory", 2, marks=pytest.mark.round_trip),
+        pytest.param("disk", 2, marks=pytest.mark.cluster),
+    ],
 )
 @pytest.mark.usefixtures("small_blocks")
 def test_a_run_within_limits_is_the_references(

@@ -134,6 +134,8 @@ def test_the_job_prints_the_plan_and_leaves_nothing_behind(
     assert sorted(files.folder.rglob("*")) == before
 
 
+@pytest.mark.cluster
+@pytest.mark.usefixtures("cluster")
 def test_a_plan_for_a_cluster(files: Files) -> None:
     plan = planned(files.settings(cluster={"num_shards": 2, "address": "local"}, pool={"storage": "disk"}))
     assert (plan.shards.num_shards, plan.shard.num_rows, plan.in_process) == (2, 150, False)

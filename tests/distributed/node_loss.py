@@ -18,7 +18,7 @@ from tests.distributed.helpers import local_pool, make_rows, picked, ray_pool, s
 FAST_CHECKS = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 500,
-    "health_check_timeout_ms": 500,
+    "health_check_timeout_ms": 10_000,  # a dead node refuses at once; one that is slow to answer is alive
     "health_check_failure_threshold": 3,
 }
 

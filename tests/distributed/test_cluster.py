@@ -12,14 +12,15 @@ from ray_itl.distributed.cluster import connect, living_nodes
 from ray_itl.distributed.metrics import SelectionMetrics
 from ray_itl.distributed.placement import ShardPlan
 from ray_itl.distributed.ray_pool import open_ray_pool
+from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
 from tests.distributed.helpers import local_pool, make_rows, picked, select, write_rows
-from tests.distributed.test_placement import Options
 
 TOKEN_FILE = Path.home() / ".ray" / "auth_token"
 HAD_TOKEN_FILE = TOKEN_FILE.exists()
 
 
+@pytest.mark.cluster
 @pytest.mark.usefixtures("cluster")
 def test_an_existing_connection_is_used_and_left_alone():
     with connect("somewhere:1"):
@@ -27,6 +28,7 @@ def test_an_existing_connection_is_used_and_left_alone():
     assert ray.is_initialized()
 
 
+@pytest.mark.cluster
 @pytest.mark.usefixtures("cluster")
 def test_the_embedded_cluster_asks_for_a_token_that_is_in_no_file():
     assert os.environ["RAY_AUTH_MODE"] == "token"
@@ -34,11 +36,14 @@ def test_the_embedded_cluster_asks_for_a_token_that_is_in_no_file():
     assert TOKEN_FILE.exists() == HAD_TOKEN_FILE
 
 
+@pytest.mark.cluster
 @pytest.mark.usefixtures("cluster")
 def test_a_planned_pool_with_metrics(tmp_path):
     source = write_rows(tmp_path, make_rows(600))
     metrics, said = SelectionMetrics("a test"), []
-    with open_ray_pool(source, Identity(), "float64", Options(), said.append, metrics.on_pass) as pool:
+    with open_ray_pool(
+        source, Identity(), "float64", ClusterSettings(restart_deadline_s=60.0), said.append, metrics.on_pass
+    ) as pool:
         pool.load()
         result = select(pool, InformationGain(0.1), n=20, on_progress=metrics.on_progress)
     assert picked(result) == picked(select(local_pool(source), InformationGain(0.1), n=20))
@@ -46,12 +51,13 @@ def test_a_planned_pool_with_metrics(tmp_path):
     assert said == ["shards: 1 (threads each: 4, on cpu)"]
 
 
+@pytest.mark.cluster
 @pytest.mark.usefixtures("cluster")
 def test_a_pool_that_cannot_fit_is_refused_at_once(tmp_path):
     source = write_rows(tmp_path, make_rows(100))
     with (
         pytest.raises(ConfigError, match=r"cluster\.gpus_per_shard=1"),
-        open_ray_pool(source, Identity(), "float32", Options(gpus_per_shard=1.0)),
+        open_ray_pool(source, Identity(), "float32", ClusterSettings(gpus_per_shard=1.0)),
     ):
         pass
 

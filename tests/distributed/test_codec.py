@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from ray_itl.core.acquisitions.information_gain import InformationGain
-from ray_itl.core.ids import split_by_hash
 from ray_itl.core.messages import RowBatch
 from ray_itl.distributed.codec import pack, unpack
 
@@ -43,13 +42,3 @@ def test_records_of_text_ids_arrive():
     assert received.ids.dtype == ids.dtype
     assert received.positions.tolist() == [4, 7]
     assert rule == InformationGain(0.3)
-
-
-@pytest.mark.parametrize("text", [False, True])
-def test_equal_ids_meet_in_one_part(text):
-    ids = np.arange(500) if not text else np.array([f"r{i}" for i in range(500)], dtype=np.dtypes.StringDType())
-    parts = split_by_hash(ids, 7)
-    assert sorted(np.concatenate(parts).tolist()) == sorted(ids.tolist())
-    assert min(len(part) for part in parts) > 30
-    for part, other in zip(parts, split_by_hash(ids[::-3], 7), strict=True):
-        assert set(other.tolist()) <= set(part.tolist())

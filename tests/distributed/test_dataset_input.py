@@ -14,6 +14,7 @@ POOL = table_of(clustered(120, seed=1))
 TARGET = clustered(7, seed=2)
 
 pytestmark = [
+    pytest.mark.cluster,
     pytest.mark.usefixtures("cluster"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data"),  # it warns of options that it sets itself
 ]

@@ -109,6 +109,7 @@ def test_restoring_reads_the_features_once_and_once_for_earlier_picks(source, ca
     assert len(calls) == 1 + (picks > 0)
 
 
+@pytest.mark.cluster
 @pytest.mark.usefixtures("cluster")
 def test_shards_on_disk_pick_the_same_although_they_are_killed(source, cache, tmp_path):
     expected = reference(source, ITL, "float16", 40)
@@ -132,6 +133,7 @@ def test_shards_on_disk_pick_the_same_although_they_are_killed(source, cache, tm
     assert len(entries) == 2
 
 
+@pytest.mark.cluster
 @pytest.mark.usefixtures("cluster")
 def test_a_shard_without_room_on_disk_says_so(source, tmp_path):
     (tmp_path / "file").touch()

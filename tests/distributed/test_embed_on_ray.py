@@ -21,6 +21,7 @@ from tests.distributed.helpers import assert_no_process_left
 from tests.embedding.embedding_helpers import CNN, embedder, write_raw
 
 pytestmark = [
+    pytest.mark.cluster,
     pytest.mark.usefixtures("cluster"),
     pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\."),  # Ray Data warns of its own defaults
 ]

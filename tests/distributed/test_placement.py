@@ -1,11 +1,9 @@
 """Shards fit the cluster and the pool, and what cannot fit is refused by name. No cluster."""
 
-from dataclasses import dataclass
-from typing import Any
-
 import pytest
 
 from ray_itl.distributed.placement import ShardPlan, check_fits, plan_in_process, plan_shards_for
+from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
 from ray_itl.shards.footprint import StorageOptions
 
@@ -14,44 +12,36 @@ LAPTOP = [{"CPU": 8.0, "memory": 16 * GIB}]
 CLUSTER = [{"CPU": 0.0, "memory": 8 * GIB}] + [{"CPU": 16.0, "GPU": 2.0, "memory": 64 * GIB}] * 4
 
 
-@dataclass
-class Options:
-    num_shards: Any = "auto"
-    cpus_per_shard: float | None = None
-    gpus_per_shard: float = 0.0
-    restart_deadline_s: float = 60.0
-
-
 def test_small_pools_are_one_shard():
-    assert plan_shards_for(10_000, 768, "float32", CLUSTER, Options()).num_shards == 1
+    assert plan_shards_for(10_000, 768, "float32", CLUSTER, ClusterSettings()).num_shards == 1
 
 
 def test_large_pools_leave_half_of_the_cpus():
-    plan = plan_shards_for(10**7, 768, "float32", CLUSTER, Options())
+    plan = plan_shards_for(10**7, 768, "float32", CLUSTER, ClusterSettings())
     assert (plan.num_shards, plan.num_threads, plan.num_cpus, plan.device) == (16, 4, 2.0, "cpu")
     check_fits(plan, 10**7, 768, CLUSTER)
 
 
 def test_a_laptop_is_shared_out():
-    plan = plan_shards_for(10**6, 768, "float32", LAPTOP, Options())
+    plan = plan_shards_for(10**6, 768, "float32", LAPTOP, ClusterSettings())
     assert (plan.num_shards, plan.num_threads, plan.num_cpus) == (2, 4, 2.0)
-    assert plan_shards_for(10**6, 768, "float32", LAPTOP, Options(num_shards=8)).num_threads == 1
-    two = plan_shards_for(10**6, 768, "float32", [{"CPU": 2.0, "memory": 8 * GIB}], Options())
+    assert plan_shards_for(10**6, 768, "float32", LAPTOP, ClusterSettings(num_shards=8)).num_threads == 1
+    two = plan_shards_for(10**6, 768, "float32", [{"CPU": 2.0, "memory": 8 * GIB}], ClusterSettings())
     assert (two.num_shards, two.num_cpus) == (1, 1.0)
 
 
 def test_features_live_on_gpus_where_asked():
-    plan = plan_shards_for(10**8, 768, "float16", CLUSTER, Options(gpus_per_shard=1.0))
+    plan = plan_shards_for(10**8, 768, "float16", CLUSTER, ClusterSettings(gpus_per_shard=1.0))
     assert (plan.num_shards, plan.device, plan.num_gpus) == (8, "cuda", 1.0)
     assert plan.memory(10**6, 768) < 0.1 * ShardPlan(1).memory(10**6, 768)
 
 
 def test_what_the_user_says_is_kept():
-    plan = plan_shards_for(1000, 8, "float32", LAPTOP, Options(num_shards=3, cpus_per_shard=0.25))
+    plan = plan_shards_for(1000, 8, "float32", LAPTOP, ClusterSettings(num_shards=3, cpus_per_shard=0.25))
     assert (plan.num_shards, plan.num_cpus) == (3, 0.25)
 
 
-BIG = (2 * 10**7, 768, "float32", LAPTOP, Options())  # 57 GiB of features, 2 shards
+BIG = (2 * 10**7, 768, "float32", LAPTOP, ClusterSettings())  # 57 GiB of features, 2 shards
 
 
 @pytest.mark.parametrize(
@@ -72,14 +62,14 @@ def test_features_go_to_disk_as_asked_for_or_where_memory_is_short(storage, on_d
 
 
 def test_auto_stays_in_memory_where_it_can():
-    small = (10**6, 768, "float32", LAPTOP, Options())
+    small = (10**6, 768, "float32", LAPTOP, ClusterSettings())
     assert not plan_shards_for(*small, StorageOptions("auto")).on_disk
     assert not plan_shards_for(*small, StorageOptions("auto", memory_per_shard=4 * 2**30)).on_disk
     assert plan_shards_for(*small, StorageOptions("auto", memory_per_shard=2**30)).on_disk
 
 
 def test_gpu_memory_decides_for_features_on_gpus():
-    pool = (10**8, 768, "float16", CLUSTER, Options(gpus_per_shard=1.0), StorageOptions("auto"))
+    pool = (10**8, 768, "float16", CLUSTER, ClusterSettings(gpus_per_shard=1.0), StorageOptions("auto"))
     assert plan_shards_for(*pool, 80 * 2**30).on_disk is False
     assert plan_shards_for(*pool, 16 * 2**30).on_disk is True
 

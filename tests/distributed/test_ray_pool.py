@@ -26,7 +26,7 @@ from tests.distributed.helpers import (
     write_rows,
 )
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 RULES = [InformationGain(0.1), VarianceReduction(0.1), Uncertainty(0.1)]
 
 

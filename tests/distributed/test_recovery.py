@@ -30,7 +30,7 @@ from tests.distributed.helpers import (
     write_rows,
 )
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 ITL, VTL = InformationGain(0.1), VarianceReduction(0.1)
 NUM_ROWS = 1500
 SECOND = NUM_ROWS // 2

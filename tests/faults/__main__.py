@@ -1,5 +1,7 @@
-"""The fault harness: draws the kind of a fault and its moment from a seed, injects it into a real run of jobs/curate.py
-or a tick, runs the same command again until it ends, and compares with an undisturbed one.
+"""The fault harness: real runs with a fault in them, compared with undisturbed ones.
+
+It draws the kind of a fault and its moment from a seed, injects it into a real run of jobs/curate.py or a tick, and
+runs the same command again until it ends.
 
 `python -m tests.faults --runs 200` goes on where the table of results ends. Exit code 1 if anything differed.
 

@@ -82,16 +82,21 @@ def await_start(head: Head, process: subprocess.Popen, log: Path) -> None:
 
 
 @contextmanager
-def running_head(**variables: str) -> Iterator[Head]:
-    """A head node with its own ports, folder, token and variables; only this process and its children are ended."""
+def running_head(programs: Path = BIN, /, **variables: str) -> Iterator[Head]:
+    """A head node with its own ports, folder, token and variables; only this process and its children are ended.
+
+    Args:
+        programs: The folder of ray and python.
+        variables: Of the environment, besides those of this process.
+    """
     gcs, dashboard, agent, metrics, client = free_ports(5)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= variables | {"RAY_AUTH_MODE": "token", **{name: secrets.token_hex(32) for name in SECRETS}}
-    environment["PATH"] = f"{BIN}{os.pathsep}{environment.get('PATH', os.defpath)}"  # where jobs find python
+    environment["PATH"] = f"{programs}{os.pathsep}{environment.get('PATH', os.defpath)}"  # where jobs find python
     # Directly in /tmp: Ray's sockets live below, and the path of a socket has at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="itl-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         command = [
-            *(str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2"),
+            *(str(programs / "ray"), "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2"),
             *("--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--temp-dir={folder}/ray"),
             *(f"--port={gcs}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"),
             *(f"--metrics-export-port={metrics}", f"--ray-client-server-port={client}"),

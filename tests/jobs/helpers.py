@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
@@ -40,7 +42,19 @@ def load_job(name: str) -> ModuleType:
     return module
 
 
+def call_job(name: str, *overrides: str, capsys: pytest.CaptureFixture[str]) -> subprocess.CompletedProcess[str]:
+    """Run a job in this process: seconds less than in one of its own, with the same output and exit code."""
+    capsys.readouterr()
+    code: Any = 0
+    try:
+        load_job(name).main(compose_job(name, *overrides))
+    except SystemExit as end:
+        code = end.code
+    shown = capsys.readouterr()
+    return subprocess.CompletedProcess([name, *overrides], code, shown.out, shown.err)
+
+
 def run_job(name: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a job as a user would."""
     command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *overrides]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=250, check=False)

@@ -162,6 +162,7 @@ def test_an_interrupted_run_goes_on_without_embedding_finished_rows_again(
     assert {path.name: path.stat().st_ino for path in done.path.iterdir()} == inodes
 
 
+@pytest.mark.cluster
 @pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.")  # Ray Data warns of its own defaults
 @pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_killed_run_leaves_whole_parts_and_goes_on(pool: Path, tmp_path: Path, workers: str) -> None:

@@ -15,7 +15,7 @@ from ray_itl.errors import ConfigError
 from ray_itl.experiments.tasks import TASKS
 from ray_itl.options.text import from_yaml, to_yaml, with_overrides
 from ray_itl.rounds.settings import FineTuneJobSettings, FineTuneSettings
-from tests.jobs.helpers import CONFIGS, compose_job, load_job, run_job
+from tests.jobs.helpers import CONFIGS, call_job, compose_job, load_job, run_job
 from tests.jobs.test_embed import GOLDEN
 from tests.rounds.helpers import write_digits
 
@@ -77,6 +77,7 @@ def test_help_documents_every_option() -> None:
     assert [name for name in names if not re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", text)] == []
 
 
+@pytest.mark.cluster
 def test_a_sweep_leaves_a_table_and_a_report(tmp_path: Path) -> None:
     done = run_job(
         "finetune", "sweep.seeds=2", "sweep.only=[itl,random]", "rounds.count=2", "training.epochs=3",
@@ -90,12 +91,12 @@ def test_a_sweep_leaves_a_table_and_a_report(tmp_path: Path) -> None:
     assert {"report.html", "table.md", "itl", "random"} <= {path.name for path in (tmp_path / "run").iterdir()}
 
 
-def test_people_are_waited_for_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_people_are_waited_for_and_the_same_command_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [*options_of(tmp_path), "labels.source=people", "rounds.count=1", "rounds.batch=6"]
     run, truth = tmp_path / "run", pq.read_table(tmp_path / "pool.parquet", columns=["id", "label"])
 
     def start(code: int) -> str:
-        done = run_job("finetune", *command, f"run.dir={run}", cwd=tmp_path)
+        done = call_job("finetune", *command, f"run.dir={run}", capsys=capsys)
         assert done.returncode == code, done.stderr
         return done.stdout + done.stderr
 

@@ -12,6 +12,8 @@ from ray_itl import select
 from tests.helpers import Files
 from tests.jobs.head import Head
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:

@@ -1,5 +1,6 @@
 """The jobs as users run them: output, files, exit codes."""
 
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -7,7 +8,7 @@ import pytest
 
 from ray_itl.curation.demo import digits_settings
 from ray_itl.curation.settings import CurationSettings, SelectionSettings
-from tests.jobs.helpers import compose_job, load_job, run_job
+from tests.jobs.helpers import ROOT, call_job, run_job
 
 
 @pytest.fixture(scope="module")
@@ -47,28 +48,28 @@ def test_verify_finds_the_demo_right_and_a_swap_wrong(
     folder: Path, demo: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert demo
-    done = run_job("verify", "run.dir=demo", "sample=3000", cwd=folder)
+    done = call_job("verify", f"run.dir={folder / 'demo'}", "sample=3000", capsys=capsys)
     assert (done.returncode, done.stderr) == (0, "")
     assert "checked 40 of 40 picks by itl against 1,767 rows" in done.stdout
     path = folder / "demo" / "selection.parquet"
     table = pq.read_table(path)
     swapped = table.take([1, 0, *range(2, 40)]).set_column(0, "rank", table.column("rank"))
     pq.write_table(swapped, path)
-    with pytest.raises(SystemExit) as caught:
-        load_job("verify").main(compose_job("verify", f"run.dir={folder / 'demo'}"))
+    done = call_job("verify", f"run.dir={folder / 'demo'}", capsys=capsys)
     pq.write_table(table, path)
-    assert caught.value.code == 1
-    assert "WRONG" in capsys.readouterr().out
+    assert done.returncode == 1
+    assert "WRONG" in done.stdout
 
 
 def test_the_same_options_again_say_that_the_run_is_finished(
-    folder: Path, demo: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, demo: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "jobs" / "curate.py")])  # its sibling is hinted at
+    monkeypatch.chdir(folder)
     options = [f"run.dir={folder / 'demo'}", "cluster.num_shards=0", "selection.n=40"]
-    load_job("curate").main(compose_job("curate", *options))
-    shown = capsys.readouterr()
-    assert "finished already" in shown.err
-    assert shown.out == demo
+    done = call_job("curate", *options, capsys=capsys)
+    assert "finished already" in done.stderr
+    assert done.stdout == demo
 
 
 def test_demo_data_of_another_seed_leaves_that_of_earlier_runs_alone(tmp_path: Path) -> None:
@@ -79,8 +80,9 @@ def test_demo_data_of_another_seed_leaves_that_of_earlier_runs_alone(tmp_path: P
     assert pq.read_table(first.target.path) != pq.read_table(second.target.path)
 
 
-def test_a_bad_option(tmp_path: Path) -> None:
-    refused = run_job("curate", "selection.n=0", "run.dir=x", cwd=tmp_path)
+def test_a_bad_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = call_job("curate", "selection.n=0", "run.dir=x", capsys=capsys)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "error: selection.n=0 cannot be used: give a whole number of at least 1\n"
     assert list(tmp_path.iterdir()) == []

@@ -111,6 +111,7 @@ def test_a_bug_in_json_keeps_its_traceback(
     assert error["traceback"].endswith("ValueError: a bug\n")
 
 
+@pytest.mark.cluster
 def test_a_terminal_gets_one_live_line_and_a_summary(files: Files) -> None:
     """The job on a pseudo-terminal, as a person would have it."""
     ours, theirs = pty.openpty()

@@ -1,6 +1,6 @@
 """What the manifests of jobs/kubernetes run, run for real: submitted to a local head that asks for a token.
 
-Only paths are put in place: what a manifest mounts is a folder here, and the image's folder is this project.
+Only paths are put in place: what a manifest mounts is a folder here.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ from ray_itl.curation.settings import CurationSettings
 from ray_itl.ticks.state import State
 from ray_itl.ticks.tick import Tick, run_tick
 from tests.deploy.manifests import MANIFESTS, found, pods, ray_job_spec
-from tests.deploy.test_dockerfile import TEXT, instructions
 from tests.helpers import Files
 from tests.jobs.head import SECRETS, Head
-from tests.jobs.helpers import ROOT, compose_job
+from tests.jobs.helpers import compose_job
 from tests.ticks.helpers import Growing
 
-WORKDIR = dict(instructions(TEXT))["WORKDIR"]
+pytestmark = pytest.mark.cluster
 Ran = subprocess.CompletedProcess
 
 
 def placed(text: str, data: Path) -> str:
     """Return a command with the paths of this machine."""
     ((mount,),) = {tuple(m["mountPath"] for m in mounts) for mounts in found(MANIFESTS["cronjob.yaml"], "volumeMounts")}
-    return text.replace(WORKDIR, str(ROOT)).replace(f"{mount}/", f"{data}/")
+    return text.replace(f"{mount}/", f"{data}/")
 
 
 def as_kuberay(name: str, data: Path) -> list[str]:

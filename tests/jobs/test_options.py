@@ -8,6 +8,7 @@ from string import Template
 
 import pytest
 
+from ray_itl.cli.main import COMMANDS
 from tests.jobs.helpers import ROOT, compose_job, load_job
 
 KEY = "wJalrXUtnFEMI"
@@ -74,12 +75,20 @@ def test_bad_options(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("job", sorted(path.stem for path in (ROOT / "jobs").glob("*.py")))
-def test_help_is_a_template_that_can_be_filled_in(job: str) -> None:
+@pytest.mark.parametrize("job", COMMANDS)
+def test_help_is_a_template_that_can_be_filled_in(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hydra fills it in by string.Template, which takes a $ for a name of its own."""
     load_job(job)
-    shown = Template(compose_job(job, with_hydra=True).hydra.help.template).substitute()
-    assert f"Usage: python jobs/{job}.py" in shown
+    template = compose_job(job, with_hydra=True).hydra.help.template
+    assert f"Usage: ray-itl {job} " in Template(template).substitute()
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "jobs" / f"{job}.py")])
+    monkeypatch.chdir(ROOT)
+    template = compose_job(job, with_hydra=True).hydra.help.template
+    assert f"python jobs/{job}.py " in Template(template).substitute()
+
+
+def test_every_command_is_a_script_too() -> None:
+    assert set(COMMANDS) == {path.stem for path in (ROOT / "jobs").glob("*.py")}
 
 
 def test_a_bug_keeps_its_traceback(
@@ -89,7 +98,7 @@ def test_a_bug_keeps_its_traceback(
         raise ValueError("a bug")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ray_itl.curation.run.curate", curate)
+    monkeypatch.setattr("ray_itl.cli.curate.curate", curate)
     monkeypatch.setattr(sys, "argv", [str(ROOT / "jobs" / "curate.py"), "pool.path=p", "target.path=t"])
     with pytest.raises(SystemExit) as caught:
         runpy.run_path(sys.argv[0], run_name="__main__")

@@ -12,7 +12,7 @@ from ray_itl.curation.settings import CurationSettings, RunSettings, StateSettin
 from ray_itl.errors import ConfigError
 from ray_itl.ticks.lease import acquire
 from ray_itl.ticks.log import StateStore, TickLog
-from tests.jobs.helpers import compose_job, load_job, run_job
+from tests.jobs.helpers import call_job, compose_job, load_job
 from tests.ticks.helpers import Growing
 
 
@@ -29,39 +29,34 @@ def options(growing: Growing, *more: str) -> list[str]:
 
 
 def test_a_tick_a_duplicate_and_one_without_news(growing: Growing, capsys: pytest.CaptureFixture[str]) -> None:
-    done = run_job("curate", *options(growing, "state.tick=2026-01-31"), cwd=growing.folder)
+    done = call_job("curate", *options(growing, "state.tick=2026-01-31"), capsys=capsys)
     assert done.returncode == 0, done.stderr
     assert "tick 2026-01-31: 1 new file with 60 rows; picked 4 of 60, worth" in done.stdout
     (record,) = growing.records()
     assert f"results: {growing.location}/{record.path}" in done.stdout
-    curate = load_job("curate").main
-    curate(compose_job("curate", *options(growing, "state.tick=2026-01-31")))
+    again = call_job("curate", *options(growing, "state.tick=2026-01-31"), capsys=capsys)
     told = done.stdout.replace("tick 2026-01-31:", "tick 2026-01-31 was published already, nothing was done:")
-    assert capsys.readouterr().out.lstrip() == told.lstrip()
-    curate(compose_job("curate", *options(growing)))
-    assert "nothing worth adding: no new rows" in capsys.readouterr().out
+    assert again.stdout.lstrip() == told.lstrip()
+    idle = call_job("curate", *options(growing), capsys=capsys)
+    assert "nothing worth adding: no new rows" in idle.stdout
     assert {path.name for path in growing.folder.iterdir()} == {"pool", "target.parquet", "state"}
 
 
 def test_beside_a_live_tick_the_exit_code_says_try_later(growing: Growing, capsys: pytest.CaptureFixture[str]) -> None:
     acquire(TickLog(StateStore(growing.location)), "nightly", 60, "raysubmit_1")
-    with pytest.raises(SystemExit) as caught:
-        load_job("curate").main(compose_job("curate", *options(growing)))
-    assert caught.value.code == os.EX_TEMPFAIL == 75
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err.startswith("error: tick nightly is at work in")
-    assert shown.err.count("\n") == 1
+    done = call_job("curate", *options(growing), capsys=capsys)
+    assert done.returncode == os.EX_TEMPFAIL == 75
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: tick nightly is at work in")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("change", ["acquisition.noise_variance=3", "state.dir=nosuch://x", "state.tick=a/b"])
 def test_what_cannot_work_has_exit_code_2(growing: Growing, change: str, capsys: pytest.CaptureFixture[str]) -> None:
     load_job("curate").main(compose_job("curate", *options(growing, "state.tick=a")))
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as caught:
-        load_job("curate").main(compose_job("curate", *options(growing, "state.tick=b", change)))
-    assert caught.value.code == 2
-    assert change.split("=")[0].split(".")[1].split("_")[0] in capsys.readouterr().err
+    done = call_job("curate", *options(growing, "state.tick=b", change), capsys=capsys)
+    assert done.returncode == 2
+    assert change.split("=")[0].split(".")[1].split("_")[0] in done.stderr
 
 
 def test_unfinished_ticks_are_kept_where_run_dir_says(growing: Growing) -> None:

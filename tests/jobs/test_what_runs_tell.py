@@ -19,6 +19,7 @@ from tests.jobs.helpers import ROOT
 from tests.jobs.object_store import object_store
 from tests.report.pages import Page
 
+pytestmark = pytest.mark.cluster  # each runs jobs in processes of their own
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "AKIA5ZUOXMQ4",
     "AWS_SECRET_ACCESS_KEY": "wJalr/XUtnFEMI+K7MDENG",
@@ -35,7 +36,7 @@ def run(job: str, folder: Path, *options: str, **variables: str) -> subprocess.C
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": str(ROOT), **SECRETS, **variables}
     command = [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *options]
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=250, check=False
     )
 
 

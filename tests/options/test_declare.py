@@ -176,8 +176,10 @@ def test_help_of_a_small_schema() -> None:
 
 
 def option_of(argument: str) -> Described:
-    """Return the option that an argument of `select` stands for: `n` for selection.n, `avoid_weight` for avoid.weight,
-    `pool` for pool.path."""
+    """Return the option that an argument of `select` stands for.
+
+    Such as `n` for selection.n, `avoid_weight` for avoid.weight, `pool` for pool.path.
+    """
     options = list(described(CurationSettings))
     by_last_word = [each for each in options if each.name.rpartition(".")[2] == argument]
     by_both_words = [each for each in options if each.name.replace(".", "_", 1) == argument]

@@ -20,6 +20,12 @@ FLAGS = [
 ]
 
 
+def saved(text: str, page: Path) -> Path:
+    """Write a page to a file, for a browser to open."""
+    page.write_text(text, encoding="utf-8")
+    return page
+
+
 def drawn_page(page: Path, profile: Path) -> str:
     """The page as the browser holds it once its scripts have run, without the scripts."""
     command = [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", page.as_uri()]

@@ -22,7 +22,6 @@ def make_report_data(n: int = 5, **changes: Any) -> ReportData:
         "gains": gains,
         "gain_unit": "nats",
         "remaining_uncertainty": np.concatenate([[1.0], np.exp(-np.cumsum(gains) / 5)]),
-        "irreducible": 0.01,
         "map_pool": rng.normal(size=(500, 2)),
         "map_targets": rng.normal(size=(30, 2)),
         "map_picks": rng.normal(size=(n, 2)),

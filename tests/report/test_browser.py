@@ -5,19 +5,19 @@ from pathlib import Path
 import pytest
 
 from ray_itl.report.selection_data import Use
-from ray_itl.report.selection_page import write_report
-from tests.report.browser import BROWSER, drawn_chart, drawn_page, hidden_width
+from ray_itl.report.selection_page import render
+from tests.report.browser import BROWSER, drawn_chart, drawn_page, hidden_width, saved
 from tests.report.helpers import make_report_data
 from tests.report.test_thumbnails import encoded
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
 @pytest.mark.parametrize("n", [1, 100, 10_000])
 def test_charts_and_table_are_drawn(n: int, tmp_path: Path):
     hostile = "</script><img src=x onerror=document.title='hacked'>"
     data = make_report_data(n, ids=[hostile] * n, columns={hostile: [hostile] * n})
-    page = write_report(data, tmp_path / "report.html")
+    page = saved(render(data), tmp_path / "report.html")
     drawn = drawn_page(page, tmp_path / "profile")
     for name, marks in {
         "uncertainty": "js-line",
@@ -38,15 +38,15 @@ def test_charts_and_table_are_drawn(n: int, tmp_path: Path):
     assert "<img" not in drawn
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
 def test_pictures_are_in_the_table(tmp_path: Path):
     data = make_report_data(3, columns={"image": [encoded((8, 8)), None, encoded((300, 9), "JPEG")]})
-    drawn = drawn_page(write_report(data, tmp_path / "report.html"), tmp_path / "profile")
+    drawn = drawn_page(saved(render(data), tmp_path / "report.html"), tmp_path / "profile")
     assert drawn.count('<img src="data:image/') == 2
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
 @pytest.mark.parametrize("n", [1, 100])
 def test_a_phone_need_not_scroll_sideways(n: int, tmp_path: Path):
@@ -59,7 +59,7 @@ def test_a_phone_need_not_scroll_sideways(n: int, tmp_path: Path):
         warnings=[long],
         uses=[Use(long, 12345678, 23456, 23456789, "tokens"), Use(long, 1, least=2)],
     )
-    page = write_report(data, tmp_path / "report.html")
+    page = saved(render(data), tmp_path / "report.html")
     assert hidden_width(page, 375, tmp_path) == 0
     wide = page.read_text().replace("<main>", "<main><div style='width: 400px'>wide</div>")
     (tmp_path / "wide.html").write_text(wide)

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from ray_itl.report.learning_page import write_learning_report
-from tests.report.browser import BROWSER, drawn_chart, drawn_page
+from ray_itl.report.learning_page import render_learning
+from tests.report.browser import BROWSER, drawn_chart, drawn_page, saved
 from tests.report.learning_helpers import make_learning_report
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")]
+pytestmark = [pytest.mark.cluster, pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")]
 
 
 @pytest.mark.parametrize(("num_variants", "r", "num_seeds"), [(1, 4, 1), (7, 20, 10), (12, 20, 3)])
 def test_charts_are_drawn(num_variants: int, r: int, num_seeds: int, tmp_path: Path):
     report = make_learning_report(num_variants, r, num_seeds=num_seeds, title="<img src=x onerror=alert(1)>")
-    drawn = drawn_page(write_learning_report(report, tmp_path / "page.html"), tmp_path / "profile")
+    drawn = drawn_page(saved(render_learning(report), tmp_path / "page.html"), tmp_path / "profile")
     guides = {"score": int(num_variants > 1), "on-task": 1, "variance": 0, "drift": 0}
     for name, guide in guides.items():
         lines = drawn_chart(drawn, name).count('class="js-line"')
@@ -26,7 +26,7 @@ def test_charts_are_drawn(num_variants: int, r: int, num_seeds: int, tmp_path: P
 
 
 def test_the_key_hides_a_variant_on_every_chart(tmp_path: Path):
-    page = write_learning_report(make_learning_report(3), tmp_path / "page.html")
+    page = saved(render_learning(make_learning_report(3)), tmp_path / "page.html")
     before = drawn_page(page, tmp_path / "profile")
     # A click by a script of ours, which the page's policy would refuse.
     press = "<script>document.querySelector('button.variant').click()</script></body>"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_itl.report.selection_charts import SMALL, end_in_words, sensible_end
-from tests.core.helpers import deterministic
+from tests.core.helpers import few_examples
 
 
 def obvious(gains: list[float]) -> int:
@@ -16,7 +16,7 @@ def obvious(gains: list[float]) -> int:
     return len(gains)
 
 
-@deterministic
+@few_examples
 @given(st.lists(st.sampled_from([0.0, 0.01, 0.5, 1.0, 1.5, 30.0]), min_size=1, max_size=8))
 def test_it_is_the_first_after_which_every_pick_adds_little(gains: list[float]) -> None:
     end = sensible_end(np.array(gains))

@@ -48,14 +48,14 @@ def test_other_columns_are_not_images(value: object):
 
 def test_damaged_and_huge_images_are_left_out(monkeypatch: pytest.MonkeyPatch):
     image = encoded((60, 60), "JPEG")
-    monkeypatch.setattr(module, "_MOST_PIXELS", 3000)
+    monkeypatch.setattr(module, "_MAX_PIXELS", 3000)
     assert thumbnails([image, image[:40], b"\x89PNG\r\n\x1a\n" + b"\0" * 50, encoded((10, 10))])[:3] == ["", "", ""]
     assert thumbnails([encoded((10, 10))]) != [""]
 
 
 def test_number_and_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch):
     image = encoded((10, 10))
-    monkeypatch.setattr(module, "MOST_THUMBNAILS", 3)
+    monkeypatch.setattr(module, "MAX_THUMBNAILS", 3)
     assert [bool(text) for text in thumbnails([image] * 5)] == [True, True, True, False, False]
     monkeypatch.setattr(module, "THUMBNAIL_BYTES", 2 * len(thumbnails([image])[0]))
     assert [bool(text) for text in thumbnails([image] * 5)] == [True, True, False, False, False]

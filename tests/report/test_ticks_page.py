@@ -57,7 +57,7 @@ def test_a_report_needs_a_tick() -> None:
         make_ticks(0)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
 @pytest.mark.parametrize("count", [1, 30])
 def test_charts_are_drawn(count: int, tmp_path: Path) -> None:

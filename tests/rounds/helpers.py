@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sklearn.datasets import load_digits
 
 from ray_itl.rounds.settings import (
     CandidateSettings,
@@ -26,6 +25,8 @@ CLASSES = [3, 6, 9]
 
 def write_digits(folder: Path) -> DataSettings:
     """Write a pool of 900 digits, 20 targets and 200 held-out ones."""
+    from sklearn.datasets import load_digits  # a second, which the collection of the tests need not take
+
     images, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
     wanted = np.flatnonzero(np.isin(labels, CLASSES))
     heldout, target = wanted[:200], wanted[200:220]

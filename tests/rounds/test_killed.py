@@ -14,6 +14,7 @@ import pytest
 
 from tests.rounds.helpers import write_digits
 
+pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,7 +27,7 @@ def start(folder: Path, run: Path) -> subprocess.Popen[bytes]:
 
 
 def finish(folder: Path, run: Path) -> dict[str, list]:
-    assert start(folder, run).wait(timeout=200) == 0
+    assert start(folder, run).wait(timeout=250) == 0
     curves = pq.read_table(run / "learning_curves.parquet")
     kept = [name for name in curves.column_names if not name.startswith(("seconds", "drift"))]
     return curves.select(kept).to_pydict()
@@ -34,7 +35,7 @@ def finish(folder: Path, run: Path) -> dict[str, list]:
 
 def kill_when(path: Path, process: subprocess.Popen[bytes]) -> None:
     """Kill the process as soon as a file is there."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while not path.exists():
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ray_itl.distributed.cluster import connect
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.rounds.result import FineTuning
 from ray_itl.rounds.settings import DataSettings, RoundSettings, TrainerSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from tests.rounds.helpers import digits_settings, write_digits
 
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 ROUNDS = RoundSettings(2, 8, 10, 5)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> DataSettings:
     return write_digits(tmp_path_factory.mktemp("digits"))
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with connect("local", num_cpus=4, object_store_bytes=100 * 2**20):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +35,6 @@ def picks_of(run: Path) -> list[int]:
     return [row_id for file in files for row_id in pq.read_table(file).column("id").to_pylist()]
 
 
-@pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize(
     "kind", ["ray_long_lived", pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
 )

@@ -9,7 +9,10 @@ import pytest
 
 from tests.sources.helpers import pool_table
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc"),
+]
 
 MEBIBYTE = 1 << 20
 NUM_ROWS, DIM = 400 * MEBIBYTE // (4 * 384), 384
@@ -18,7 +21,7 @@ MEASURE = """
 import re, sys
 from pathlib import Path
 import numpy as np, torch
-from ray_itl.sources import open_source
+from ray_itl.sources.open import open_source
 
 def peak():
     # Not ru_maxrss: a new process begins with the peak of the one that started it.

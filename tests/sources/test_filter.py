@@ -128,7 +128,7 @@ _WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(_WORDS, max_size=9).map(" ".join) | st.text(max_size=20))
 def test_any_words_are_a_condition_or_refused(condition: str) -> None:
     outcome = _kept_or_refusal(condition)
@@ -160,7 +160,7 @@ def test_columns_that_a_condition_reads() -> None:
     assert condition.columns == ("meta", "my col")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_filtered_files_read_as_their_rows_alone(data):
     """Whatever is read of some rows of random files is what a table of these rows alone gives."""

@@ -29,7 +29,7 @@ OPEN_EACH = f"""
 import json, re, resource, sys, time
 from pathlib import Path
 from ray_itl.errors import InputError
-from ray_itl.sources import open_source
+from ray_itl.sources.open import open_source
 
 resource.setrlimit(resource.RLIMIT_AS, ({6 << 30},) * 2)
 

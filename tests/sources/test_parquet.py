@@ -23,7 +23,7 @@ from tests.sources.helpers import (
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_range_reads_back(data):
     """Any range, over random files, row-group sizes, float types, list kinds and id types."""

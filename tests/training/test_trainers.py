@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ray_itl.errors import ConfigError, InputError, NumericalError, TrainingError
-from ray_itl.training.coordinator import Letter, Mailbox, Patience, Status
+from ray_itl.training.coordinator import Assignment, FailurePolicy, TaskCoordinator, TaskStatus
 from ray_itl.training.examples import write_examples
 from ray_itl.training.ray_trainer import RayTrainer
 from ray_itl.training.registry import ModelSpec, load
@@ -116,45 +116,45 @@ def test_what_cannot_be_read_is_named(tmp_path):
 
 def test_workers_fetch_a_task_once_and_the_driver_hears_of_it(tmp_path):
     async def story():
-        box, task = Mailbox(), make_task(tmp_path)
-        assert await box.fetch(0, 0, 0.01) is None
-        waiting = asyncio.create_task(box.fetch(0, 0, 5))
+        coordinator, task = TaskCoordinator(), make_task(tmp_path)
+        assert await coordinator.fetch(0, 0, 0.01) is None
+        waiting = asyncio.create_task(coordinator.fetch(0, 0, 5))
         await asyncio.sleep(0.01)
-        await box.post(Letter(1, task))
-        assert await waiting == await box.fetch(1, 0, 5) == Letter(1, task)
-        assert await box.fetch(0, 1, 0.01) is None
-        assert await box.fetch(0, 0, 5) == Letter(1, task)  # a new worker after a loss
-        await box.mourn("worker 1: OSError")
-        await box.report(1, 1, None)
-        status = await box.status(0.01)
+        await coordinator.assign(Assignment(1, task))
+        assert await waiting == await coordinator.fetch(1, 0, 5) == Assignment(1, task)
+        assert await coordinator.fetch(0, 1, 0.01) is None
+        assert await coordinator.fetch(0, 0, 5) == Assignment(1, task)  # a new worker after a loss
+        await coordinator.report_crash("worker 1: OSError")
+        await coordinator.report(1, 1, None)
+        status = await coordinator.status(0.01)
         assert (status.finished, status.attempts, status.last_failure) == (False, 2, "worker 1: OSError")
         assert status.silent_s < 5
-        await box.report(0, 0, None)  # late news of an earlier task
-        assert not (await box.status(0.01)).finished
-        await box.report(1, 0, None)
-        assert (await box.status(5)).finished
-        assert await box.fetch(0, 0, 0.01) is None  # a new worker finds nothing to do
-        await box.post(Letter(2, None))
-        status = await box.status(0.01)
+        await coordinator.report(0, 0, None)  # late news of an earlier task
+        assert not (await coordinator.status(0.01)).finished
+        await coordinator.report(1, 0, None)
+        assert (await coordinator.status(5)).finished
+        assert await coordinator.fetch(0, 0, 0.01) is None  # a new worker finds nothing to do
+        await coordinator.assign(Assignment(2, None))
+        status = await coordinator.status(0.01)
         assert (status.finished, status.attempts, status.last_failure) == (False, 0, "")
-        assert await box.fetch(1, 1, 5) == Letter(2, None)
-        await box.report(2, 1, InputError("bad row"))
-        assert str((await box.status(5)).error) == "bad row"
+        assert await coordinator.fetch(1, 1, 5) == Assignment(2, None)
+        await coordinator.report(2, 1, InputError("bad row"))
+        assert str((await coordinator.status(5)).error) == "bad row"
 
     asyncio.run(story())
 
 
 def test_the_driver_waits_or_gives_up():
-    patience = Patience(max_failures=2, restart_deadline_s=60)
-    fine = Status(finished=False, error=None, attempts=3, silent_s=119, last_failure="", place=None)
-    assert patience.verdict(fine) is None
+    policy = FailurePolicy(max_failures=2, restart_deadline_s=60)
+    fine = TaskStatus(finished=False, error=None, attempts=3, silent_s=119, last_failure="", placement_group=None)
+    assert policy.decide(fine) is None
     bad_row = InputError("bad row")
-    assert patience.verdict(replace(fine, error=bad_row)) is bad_row
-    lost = patience.verdict(replace(fine, attempts=4, last_failure="worker 1: OSError: x"))
+    assert policy.decide(replace(fine, error=bad_row)) is bad_row
+    lost = policy.decide(replace(fine, attempts=4, last_failure="worker 1: OSError: x"))
     assert isinstance(lost, TrainingError)
     assert "lost 3 times" in str(lost)
     assert "worker 1: OSError: x" in str(lost)
-    silent = patience.verdict(replace(fine, silent_s=121))
+    silent = policy.decide(replace(fine, silent_s=121))
     assert isinstance(silent, TrainingError)
     assert "trainer.restart_deadline_s=60" in str(silent)
 

@@ -1,0 +1,37 @@
+"""Select the rows of a pool that are most informative about a target sample."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from ray_itl.cli.config import register_schemas, to_settings
+from ray_itl.cli.config_path import config_path
+from ray_itl.cli.guard import guarded
+from ray_itl.curation.demo import digits_settings
+from ray_itl.curation.planning import planned
+from ray_itl.curation.run import curate
+from ray_itl.curation.settings import CurationSettings, with_absolute_paths
+from ray_itl.curation.summary import summarise
+from ray_itl.observability.reporter import Reporter
+from ray_itl.ticks.tick import run_tick, summarise_tick
+
+register_schemas(curate_schema=CurationSettings)
+
+
+@hydra.main(version_base="1.3", config_path=config_path(), config_name="curate")
+@guarded
+def main(config: DictConfig) -> None:
+    """Compose, run (or only plan), summarise."""
+    settings = with_absolute_paths(to_settings(config, CurationSettings))
+    reporter = Reporter(settings.run.log)
+    if settings.plan:
+        reporter.finish(planned(settings).summary())
+        return
+    if settings.pool.path is None:
+        settings = digits_settings(settings, Path(settings.run.dir or settings.state.dir or "").parent / "digits-data")
+    if settings.state.dir is None:
+        summary = summarise(curate(settings, reporter=reporter))
+    else:
+        summary = summarise_tick(run_tick(settings, reporter))
+    reporter.finish(summary)
