@@ -47,6 +47,51 @@ class ConvergenceReport:
         return self.variance - self.irreducible
 
 
+def run_convergence(settings: ConvergenceSettings, notify: Callable[[str], None]) -> ConvergenceReport:
+    """Return pick rows of a small pool of digits again and again for targets that it does not span.
+
+    Raises:
+        InputError: scikit-learn is not installed.
+    """
+    pool, targets = _digits(settings)
+    rule = InformationGain(settings.noise_variance)
+    state = rule.start(Posterior.prior(pool.shape[1]), Targets.uniform(targets))
+    shard = PoolShard(MemoryFeatures(pool), np.arange(len(pool)), 0)
+    notify(f"picking {settings.n:,} times from {len(pool)} digits, with replacement")
+    result = GreedySelector(LocalPool([shard]), rule, state, replacement=True).select(settings.n)
+    places = np.unique(np.geomspace(1, settings.n, 60).round().astype(np.int64))
+    posterior, variance = Posterior.prior(pool.shape[1]), []
+    for count, pick in enumerate(result.features, start=1):
+        posterior = posterior.condition(pick, settings.noise_variance)
+        if count in places:
+            variance.append(posterior.variance(targets))
+    return ConvergenceReport(
+        places,
+        torch.stack(variance).numpy(),
+        irreducible_variance(pool, targets).numpy(),
+        {"Pool": f"{len(pool)} digits", "Targets": len(targets), "Noise variance": settings.noise_variance},
+    )
+
+
+def convergence_table(report: ConvergenceReport, settings: ConvergenceSettings) -> str:
+    """Return the figures as a Markdown table."""
+    chosen = [int(np.searchsorted(report.num_picks, n)) for n in (1, 10, 100, 1000, settings.n) if n <= settings.n]
+    lines = [
+        f"Convergence: {settings.n:,} picks with replacement from {settings.num_rows} digits, mean over "
+        f"{report.variance.shape[1]} targets; the irreducible variance is {report.irreducible.mean():.4f}, the "
+        f"smallest distance of any target to its own at any time {report.gap.min():.2e}.",
+        "",
+        "| picks | mean variance | mean distance to the irreducible | largest |",
+        "|---|---|---|---|",
+    ]
+    for k in dict.fromkeys(chosen):
+        gap = report.gap[k]
+        lines.append(
+            f"| {report.num_picks[k]:,} | {report.variance[k].mean():.4f} | {gap.mean():.2e} | {gap.max():.2e} |"
+        )
+    return "\n".join(lines)
+
+
 def render_convergence(report: ConvergenceReport, machine: str) -> str:
     """Return the report as HTML that opens offline and loads nothing.
 
@@ -67,6 +112,13 @@ def render_convergence(report: ConvergenceReport, machine: str) -> str:
     }
     charts = [_variance_chart(report), _gap_chart(report)]
     return assemble("benchmarks/convergence.html.j2", charts, values, styles=["page.css"], scripts=["charts.js"])
+
+
+def irreducible_variance(pool: Tensor, targets: Tensor) -> Tensor:
+    """Return eta^2 = |(I - P) x|^2 of targets x (M x D), with P the projection onto the rows of the pool (N x D)."""
+    basis = torch.linalg.svd(pool.to(torch.float64), full_matrices=False)
+    kept = basis.Vh[1e-10 * basis.S[0] < basis.S]
+    return (targets - targets @ kept.mT @ kept).square().sum(dim=1)
 
 
 def _variance_chart(report: ConvergenceReport) -> Chart:
@@ -101,58 +153,6 @@ def _gap_chart(report: ConvergenceReport) -> Chart:
     )
     caption = "Largest, median and smallest over the targets; on these axes 1/n is a straight line."
     return Chart("gap", "Distance to the floor", caption, "Three curves that fall as 1/n.", figure)
-
-
-def run_convergence(settings: ConvergenceSettings, notify: Callable[[str], None]) -> ConvergenceReport:
-    """Return pick rows of a small pool of digits again and again for targets that it does not span.
-
-    Raises:
-        InputError: scikit-learn is not installed.
-    """
-    pool, targets = _digits(settings)
-    rule = InformationGain(settings.noise_variance)
-    state = rule.start(Posterior.prior(pool.shape[1]), Targets.uniform(targets))
-    shard = PoolShard(MemoryFeatures(pool), np.arange(len(pool)), 0)
-    notify(f"picking {settings.n:,} times from {len(pool)} digits, with replacement")
-    result = GreedySelector(LocalPool([shard]), rule, state, replacement=True).select(settings.n)
-    places = np.unique(np.geomspace(1, settings.n, 60).round().astype(np.int64))
-    posterior, variance = Posterior.prior(pool.shape[1]), []
-    for count, pick in enumerate(result.features, start=1):
-        posterior = posterior.condition(pick, settings.noise_variance)
-        if count in places:
-            variance.append(posterior.variance(targets))
-    return ConvergenceReport(
-        places,
-        torch.stack(variance).numpy(),
-        irreducible_variance(pool, targets).numpy(),
-        {"Pool": f"{len(pool)} digits", "Targets": len(targets), "Noise variance": settings.noise_variance},
-    )
-
-
-def irreducible_variance(pool: Tensor, targets: Tensor) -> Tensor:
-    """Return eta^2 = |(I - P) x|^2 of targets x (M x D), with P the projection onto the rows of the pool (N x D)."""
-    basis = torch.linalg.svd(pool.to(torch.float64), full_matrices=False)
-    kept = basis.Vh[1e-10 * basis.S[0] < basis.S]
-    return (targets - targets @ kept.mT @ kept).square().sum(dim=1)
-
-
-def convergence_table(report: ConvergenceReport, settings: ConvergenceSettings) -> str:
-    """Return the figures as a Markdown table."""
-    chosen = [int(np.searchsorted(report.num_picks, n)) for n in (1, 10, 100, 1000, settings.n) if n <= settings.n]
-    lines = [
-        f"Convergence: {settings.n:,} picks with replacement from {settings.num_rows} digits, mean over "
-        f"{report.variance.shape[1]} targets; the irreducible variance is {report.irreducible.mean():.4f}, the "
-        f"smallest distance of any target to its own at any time {report.gap.min():.2e}.",
-        "",
-        "| picks | mean variance | mean distance to the irreducible | largest |",
-        "|---|---|---|---|",
-    ]
-    for k in dict.fromkeys(chosen):
-        gap = report.gap[k]
-        lines.append(
-            f"| {report.num_picks[k]:,} | {report.variance[k].mean():.4f} | {gap.mean():.2e} | {gap.max():.2e} |"
-        )
-    return "\n".join(lines)
 
 
 def _digits(settings: ConvergenceSettings) -> tuple[Tensor, Tensor]:

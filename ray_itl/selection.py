@@ -93,7 +93,11 @@ def picked_rows(
 
 
 def hugging_face_dataset(table: pa.Table) -> Any:
-    """Return a table as a `datasets.Dataset`. MissingExtraError where that library is not installed."""
+    """Return a table as a `datasets.Dataset`.
+
+    Raises:
+        MissingExtraError: that library is not installed.
+    """
     return load_extra("datasets", "Selection.to_dataset", "datasets").Dataset(table)
 
 

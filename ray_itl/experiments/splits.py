@@ -21,7 +21,11 @@ class Split(NamedTuple):
     """What a model is judged by."""
 
     def check_disjoint(self) -> None:
-        """Raise InputError if a part is empty, repeats an id or shares one with another part."""
+        """Check that every part has rows, and every row an id of its own.
+
+        Raises:
+            InputError: a part is empty, repeats an id or shares one with another part.
+        """
         sizes = [len(part) for part in self]
         ids = set().union(*(part["id"].to_pylist() for part in self))
         if 0 in sizes or len(ids) != sum(sizes):

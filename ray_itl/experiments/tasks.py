@@ -50,9 +50,8 @@ def mnist_task(cache: Path, seed: int, notify: Notify = silent, fashion: bool = 
     Target: 30 training images of these digits; pool: the other 59,970 training images; held out: the 2,977 test
     images of these digits. `fashion` takes the same classes of Fashion-MNIST (3,000 held out).
 
-    Raises, as all functions here do:
+    Raises:
         InputError: the data cannot be had (says what to do).
-        ConfigError: an option has a value that cannot work.
     """
     name, prepare = ("fashion-mnist", mnist.prepare_fashion) if fashion else ("mnist", mnist.prepare)
     classes = (3, 6, 9)
@@ -73,6 +72,9 @@ def cifar10_task(cache: Path, seed: int, notify: Notify = silent, rare: bool = F
 
     `rare`: class 3 (cat) after 90% of its training images were removed. Target: 100 of the 500 left; pool: 45,400
     images with 400 cats; held out: the 1,000 test images of cats and 1,000 of other classes.
+
+    Raises:
+        InputError: the data cannot be had (says what to do).
     """
     name, classes = ("cifar10-rare", (3,)) if rare else ("cifar10", (0, 1, 8, 9))
 
@@ -92,6 +94,10 @@ def wordnet_task(cache: Path, seed: int, notify: Notify = silent, class_name: st
 
     Target: 100 glosses of the class; held out: 400 others of the class and 400 of other classes; pool: the rest,
     116,759 glosses. No text of target or held-out set occurs twice.
+
+    Raises:
+        InputError: the data cannot be had (says what to do).
+        ConfigError: there is no such class (names those there are).
     """
     if class_name not in wordnet.CLASSES:
         raise ConfigError(
@@ -113,6 +119,10 @@ def passages_task(cache: Path, seed: int, notify: Notify = silent, topic: str = 
 
     Target: 200 passages; held out: at least 300 passages of the topic; pool: all passages of other documents, some
     160,000. No document is in two of the three: other passages of the target's documents are left out.
+
+    Raises:
+        InputError: the data cannot be had (says what to do).
+        ConfigError: there is no such topic, or it is too small (names those there are).
     """
 
     def split() -> Split:

@@ -110,7 +110,11 @@ def prepare(cache: Path, notify: Notify = silent) -> Path:
 
 
 def read_synsets(cache: Path) -> list[Synset]:
-    """Return all synsets in the order of the files noun, verb, adjective, adverb; InputError as for `prepare`."""
+    """Return all synsets in the order of the files noun, verb, adjective, adverb.
+
+    Raises:
+        InputError: the data cannot be had (says what to do).
+    """
     source = fetch(WORDNET, cache) / "usr/share/wordnet"
     return [synset for name in _FILES for synset in parse_synsets((source / name).read_text("latin1"), name)]
 

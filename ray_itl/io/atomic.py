@@ -25,12 +25,16 @@ _OWN_NAME = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write `content` to `path`, so that a crash leaves either the old file or the new one.
 
-    `content` is the bytes themselves or a function that writes them to an open binary file. They go to
-    a hidden temporary name in the same folder, which is fsynced, renamed over `path`, and made durable
-    by an fsync of the folder. If anything fails the temporary file is removed and `path` is untouched.
+    It goes to a hidden temporary name in the same folder, which is fsynced, renamed over `path`, and made durable by an
+    fsync of the folder. If anything fails the temporary file is removed and `path` is untouched.
 
-    Raises RunDirectoryError when the folder is missing or cannot be written; an exception of a
-    `content` function that is not an OSError passes through.
+    Args:
+        path: The file, in a folder that exists.
+        content: The bytes themselves, or a function that writes them to an open binary file; what it raises that is no
+            OSError passes through.
+
+    Raises:
+        RunDirectoryError: the folder is missing or cannot be written.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
@@ -55,7 +59,12 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[Binary
 
 
 def write_json(path: str | os.PathLike[str], value: object) -> None:
-    """Write `value` as indented JSON, atomically. NaN and infinity raise ValueError: JSON has neither."""
+    """Write `value` as indented JSON, atomically.
+
+    Raises:
+        ValueError: NaN or an infinity is in it: JSON has neither.
+        RunDirectoryError: as of `write_atomic`.
+    """
     text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
     write_atomic(path, text.encode() + b"\n")
 
@@ -68,7 +77,10 @@ def write_parquet_table(path: str | os.PathLike[str], table: pa.Table) -> None:
 def remove_leftovers(folder: Path, older_than_s: float = 60.0) -> None:
     """Delete what killed writes of `write_atomic` left in a folder, unless a live one may still be at it.
 
-    Other temporary files are not touched. OSError if that fails.
+    Other temporary files are not touched.
+
+    Raises:
+        OSError: the folder cannot be listed, or a file not removed.
     """
     for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
         with contextlib.suppress(FileNotFoundError):  # another process's, which lives
@@ -77,7 +89,11 @@ def remove_leftovers(folder: Path, older_than_s: float = 60.0) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; OSError if that fails."""
+    """Make the names in a folder durable.
+
+    Raises:
+        OSError: that failed.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

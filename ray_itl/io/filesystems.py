@@ -72,18 +72,15 @@ def transient_error(what: str, error: BaseException) -> StorageError:
 
 @dataclass(frozen=True)
 class Listing:
-    """Files of a pool: `root` joined with each of the sorted relative `paths`, on `filesystem`.
-
-    `sources` are the paths and globs on that filesystem that were asked for, so that listing them again
-    later shows which files appeared or vanished. `uri` says which filesystem it is; "" for the local one,
-    or one that the caller handed over.
-    """
+    """Files of a pool: `root` joined with each of the sorted relative `paths`, on `filesystem`."""
 
     filesystem: pafs.FileSystem
     uri: str
+    """Which filesystem it is; "" for the local one, or one that the caller handed over."""
     root: str
     paths: tuple[str, ...]
     sources: tuple[str, ...]
+    """The paths and globs that were asked for: listed again later they show which files appeared or vanished."""
 
     def full_path(self, path: str) -> str:
         """Return the path on the filesystem of one of `paths`."""
@@ -93,11 +90,14 @@ class Listing:
 def list_files(sources: Sequence[str], filesystem: pafs.FileSystem | None = None) -> Listing:
     """Find the Parquet files that `sources` mean; a file named twice counts once.
 
-    A source is a file, a folder (searched recursively for *.parquet and *.pq, skipping names that begin
-    with "_" or "."), a glob ("**" crosses folders; a leading "_" or "." must be written out), or a URI
-    of one of these (s3://, gs://, hdfs://, file://). With `filesystem` given, sources are paths on it.
-    InputError: nothing matched, a source is missing or unreadable, sources are on different
-    filesystems, or a URI holds credentials. StorageError: storage failed for the moment.
+    A source is a file, a folder (searched recursively for *.parquet and *.pq, skipping names that begin with "_" or
+    "."), a glob ("**" crosses folders; a leading "_" or "." must be written out), or a URI of one of these (s3://,
+    gs://, hdfs://, file://). With `filesystem` given, sources are paths on it.
+
+    Raises:
+        InputError: nothing matched, a source is missing or unreadable, sources are on different filesystems, or a URI
+            holds credentials.
+        StorageError: storage failed for the moment.
     """
     if not sources:
         raise InputError("the list of paths is empty; name at least one Parquet file, folder or glob")

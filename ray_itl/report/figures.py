@@ -42,7 +42,11 @@ class Chart:
 
 
 def load_library(name: str) -> ModuleType:
-    """Import a module that only reports need; MissingExtraError where it is not installed."""
+    """Import a module that only reports need.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     return load_extra(name, "the HTML report", "report")
 
 

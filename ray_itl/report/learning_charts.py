@@ -52,24 +52,6 @@ class VariantStyle(NamedTuple):
     marker_path: str
 
 
-def variant_styles(names: Sequence[str], reference: str | None) -> dict[str, VariantStyle]:
-    """Return a style for each variant, the reference's of a colour of its own; up to 24 others all look different."""
-    styles = {}
-    rank = 0
-    for position, name in enumerate(names):
-        if name == reference:
-            styles[name] = _style(position, "reference", "dot", "circle")
-            continue
-        dash, symbol = list(_DASHES)[rank % len(_DASHES)], list(_MARKERS)[rank % len(_MARKERS)]
-        styles[name] = _style(position, str(rank % NUM_COLORS), dash, symbol)
-        rank += 1
-    return styles
-
-
-def _style(position: int, color: str, dash: str, symbol: str) -> VariantStyle:
-    return VariantStyle(f"variant-{position}", color, dash, _DASHES[dash], symbol, _MARKERS[symbol])
-
-
 def make_learning_charts(report: LearningReport) -> list[Chart]:
     """Return the charts that `report` supports, in the order of the page.
 
@@ -84,6 +66,20 @@ def make_learning_charts(report: LearningReport) -> list[Chart]:
     if report.stage_seconds:
         charts.append(seconds_chart(report.stage_seconds))
     return charts
+
+
+def variant_styles(names: Sequence[str], reference: str | None) -> dict[str, VariantStyle]:
+    """Return a style for each variant, the reference's of a colour of its own; up to 24 others all look different."""
+    styles = {}
+    rank = 0
+    for position, name in enumerate(names):
+        if name == reference:
+            styles[name] = _style(position, "reference", "dot", "circle")
+            continue
+        dash, symbol = list(_DASHES)[rank % len(_DASHES)], list(_MARKERS)[rank % len(_MARKERS)]
+        styles[name] = _style(position, str(rank % NUM_COLORS), dash, symbol)
+        rank += 1
+    return styles
 
 
 def score_chart(report: LearningReport) -> Chart:
@@ -158,6 +154,10 @@ def drift_chart(report: LearningReport) -> Chart:
         f"Curves that end at: {clip(ends, _SPOKEN_CHARS)}.",
         figure,
     )
+
+
+def _style(position: int, color: str, dash: str, symbol: str) -> VariantStyle:
+    return VariantStyle(f"variant-{position}", color, dash, _DASHES[dash], symbol, _MARKERS[symbol])
 
 
 def _curves_figure(report: LearningReport, quantity: str, digits: int) -> go.Figure:

@@ -32,6 +32,21 @@ class SensibleEnd(NamedTuple):
     share: float
 
 
+def make_charts(data: ReportData) -> list[Chart]:
+    """Return the charts that `data` supports, in the order of the page.
+
+    Raises:
+        MissingExtraError: plotly is not installed.
+    """
+    charts = [uncertainty_chart(data), gain_chart(data), map_chart(data), cumulative_chart(data)]
+    if data.targets_left is not None:
+        charts.append(targets_chart(data.targets_left))
+    charts += [mix_chart(mix, number) for number, mix in enumerate(data.mixes)]
+    if data.stage_seconds:
+        charts.append(seconds_chart(data.stage_seconds))
+    return charts
+
+
 def sensible_end(gains: np.ndarray) -> SensibleEnd | None:
     """Find the smallest k after which no pick adds as much as a tenth of the mean gain of the first k.
 
@@ -64,21 +79,6 @@ def end_in_words(gains: np.ndarray) -> str:
         f"{plural(end.picks, 'pick')} would do: they give {percent(end.share)} of all that was gained, and each pick "
         "after them adds less than a tenth of what they added on average (the dotted line)."
     )
-
-
-def make_charts(data: ReportData) -> list[Chart]:
-    """Return the charts that `data` supports, in the order of the page.
-
-    Raises:
-        MissingExtraError: plotly is not installed.
-    """
-    charts = [uncertainty_chart(data), gain_chart(data), map_chart(data), cumulative_chart(data)]
-    if data.targets_left is not None:
-        charts.append(targets_chart(data.targets_left))
-    charts += [mix_chart(mix, number) for number, mix in enumerate(data.mixes)]
-    if data.stage_seconds:
-        charts.append(seconds_chart(data.stage_seconds))
-    return charts
 
 
 def uncertainty_chart(data: ReportData) -> Chart:
@@ -169,6 +169,16 @@ def map_chart(data: ReportData) -> Chart:
     )
 
 
+def text_of(data: ReportData) -> Sequence[object] | None:
+    """Return the column of the rows' text: of those of strings the one with the longest values; None without any."""
+    texts = {
+        name: sum(len(value) for value in values if isinstance(value, str))
+        for name, values in data.columns.items()
+        if any(isinstance(value, str) for value in values)
+    }
+    return data.columns[max(texts, key=lambda name: texts[name])] if texts else None
+
+
 def _curve(x: np.ndarray, y: np.ndarray, role: str, hover: str) -> go.Figure:
     """Return a figure with one curve; few points are marked, so that a single one can be seen."""
     kept = curve_points(y)
@@ -234,16 +244,6 @@ def _pick_style(data: ReportData, drawn: np.ndarray) -> dict[str, object]:
             "line": {"width": 0.5},
         },
     }
-
-
-def text_of(data: ReportData) -> Sequence[object] | None:
-    """Return the column of the rows' text: of those of strings the one with the longest values; None without any."""
-    texts = {
-        name: sum(len(value) for value in values if isinstance(value, str))
-        for name, values in data.columns.items()
-        if any(isinstance(value, str) for value in values)
-    }
-    return data.columns[max(texts, key=lambda name: texts[name])] if texts else None
 
 
 def _passage(text: object) -> str:

@@ -40,6 +40,94 @@ class ShownUses(NamedTuple):
     num_unmet: int
 
 
+def render(data: ReportData) -> str:
+    """Return the report as HTML that opens offline and loads nothing.
+
+    All text is escaped, and a content security policy lets only the page's own two scripts run.
+
+    Raises:
+        MissingExtraError: plotly or jinja2 is not installed.
+    """
+    values = {
+        "title": data.title,
+        "headline": headline(data),
+        "warnings": [plain(warning) for warning in data.warnings],
+        "tiles": tiles(data),
+        "comparison": [
+            {
+                "name": clip(plain(row.name), 60),
+                "left": percent(row.remaining_uncertainty),
+                "wanted": f"{row.wanted:,}",
+                "share": percent(row.share),
+                "width": f"{row.share:.1%}",
+            }
+            for row in data.comparison
+        ],
+        "comparison_caption": data.comparison_caption,
+        "uses": shown_uses(data.uses),
+        "worst_targets": _worst_targets(data),
+        "facts": facts(data),
+        "table": load_library("markupsafe").Markup(table_text(data)),
+    }
+    return assemble(
+        "selection.html.j2",
+        make_charts(data),
+        values,
+        styles=["page.css"],
+        scripts=["charts.js", "picks.js"],
+    )
+
+
+def headline(data: ReportData) -> str:
+    """Return one sentence: what was picked, from what, with how much information, and what uncertainty is left."""
+    total = float(data.cumulative_gains[-1])
+    gained = number(total) + (" nats of information" if data.gain_unit == "nats" else " less variance")
+    left = percent(float(data.remaining_uncertainty[-1]))
+    asked = f" ({data.num_asked:,} were asked for)" if data.num_asked != data.num_picks else ""
+    picked = f"{plural(data.num_picks, 'row')}{asked} picked from {data.num_pool:,}"
+    about = f"about {plural(data.num_targets, 'target')}"
+    end = f"with {left} of {_UNCERTAINTY} left."
+    if not data.is_directed:
+        return f"{picked} by {clip(plain(data.acquisition), 40)}: {gained} {about}, {end}"
+    each, given = ("each", " given the picks before it") if data.num_picks > 1 else ("the one", "")
+    return f"{picked}, {each} most informative {about}{given}: {gained}, {end}"
+
+
+def tiles(data: ReportData) -> list[Tile]:
+    """Return the key figures, most important first."""
+    cumulative = data.cumulative_gains
+    total = float(cumulative[-1])
+    half = int((cumulative < total / 2).sum()) + 1
+    label = "Information gained" if data.gain_unit == "nats" else "Variance removed"
+    note = f"half of it from the first {plural(half, 'pick')}" if data.num_picks > 1 else ""
+    asked = "" if data.num_asked == data.num_picks else f"of {data.num_asked:,} asked for"
+    passes = "" if data.num_passes is None else f"in {data.num_passes:,} pass{'es' * (data.num_passes != 1)}"
+    picked = f"{percent(data.num_picks / max(data.num_pool, 1))} picked"
+    return [
+        Tile("Rows picked", f"{data.num_picks:,}", asked),
+        Tile(label, amount(total, data.gain_unit) if data.gain_unit == "nats" else number(total), note),
+        Tile("Uncertainty left", percent(float(data.remaining_uncertainty[-1])), ""),
+        Tile("Rows in the pool", f"{data.num_pool:,}", picked),
+        Tile("Targets", f"{data.num_targets:,}", ""),
+        Tile("Time", duration(data.seconds), passes),
+    ]
+
+
+def facts(data: ReportData) -> dict[str, str]:
+    """Return every fact of the run, label to text; `data.facts` follow the ones all runs have."""
+    shared: dict[str, object] = {
+        "Acquisition": data.acquisition,
+        "Picks asked for": f"{data.num_asked:,}",
+        "Picks made": f"{data.num_picks:,}",
+        "Pool rows": f"{data.num_pool:,}",
+        "Targets": f"{data.num_targets:,}",
+        "Passes over the pool": "" if data.num_passes is None else f"{data.num_passes:,}",
+        "Time": duration(data.seconds),
+    }
+    known = {label: value for label, value in shared.items() if value != "" and label not in data.facts}
+    return {plain(label): plain(value) for label, value in {**known, **data.facts}.items()}
+
+
 def shown_uses(uses: Sequence[Use]) -> ShownUses:
     """Choose and order: minimums that were missed by the largest share, what has a unit, minimums, what is used most.
 
@@ -91,44 +179,6 @@ def _share(value: float, scale: float) -> str:
     return f"{min(max(value / scale, 0.0), 1.0):.1%}" if scale > 0 else "0.0%"
 
 
-def render(data: ReportData) -> str:
-    """Return the report as HTML that opens offline and loads nothing.
-
-    All text is escaped, and a content security policy lets only the page's own two scripts run.
-
-    Raises:
-        MissingExtraError: plotly or jinja2 is not installed.
-    """
-    values = {
-        "title": data.title,
-        "headline": headline(data),
-        "warnings": [plain(warning) for warning in data.warnings],
-        "tiles": tiles(data),
-        "comparison": [
-            {
-                "name": clip(plain(row.name), 60),
-                "left": percent(row.remaining_uncertainty),
-                "wanted": f"{row.wanted:,}",
-                "share": percent(row.share),
-                "width": f"{row.share:.1%}",
-            }
-            for row in data.comparison
-        ],
-        "comparison_caption": data.comparison_caption,
-        "uses": shown_uses(data.uses),
-        "worst_targets": _worst_targets(data),
-        "facts": facts(data),
-        "table": load_library("markupsafe").Markup(table_text(data)),
-    }
-    return assemble(
-        "selection.html.j2",
-        make_charts(data),
-        values,
-        styles=["page.css"],
-        scripts=["charts.js", "picks.js"],
-    )
-
-
 def _worst_targets(data: ReportData) -> list[dict[str, str]]:
     """Return the ten targets of which most is left, where the chart cannot name each."""
     if data.targets_left is None or len(data.targets_left.left) <= NAMED_TARGETS:
@@ -137,53 +187,3 @@ def _worst_targets(data: ReportData) -> list[dict[str, str]]:
         {"name": clip(plain(name), 80), "left": percent(left), "width": f"{min(left, 1.0):.1%}"}
         for name, left in data.targets_left.worst(_WORST_TARGETS)
     ]
-
-
-def headline(data: ReportData) -> str:
-    """Return one sentence: what was picked, from what, with how much information, and what uncertainty is left."""
-    total = float(data.cumulative_gains[-1])
-    gained = number(total) + (" nats of information" if data.gain_unit == "nats" else " less variance")
-    left = percent(float(data.remaining_uncertainty[-1]))
-    asked = f" ({data.num_asked:,} were asked for)" if data.num_asked != data.num_picks else ""
-    picked = f"{plural(data.num_picks, 'row')}{asked} picked from {data.num_pool:,}"
-    about = f"about {plural(data.num_targets, 'target')}"
-    end = f"with {left} of {_UNCERTAINTY} left."
-    if not data.is_directed:
-        return f"{picked} by {clip(plain(data.acquisition), 40)}: {gained} {about}, {end}"
-    each, given = ("each", " given the picks before it") if data.num_picks > 1 else ("the one", "")
-    return f"{picked}, {each} most informative {about}{given}: {gained}, {end}"
-
-
-def tiles(data: ReportData) -> list[Tile]:
-    """Return the key figures, most important first."""
-    cumulative = data.cumulative_gains
-    total = float(cumulative[-1])
-    half = int((cumulative < total / 2).sum()) + 1
-    label = "Information gained" if data.gain_unit == "nats" else "Variance removed"
-    note = f"half of it from the first {plural(half, 'pick')}" if data.num_picks > 1 else ""
-    asked = "" if data.num_asked == data.num_picks else f"of {data.num_asked:,} asked for"
-    passes = "" if data.num_passes is None else f"in {data.num_passes:,} pass{'es' * (data.num_passes != 1)}"
-    picked = f"{percent(data.num_picks / max(data.num_pool, 1))} picked"
-    return [
-        Tile("Rows picked", f"{data.num_picks:,}", asked),
-        Tile(label, amount(total, data.gain_unit) if data.gain_unit == "nats" else number(total), note),
-        Tile("Uncertainty left", percent(float(data.remaining_uncertainty[-1])), ""),
-        Tile("Rows in the pool", f"{data.num_pool:,}", picked),
-        Tile("Targets", f"{data.num_targets:,}", ""),
-        Tile("Time", duration(data.seconds), passes),
-    ]
-
-
-def facts(data: ReportData) -> dict[str, str]:
-    """Return every fact of the run, label to text; `data.facts` follow the ones all runs have."""
-    shared: dict[str, object] = {
-        "Acquisition": data.acquisition,
-        "Picks asked for": f"{data.num_asked:,}",
-        "Picks made": f"{data.num_picks:,}",
-        "Pool rows": f"{data.num_pool:,}",
-        "Targets": f"{data.num_targets:,}",
-        "Passes over the pool": "" if data.num_passes is None else f"{data.num_passes:,}",
-        "Time": duration(data.seconds),
-    }
-    known = {label: value for label, value in shared.items() if value != "" and label not in data.facts}
-    return {plain(label): plain(value) for label, value in {**known, **data.facts}.items()}

@@ -29,10 +29,23 @@ _MANY_PICKS = 2000
 Column = dict[str, object]
 
 
-def holds_images(values: Sequence[object]) -> bool:
-    """Whether a column is one of encoded images: bytes, or structs with `bytes`; the first few that are set tell."""
-    some = [content for value in values[:200] if (content := _content(value))][:20]
-    return bool(some) and all(_looks_like_an_image(content) for content in some)
+def table_text(data: ReportData) -> str:
+    """Return the table for the page's script: columns of ready text, and a note on anything left out.
+
+    Carried columns are cut shorter, and then dropped from the last, until the table fits in `TABLE_BYTES`.
+
+    Returns:
+        JSON, safe inside a script element: {"columns": [{"name", "number", "values"[, "index"][, "image"]}], "note"}.
+        The text of pick k is `values[k]`, or `values[index[k]]` where values repeat;
+        that of an image is a data URI, or empty.
+    """
+    knowledge, address = _knowledge_columns(data), _reason_columns(data) + _address_columns(data)
+    pictured = [name for name, values in data.columns.items() if holds_images(values)]
+    pictures = [_pictures(name, data.columns[name]) for name in pictured[:1]]
+    written = {name: values for name, values in data.columns.items() if name not in pictured}
+    carried, any_cut = _carried_columns(written, TABLE_BYTES - _size(knowledge + address))
+    note = _note([*pictured[1:], *list(written)[len(carried) :]], any_cut=any_cut, pictures=pictures)
+    return _json({"columns": knowledge[:2] + pictures + knowledge[2:] + carried + address, "note": note})
 
 
 def thumbnails(values: Sequence[object]) -> list[str]:
@@ -58,51 +71,10 @@ def thumbnails(values: Sequence[object]) -> list[str]:
     return shown
 
 
-def _content(value: object) -> bytes | None:
-    content = value.get("bytes") if isinstance(value, Mapping) else value
-    return content if isinstance(content, bytes) else None
-
-
-def _looks_like_an_image(content: bytes) -> bool:
-    return content.startswith(_BEGINNINGS) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
-
-
-def _thumbnail(content: bytes) -> str:
-    images = load_library("PIL.Image")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata and large images are dealt with here
-            with images.open(io.BytesIO(content), formats=_FORMATS) as image:
-                if image.width * image.height > _MAX_PIXELS:
-                    return ""
-                image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
-                small = image.convert("RGBA" if "A" in image.mode or "transparency" in image.info else "RGB")
-        small.thumbnail((_SIDE, _SIDE))
-    except Exception:  # whatever a decoder makes of bytes from anywhere, the page goes on without
-        return ""
-    stream = io.BytesIO()
-    kind = "png" if small.mode == "RGBA" or small.width * small.height <= 1024 else "jpeg"
-    small.save(stream, kind, **({"quality": 80} if kind == "jpeg" else {}))
-    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
-def table_text(data: ReportData) -> str:
-    """Return the table for the page's script: columns of ready text, and a note on anything left out.
-
-    Carried columns are cut shorter, and then dropped from the last, until the table fits in `TABLE_BYTES`.
-
-    Returns:
-        JSON, safe inside a script element: {"columns": [{"name", "number", "values"[, "index"][, "image"]}], "note"}.
-        The text of pick k is `values[k]`, or `values[index[k]]` where values repeat;
-        that of an image is a data URI, or empty.
-    """
-    knowledge, address = _knowledge_columns(data), _reason_columns(data) + _address_columns(data)
-    pictured = [name for name, values in data.columns.items() if holds_images(values)]
-    pictures = [_pictures(name, data.columns[name]) for name in pictured[:1]]
-    written = {name: values for name, values in data.columns.items() if name not in pictured}
-    carried, any_cut = _carried_columns(written, TABLE_BYTES - _size(knowledge + address))
-    note = _note([*pictured[1:], *list(written)[len(carried) :]], any_cut=any_cut, pictures=pictures)
-    return _json({"columns": knowledge[:2] + pictures + knowledge[2:] + carried + address, "note": note})
+def holds_images(values: Sequence[object]) -> bool:
+    """Whether a column is one of encoded images: bytes, or structs with `bytes`; the first few that are set tell."""
+    some = [content for value in values[:200] if (content := _content(value))][:20]
+    return bool(some) and all(_looks_like_an_image(content) for content in some)
 
 
 def _knowledge_columns(data: ReportData) -> list[Column]:
@@ -202,3 +174,31 @@ def _note(dropped: list[str], *, any_cut: bool, pictures: list[Column]) -> str:
         names = ", ".join(clip(plain(name), 60) for name in dropped)
         notes.append(f"Too large to show here: {clip(names, 600)}.")
     return " ".join([*notes, "selection.parquet has every value in full."] if notes else [])
+
+
+def _content(value: object) -> bytes | None:
+    content = value.get("bytes") if isinstance(value, Mapping) else value
+    return content if isinstance(content, bytes) else None
+
+
+def _looks_like_an_image(content: bytes) -> bool:
+    return content.startswith(_BEGINNINGS) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
+
+
+def _thumbnail(content: bytes) -> str:
+    images = load_library("PIL.Image")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata and large images are dealt with here
+            with images.open(io.BytesIO(content), formats=_FORMATS) as image:
+                if image.width * image.height > _MAX_PIXELS:
+                    return ""
+                image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
+                small = image.convert("RGBA" if "A" in image.mode or "transparency" in image.info else "RGB")
+        small.thumbnail((_SIDE, _SIDE))
+    except Exception:  # whatever a decoder makes of bytes from anywhere, the page goes on without
+        return ""
+    stream = io.BytesIO()
+    kind = "png" if small.mode == "RGBA" or small.width * small.height <= 1024 else "jpeg"
+    small.save(stream, kind, **({"quality": 80} if kind == "jpeg" else {}))
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -70,6 +70,32 @@ class TicksReport:
         return sum(tick.gain for tick in self.ticks)
 
 
+def render_ticks(report: TicksReport) -> str:
+    """Return the report as HTML that opens offline and loads nothing.
+
+    All text is escaped, and a content security policy lets only the page's own two scripts run.
+
+    Raises:
+        MissingExtraError: plotly or jinja2 is not installed.
+    """
+    values = {
+        "title": report.title,
+        "headline": _headline(report),
+        "warnings": [],
+        "tiles": _tiles(report),
+        "unit": report.unit,
+        "rows": [_cells(tick) for tick in reversed(report.ticks)],
+        "facts": {},
+    }
+    return assemble(
+        "ticks.html.j2",
+        make_ticks_charts(report),
+        values,
+        styles=["page.css", "learning.css"],
+        scripts=["charts.js"],
+    )
+
+
 def make_ticks_charts(report: TicksReport) -> list[Chart]:
     """Return the charts of `report`, in the order of the page.
 
@@ -166,32 +192,6 @@ def _axis(ticks: Sequence[TickPoint], first: int) -> dict[str, object]:
         names = [label(tick.name, 12) for tick in ticks]
         axis |= {"tickmode": "array", "tickvals": list(range(1, len(ticks) + 1)), "ticktext": names, "title": ""}
     return axis
-
-
-def render_ticks(report: TicksReport) -> str:
-    """Return the report as HTML that opens offline and loads nothing.
-
-    All text is escaped, and a content security policy lets only the page's own two scripts run.
-
-    Raises:
-        MissingExtraError: plotly or jinja2 is not installed.
-    """
-    values = {
-        "title": report.title,
-        "headline": _headline(report),
-        "warnings": [],
-        "tiles": _tiles(report),
-        "unit": report.unit,
-        "rows": [_cells(tick) for tick in reversed(report.ticks)],
-        "facts": {},
-    }
-    return assemble(
-        "ticks.html.j2",
-        make_ticks_charts(report),
-        values,
-        styles=["page.css", "learning.css"],
-        scripts=["charts.js"],
-    )
 
 
 def _headline(report: TicksReport) -> str:

@@ -118,14 +118,22 @@ class RunDirectory:
         write_json(self.path / _STATUS, {"state": state, **facts})
 
     def read_metrics(self) -> dict[str, Any]:
-        """Return metrics.json of a finished run; RunDirectoryError where it is missing or damaged."""
+        """Return metrics.json of a finished run.
+
+        Raises:
+            RunDirectoryError: it is missing or damaged.
+        """
         metrics = self._read("metrics.json")
         if not metrics:
             raise RunDirectoryError(f"{self.path / 'metrics.json'} is missing: restore it, or use another run.dir")
         return metrics
 
     def read_pool_manifest(self) -> Manifest:
-        """Return the manifest of the pool that the run read; RunDirectoryError unless it was Parquet files."""
+        """Return the manifest of the pool that the run read.
+
+        Raises:
+            RunDirectoryError: the pool was no Parquet files.
+        """
         manifest = self._read(_MANIFEST).get("pool_manifest")
         if not isinstance(manifest, str):
             raise RunDirectoryError(f"{self.path / _MANIFEST} has no manifest of a pool in Parquet files: restore it")

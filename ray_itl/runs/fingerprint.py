@@ -13,7 +13,10 @@ from ray_itl.sources.parquet import ParquetSource
 
 
 def pool_fingerprint(source: PoolSource) -> str:
-    """Return the manifest's fingerprint of a Parquet pool, or a digest of all rows of one in memory."""
+    """Return the fingerprint of an embedded pool: its manifest's where it is Parquet files, else of ids and embeddings.
+
+    Not `rows_fingerprint` of the embedding column: run directories hold both, which must stay what they are.
+    """
     if isinstance(source, ParquetSource):
         return source.manifest.fingerprint
     digest = sha256()
@@ -21,6 +24,18 @@ def pool_fingerprint(source: PoolSource) -> str:
         id_bytes = ids.tobytes() if ids.dtype == np.int64 else "\0".join(ids).encode()
         digest.update(id_bytes)
         digest.update(np.ascontiguousarray(rows).tobytes())
+    return digest.hexdigest()
+
+
+def rows_fingerprint(rows: RowSource, column: str) -> str:
+    """Return the fingerprint of raw rows: their manifest's where they are Parquet files, else of ids and one column."""
+    manifest = getattr(rows, "manifest", None)
+    if manifest is not None:
+        return manifest.fingerprint
+    digest = sha256()
+    for ids, batch in rows.row_batches(0, rows.num_rows, [column]):
+        digest.update("\0".join(map(str, ids.tolist())).encode())
+        digest.update(batch.serialize())
     return digest.hexdigest()
 
 
@@ -35,16 +50,4 @@ def tensor_digest(*tensors: Tensor) -> str:
     for tensor in tensors:
         digest.update(str(tuple(tensor.shape)).encode())
         digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def rows_fingerprint(rows: RowSource, column: str) -> str:
-    """Return the manifest's fingerprint of Parquet files, or a digest of a table's rows."""
-    manifest = getattr(rows, "manifest", None)
-    if manifest is not None:
-        return manifest.fingerprint
-    digest = sha256()
-    for ids, batch in rows.row_batches(0, rows.num_rows, [column]):
-        digest.update("\0".join(map(str, ids.tolist())).encode())
-        digest.update(batch.serialize())
     return digest.hexdigest()

@@ -22,17 +22,17 @@ _REMEDY = "restore it from a backup, or delete it and every later block and resu
 
 
 class LedgerEntry(NamedTuple):
-    """One accepted pick.
-
-    `step`: number of the pick, from 0; `position`: its global row in the pool; `id`: its id; `gain`:
-    its information gain in nats when it was picked; `cost`: what it takes from the budget.
-    """
+    """One accepted pick."""
 
     step: int
+    """Number of the pick, from 0."""
     position: int
+    """Its global row in the pool."""
     id: int | str
     gain: float
+    """Its gain when it was picked."""
     cost: float = 1.0
+    """What it takes from the budget."""
 
 
 class Ledger:
@@ -45,7 +45,9 @@ class Ledger:
     def __init__(self, directory: str | os.PathLike[str], allow_repeats: bool = False):
         """Use the ledger of this run directory, which must exist; nothing is read or written yet.
 
-        `allow_repeats`: whether a position may be picked more than once (selection with replacement).
+        Args:
+            directory: The run directory.
+            allow_repeats: Whether a position may be picked more than once (selection with replacement).
         """
         self._folder = Path(directory) / FOLDER
         self._num_blocks = -1  # not read yet
@@ -55,9 +57,11 @@ class Ledger:
     def append(self, block: Sequence[LedgerEntry]) -> None:
         """Add picks that continue the recorded ones, durably, as one new file. An empty block does nothing.
 
-        The first append of a Ledger reads what is there. ValueError if steps do not continue, a
-        position repeats, or a gain or cost is not finite. RunDirectoryError if the folder cannot be
-        written, or if another process has added a block meanwhile.
+        The first append of a Ledger reads what is there.
+
+        Raises:
+            ValueError: steps do not continue, a position repeats, or a gain or cost is not finite.
+            RunDirectoryError: the folder cannot be written, or another process has added a block meanwhile.
         """
         if self._num_blocks < 0:
             self.read()

@@ -47,7 +47,11 @@ class MatrixWriter:
     """
 
     def __init__(self, path: Path, num_rows: int, dim: int, dtype: torch.dtype) -> None:
-        """Create the file. OSError where it exists or there is no space."""
+        """Create the file.
+
+        Raises:
+            OSError: it exists, or there is no space.
+        """
         header = matrix_header(num_rows, dim, dtype)
         self._size = len(header) + num_rows * dim * dtype.itemsize
         self._file = path.open("xb", buffering=0)
@@ -61,7 +65,11 @@ class MatrixWriter:
             raise
 
     def append(self, rows: Tensor) -> None:
-        """Write the next rows (k x D of the matrix's type, on the CPU). OSError if that fails."""
+        """Write the next rows (k x D of the matrix's type, on the CPU).
+
+        Raises:
+            OSError: that failed.
+        """
         self._write(rows.contiguous().view(torch.uint8).numpy().data)
         if self._file.tell() - self._flushed >= _FLUSH_BYTES:
             self._flush()

@@ -32,6 +32,18 @@ _ROW_BYTES = 40
 
 
 @dataclass(frozen=True)
+class CacheOptions:
+    """Which cache a shard uses, and for which pool; small, travels to every shard."""
+
+    pool: str
+    """Fingerprint of the pool."""
+    folder: str | None = None
+    """None: the default of the node."""
+    limit_bytes: int | None = None
+    """Size of the whole folder; None leaves a tenth of the disk free."""
+
+
+@dataclass(frozen=True)
 class CachedRows:
     """What an entry holds of n rows."""
 
@@ -41,13 +53,48 @@ class CachedRows:
     """n float64."""
 
 
+def load_disk_shard(
+    rows: RowRange,
+    cache: CacheOptions,
+    device: str | torch.device = "cpu",
+    on_rows: Callable[[int], None] | None = None,
+) -> PoolShard:
+    """Return a shard that streams its features from disk; its entry in the cache is made unless it is there.
+
+    An entry that is damaged is made again. Memory: 33 bytes a row, and a few MiB while reading.
+
+    Args:
+        rows: Which rows, and how they are stored.
+        cache: Where.
+        device: Where chunks are computed on.
+        on_rows: Told the number of rows read so far.
+
+    Raises:
+        InputError: unreadable or bad rows, or a file that was replaced meanwhile.
+        ConfigError: the cache's limit is smaller than the entry.
+        CacheError: no room, or a disk that fails.
+    """
+    store = ShardCache(cache.folder, cache.limit_bytes)
+    key = EntryKey(cache.pool, rows.start, rows.stop, rows.feature_map.key, str(rows.dtype), torch.__version__)
+    found = _find(store, key, rows, device)
+    if found is None:
+        found = _open(_make(store, key, rows, on_rows), rows, device)
+    elif on_rows is not None:
+        on_rows(rows.num_rows)
+    return PoolShard(found.features, found.ids, rows.start, found.norms, rows.costs_and_groups())
+
+
 def entry_bytes(num_rows: int, dim: int, dtype: torch.dtype) -> int:
     """Return about how much disk an entry takes; ids of more than 30 bytes take more."""
     return num_rows * (dim * dtype.itemsize + _ROW_BYTES) + 4 * ALIGNMENT
 
 
 def write_facts(folder: Path, facts: RowFacts) -> None:
-    """Write ids and norms beside a matrix. OSError if that fails."""
+    """Write ids and norms beside a matrix.
+
+    Raises:
+        OSError: that failed.
+    """
     ids, norms = facts
     kind = pa.int64() if ids.dtype == np.int64 else pa.string()
     schema = pa.schema([("id", kind), ("norm", pa.float64())])
@@ -92,49 +139,6 @@ def read_entry(
 def _row_batches(path: Path) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         yield from file.iter_batches(_BATCH_ROWS, columns=["id", "norm"], use_threads=False)
-
-
-@dataclass(frozen=True)
-class CacheOptions:
-    """Which cache a shard uses, and for which pool; small, travels to every shard."""
-
-    pool: str
-    """Fingerprint of the pool."""
-    folder: str | None = None
-    """None: the default of the node."""
-    limit_bytes: int | None = None
-    """Size of the whole folder; None leaves a tenth of the disk free."""
-
-
-def load_disk_shard(
-    rows: RowRange,
-    cache: CacheOptions,
-    device: str | torch.device = "cpu",
-    on_rows: Callable[[int], None] | None = None,
-) -> PoolShard:
-    """Return a shard that streams its features from disk; its entry in the cache is made unless it is there.
-
-    An entry that is damaged is made again. Memory: 33 bytes a row, and a few MiB while reading.
-
-    Args:
-        rows: Which rows, and how they are stored.
-        cache: Where.
-        device: Where chunks are computed on.
-        on_rows: Told the number of rows read so far.
-
-    Raises:
-        InputError: unreadable or bad rows, or a file that was replaced meanwhile.
-        ConfigError: the cache's limit is smaller than the entry.
-        CacheError: no room, or a disk that fails.
-    """
-    store = ShardCache(cache.folder, cache.limit_bytes)
-    key = EntryKey(cache.pool, rows.start, rows.stop, rows.feature_map.key, str(rows.dtype), torch.__version__)
-    found = _find(store, key, rows, device)
-    if found is None:
-        found = _open(_make(store, key, rows, on_rows), rows, device)
-    elif on_rows is not None:
-        on_rows(rows.num_rows)
-    return PoolShard(found.features, found.ids, rows.start, found.norms, rows.costs_and_groups())
 
 
 def _find(store: ShardCache, key: EntryKey, rows: RowRange, device: str | torch.device) -> CachedRows | None:

@@ -32,6 +32,15 @@ STORAGE_DTYPES = {
 }
 
 
+class RowFacts(NamedTuple):
+    """What a shard knows of its n rows besides their features."""
+
+    ids: np.ndarray
+    """n, int64 or StringDType."""
+    norms: Tensor
+    """|x|^2 of the rows as stored, n float64."""
+
+
 @dataclass(frozen=True)
 class RowRange:
     """Rows [start, stop) of a source, at least one, and how a shard holds them."""
@@ -63,7 +72,11 @@ class RowRange:
         return PoolShard(MemoryFeatures(tensor), facts.ids, self.start, facts.norms, self.costs_and_groups())
 
     def costs_and_groups(self) -> CostsAndGroups | None:
-        """Return the rows' costs and groups, if they are needed; InputError for a bad cost."""
+        """Return the rows' costs and groups, if they are needed.
+
+        Raises:
+            InputError: a cost is bad (names file and row).
+        """
         if self.cost_group_columns is None:
             return None
         return read_costs_and_groups(self.source, self.cost_group_columns, self.start, self.stop)
@@ -95,13 +108,53 @@ class RowRange:
         return facts
 
 
-class RowFacts(NamedTuple):
-    """What a shard knows of its n rows besides their features."""
+class SourcePool(LocalPool):
+    """A LocalPool over the rows of a source: what RayPool is, without Ray."""
 
-    ids: np.ndarray
-    """n, int64 or StringDType."""
-    norms: Tensor
-    """|x|^2 of the rows as stored, n float64."""
+    def __init__(
+        self,
+        source: PoolSource,
+        feature_map: FeatureMap,
+        dtype: str = "float32",
+        num_shards: int = 1,
+        on_rows: Callable[[int], None] | None = None,
+    ) -> None:
+        """Load all rows.
+
+        Args:
+            source: Where the rows are.
+            feature_map: Applied to every row.
+            dtype: Storage dtype, a key of `STORAGE_DTYPES`.
+            num_shards: Shards to split the rows into.
+            on_rows: Told how many rows are loaded so far, after every batch.
+
+        Raises:
+            InputError: unreadable or bad rows, by file and row.
+        """
+        self._feature_map, self._dtype, self._wanted_shards = feature_map, STORAGE_DTYPES[dtype], num_shards
+        super().__init__(self._load(source, on_rows))
+
+    def reload(self, source: PoolSource, on_rows: Callable[[int], None] | None = None) -> None:
+        """Load the rows of another source in place of the present ones; call `restore` before anything else.
+
+        Raises:
+            InputError: unreadable or bad rows, by file and row; the pool is then of no more use.
+        """
+        self.replace(lambda: self._load(source, on_rows))
+
+    def _load(self, source: PoolSource, on_rows: Callable[[int], None] | None) -> list[PoolShard]:
+        report = on_rows or (lambda _: None)
+        return [
+            load_shard(
+                source,
+                r.start,
+                r.stop,
+                self._feature_map,
+                self._dtype,
+                on_rows=lambda rows, r=r: report(r.start + rows),
+            )
+            for r in plan_shards(source.num_rows, self._wanted_shards)
+        ]
 
 
 def load_shard(
@@ -157,52 +210,3 @@ def _overflow(source: PoolSource, position: int, dtype: torch.dtype) -> InputErr
         f"{files[0] or 'the pool'} row {rows[0]} has a feature too large for {name}: "
         "set pool.dtype=float32 (or float64), or pool.features=unit_norm"
     )
-
-
-class SourcePool(LocalPool):
-    """A LocalPool over the rows of a source: what RayPool is, without Ray."""
-
-    def __init__(
-        self,
-        source: PoolSource,
-        feature_map: FeatureMap,
-        dtype: str = "float32",
-        num_shards: int = 1,
-        on_rows: Callable[[int], None] | None = None,
-    ) -> None:
-        """Load all rows.
-
-        Args:
-            source: Where the rows are.
-            feature_map: Applied to every row.
-            dtype: Storage dtype, a key of `STORAGE_DTYPES`.
-            num_shards: Shards to split the rows into.
-            on_rows: Told how many rows are loaded so far, after every batch.
-
-        Raises:
-            InputError: unreadable or bad rows, by file and row.
-        """
-        self._feature_map, self._dtype, self._wanted_shards = feature_map, STORAGE_DTYPES[dtype], num_shards
-        super().__init__(self._load(source, on_rows))
-
-    def reload(self, source: PoolSource, on_rows: Callable[[int], None] | None = None) -> None:
-        """Load the rows of another source in place of the present ones; call `restore` before anything else.
-
-        Raises:
-            InputError: unreadable or bad rows, by file and row; the pool is then of no more use.
-        """
-        self.replace(lambda: self._load(source, on_rows))
-
-    def _load(self, source: PoolSource, on_rows: Callable[[int], None] | None) -> list[PoolShard]:
-        report = on_rows or (lambda _: None)
-        return [
-            load_shard(
-                source,
-                r.start,
-                r.stop,
-                self._feature_map,
-                self._dtype,
-                on_rows=lambda rows, r=r: report(r.start + rows),
-            )
-            for r in plan_shards(source.num_rows, self._wanted_shards)
-        ]

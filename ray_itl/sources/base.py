@@ -21,12 +21,16 @@ PoolInput = PathInput | Sequence[PathInput] | pa.Table | pads.Dataset | np.ndarr
 class RowSource(Protocol):
     """Rows with ids in a fixed global order, positions 0 to `num_rows` - 1; they need not have embeddings.
 
-    `id_kind` is the kind of ids. A source pickles. Positions out of range raise IndexError; InputError names what
-    cannot be read, the first bad row, or a column that is not there.
+    A source pickles.
+
+    Raises:
+        IndexError: in every method: a position is out of range.
+        InputError: in every method: something cannot be read, a row is bad (names the first), or a column not there.
     """
 
     num_rows: int
     id_kind: IdKind
+    """The kind of ids."""
 
     def row_batches(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield `(ids, columns)` covering `start <= position < stop` in order, in bounded memory."""
@@ -50,21 +54,26 @@ class RowSource(Protocol):
 class PoolSource(Protocol):
     """Rows of a pool in a fixed global order: positions 0 to `num_rows` - 1.
 
-    `dim` is the number of embedding dimensions D, `dtype` their float type, `id_kind` the kind of ids.
-    A source pickles, so a shard can open its own rows. Positions out of range raise IndexError.
+    A source pickles, so a shard can open its own rows.
+
+    Raises:
+        IndexError: in every method: a position is out of range.
+        InputError: in every method: something cannot be read, a row is bad (names the first), or a column not there.
     """
 
     num_rows: int
     dim: int
+    """D, number of embedding dimensions."""
     dtype: np.dtype
+    """Float type of embeddings."""
     id_kind: IdKind
+    """The kind of ids."""
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` covering `start <= position < stop` in order, in bounded memory.
 
-        ids: int64 or StringDType, one per row; embeddings: `rows x dim` of `dtype`, C-contiguous,
-        finite, of about 2 MiB, possibly a read-only view that lives as long as the batch. InputError
-        names the first bad row.
+        ids: int64 or StringDType, one per row; embeddings: `rows x dim` of `dtype`, C-contiguous, finite, of about
+        2 MiB, possibly a read-only view that lives as long as the batch.
         """
         ...
 

@@ -40,7 +40,7 @@ class GroupColumn:
 
 @dataclass(frozen=True)
 class CostGroupColumns:
-    """Where traits come from; small, travels to every shard."""
+    """Where costs and groups come from; small, travels to every shard."""
 
     cost_column: str | None
     group_columns: tuple[GroupColumn, ...] = ()
@@ -74,13 +74,21 @@ class CostGroupColumns:
         return np.stack(places[::-1], axis=1)
 
     def costs(self, batch: pa.RecordBatch, positions: np.ndarray, source: RowSource | PoolSource) -> np.ndarray:
-        """Return the costs of a batch whose rows stand at these positions; InputError as of `row_costs`."""
+        """Return the costs of a batch whose rows stand at these positions.
+
+        Raises:
+            InputError: as of `row_costs`.
+        """
         if self.cost_column is None:
             return np.ones(batch.num_rows)
         return row_costs(batch.column(self.cost_column), self.cost_column, positions, source)
 
     def of_batch(self, batch: pa.RecordBatch, positions: np.ndarray, source: RowSource | PoolSource) -> CostsAndGroups:
-        """Return the traits of a batch whose rows stand at these positions; InputError as of `row_costs`."""
+        """Return the costs and groups of a batch whose rows stand at these positions.
+
+        Raises:
+            InputError: as of `row_costs`.
+        """
         costs = self.costs(batch, positions, source)
         groups = np.searchsorted(np.array(self.cells, dtype=np.int64), self.codes(batch))
         return CostsAndGroups(torch.tensor(costs, dtype=torch.float64), torch.from_numpy(groups.astype(np.int64)))
@@ -98,13 +106,17 @@ class Survey:
 
 
 def read_costs_and_groups(source: PoolSource, spec: CostGroupColumns, start: int, stop: int) -> CostsAndGroups:
-    """Return the traits of rows [start, stop); InputError for a cost that is not a positive number (file and row)."""
+    """Return the costs and groups of rows [start, stop).
+
+    Raises:
+        InputError: a cost is not a positive number (names file and row).
+    """
     parts = [spec.of_batch(batch, rows, source) for rows, batch in _batches(source, spec.columns, start, stop)]
     return _joined(parts)
 
 
 def costs_and_groups_at(source: PoolSource, spec: CostGroupColumns, positions: np.ndarray) -> CostsAndGroups:
-    """Return the traits of rows at some positions, in that order."""
+    """Return the costs and groups of rows at some positions, in that order."""
     if not len(positions):
         return CostsAndGroups.default(0)
     table = source.take(positions, spec.columns).combine_chunks()
@@ -112,7 +124,11 @@ def costs_and_groups_at(source: PoolSource, spec: CostGroupColumns, positions: n
 
 
 def distinct_values(source: PoolSource, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return all values of each column, as text in order; ConfigError where one has more than 10,000."""
+    """Return all values of each column, as text in order.
+
+    Raises:
+        ConfigError: a column has more than 10,000.
+    """
     found: list[set[str]] = [set() for _ in columns]
     for _, batch in _batches(source, columns, 0, source.num_rows):
         for name, values in zip(columns, found, strict=True):
@@ -160,7 +176,11 @@ def count_groups(
 
 
 def row_costs(column: pa.Array, name: str, positions: np.ndarray, source: RowSource | PoolSource) -> np.ndarray:
-    """Return a column of costs as float64; InputError unless all are positive, finite numbers (names file and row)."""
+    """Return a column of costs as float64.
+
+    Raises:
+        InputError: one is not a positive, finite number (names file and row).
+    """
     kind = column.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise InputError(f"selection.cost_column={name} is of type {kind}: name a column of numbers")

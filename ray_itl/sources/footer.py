@@ -50,7 +50,11 @@ class GroupClaim(NamedTuple):
 
 
 def footer_bytes(file: pa.NativeFile, size: int) -> bytes:
-    """Return the footer of an open file of `size` bytes; ArrowInvalid if it has none, or one above 32 MiB."""
+    """Return the footer of an open file of `size` bytes.
+
+    Raises:
+        pyarrow.ArrowInvalid: it has none, or one above 32 MiB.
+    """
     tail = file.read_at(_TAIL_BYTES, size - _TAIL_BYTES) if size >= 2 * _TAIL_BYTES else b""
     if tail[4:] != _MAGIC:
         raise pa.ArrowInvalid("it does not end as a Parquet file does, so it is something else or was cut short")
@@ -68,13 +72,62 @@ def footer_bytes(file: pa.NativeFile, size: int) -> bytes:
 def read_claims(footer: bytes, column: str) -> list[GroupClaim]:
     """Return what a footer says of every row group; `num_values` is 0 where it does not mention `column`.
 
-    Raises pyarrow.ArrowInvalid if the footer is damaged or names more than MAX_COLUMNS columns, MAX_ROW_GROUPS row
-    groups or MAX_CHUNKS of both. Time and memory O(size of the footer).
+    Time and memory O(size of the footer).
+
+    Raises:
+        pyarrow.ArrowInvalid: the footer is damaged, or names more than MAX_COLUMNS columns, MAX_ROW_GROUPS row groups
+            or MAX_CHUNKS of both.
     """
     try:
         return _Reader(footer, column.encode()).claims()
     except (IndexError, RecursionError) as error:
         raise pa.ArrowInvalid("its footer is damaged") from error
+
+
+def check_amount(claims: Sequence[GroupClaim], size: int, path: str) -> None:
+    """Check that a file of `size` bytes can hold as many rows and numbers as it claims.
+
+    Raises:
+        InputError: it cannot.
+    """
+    for what, count in (("rows", sum(c.num_rows for c in claims)), ("numbers", sum(c.num_values for c in claims))):
+        if count > _FREE + _PER_BYTE * size:
+            raise InputError(
+                f"file {path!r} claims {count:,} {what} in {size:,} bytes, which is not believed; write it again "
+                "from real data"
+            )
+
+
+def check_dim(dim: int, column: str) -> None:
+    """Check that embeddings of a dimension are no larger than those that are used.
+
+    Raises:
+        InputError: they are.
+    """
+    if dim > MAX_DIM:
+        raise InputError(
+            f"embedding column {column!r} has dimension {dim:,}, more than {MAX_DIM:,}; name another column in "
+            "embedding_column, or use smaller embeddings"
+        )
+
+
+def check_lengths(claims: Sequence[GroupClaim], dim: int, column: str, path: str) -> None:
+    """Check that no row group has far more numbers than its rows should have: a row may hold them all.
+
+    Raises:
+        InputError: one has (names it).
+    """
+    for group, claim in enumerate(claims):
+        if claim.num_values > 2 * dim * claim.num_rows + MAX_EXCESS:
+            raise wrong_lengths(group, claim, column, path)
+
+
+def wrong_lengths(group: int, claim: GroupClaim, column: str, path: str) -> InputError:
+    """Return the error for a row group whose rows cannot all have the same dimension."""
+    return InputError(
+        f"file {path!r}, row group {group}: column {column!r} has {claim.num_values:,} numbers in {claim.num_rows:,} "
+        "rows; every row needs the same dimension, so embed the pool with one model"
+    )
 
 
 class _Reader:
@@ -180,7 +233,11 @@ class _Reader:
             self._skip(kind, depth + 1)
 
     def _count(self, most: int, what: str) -> int:
-        """Return the length of the list that begins here; ArrowInvalid above `most`."""
+        """Return the length of the list that begins here.
+
+        Raises:
+            pyarrow.ArrowInvalid: it is above `most`.
+        """
         size, _ = self._list_header()
         if size > most:
             raise pa.ArrowInvalid(f"its footer claims {size:,} {what}, more than {most:,}")
@@ -214,37 +271,3 @@ class _Reader:
             shift += 7
             if shift > 63:
                 raise pa.ArrowInvalid("its footer is damaged")
-
-
-def check_amount(claims: Sequence[GroupClaim], size: int, path: str) -> None:
-    """InputError if a file of `size` bytes claims rows or numbers of which it cannot hold that many."""
-    for what, count in (("rows", sum(c.num_rows for c in claims)), ("numbers", sum(c.num_values for c in claims))):
-        if count > _FREE + _PER_BYTE * size:
-            raise InputError(
-                f"file {path!r} claims {count:,} {what} in {size:,} bytes, which is not believed; write it again "
-                "from real data"
-            )
-
-
-def check_dim(dim: int, column: str) -> None:
-    """InputError if embeddings of this dimension are larger than any that are used."""
-    if dim > MAX_DIM:
-        raise InputError(
-            f"embedding column {column!r} has dimension {dim:,}, more than {MAX_DIM:,}; name another column in "
-            "embedding_column, or use smaller embeddings"
-        )
-
-
-def check_lengths(claims: Sequence[GroupClaim], dim: int, column: str, path: str) -> None:
-    """InputError for a row group with far more numbers than its rows should have: a row may hold them all."""
-    for group, claim in enumerate(claims):
-        if claim.num_values > 2 * dim * claim.num_rows + MAX_EXCESS:
-            raise wrong_lengths(group, claim, column, path)
-
-
-def wrong_lengths(group: int, claim: GroupClaim, column: str, path: str) -> InputError:
-    """Return the error for a row group whose rows cannot all have the same dimension."""
-    return InputError(
-        f"file {path!r}, row group {group}: column {column!r} has {claim.num_values:,} numbers in {claim.num_rows:,} "
-        "rows; every row needs the same dimension, so embed the pool with one model"
-    )

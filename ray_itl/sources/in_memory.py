@@ -27,9 +27,8 @@ from ray_itl.sources.schema import (
     which_row,
 )
 
-_TABLE_BATCH_BYTES = 2 << 20
+_BATCH_BYTES = 2 << 20
 _FLOATS = (np.float16, np.float32, np.float64)
-_ARRAY_BATCH_BYTES = 2 << 20
 
 
 class TableRows:
@@ -39,9 +38,12 @@ class TableRows:
     """
 
     def __init__(self, table: pa.Table, id_column: str, kept: RowMask | None = None):
-        """InputError unless the id column is there with a fitting type and the table has rows.
+        """Take a table.
 
         With `kept`, those rows of the table alone are there; `locate` tells where they stand in the table.
+
+        Raises:
+            InputError: the id column is not there or of another type, or the table has no rows.
         """
         self._rows = None if kept is None else kept.rows_between(0, kept.count)
         table = table if self._rows is None else table.take(pa.array(self._rows))
@@ -53,7 +55,7 @@ class TableRows:
         self.num_rows: int = table.num_rows
         self.table = table
         self._id_column = id_column
-        self._mean_step = max(1, _TABLE_BATCH_BYTES * table.num_rows // max(1, table.nbytes))
+        self._mean_step = max(1, _BATCH_BYTES * table.num_rows // max(1, table.nbytes))
 
     def row_batches(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield `(ids, columns)` for positions `start <= position < stop`, in order."""
@@ -72,7 +74,11 @@ class TableRows:
             yield from self._batches(self.table.take(pa.array(some)), some, columns, self._mean_step)
 
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
-        """Return `columns` of the rows at `positions`, in that order; InputError if one is not there."""
+        """Return `columns` of the rows at `positions`, in that order.
+
+        Raises:
+            InputError: a column is not there.
+        """
         checked = check_positions(positions, self.num_rows)
         self._check_columns(columns)
         return self.table.select(list(columns)).take(pa.array(checked))
@@ -110,7 +116,11 @@ class TableSource(TableRows):
     """Rows with an embedding column (see `PoolSource`)."""
 
     def __init__(self, table: pa.Table, id_column: str, embedding_column: str, kept: RowMask | None = None):
-        """InputError unless both columns are there with fitting types and the table has rows (see `TableRows`)."""
+        """Take a table with both columns; `kept` as of `TableRows`.
+
+        Raises:
+            InputError: a column is not there or of another type, or the table has no rows.
+        """
         field = find_column(table.schema, embedding_column, "embedding_column", "")
         kind = check_embedding_type(field.type, embedding_column, "")
         super().__init__(table, id_column, kept)
@@ -146,7 +156,7 @@ class TableSource(TableRows):
             first += len(ids)
 
     def _step(self) -> int:
-        return max(1, _TABLE_BATCH_BYTES // (self.dim * self.dtype.itemsize))
+        return max(1, _BATCH_BYTES // (self.dim * self.dtype.itemsize))
 
 
 class ArraySource:
@@ -161,7 +171,11 @@ class ArraySource:
         embeddings: np.ndarray | torch.Tensor,
         ids: np.ndarray | Sequence[int] | Sequence[str] | None = None,
     ):
-        """InputError unless `embeddings` is a non-empty float matrix with one of `ids` per row."""
+        """Take a float matrix and, if any, the ids of its rows.
+
+        Raises:
+            InputError: it is empty or no float matrix, or `ids` are not one for each row.
+        """
         self._rows = _float_matrix(embeddings)
         self.num_rows, self.dim = self._rows.shape
         self.dtype: np.dtype = self._rows.dtype
@@ -172,7 +186,7 @@ class ArraySource:
     def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` views for positions `start <= position < stop`, in order."""
         check_range(start, stop, self.num_rows)
-        step = max(1, _ARRAY_BATCH_BYTES // (self.dim * self.dtype.itemsize))
+        step = max(1, _BATCH_BYTES // (self.dim * self.dtype.itemsize))
         for first in range(start, stop, step):
             last = min(first + step, stop)
             rows = self._rows[first:last]
@@ -182,7 +196,7 @@ class ArraySource:
     def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct."""
         positions = check_positions(positions, self.num_rows)
-        step = max(1, _ARRAY_BATCH_BYTES // (self.dim * self.dtype.itemsize))
+        step = max(1, _BATCH_BYTES // (self.dim * self.dtype.itemsize))
         for first in range(0, len(positions), step):
             some = positions[first : first + step]
             rows = self._rows[some]
@@ -190,7 +204,11 @@ class ArraySource:
             yield some if self._given_ids is None else self._given_ids[some], rows
 
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:  # noqa: ARG002 - part of PoolSource
-        """InputError if any column is asked for: an array has none."""
+        """Return a table without columns: an array has none.
+
+        Raises:
+            InputError: a column is asked for.
+        """
         if columns:
             raise InputError(
                 f"columns {', '.join(columns)} were asked for, but an array has no columns; hand over a "

@@ -43,12 +43,47 @@ _NUM_SAMPLES = 8
 _SAMPLE_BYTES = 1 << 17
 
 
+def build_manifest(
+    sources: Sequence[str],
+    *,
+    id_column: str,
+    embedding_column: str,
+    columns: Sequence[str] = (),
+    filesystem: pafs.FileSystem | None = None,
+) -> Manifest:
+    """Read the footers of all files that `sources` mean (see `list_files`) and describe the pool.
+
+    Files are opened by a few threads; of each, the footer and at most 1 MiB of content are read. An empty `id_column`
+    makes a row's position its id; an empty `embedding_column` says that the rows have no embeddings yet.
+
+    Raises:
+        InputError: a file is unreadable, lacks a column (those in `columns` included) or differs in type or dimension
+            from the one before it (names the first such file, in path order); or there are no files or no rows.
+        StorageError: storage failed for the moment.
+    """
+    listing = list_files(sources, filesystem)
+    return _manifest_of(listing, _Columns(id_column, embedding_column, tuple(columns)))
+
+
+def fingerprint_file(filesystem: pafs.FileSystem, path: str) -> tuple[int, str]:
+    """Return a Parquet file's size, and the SHA-256 of size, footer and 1 MiB of spread blocks, as hex.
+
+    Raises:
+        pyarrow.ArrowInvalid: the file does not end in a Parquet footer.
+        OSError: it cannot be read.
+    """
+    size, sha256, _ = _read_ends(filesystem, path)
+    return size, sha256
+
+
 @contextmanager
 def open_parquet(filesystem: pafs.FileSystem, path: str, name: str) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file; whatever Arrow raises inside the block becomes an InputError naming `name`.
+    """Open a Parquet file, for a block in which it is read.
 
-    Where storage failed for the moment it is a StorageError. A lack of memory is an InputError, since a damaged file,
-    too, can ask for more than there is.
+    Raises:
+        InputError: whatever Arrow raised inside the block (names `name`). A lack of memory, too, since a damaged file
+            can ask for more than there is.
+        StorageError: storage failed for the moment.
     """
     is_local = isinstance(filesystem, pafs.LocalFileSystem)
     try:
@@ -73,16 +108,6 @@ def open_parquet(filesystem: pafs.FileSystem, path: str, name: str) -> Iterator[
         raise unreadable(name, error) from error
 
 
-def unreadable(name: str, error: Exception) -> RayItlError:
-    """Return the InputError (StorageError for an outage) that says why the Parquet file `name` cannot be read."""
-    if is_transient(error):
-        return transient_error(f"file {name!r} cannot be read", error)
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"file {name!r} is gone; restore it, or start again on the pool as it is")
-    reason = " ".join(str(error).split())
-    return InputError(f"file {name!r} cannot be read as Parquet: {reason}; write or copy the file again")
-
-
 def stream_rows(
     file: pq.ParquetFile,
     row_groups: Sequence[int],
@@ -93,9 +118,12 @@ def stream_rows(
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield `(offset, batch)` covering rows `first <= row < stop`, counted over `row_groups` in order.
 
-    `offset` is the row of the batch's first row in that counting; `row_bytes`, the decoded size of one
-    row, sets the batch size. Rows before `first` are decoded and dropped, rows from `stop` on are not
-    read. Memory: a few MiB besides the batch, whatever the size of a row group.
+    `offset` is the row of the batch's first row in that counting; `row_bytes`, the decoded size of one row, sets the
+    batch size. Rows before `first` are decoded and dropped, rows from `stop` on are not read. Memory: a few MiB besides
+    the batch, whatever the size of a row group.
+
+    Raises:
+        pyarrow.ArrowInvalid: the file has fewer rows than its footer promises.
     """
     batch_rows = max(1, min(_BATCH_BYTES // max(1, row_bytes), _MAX_BATCH_ROWS))
     row = 0
@@ -119,6 +147,16 @@ def estimate_row_bytes(metadata: pq.FileMetaData, row_group: int) -> int:
     return max(1, group.total_byte_size // max(1, group.num_rows))
 
 
+def unreadable(name: str, error: Exception) -> RayItlError:
+    """Return the InputError (StorageError for an outage) that says why the Parquet file `name` cannot be read."""
+    if is_transient(error):
+        return transient_error(f"file {name!r} cannot be read", error)
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"file {name!r} is gone; restore it, or start again on the pool as it is")
+    reason = " ".join(str(error).split())
+    return InputError(f"file {name!r} cannot be read as Parquet: {reason}; write or copy the file again")
+
+
 class _Footer(NamedTuple):
     entry: FileEntry
     id_kind: IdKind
@@ -131,35 +169,6 @@ class _Columns(NamedTuple):
     id: str
     embedding: str
     extra: tuple[str, ...]
-
-
-def build_manifest(
-    sources: Sequence[str],
-    *,
-    id_column: str,
-    embedding_column: str,
-    columns: Sequence[str] = (),
-    filesystem: pafs.FileSystem | None = None,
-) -> Manifest:
-    """Read the footers of all files that `sources` mean (see `list_files`) and describe the pool.
-
-    Files are opened by a few threads; of each, the footer and at most 1 MiB of content are read. An
-    empty `id_column` makes a row's position its id; an empty `embedding_column` says that the rows have
-    no embeddings yet. InputError names the first file, in path order,
-    that is unreadable, lacks a column (those in `columns` included) or differs in type or dimension
-    from the file before it, and says so if there are no files or no rows.
-    """
-    listing = list_files(sources, filesystem)
-    return _manifest_of(listing, _Columns(id_column, embedding_column, tuple(columns)))
-
-
-def fingerprint_file(filesystem: pafs.FileSystem, path: str) -> tuple[int, str]:
-    """Return a Parquet file's size, and the SHA-256 of size, footer and 1 MiB of spread blocks, as hex.
-
-    Raises pyarrow.ArrowInvalid if the file does not end in a Parquet footer, OSError if unreadable.
-    """
-    size, sha256, _ = _read_ends(filesystem, path)
-    return size, sha256
 
 
 def _read_ends(filesystem: pafs.FileSystem, path: str) -> tuple[int, str, bytes]:

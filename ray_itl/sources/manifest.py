@@ -21,17 +21,16 @@ _MAX_NAMES = 5
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One Parquet file, by what its footer and samples of its content say.
-
-    `path` is relative to `Manifest.root`; `row_groups` holds the number of rows of each row group;
-    `fingerprint` is a SHA-256 that changes when the file is replaced.
-    """
+    """One Parquet file, by what its footer and samples of its content say."""
 
     path: str
+    """Relative to `Manifest.root`."""
     num_rows: int
     size_bytes: int
     fingerprint: str
+    """A SHA-256 that changes when the file is replaced."""
     row_groups: tuple[int, ...]
+    """Number of rows of each row group."""
 
 
 class ShardRange(NamedTuple):
@@ -55,23 +54,25 @@ class Segment(NamedTuple):
 class Manifest:
     """A pool's files in the order of their paths, which fixes every row's global position.
 
-    `root` is the folder on the filesystem that `files` are relative to, `sources` the paths and globs on
-    it that were asked for, `uri` what names the filesystem ("" for the local one). An empty `id_column`
-    means that a row's id is its position. `dtype` is the numpy name of the embedding's float type; rows
-    without embeddings have an empty `embedding_column` and `dtype`, and `dim` 0. `filter` is the condition that decides
-    which of the rows are the pool's ("": all); `num_rows` and positions count all rows of the files.
+    Rows without embeddings have an empty `embedding_column` and `dtype`, and `dim` 0.
     """
 
     uri: str
+    """What names the filesystem; "" for the local one."""
     root: str
+    """The folder on the filesystem that `files` are relative to."""
     sources: tuple[str, ...]
+    """The paths and globs on it that were asked for."""
     files: tuple[FileEntry, ...]
     id_column: str
+    """Empty: a row's id is its position."""
     id_kind: IdKind
     embedding_column: str
     dtype: str
+    """Numpy's name of the embeddings' float type."""
     dim: int
     filter: str = ""
+    """The condition that decides which rows are the pool's ("": all); `num_rows` and positions count all the same."""
 
     @property
     def num_rows(self) -> int:
@@ -94,7 +95,10 @@ class Manifest:
     def plan(self, num_shards: int) -> tuple[ShardRange, ...]:
         """Cut the pool into contiguous ranges whose sizes differ by one row at most, in order.
 
-        There are `num_shards` of them, or N if that is fewer. ConfigError if `num_shards` < 1.
+        There are `num_shards` of them, or N if that is fewer.
+
+        Raises:
+            ConfigError: `num_shards` < 1.
         """
         return plan_shards(self.num_rows, num_shards)
 
@@ -114,7 +118,11 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Read what `to_json` wrote; RunDirectoryError if it is damaged or of another version."""
+        """Read what `to_json` wrote.
+
+        Raises:
+            RunDirectoryError: it is damaged or of another version.
+        """
         try:
             fields = json.loads(text)
             version = fields.pop("format")
@@ -143,7 +151,11 @@ def plan_shards(num_rows: int, num_shards: int) -> tuple[ShardRange, ...]:
 
 
 def check_range(start: int, stop: int, num_rows: int) -> None:
-    """IndexError unless `0 <= start <= stop <= num_rows`."""
+    """Check that `0 <= start <= stop <= num_rows`.
+
+    Raises:
+        IndexError: that is not so.
+    """
     if not 0 <= start <= stop <= num_rows:
         raise IndexError(f"rows {start} to {stop} are not within a pool of {num_rows} rows")
 

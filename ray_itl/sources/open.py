@@ -34,12 +34,20 @@ def open_source(
 ) -> PoolSource:
     """Open a pool, reading no more than Parquet footers, and check its columns.
 
-    `columns` are those that `take` will be asked for. With a `condition` (see `filter_language`) the pool is the rows
-    that meet it, for which the columns that it looks at are read. Paths are resolved by `list_files`, on
-    `filesystem` if given. A dataset of plain Parquet files is streamed like its files; any other
-    dataset is read into memory. Files and tables need an `id_column`; arrays have none, and a row's
-    position is its id. InputError says what is wrong with the pool and how to put it right, ConfigError what is wrong
-    with the condition.
+    A dataset of plain Parquet files is streamed like its files; any other dataset is read into memory.
+
+    Args:
+        pool: Where the rows are; paths are resolved by `list_files`.
+        id_column: Needed by files and tables; arrays have none, and a row's position is its id.
+        embedding_column: The column of embeddings.
+        columns: Those that `take` will be asked for.
+        condition: The pool is the rows that meet it (see `sql`), for which the columns that it looks at are read.
+        filesystem: What paths are on, if they do not say it.
+
+    Raises:
+        InputError: the pool cannot be used (says what is wrong with it and how to put it right).
+        ConfigError: the condition cannot be used.
+        StorageError: storage failed for the moment.
     """
     if not id_column and not isinstance(pool, np.ndarray | torch.Tensor):
         names = name_columns(_column_names(pool, filesystem))
@@ -111,7 +119,11 @@ def _is_parquet(dataset: pads.Dataset) -> TypeGuard[pads.FileSystemDataset]:
 
 
 def _present(schema: pa.Schema, options: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the columns that options name, each once and not if unset; InputError for one that is not there."""
+    """Return the columns that options name, each once and not if unset.
+
+    Raises:
+        InputError: one is not there.
+    """
     wanted = [(option, name) for option, names in options.items() for name in names if name]
     return list(dict.fromkeys(find_column(schema, name, option, "").name for option, name in wanted))
 

@@ -38,8 +38,11 @@ _SLIM_ROW_BYTES = 256  # 8,192 rows a batch
 class ParquetRows:
     """Rows of a manifest's files in its order (see `RowSource`); pickles as the manifest, no open file.
 
-    InputError, naming the file, if one is gone, damaged, or was replaced since the manifest was made: rows of a file
-    are known to be the planned once the iteration has gone beyond it, or has ended. StorageError if storage failed.
+    Rows of a file are known to be the planned ones once the iteration has gone beyond it, or has ended.
+
+    Raises:
+        InputError: in every method: a file is gone, damaged, or was replaced since the manifest was made (names it).
+        StorageError: in every method: storage failed for the moment.
     """
 
     def __init__(self, manifest: Manifest, filesystem: pafs.FileSystem | None = None):
@@ -67,8 +70,11 @@ class ParquetRows:
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """Return `columns` of the rows at `positions` (int64, any order, repeats allowed), in that order.
 
-        Reads the columns asked for, of each row group that holds such a row, up to its last one; files
-        are read a few at a time. InputError if a file lacks a column or types cannot be unified.
+        Reads the columns asked for, of each row group that holds such a row, up to its last one; files are read a few
+        at a time.
+
+        Raises:
+            InputError: a file lacks a column, or types cannot be unified.
         """
         if not columns:
             return pa.table({})

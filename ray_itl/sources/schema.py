@@ -38,7 +38,11 @@ def which_row(file: str, row: int) -> str:
 
 
 def find_column(schema: pa.Schema, column: str, option: str, file: str) -> pa.Field:
-    """Return the one field named `column`; InputError lists the columns there are, and the `option`."""
+    """Return the one field named `column`.
+
+    Raises:
+        InputError: there is none, or several (lists the columns there are, and names the `option`).
+    """
     found = schema.get_all_field_indices(column)
     if len(found) == 1:
         return schema.field(found[0])
@@ -56,7 +60,11 @@ def name_columns(names: Sequence[str]) -> str:
 
 
 def check_id_type(kind: pa.DataType, column: str, file: str) -> IdKind:
-    """Return whether ids of this Arrow type are integers or strings; InputError for any other type."""
+    """Return whether ids of this Arrow type are integers or strings.
+
+    Raises:
+        InputError: they are neither.
+    """
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_integer(kind):
@@ -70,10 +78,13 @@ def check_id_type(kind: pa.DataType, column: str, file: str) -> IdKind:
 
 
 def check_embedding_type(kind: pa.DataType, column: str, file: str) -> EmbeddingType:
-    """Return element type and dimension; InputError unless it is a list of float16, float32 or float64.
+    """Return element type and dimension of an embedding column.
 
-    Accepted: fixed_size_list, list, large_list, and extension types stored as one of these (a fixed
-    shape tensor only of rank 1).
+    Accepted are lists of float16, float32 or float64: fixed_size_list, list, large_list, and extension types stored as
+    one of these (a fixed shape tensor only of rank 1).
+
+    Raises:
+        InputError: it is something else, or of dimension 0.
     """
     storage = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
     is_tensor = isinstance(kind, pa.FixedShapeTensorType)
@@ -92,8 +103,10 @@ def check_embedding_type(kind: pa.DataType, column: str, file: str) -> Embedding
 def embedding_rows(array: pa.Array, dim: int, column: str, which: WhichRow) -> np.ndarray:
     """Return the `rows x dim` matrix in an embedding array, without a copy, in its own float type.
 
-    The result shares Arrow's memory and may be read-only. Slices are respected. InputError names the
-    first row that is null, has another length than `dim`, or holds a null, NaN or infinity.
+    The result shares Arrow's memory and may be read-only. Slices are respected.
+
+    Raises:
+        InputError: a row is null, has another length than `dim`, or holds a null, NaN or infinity (names the first).
     """
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
@@ -111,7 +124,11 @@ def embedding_rows(array: pa.Array, dim: int, column: str, which: WhichRow) -> n
 
 
 def first_row_dim(array: pa.Array, column: str, file: str) -> int:
-    """Return the dimension of the first row of an embedding array; InputError if it is null or empty."""
+    """Return the dimension of the first row of an embedding array.
+
+    Raises:
+        InputError: the row is null or empty.
+    """
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     value = array[0]
@@ -122,7 +139,11 @@ def first_row_dim(array: pa.Array, column: str, file: str) -> int:
 
 
 def check_finite(rows: np.ndarray, column: str, which: WhichRow) -> None:
-    """InputError naming the first row of a `rows x dim` matrix that holds a NaN or an infinity."""
+    """Check that every number of a `rows x dim` matrix is finite.
+
+    Raises:
+        InputError: one is NaN or infinite (names the first such row).
+    """
     finite = np.isfinite(rows)
     if not finite.all():
         row = int(np.argmin(finite.all(axis=1)))
@@ -130,30 +151,13 @@ def check_finite(rows: np.ndarray, column: str, which: WhichRow) -> None:
         raise InputError(f"{which(row)}: column {column!r} holds {value}; drop the row or embed it again")
 
 
-def _check_lengths(array: pa.Array, dim: int, column: str, which: WhichRow) -> None:
-    if pa.types.is_fixed_size_list(array.type):
-        wrong = np.zeros(1, np.int64) if len(array) and array.type.list_size != dim else np.empty(0, np.int64)
-        lengths = np.array([array.type.list_size])
-    else:
-        lengths = np.diff(array.offsets.to_numpy())
-        wrong = np.flatnonzero(lengths != dim)
-    if wrong.size:
-        row = int(wrong[0])
-        raise InputError(
-            f"{which(row)}: column {column!r} has {lengths[row]} numbers where the pool has {dim}; every row "
-            "needs the same dimension, so embed the pool with one model"
-        )
-
-
-def _place(file: str) -> str:
-    return f"file {file!r}: " if file else ""
-
-
 def ids_from_arrow(array: pa.Array, column: str, kind: IdKind, which: WhichRow) -> np.ndarray:
     """Return ids as an int64 array (`kind` "int") or a StringDType array ("string").
 
-    Dictionary encoding is decoded. InputError names the first row whose id is null, exceeds int64, or
-    is not valid UTF-8.
+    Dictionary encoding is decoded.
+
+    Raises:
+        InputError: an id is null, exceeds int64, or is not valid UTF-8 (names the first such row).
     """
     if isinstance(array, pa.DictionaryArray):
         array = array.dictionary_decode()
@@ -179,6 +183,47 @@ def ids_to_arrow(ids: np.ndarray) -> pa.Array:
     return pa.array(ids, pa.int64()) if ids.dtype.kind in "iu" else pa.array(ids.tolist(), pa.string())
 
 
+def check_positions(positions: np.ndarray, num_rows: int) -> np.ndarray:
+    """Return positions as an int64 vector.
+
+    Raises:
+        IndexError: one is not within `0 <= position < num_rows`.
+    """
+    checked = np.asarray(positions, dtype=np.int64).reshape(-1)
+    if checked.size and not 0 <= checked.min() <= checked.max() < num_rows:
+        raise IndexError(f"positions {checked.min()} to {checked.max()} are not all within a pool of {num_rows} rows")
+    return checked
+
+
+def embedding_matrix(chunks: Sequence[pa.Array], dim: int, name: str, which: WhichRow) -> np.ndarray:
+    """Return a checked `rows x dim` float64 copy of an embedding column's chunks (see `embedding_rows`)."""
+    matrix = np.empty((sum(map(len, chunks)), dim))
+    row = 0
+    for chunk in chunks:
+        matrix[row : row + len(chunk)] = embedding_rows(chunk, dim, name, lambda i, base=row: which(base + i))
+        row += len(chunk)
+    return matrix
+
+
+def _check_lengths(array: pa.Array, dim: int, column: str, which: WhichRow) -> None:
+    if pa.types.is_fixed_size_list(array.type):
+        wrong = np.zeros(1, np.int64) if len(array) and array.type.list_size != dim else np.empty(0, np.int64)
+        lengths = np.array([array.type.list_size])
+    else:
+        lengths = np.diff(array.offsets.to_numpy())
+        wrong = np.flatnonzero(lengths != dim)
+    if wrong.size:
+        row = int(wrong[0])
+        raise InputError(
+            f"{which(row)}: column {column!r} has {lengths[row]} numbers where the pool has {dim}; every row "
+            "needs the same dimension, so embed the pool with one model"
+        )
+
+
+def _place(file: str) -> str:
+    return f"file {file!r}: " if file else ""
+
+
 def _strings(array: pa.Array, column: str, which: WhichRow) -> np.ndarray:
     try:
         return np.array(array.to_pylist(), dtype=STRING_ID)
@@ -195,21 +240,3 @@ def _decodes(scalar: pa.Scalar) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def check_positions(positions: np.ndarray, num_rows: int) -> np.ndarray:
-    """Return positions as an int64 vector; IndexError if one is not within `0 <= position < num_rows`."""
-    checked = np.asarray(positions, dtype=np.int64).reshape(-1)
-    if checked.size and not 0 <= checked.min() <= checked.max() < num_rows:
-        raise IndexError(f"positions {checked.min()} to {checked.max()} are not all within a pool of {num_rows} rows")
-    return checked
-
-
-def embedding_matrix(chunks: Sequence[pa.Array], dim: int, name: str, which: WhichRow) -> np.ndarray:
-    """Return a checked `rows x dim` float64 copy of an embedding column's chunks (see `embedding_rows`)."""
-    matrix = np.empty((sum(map(len, chunks)), dim))
-    row = 0
-    for chunk in chunks:
-        matrix[row : row + len(chunk)] = embedding_rows(chunk, dim, name, lambda i, base=row: which(base + i))
-        row += len(chunk)
-    return matrix

@@ -51,7 +51,11 @@ _TIMES = {exp.DType.DATE: datetime.date.fromisoformat, exp.DType.TIMESTAMP: date
 
 
 def parse_condition(text: str) -> Condition:
-    """Return the condition that a text states; ConfigError names what is wrong with it, and what can be written."""
+    """Return the condition that a text states.
+
+    Raises:
+        ConfigError: names what is wrong with it, and what can be written.
+    """
     try:
         tree = sqlglot.parse_one(text, into=exp.Condition)
         _check_parts(tree)

@@ -17,17 +17,16 @@ from ray_itl.sources.schema import which_row
 
 @dataclass(frozen=True)
 class TargetTable:
-    """M target rows in memory.
-
-    `embeddings`: M x D float64, finite. `weights`: M float64, finite and not negative, some positive;
-    None if every target counts the same. `ids`: M int64 or StringDType; None if none were asked for.
-    `tasks`: for each target the name of its task; None if none were asked for.
-    """
+    """M target rows in memory."""
 
     embeddings: np.ndarray
+    """M x D float64, finite."""
     weights: np.ndarray | None
+    """M float64, finite and not negative, some positive; None if every target counts the same."""
     ids: np.ndarray | None
+    """M int64 or StringDType; None if none were asked for."""
     tasks: list[str] | None = None
+    """For each target the name of its task; None if none were asked for."""
 
 
 def read_targets(
@@ -41,8 +40,9 @@ def read_targets(
 ) -> TargetTable:
     """Read all targets, from anything a pool may be (see `open_source`), in its order.
 
-    InputError, beginning with "targets: ", for what makes a pool unusable, and if weights are not
-    numbers, null, negative, not finite or all zero, or the task of a row is null.
+    Raises:
+        InputError: it cannot be used as a pool; weights are not numbers, null, negative, not finite or all zero; or the
+            task of a row is null. The message begins with "targets: ".
     """
     try:
         columns = [column for column in (weight_column, task_column) if column]

@@ -139,7 +139,12 @@ class SubsetRows(_Subset):
     """
 
     def __init__(self, base: RowSource, positions: np.ndarray) -> None:
-        """Take positions in any order, each once; IndexError for one out of range, InputError for none."""
+        """Take positions in any order, each once.
+
+        Raises:
+            IndexError: a position that the base does not have.
+            InputError: no position at all.
+        """
         super().__init__(base, positions)
         self._base = base
 
@@ -162,7 +167,12 @@ class SubsetSource(_Subset):
     """
 
     def __init__(self, base: PoolSource, positions: np.ndarray) -> None:
-        """Take positions in any order, each once; IndexError for one out of range, InputError for none."""
+        """Take positions in any order, each once.
+
+        Raises:
+            IndexError: a position that the base does not have.
+            InputError: no position at all.
+        """
         super().__init__(base, positions)
         self.dim: int = base.dim
         self.dtype: np.dtype = base.dtype
