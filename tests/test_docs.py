@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -184,8 +185,12 @@ def test_options_of_commands_are_options_of_the_job(guide: str, job: str, option
 
 @pytest.mark.parametrize("name", GUIDES)
 def test_options_that_are_named_exist(name: str) -> None:
-    known = {option for job in ("curate", "embed", "finetune") for option in names_of(compose(job))}
-    assert options_named(GUIDES[name]) - known == set()
+    assert options_named(GUIDES[name]) - known_options() == set()
+
+
+@cache
+def known_options() -> set[str]:
+    return {option for job in ("curate", "embed", "finetune") for option in names_of(compose(job))}
 
 
 def compose(job: str, *options: str) -> DictConfig:

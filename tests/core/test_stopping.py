@@ -14,6 +14,7 @@ from ray_itl.core.posterior import Targets
 from ray_itl.core.reference import DensePick
 from ray_itl.core.schedule import Schedule
 from ray_itl.errors import ConfigError
+from tests.combinations import covering
 from tests.core.helpers import (
     ITL,
     RULES,
@@ -30,8 +31,13 @@ from tests.core.helpers import (
 )
 
 _N = 20
-_SCHEDULES = [None, SMALL, TINY]
 every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+every_pair = pytest.mark.parametrize(
+    ("rule", "num_shards", "schedule"),
+    covering([RULES, [1, 3], [None, SMALL, TINY]], 2),
+    ids=lambda value: value.name if isinstance(value, Rule) else None,
+)
+"""Of a rule, a number of shards and a schedule."""
 
 
 @cache
@@ -49,9 +55,7 @@ def _problem(rule: Rule) -> Problem:
     return Problem(rule, pool, shuffled_ids(200, 3), Targets.uniform(normal(5, 8, 4)), 0.1)
 
 
-@pytest.mark.parametrize("schedule", _SCHEDULES, ids=["default", "small", "tiny"])
-@pytest.mark.parametrize("num_shards", [1, 3])
-@every_rule
+@every_pair
 def test_it_stops_where_the_reference_does(rule: Rule, num_shards: int, schedule: Schedule | None) -> None:
     problem = _problem(rule)
     gains = [pick.gain for pick in _dense(rule)]
@@ -106,9 +110,7 @@ def test_resuming_stops_where_the_whole_selection_does() -> None:
         assert [p.position for p in resumed.picks] == [p.position for p in whole.picks]
 
 
-@pytest.mark.parametrize("schedule", _SCHEDULES, ids=["default", "small", "tiny"])
-@pytest.mark.parametrize("num_shards", [1, 3])
-@every_rule
+@every_pair
 def test_excluded_rows_are_never_picked(rule: Rule, num_shards: int, schedule: Schedule | None) -> None:
     problem = _problem(rule)
     best = tuple(pick.index for pick in _dense(rule))
