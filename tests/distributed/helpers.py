@@ -81,7 +81,7 @@ def ray_pool(
 def assert_no_process_left() -> None:
     """Wait a little, then expect that no whole CPU is held: for pools whose shards hold one or more each."""
     total = ray.cluster_resources()["CPU"]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while ray.available_resources().get("CPU", 0) <= total - 1 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert ray.available_resources()["CPU"] > total - 1

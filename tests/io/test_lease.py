@@ -1,14 +1,17 @@
 """One process at a time works on a state, a dead one is succeeded, and one that lost its lease publishes nothing."""
 
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from ray_itl.errors import BusyError, RunDirectoryError
-from ray_itl.io.lease import acquire
+from ray_itl.io.lease import Lease, acquire
 from ray_itl.io.store import Store
 from ray_itl.io.tick_log import TickLog
+from tests.processes import wait_until
 
 
 class Clock:
@@ -112,13 +115,24 @@ def test_late_but_not_succeeded_it_publishes_where_that_is_one_step_only(locatio
     assert names(location) == ([] if location.startswith("fsspec") else ["monday"])
 
 
-def test_a_thread_keeps_it_alive_and_the_end_releases_it(tmp_path: Path) -> None:
-    location = str(tmp_path)
-    with acquire(open_log(location), "monday", 0.4, None).kept_alive():
-        time.sleep(0.7)
+def test_a_thread_keeps_it_alive_and_the_end_releases_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    location, log, clock, renewed = str(tmp_path), open_log(str(tmp_path)), Clock(), threading.Semaphore(0)
+    renew = log.renew
+    monkeypatch.setattr(log, "renew", lambda *claim: (renew(*claim), renewed.release()))
+    with acquire(log, "monday", 0.4, None, clock).kept_alive():
+        for _ in range(3):
+            clock.now += 0.3
+            assert all(renewed.acquire(timeout=60) for _ in range(2))  # the second one knows of this time for sure
         with pytest.raises(BusyError):
-            acquire(open_log(location), "tuesday", 0.4, None)
-    acquire(open_log(location), "tuesday", 0.4, None)
+            acquire(open_log(location), "tuesday", 0.4, None, clock)
+    acquire(open_log(location), "tuesday", 0.4, None, clock)
+
+
+def is_lost(lease: Lease) -> bool:
+    with suppress(BusyError):
+        lease.check()
+        return False
+    return True
 
 
 def test_the_thread_notices_a_loss_and_survives_a_filesystem_that_errs(
@@ -136,9 +150,7 @@ def test_the_thread_notices_a_loss_and_survives_a_filesystem_that_errs(
         time.sleep(0.4)
         lease.check()
         acquire(open_log(str(tmp_path)), "tuesday", 60, None)
-        time.sleep(0.2)
-        with pytest.raises(BusyError):
-            lease.check()
+        wait_until(lambda: is_lost(lease), 60)
     assert len(calls) >= 2
 
 

@@ -19,7 +19,7 @@ import pytest
 from tests.jobs.helpers import ROOT
 
 BIN = Path(sys.executable).parent
-START_S = 90.0
+START_S = 240.0
 SECRETS = ("RAY_AUTH_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """Environment variables of the head and its jobs whose values nobody should read anywhere."""
 

@@ -55,4 +55,4 @@ def call_job(name: str, *overrides: str, capsys: pytest.CaptureFixture[str]) -> 
 def run_job(name: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a job as a user would."""
     command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *overrides]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=400, check=False)

@@ -30,6 +30,7 @@ from tests.test_config import GOLDEN, option_names
 register_schemas(embed_schema=EmbedSettings)
 OPTIONS = {"input_dim": 64, "classes": 10, "hidden": [32]}
 PART = 384
+PAUSE = "TEST_SECONDS_A_BATCH"
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
@@ -171,9 +172,9 @@ def test_a_killed_run_leaves_whole_parts_and_goes_on(pool: Path, tmp_path: Path,
         *(f"pool.path={pool}", "pool.id_column=name", "pool.raw_column=pixels", f"cluster.num_workers={workers}"),
     ]
     command = [sys.executable, str(ROOT / "jobs" / "embed.py"), *slow]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", PAUSE: "0.3"}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as job:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 240
         while len(list((tmp_path / "run").glob("embeddings/part-*"))) < 3 and time.monotonic() < deadline:
             time.sleep(0.02)
         job.send_signal(signal.SIGKILL)
@@ -191,13 +192,13 @@ def test_a_killed_run_leaves_whole_parts_and_goes_on(pool: Path, tmp_path: Path,
 
 
 class SlowMlp(Mlp):
-    """A model that takes its time, so that a test can kill its process in the midst."""
+    """A model that takes its time where the environment says so, so that a test can kill its process in the midst."""
 
     def __init__(self) -> None:
         super().__init__(**OPTIONS)
 
     def encode(self, column):
-        time.sleep(0.05)
+        time.sleep(float(os.environ.get(PAUSE, 0)))
         return super().encode(column)
 
 

@@ -47,7 +47,7 @@ def status(folder: Path) -> dict[str, Any]:
 
 
 def await_picks(folder: Path, process: subprocess.Popen[str]) -> dict[str, Any]:
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 240
     while not status(folder).get("num_picked"):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
@@ -63,7 +63,7 @@ def _heed_sigint() -> None:
 def _end(name: str, folder: Path, command: list[str], process: subprocess.Popen[str]) -> Ended:
     before = await_picks(folder, process)
     process.send_signal(CASES[name][1])
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     return Ended(process.returncode, process.pid, errors, before, status(folder), command)
 
 

@@ -36,7 +36,7 @@ def run(job: str, folder: Path, *options: str, **variables: str) -> subprocess.C
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": str(ROOT), **SECRETS, **variables}
     command = [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *options]
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False
     )
 
 

@@ -23,7 +23,7 @@ FLAGS = [
 def drawn_page(page: Path, profile: Path) -> str:
     """The page as the browser holds it once its scripts have run, without the scripts."""
     command = [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", page.as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=400, check=True).stdout
     return re.sub(r"<script.*?</script>", "", dom, flags=re.DOTALL)
 
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,30 +17,17 @@ pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
 
 
-def start(folder: Path, run: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.rounds.run_digits", str(folder), str(run)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def run_digits(folder: Path, run: Path, *fatal: Path) -> int:
+    """Return the exit code of a run, which a file may be fatal to."""
+    command = [sys.executable, "-m", "tests.rounds.run_digits", *map(str, (folder, run, *fatal))]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False).returncode
 
 
 def finish(folder: Path, run: Path) -> dict[str, list]:
-    assert start(folder, run).wait(timeout=200) == 0
+    assert run_digits(folder, run) == 0
     curves = pq.read_table(run / "learning_curves.parquet")
     kept = [name for name in curves.column_names if not name.startswith(("seconds", "drift"))]
     return curves.select(kept).to_pydict()
-
-
-def kill_when(path: Path, process: subprocess.Popen[bytes]) -> None:
-    """Kill the process as soon as a file is there."""
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +47,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 )
 def test_killed_and_resumed(moment: str, expected: tuple[Path, dict[str, list]], tmp_path: Path) -> None:
     folder, figures = expected
-    process = start(folder, tmp_path / "run")
-    kill_when(tmp_path / "run" / moment, process)
+    assert run_digits(folder, tmp_path / "run", tmp_path / "run" / moment) == -signal.SIGKILL
+    assert (tmp_path / "run" / moment).exists()
     assert not (tmp_path / "run" / "learning_curves.parquet").exists()
     assert finish(folder, tmp_path / "run") == figures

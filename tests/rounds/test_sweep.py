@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from ray_itl.rounds.sweep import mean_curves, standings, standings_table
+from tests.processes import process_is_alive, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,15 +76,6 @@ def test_one_seed_has_no_error() -> None:
     assert np.isnan(curve.score_error).all()
 
 
-def process_is_alive(pid: int) -> bool:
-    """Whether a process exists and is not merely waiting to be reaped."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_workers_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
     """Else they would go on with queued runs beside the sweep that resumes."""
@@ -102,18 +92,11 @@ if __name__ == "__main__":
     (tmp_path / "driver.py").write_text(code)
     driver = subprocess.Popen([sys.executable, str(tmp_path / "driver.py"), str(tmp_path / "pid")], cwd=ROOT)
     try:
-        wait_until((tmp_path / "pid").exists, 60)
-        wait_until(lambda: (tmp_path / "pid").read_text() != "", 10)
+        wait_until((tmp_path / "pid").exists, 200)
+        wait_until(lambda: (tmp_path / "pid").read_text() != "", 60)
         worker = int((tmp_path / "pid").read_text())
         assert process_is_alive(worker)
     finally:
         driver.kill()
         driver.wait()
-    wait_until(lambda: not process_is_alive(worker), 30)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
+    wait_until(lambda: not process_is_alive(worker), 60)

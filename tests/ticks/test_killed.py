@@ -26,7 +26,7 @@ def settings_of(growing: Growing, tick: str, n: int = 12) -> CurationSettings:
 
 def finish(settings: CurationSettings) -> Tick:
     """Run a tick as a scheduler that tries again when told to."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
             return run_tick(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +19,7 @@ import pytest
 from ray_itl.config import to_yaml
 from ray_itl.curation import curate
 from ray_itl.errors import BusyError, ConfigError, InputError, RunDirectoryError
-from ray_itl.io.lease import acquire
+from ray_itl.io.lease import Lease, acquire
 from ray_itl.io.store import Store
 from ray_itl.io.tick_log import TickLog
 from ray_itl.progress import Reporter
@@ -290,8 +291,14 @@ def test_it_waits_for_another_tick_to_end_where_asked_to(growing: Growing, monke
     growing.grow(0)
     said: list[str] = []
     reporter = Reporter()
-    monkeypatch.setattr(reporter, "say", said.append)
-    acquire(TickLog(Store(growing.location)), "t0", 1.0, "raysubmit_9")
+    other = acquire(TickLog(Store(growing.location)), "t0", 60, "raysubmit_9")
+
+    def say(line: str) -> None:
+        said.append(line)
+        if line.startswith("waiting"):
+            other.release()
+
+    monkeypatch.setattr(reporter, "say", say)
     assert growing.tick("t1", reporter=reporter, state={"wait_s": 60}).is_new
     (line,) = [line for line in said if line.startswith("waiting for up to 60 s: tick t0 is at work")]
     assert "raysubmit_9" in line
@@ -344,14 +351,17 @@ def test_a_selection_ends_at_the_block_after_its_lease_was_lost(
 ) -> None:
     growing.grow(0)
     far = datetime.now().timestamp() + 1000
-    counts = []
+    counts, beats, renew = [], threading.Semaphore(0), Lease.renew
 
     def note(_: State, facts: Mapping[str, Any]) -> None:
         counts.append(facts.get("num_picked", 0))
         if counts[-1] == 4:
             acquire(TickLog(Store(growing.location)), "t1", 60, None, lambda: far)
-            time.sleep(0.3)  # for the next beat
+            while beats.acquire(blocking=False):
+                pass
+            assert all(beats.acquire(timeout=60) for _ in range(2))  # the second began after the loss for sure
 
+    monkeypatch.setattr(Lease, "renew", lambda lease: (renew(lease), beats.release()))
     monkeypatch.setattr(State, "set_status", note)
     with pytest.raises(BusyError):
         growing.tick("t0", n=40, state={"lease_s": 0.4})
