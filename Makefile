@@ -33,7 +33,7 @@ pytest: $(VENV)/installed-dev ## install, then run the quick tests
 	$(RUN) -m pytest $(BY_FILES)
 
 test-cluster: $(VENV)/installed-dev ## install, then run the tests with Ray clusters, jobs and browsers
-	$(RUN) -m pytest -m 'cluster and not slow' --timeout 600 $(BY_FILES)
+	$(RUN) -m pytest -m 'cluster and not slow' --timeout 900 $(BY_FILES)
 
 test-slow: $(VENV)/installed-dev ## install, then run the slow tests
 	$(RUN) -m pytest -m slow

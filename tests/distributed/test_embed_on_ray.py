@@ -69,7 +69,7 @@ def test_parts_are_those_of_one_process_although_a_worker_dies(base, tmp_path):
     for part in local.missing():
         local.write(part)
     parts = mortal(base, tmp_path, times=1)
-    found = dict(embed_on_ray(parts, parts.missing(), plan_workers(2, 0.5, 0, parts.num_parts, 60)))
+    found = dict(embed_on_ray(parts, parts.missing(), plan_workers(2, 0.5, 0, parts.num_parts, 300)))
     assert len(list(tmp_path.glob("death-*"))) == 1
     assert found == {0: 32, 1: 32, 2: 32, 3: 32, 4: 5}
     assert contents(parts) == contents(local)
@@ -79,10 +79,10 @@ def test_parts_are_those_of_one_process_although_a_worker_dies(base, tmp_path):
 def test_a_part_that_kills_every_worker_ends_in_an_error_and_the_rest_goes_on_later(base, tmp_path):
     parts = mortal(base, tmp_path, times=3)
     with pytest.raises(ShardError, match=r"embedding\.batch_size.*same command goes on"):
-        list(embed_on_ray(parts, parts.missing(), WorkerOptions(1, 0.5, 0, 60)))
+        list(embed_on_ray(parts, parts.missing(), WorkerOptions(1, 0.5, 0, 300)))
     assert len(list(tmp_path.glob("death-*"))) == 3
     assert 2 in parts.missing()
-    dict(embed_on_ray(parts, parts.missing(), WorkerOptions(1, 0.5, 0, 60)))
+    dict(embed_on_ray(parts, parts.missing(), WorkerOptions(1, 0.5, 0, 300)))
     parts.check()
     parts.tidy()
     assert len(list(Path(parts.folder).iterdir())) == parts.num_parts
@@ -92,26 +92,27 @@ def test_what_a_worker_raises_arrives_in_its_own_class(base, tmp_path):
     parts = parts_of(base, tmp_path / "parts")
     bad = EmbeddingParts(parts.source, ("nosuch",), "float32", 32, parts.folder)
     with pytest.raises(InputError, match="no column 'nosuch'") as caught:
-        list(embed_on_ray(bad, bad.missing(), WorkerOptions(1, 0.5, 0, 60)))
+        list(embed_on_ray(bad, bad.missing(), WorkerOptions(1, 0.5, 0, 300)))
     assert "Traceback" not in str(caught.value)
 
 
 def test_workers_without_a_place_name_the_options(base, tmp_path):
     parts = parts_of(base, tmp_path / "parts")
     with pytest.raises(ConfigError, match=r"cluster\.num_workers=3.*room for 2 such"):
-        plan_workers(3, 2.0, 0, 5, 60)
+        plan_workers(3, 2.0, 0, 5, 300)
     with pytest.raises(ConfigError, match=r"cluster\.gpus_per_worker=1"):
-        plan_workers(None, 1.0, 1.0, 5, 60)
-    assert plan_workers(None, 1.0, 0, 3, 60).num_workers == 3
-    assert plan_workers(None, 1.0, 0, 30, 60).num_workers == 4
+        plan_workers(None, 1.0, 1.0, 5, 300)
+    assert plan_workers(None, 1.0, 0, 3, 300).num_workers == 3
+    assert plan_workers(None, 1.0, 0, 30, 300).num_workers == 4
 
     @ray.remote(num_cpus=4)
     class Hog:
         def ready(self):
             return True
 
+    gc.collect()  # workers of tests before end with the last reference to what started them
     hog: Any = Hog.remote()
-    ray.get(hog.ready.remote())
+    ray.get(hog.ready.remote(), timeout=120)
     try:
         with pytest.raises(ShardError, match=r"cluster\.start_deadline_s=2"):
             list(embed_on_ray(parts, parts.missing(), WorkerOptions(2, 1.0, 0, 2.0)))

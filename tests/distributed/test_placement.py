@@ -19,7 +19,7 @@ class Options:
     num_shards: Any = "auto"
     cpus_per_shard: float | None = None
     gpus_per_shard: float = 0.0
-    restart_deadline_s: float = 60.0
+    restart_deadline_s: float = 300.0
 
 
 def test_small_pools_are_one_shard():
