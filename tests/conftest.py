@@ -49,4 +49,4 @@ def cluster() -> Iterator[None]:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make selections take many passes over small pools."""
-    monkeypatch.setattr("ray_itl.core.block_schedule.BlockSchedule", lambda: SMALL_BLOCKS)
+    monkeypatch.setattr("ray_itl.core.greedy.BlockSchedule", lambda: SMALL_BLOCKS)

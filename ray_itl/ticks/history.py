@@ -141,7 +141,7 @@ def conditioned_on(problem: Problem, history: History, changes: PoolChanges, can
         problem = replace(problem, known=known)
     if candidates == "new":
         if not changes.num_rows:
-            return replace(problem, idle=True)
+            return replace(problem, nothing_to_pick=True)
         problem = replace(problem, source=_parquet(problem).only(changes.new_files))
     if history.ids is not None:
         problem = replace(problem, excluded=positions_of(_parquet(problem), history.ids))

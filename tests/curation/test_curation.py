@@ -47,7 +47,7 @@ class Listener(Reporter):
         super().__init__()
         self.lines: list[str] = []
 
-    def notify(self, line: str) -> None:
+    def info(self, line: str) -> None:
         self.lines.append(line)
 
 
