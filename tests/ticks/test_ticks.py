@@ -355,7 +355,7 @@ def test_a_tick_that_lost_its_lease_stops_and_does_not_publish(
     far = datetime.now().timestamp() + 1000
     log = TickLog(StateStore(growing.location))
     monkeypatch.setattr(
-        "ray_itl.io.atomic.write_parquet_table",
+        "ray_itl.ticks.tick.write_parquet_table",
         lambda *_: acquire(log, "t1", 60, None, lambda: far).publish({"record": {}, "identity": {}}),
     )
     with pytest.raises(BusyError, match="tick t0 was taken for dead"):
