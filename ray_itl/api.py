@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from ray_itl.core.acquisitions.base import Acquisition
+from ray_itl.curation.open import Inputs
 from ray_itl.curation.rules import settings_of
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, RunSettings, SelectionSettings
@@ -130,11 +130,13 @@ def select(
     rule = _rule_settings(acquisition, noise_variance, target_noise_variance)
     settings = CurationSettings(
         pool=PoolSettings(
-            path="", id_column=id_column, embedding_column=embedding_column, columns=carried, filter=filter,
-            features=features, dtype=dtype, storage=storage,
+            path=_path_text(pool), id_column=id_column, embedding_column=embedding_column, columns=carried,
+            filter=filter, features=features, dtype=dtype, storage=storage,
         ),
-        target=TargetSettings("", embedding_column, weight_column, None, task_column, dict(task_weights or {})),
-        known=KnownSettings(embedding_column=embedding_column),
+        target=TargetSettings(
+            _path_text(target), embedding_column, weight_column, None, task_column, dict(task_weights or {})
+        ),
+        known=KnownSettings(_path_text(known), embedding_column),
         avoid=AvoidSettings(_path_text(avoid), embedding_column, avoid_weight),
         acquisition=rule,
         selection=SelectionSettings(
@@ -146,21 +148,16 @@ def select(
         cluster=ClusterSettings(num_shards, address),
         run=RunSettings(None if run_dir is None else str(Path(run_dir).absolute()), log=log),
     )  # fmt: skip
-    settings = replace(
-        settings,
-        pool=replace(settings.pool, path=_path_text(pool)),
-        target=replace(settings.target, path=_path_text(target)),
-        known=replace(settings.known, path=_path_text(known)),
-    )
     with (
         _opened(pool, settings) as rows,
         _opened(target, settings) as targets,
         _opened(known, settings) as learnt,
         _opened(avoid, settings) as away,
     ):
-        barred, picked = (None if _is_path(ids) else ids for ids in (exclude, include))
+        excluded, included = (None if _is_path(ids) else ids for ids in (exclude, include))
         instance = None if isinstance(acquisition, str) else acquisition
-        return curate(settings, rows, targets, learnt, away, barred, picked, Reporter(log), instance)
+        inputs = Inputs(rows, targets, learnt, away, excluded, included, instance)
+        return curate(settings, inputs, Reporter(log))
 
 
 def _rule_settings(rule: str | Acquisition, noise: float, target_noise: float | None) -> AcquisitionSettings:

@@ -17,6 +17,7 @@ import torch
 from ray_itl.core.limits import Limits, Reserve
 from ray_itl.core.quotas import Quota, Quotas
 from ray_itl.core.rules import Rules, SimilarityGuard
+from ray_itl.curation.open import FROM_OPTIONS, Inputs
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings, SelectionSettings
 from ray_itl.errors import ConfigError, InputError
@@ -170,7 +171,7 @@ def _reserve(quotas: Quotas | None, found: Survey, chosen: SelectionSettings) ->
     return Reserve(column, tuple(costs))
 
 
-def with_lists(problem: Problem, settings: CurationSettings, exclude: Any = None, include: Any = None) -> Problem:
+def with_lists(problem: Problem, settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> Problem:
     """Return the problem without the rows of `selection.exclude`, and given those of `selection.include`.
 
     Ids in memory, if given, stand for what these options name. Ids to exclude that the pool does not have are passed
@@ -185,9 +186,9 @@ def with_lists(problem: Problem, settings: CurationSettings, exclude: Any = None
         return problem
     barred = [np.empty(0, dtype=np.int64) if problem.excluded is None else problem.excluded]
     if chosen.exclude is not None:
-        barred.append(positions_of(problem.source, _ids(problem, settings, "exclude", exclude)))
+        barred.append(positions_of(problem.source, _ids(problem, settings, "exclude", inputs.exclude)))
     if chosen.include is not None:
-        ids = _ids(problem, settings, "include", include).unique()
+        ids = _ids(problem, settings, "include", inputs.include).unique()
         included = positions_of(problem.source, ids)
         if len(included) < len(ids):
             raise InputError(

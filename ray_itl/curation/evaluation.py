@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from ray_itl.core.baselines import BaselineRule
 from ray_itl.core.pool import Pool
@@ -13,7 +12,6 @@ from ray_itl.core.posterior import remaining_uncertainty
 from ray_itl.core.result import GreedyResult
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import EvaluationSettings
-from ray_itl.errors import InputError
 
 _BASELINES: tuple[BaselineRule, ...] = ("nearest", "random")
 
@@ -28,21 +26,6 @@ class OnTask:
     classes_found: int
     remaining_uncertainty: float
     """Share of the targets' variance left after the rule's picks: counting alone cannot tell near-copies apart."""
-
-
-def check_classes(problem: Problem, settings: EvaluationSettings) -> None:
-    """Raise InputError where the classes can never equal a value of the class column; reads one row."""
-    if settings.class_column is None:
-        return
-    kind = problem.source.take(np.zeros(1, dtype=np.int64), [settings.class_column]).schema.field(0).type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    try:
-        pa.array(settings.classes, kind)
-    except (pa.ArrowException, TypeError) as error:
-        raise InputError(
-            f"evaluation.classes={settings.classes} can never match column {settings.class_column!r}, which holds "
-            f"{kind} values: give classes of that type"
-        ) from error
 
 
 def count_on_task(

@@ -20,8 +20,9 @@ import torch
 
 from ray_itl.core.feature_store import chunk_rows_for
 from ray_itl.curation.demo import digits_settings
+from ray_itl.curation.open import open_problem
 from ray_itl.curation.pool import plan_local, storage_options
-from ray_itl.curation.problem import Problem, open_problem
+from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.distributed.placement import ShardPlan
 from ray_itl.observability.console import JobSummary
@@ -197,7 +198,7 @@ def planned(settings: CurationSettings) -> RunPlan:
     """
     with TemporaryDirectory(prefix="ray_itl-plan-") if settings.pool.path is None else nullcontext("") as folder:
         settings = digits_settings(settings, Path(folder)) if settings.pool.path is None else settings
-        problem = open_problem(settings, settings.pool.path, settings.target.path, settings.known.path)
+        problem = open_problem(settings)
         in_process = settings.cluster.num_shards == 0
         shards = plan_local(problem, settings) if in_process else _on_ray(problem, settings)
         storage = storage_options(problem, settings)

@@ -1,25 +1,22 @@
-"""A selection problem: pool, targets and known rows opened, checked, and put into one feature space.
+"""A selection problem: pool, targets and known rows in one feature space, the rule, and the limits.
 
 Targets may belong to several tasks, whose gains are summed, each with a weight.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.dataset as pads
 import torch
 from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
 from ray_itl.core.baselines import BaselineRule, select_baseline
-from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomFourier, UnitNorm
+from ray_itl.core.features import FeatureMap
 from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.limits import Limits, ShareTarget
 from ray_itl.core.linalg import moment_rows
@@ -27,15 +24,10 @@ from ray_itl.core.pool import Pool
 from ray_itl.core.posterior import Posterior, Targets, target_variance
 from ray_itl.core.result import GreedyResult, Progress
 from ray_itl.core.trajectory import Pick
-from ray_itl.curation.rules import build_acquisition
-from ray_itl.curation.settings import BASELINE_RULES, CurationSettings, SelectionSettings
-from ray_itl.errors import ConfigError, InputError
-from ray_itl.shards.loading import map_rows
+from ray_itl.curation.settings import SelectionSettings
+from ray_itl.errors import ConfigError
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns
-from ray_itl.sources.open import open_source
-from ray_itl.sources.settings import PoolSettings
-from ray_itl.sources.targets import read_targets
 
 _MAX_TASKS = 16
 
@@ -99,9 +91,6 @@ def tasks_left(tasks: Sequence[Task], targets: Targets, before: Posterior, after
         share = target_variance(after, own) / first if first > 0 else 0.0
         left.append({"name": task.name, "weight": task.weight, "targets": len(task.members), "uncertainty_left": share})
     return left
-
-
-_KINDS = (str, os.PathLike, list, tuple, pa.Table, pads.Dataset, np.ndarray, Tensor)
 
 
 @dataclass(frozen=True)
@@ -208,113 +197,3 @@ class Problem:
         """Pick n rows of the pool by a baseline, valued by this problem's sequential rule."""
         seed = self.selection.seed
         return select_baseline(pool, rule, self.targets, n, self.acquisition, self.start(), seed, self.excluded)
-
-
-def open_problem(
-    settings: CurationSettings,
-    pool: Any,
-    target: Any,
-    known: Any = None,
-    avoid: Any = None,
-    rule: Acquisition | None = None,
-) -> Problem:
-    """Open and check everything; reads the targets and known rows, and of the pool only footers.
-
-    Args:
-        settings: The options.
-        pool: Anything `io.open_source` takes.
-        target: Likewise; read whole.
-        known: Likewise, or None.
-        avoid: Likewise; None: what settings.avoid.path names, if anything.
-        rule: The sequential rule, where it is an instance that settings.acquisition cannot describe.
-
-    Raises:
-        InputError: data that cannot be used (names file, row or column).
-        ConfigError: options that do not fit the data.
-    """
-    _check_kinds(pool=pool, target=target, known=[] if known is None else known)
-    evaluated = [settings.evaluation.class_column] if settings.evaluation.class_column else []
-    columns = list(dict.fromkeys([*settings.pool.columns, *evaluated]))
-    is_array = isinstance(pool, np.ndarray | Tensor)
-    source = open_source(
-        pool,
-        id_column=None if is_array else settings.pool.id_column,
-        embedding_column=settings.pool.embedding_column,
-        columns=columns,
-        condition=settings.pool.filter,
-    )
-    feature_map = build_feature_map(settings.pool, settings.selection.seed)
-    feature_map.dim(source.dim)  # raises where a prior covariance is for other embeddings
-    n = settings.selection.n
-    if n > source.num_rows and not settings.selection.replacement:
-        meeting = "" if settings.pool.filter is None else " that meet pool.filter"
-        raise ConfigError(f"selection.n={n}, but the pool has {source.num_rows} rows{meeting}: ask for 1 to that many")
-    as_table = not isinstance(target, np.ndarray | Tensor)
-    read = read_targets(
-        target,
-        embedding_column=settings.target.embedding_column if as_table else "embedding",
-        weight_column=settings.target.weight_column,
-        id_column=settings.target.id_column,
-        task_column=settings.target.task_column if as_table else None,
-    )
-    targets = Targets.uniform(_to_features(feature_map, read.embeddings, source.dim, "target"))
-    if read.weights is not None:
-        targets = Targets(targets.rows, torch.tensor(read.weights))
-    rows = None if known is None else _read_rows(known, "known", settings, feature_map, source.dim)
-    avoid = settings.avoid.path if avoid is None else avoid
-    away = None if avoid is None else Targets.uniform(_read_rows(avoid, "avoid", settings, feature_map, source.dim))
-    name = settings.acquisition.name
-    baseline = cast(BaselineRule, name) if name in BASELINE_RULES else None
-    tasks = () if read.tasks is None else tasks_among(read.tasks, settings.target.task_weights)
-    avoided = {"avoid": away, "avoid_weight": settings.avoid.weight}
-    weights = tuple(weight for _, weight in objectives_of(targets, tasks, **avoided))
-    acquisition = build_acquisition(settings.acquisition, weights, rule)
-    chosen = settings.selection
-    return Problem(source, feature_map, targets, read.ids, rows, acquisition, chosen, baseline, tasks=tasks, **avoided)
-
-
-def _check_kinds(**inputs: Any) -> None:
-    for what, rows in inputs.items():
-        if not isinstance(rows, _KINDS):
-            raise InputError(
-                f"{what} is of type {type(rows).__name__}; hand over paths of Parquet files, a pyarrow.Table or "
-                "dataset, a numpy array or a torch tensor (of a pandas frame: pyarrow.Table.from_pandas)"
-            )
-
-
-def _read_rows(rows: Any, what: str, settings: CurationSettings, feature_map: FeatureMap, dim: int) -> Tensor:
-    """Return the features of `known` or `avoid` rows."""
-    try:
-        embeddings = read_targets(rows, embedding_column=getattr(settings, what).embedding_column).embeddings
-    except InputError as error:
-        raise InputError(f"{what} rows: {str(error).removeprefix('targets: ')}") from error
-    return _to_features(feature_map, embeddings, dim, what)
-
-
-def build_feature_map(settings: PoolSettings, seed: int) -> FeatureMap:
-    """Return the feature map of the options; reads the prior covariance, if any."""
-    if settings.prior_covariance is not None:
-        if settings.features != "as_is":
-            raise ConfigError(
-                f"pool.prior_covariance goes with pool.features=as_is, not {settings.features}: it is the prior of "
-                "weights on the embeddings as they are"
-            )
-        try:
-            covariance = np.load(settings.prior_covariance, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise InputError(f"pool.prior_covariance={settings.prior_covariance}: {error}; give a .npy file") from error
-        return PriorCovariance.from_covariance(torch.from_numpy(np.asarray(covariance, dtype=np.float64)))
-    if settings.features == "unit_norm":
-        return UnitNorm()
-    if settings.features == "random_fourier":
-        return RandomFourier(settings.fourier_features, settings.lengthscale, seed)
-    return Identity()
-
-
-def _to_features(feature_map: FeatureMap, embeddings: np.ndarray, dim: int, what: str) -> Tensor:
-    if embeddings.shape[1] != dim:
-        raise InputError(
-            f"{what} embeddings have {embeddings.shape[1]} dimensions, the pool's have {dim}: embed both with the "
-            f"same model, or set {what}.embedding_column"
-        )
-    return map_rows(feature_map, embeddings)

@@ -11,16 +11,16 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisitions.base import Acquisition
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.pool import Pool
 from ray_itl.core.ranking import RankQuery
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress
 from ray_itl.core.trajectory import Pick
 from ray_itl.curation.constraints import with_limits, with_lists
-from ray_itl.curation.evaluation import check_classes, count_on_task
+from ray_itl.curation.evaluation import count_on_task
 from ray_itl.curation.explanation import explain, explanation_schema
 from ray_itl.curation.identity import run_identity
+from ray_itl.curation.open import FROM_OPTIONS, Inputs, open_problem
 from ray_itl.curation.outputs import (
     build_selection,
     check_columns,
@@ -32,7 +32,7 @@ from ray_itl.curation.outputs import (
     write_selection,
 )
 from ray_itl.curation.pool import OpenPool, open_pool
-from ray_itl.curation.problem import Problem, open_problem, tasks_left
+from ray_itl.curation.problem import Problem, tasks_left
 from ray_itl.curation.report import build_report
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.summary import limits_used, warnings_about
@@ -51,29 +51,13 @@ from ray_itl.shards.loading import STORAGE_DTYPES, rows_as_stored
 from ray_itl.sources.costs_and_groups import costs_and_groups_at
 
 
-def curate(
-    settings: CurationSettings,
-    pool: Any = None,
-    target: Any = None,
-    known: Any = None,
-    avoid: Any = None,
-    exclude: Any = None,
-    include: Any = None,
-    reporter: Reporter | None = None,
-    rule: Acquisition | None = None,
-) -> Selection:
+def curate(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS, reporter: Reporter | None = None) -> Selection:
     """Run one selection; where `settings.run.dir` is set, leave a run directory (or finish the one there).
 
     Args:
         settings: All options.
-        pool: Rows in memory, in place of settings.pool.path (see `io.open_source`).
-        target: Likewise for the targets.
-        known: Likewise for the known rows.
-        avoid: Likewise for the rows to avoid.
-        exclude: Ids in memory, in place of the file that settings.selection.exclude names.
-        include: Likewise.
+        inputs: What the caller holds in memory.
         reporter: Where progress goes.
-        rule: The sequential rule, where settings.acquisition says that it is in memory.
 
     Raises:
         InputError, ConfigError: inputs or options that cannot be used; nothing is left behind, except picks already
@@ -87,16 +71,7 @@ def curate(
     if settings.pool.filter is not None:
         reporter.info("reading the columns that pool.filter looks at")
     with reporter.stage("open"):
-        problem = open_problem(
-            settings,
-            settings.pool.path if pool is None else pool,
-            settings.target.path if target is None else target,
-            settings.known.path if known is None else known,
-            avoid,
-            rule,
-        )
-        check_classes(problem, settings.evaluation)
-        problem = with_lists(problem, settings, exclude, include)
+        problem = with_lists(open_problem(settings, inputs), settings, inputs)
     return curate_problem(problem, settings, reporter)
 
 

@@ -193,7 +193,11 @@ def _merged(before: Any, value: Any) -> Any:
 def from_yaml(text: str, schema: type[SettingsT]) -> SettingsT:
     """Return checked settings from what `to_yaml` wrote; ConfigError where the text is something else."""
     try:
-        values = yaml.load(text, _Loader)
+        loader = _Loader(text)
+        try:
+            values = loader.get_single_data()
+        finally:
+            loader.dispose()
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"the options cannot be read: {error}") from error
     if values is not None and not isinstance(values, dict):

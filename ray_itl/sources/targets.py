@@ -37,12 +37,15 @@ def read_targets(
     id_column: str | None = None,
     task_column: str | None = None,
     filesystem: pafs.FileSystem | None = None,
+    what: str = "targets",
 ) -> TargetTable:
     """Read all targets, from anything a pool may be (see `open_source`), in its order.
 
+    `what` the rows are begins every message.
+
     Raises:
         InputError: it cannot be used as a pool; weights are not numbers, null, negative, not finite or all zero; or the
-            task of a row is null. The message begins with "targets: ".
+            task of a row is null.
     """
     try:
         columns = [column for column in (weight_column, task_column) if column]
@@ -57,7 +60,7 @@ def read_targets(
         weights = _read_weights(source, weight_column) if weight_column else None
         tasks = _read_tasks(source, task_column) if task_column else None
     except InputError as error:
-        raise InputError(f"targets: {error}") from error
+        raise InputError(f"{what}: {error}") from error
     return TargetTable(embeddings, weights, np.concatenate(ids) if id_column else None, tasks)
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ray_itl.curation.evaluation import check_classes
 from ray_itl.curation.identity import run_identity
-from ray_itl.curation.problem import Problem, open_problem
+from ray_itl.curation.open import open_problem
+from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.options.declare import described
@@ -26,9 +26,7 @@ _NOT_FOR_ALL_TICKS = {"pool", "limits", *(each.name for each in described(Curati
 def open_whole_pool(settings: CurationSettings) -> Problem:
     """Open the problem on the whole pool, where fewer rows than selection.n will do."""
     one = replace(settings, selection=replace(settings.selection, n=1))
-    problem = open_problem(one, settings.pool.path, settings.target.path, settings.known.path)
-    check_classes(problem, settings.evaluation)
-    return replace(problem, selection=settings.selection)
+    return replace(open_problem(one), selection=settings.selection)
 
 
 def shared_identity(whole: Problem, settings: CurationSettings) -> dict[str, str]:

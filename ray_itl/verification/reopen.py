@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 
 from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.identity import run_identity
-from ray_itl.curation.problem import Problem, open_problem
+from ray_itl.curation.open import open_problem
+from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.options.text import from_yaml
@@ -79,10 +80,7 @@ def _finished_run(folder: str | None) -> tuple[RunDirectory, CurationSettings]:
 
 
 def _reopened(run: RunDirectory, options: CurationSettings) -> Problem:
-    if options.state.dir is None:
-        problem = open_problem(options, options.pool.path, options.target.path, options.known.path)
-    else:
-        problem = reopen_tick(options, run.read_pool_manifest())
+    problem = open_problem(options) if options.state.dir is None else reopen_tick(options, run.read_pool_manifest())
     problem = with_limits(with_lists(problem, options), options)
     changed = run.changes(run_identity(problem, options))
     if changed:

@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from ray_itl.core.result import Progress
-from ray_itl.curation.problem import open_problem
+from ray_itl.curation.open import open_problem
 from ray_itl.curation.run import curate_problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.summary import summarise
@@ -355,7 +355,7 @@ def test_a_run_may_end_before_n_picks_or_without_any(files: Files) -> None:
     assert pq.read_table(run / "selection.parquet").schema == limited.table.schema
     assert load_file(run / "picks.safetensors")["features"].shape == (0, DIM)
     assert read(run / "status.json")["state"] == "finished"
-    assert summarise(files.run(nothing)).text.count("the next pick would have added") == 1
+    assert summarise(files.run(nothing)).text.count("the next pick would add") == 1
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -368,7 +368,7 @@ def test_a_run_tells_its_steps_and_how_long_it_will_take(files: Files, monkeypat
         told.append(status)
         assert read(files.folder / "run" / "status.json") == status
 
-    problem = open_problem(settings, settings.pool.path, settings.target.path)
+    problem = open_problem(settings)
     curate_problem(problem, settings, Reporter("quiet"), watch)
     assert list(dict.fromkeys(status["step"] for status in told)) == ["load", "select", "compare", "write"]
     assert {(s["rows"], s["num_asked"], s["submission_id"]) for s in told} == {(300, 12, "raysubmit_1")}

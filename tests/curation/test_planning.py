@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from ray_itl.curation.open import Inputs
 from ray_itl.curation.planning import expected_passes, planned
 from ray_itl.errors import CacheError, ConfigError
 from ray_itl.shards.loading import STORAGE_DTYPES
@@ -68,7 +69,7 @@ def test_rows_in_memory_can_be_kept_on_disk(files: Files) -> None:
     settings = files.settings(run=None, **on_disk(files))
     from ray_itl.curation.run import curate
 
-    assert curate(settings, files.table, rows).ids == expected.ids
+    assert curate(settings, Inputs(files.table, rows)).ids == expected.ids
 
 
 def test_a_limit_of_the_cache_that_is_too_small_ends_the_run_and_leaves_nothing(files: Files) -> None:

@@ -15,11 +15,12 @@ from ray_itl.core.acquisitions.base import Acquisition
 from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.acquisitions.uncertainty import Uncertainty
 from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
+from ray_itl.curation.open import Inputs
 from ray_itl.curation.rules import build_acquisition, settings_of
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import AcquisitionSettings, CurationSettings
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
-from ray_itl.options.text import from_yaml, to_yaml
+from ray_itl.options.text import from_yaml
 from ray_itl.verification.settings import FinishedRun, VerifySettings
 from ray_itl.verification.verify import verify
 from tests.curation.test_curation import StopAfter
@@ -127,12 +128,12 @@ def test_an_instance_that_options_describe_is_its_name(files: Files) -> None:
 def test_an_interrupted_run_of_an_instance_goes_on_with_an_equal_one_only(files: Files) -> None:
     settings = files.settings(acquisition={"name": settings_of(THRICE).name}, selection={"n": 40})
     with pytest.raises(InterruptedError):
-        curate(settings, to_yaml(settings), reporter=StopAfter(2), rule=THRICE)
+        curate(settings, Inputs(rule=THRICE), StopAfter(2))
     run, picks = files.folder / "run", select(files.pool, files.target, 40).ids
     with pytest.raises(RunDirectoryError, match=r"acquisition\.name"):
         select(files.pool, files.target, 40, acquisition=ALMOST_THRICE, run_dir=run)
     with pytest.raises(ConfigError, match=r"was an instance, which options cannot describe: hand an equal one to"):
-        curate(config_of(run), (run / "config.yaml").read_text())
+        curate(config_of(run))
     equal = Scaled(1.0, factors=torch.tensor([3.0], dtype=torch.float64))
     found = select(files.pool, files.target, 40, acquisition=equal, run_dir=run)
     assert found.ids == picks

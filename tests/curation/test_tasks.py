@@ -13,8 +13,9 @@ import torch
 
 from ray_itl import select
 from ray_itl.core.posterior import Targets
+from ray_itl.curation.open import open_problem
 from ray_itl.curation.pool import storage_options
-from ray_itl.curation.problem import open_problem, tasks_among
+from ray_itl.curation.problem import tasks_among
 from ray_itl.curation.settings import AcquisitionSettings, CurationSettings
 from ray_itl.curation.summary import summarise
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
@@ -101,7 +102,7 @@ def test_a_run_goes_on_only_with_the_same_tasks(files: Files) -> None:
 
 def test_every_task_has_a_score_in_memory(files: Files) -> None:
     settings = files.settings(target={"task_column": "task"})
-    problem = open_problem(settings, settings.pool.path, settings.target.path)
+    problem = open_problem(settings)
     assert storage_options(problem, settings).state_bytes == STATE_BYTES + 2 * 8
 
 

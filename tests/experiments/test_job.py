@@ -23,5 +23,5 @@ def test_data_that_cannot_be_had_is_named(
 def test_names_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ran = call_job("prepare", "data=mnits", f"cache={tmp_path}", capsys=capsys)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr.startswith("error: data=mnits cannot be used: use one of mnist, fashion-mnist,")
+    assert ran.stderr.startswith("error: data='mnits' cannot be used: use one of mnist, fashion-mnist,")
     assert list(tmp_path.iterdir()) == []

@@ -49,7 +49,7 @@ def test_a_task_leaves_checkpoint_and_result(tmp_path):
 def test_a_finished_task_is_not_carried_out_again(tmp_path, monkeypatch):
     task = make_task(tmp_path)
     result = LocalTrainer().fit(task)
-    monkeypatch.setattr("ray_itl.training.loop.train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("ray_itl.training.trainer.train", lambda *_: pytest.fail("trained again"))
     assert LocalTrainer().fit(task) == result
     elsewhere = tmp_path.rename(tmp_path.with_name("moved"))
     moved = make_task(elsewhere)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ray_itl.api import select
-from ray_itl.curation.problem import open_problem
+from ray_itl.curation.open import Inputs, open_problem
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.verification.replay import Replay
 from ray_itl.verification.settings import FinishedRun, VerifySettings
@@ -111,7 +111,7 @@ def test_the_rows_that_came_close_are_compared(files: Files) -> None:
 @pytest.mark.parametrize("target_noise", [None, 0.0])
 def test_replayed_gains_are_those_of_the_dense_reference(files: Files, name: str, target_noise: float | None) -> None:
     settings = files.settings(acquisition={"name": name, "target_noise_variance": target_noise})
-    problem = open_problem(settings, str(files.pool), str(files.target), str(files.known))
+    problem = open_problem(settings, Inputs(str(files.pool), str(files.target), str(files.known)))
     rows = torch.from_numpy(clustered(40, seed=7)).double()
     ids = np.arange(40)
     picks = dense_greedy(name, rows, ids, problem.targets, 6, 1.0, target_noise, problem.known)

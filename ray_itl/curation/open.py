@@ -1,0 +1,187 @@
+"""Opening a problem: what options name and callers hold, read, checked and put into one feature space."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+import torch
+from torch import Tensor
+
+from ray_itl.core.acquisitions.base import Acquisition
+from ray_itl.core.baselines import BaselineRule
+from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomFourier, UnitNorm
+from ray_itl.core.posterior import Targets
+from ray_itl.curation.problem import Problem, objectives_of, tasks_among
+from ray_itl.curation.rules import build_acquisition
+from ray_itl.curation.settings import BASELINE_RULES, CurationSettings, EvaluationSettings
+from ray_itl.errors import ConfigError, InputError
+from ray_itl.shards.loading import map_rows
+from ray_itl.sources.base import PoolSource
+from ray_itl.sources.open import open_source
+from ray_itl.sources.settings import PoolSettings
+from ray_itl.sources.targets import TargetTable, read_targets
+
+_KINDS = (str, os.PathLike, list, tuple, pa.Table, pads.Dataset, np.ndarray, Tensor)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a caller holds in memory, each in place of what the option of that name says; None: that option."""
+
+    pool: Any = None
+    """Anything that `sources.open.open_source` takes, as are the next three."""
+    target: Any = None
+    known: Any = None
+    avoid: Any = None
+    exclude: Any = None
+    """Ids as a sequence or array, as is the next one."""
+    include: Any = None
+    rule: Acquisition | None = None
+    """The sequential rule, where it is an instance that settings.acquisition cannot describe."""
+
+    def rows(self, what: str, settings: CurationSettings) -> Any:
+        """Return the rows of pool, target, known or avoid, or the path that settings give for them."""
+        own = getattr(self, what)
+        return getattr(settings, what).path if own is None else own
+
+
+FROM_OPTIONS = Inputs()
+"""Nothing in memory: options name everything."""
+
+
+def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> Problem:
+    """Open and check everything; reads the targets and known rows, and of the pool only footers.
+
+    Args:
+        settings: The options.
+        inputs: What the caller holds in memory; its lists of ids are looked up later (see `constraints.with_lists`).
+
+    Raises:
+        InputError: data that cannot be used (names file, row or column).
+        ConfigError: options that do not fit the data.
+    """
+    source = _open_pool(settings, inputs.rows("pool", settings))
+    _check_classes(source, settings.evaluation)
+    feature_map = build_feature_map(settings.pool, settings.selection.seed)
+    feature_map.dim(source.dim)  # raises where a prior covariance is for other embeddings
+    read = _read_targets(settings, inputs.rows("target", settings))
+    targets = Targets.uniform(_to_features(feature_map, read.embeddings, source.dim, "target"))
+    if read.weights is not None:
+        targets = Targets(targets.rows, torch.tensor(read.weights))
+    known, avoid = (_read_rows(what, inputs, settings, feature_map, source.dim) for what in ("known", "avoid"))
+    tasks = () if read.tasks is None else tasks_among(read.tasks, settings.target.task_weights)
+    avoided = None if avoid is None else Targets.uniform(avoid)
+    weights = tuple(weight for _, weight in objectives_of(targets, tasks, avoided, settings.avoid.weight))
+    name = settings.acquisition.name
+    return Problem(
+        source=source,
+        feature_map=feature_map,
+        targets=targets,
+        target_ids=read.ids,
+        known=known,
+        acquisition=build_acquisition(settings.acquisition, weights, inputs.rule),
+        selection=settings.selection,
+        baseline=cast(BaselineRule, name) if name in BASELINE_RULES else None,
+        tasks=tasks,
+        avoid=avoided,
+        avoid_weight=settings.avoid.weight,
+    )
+
+
+def _open_pool(settings: CurationSettings, pool: Any) -> PoolSource:
+    _check_kind("pool", pool)
+    evaluated = [settings.evaluation.class_column] if settings.evaluation.class_column else []
+    is_array = isinstance(pool, np.ndarray | Tensor)
+    source = open_source(
+        pool,
+        id_column=None if is_array else settings.pool.id_column,
+        embedding_column=settings.pool.embedding_column,
+        columns=list(dict.fromkeys([*settings.pool.columns, *evaluated])),
+        condition=settings.pool.filter,
+    )
+    n = settings.selection.n
+    if n > source.num_rows and not settings.selection.replacement:
+        meeting = "" if settings.pool.filter is None else " that meet pool.filter"
+        raise ConfigError(f"selection.n={n}, but the pool has {source.num_rows} rows{meeting}: ask for 1 to that many")
+    return source
+
+
+def _check_classes(source: PoolSource, settings: EvaluationSettings) -> None:
+    """Raise InputError where the classes can never equal a value of the class column; reads one row."""
+    if settings.class_column is None:
+        return
+    kind = source.take(np.zeros(1, dtype=np.int64), [settings.class_column]).schema.field(0).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    try:
+        pa.array(settings.classes, kind)
+    except (pa.ArrowException, TypeError) as error:
+        raise InputError(
+            f"evaluation.classes={settings.classes} can never match column {settings.class_column!r}, which holds "
+            f"{kind} values: give classes of that type"
+        ) from error
+
+
+def _read_targets(settings: CurationSettings, target: Any) -> TargetTable:
+    _check_kind("target", target)
+    as_table = not isinstance(target, np.ndarray | Tensor)
+    return read_targets(
+        target,
+        embedding_column=settings.target.embedding_column if as_table else "embedding",
+        weight_column=settings.target.weight_column,
+        id_column=settings.target.id_column,
+        task_column=settings.target.task_column if as_table else None,
+    )
+
+
+def _check_kind(what: str, rows: Any) -> None:
+    if not isinstance(rows, _KINDS):
+        raise InputError(
+            f"{what} is of type {type(rows).__name__}; hand over paths of Parquet files, a pyarrow.Table or "
+            "dataset, a numpy array or a torch tensor (of a pandas frame: pyarrow.Table.from_pandas)"
+        )
+
+
+def _read_rows(
+    what: str, inputs: Inputs, settings: CurationSettings, feature_map: FeatureMap, dim: int
+) -> Tensor | None:
+    """Return the features of `known` or `avoid` rows; None without any."""
+    rows = inputs.rows(what, settings)
+    if rows is None:
+        return None
+    _check_kind(what, rows)
+    read = read_targets(rows, embedding_column=getattr(settings, what).embedding_column, what=f"{what} rows")
+    return _to_features(feature_map, read.embeddings, dim, what)
+
+
+def build_feature_map(settings: PoolSettings, seed: int) -> FeatureMap:
+    """Return the feature map of the options; reads the prior covariance, if any."""
+    if settings.prior_covariance is not None:
+        if settings.features != "as_is":
+            raise ConfigError(
+                f"pool.prior_covariance goes with pool.features=as_is, not {settings.features}: it is the prior of "
+                "weights on the embeddings as they are"
+            )
+        try:
+            covariance = np.load(settings.prior_covariance, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"pool.prior_covariance={settings.prior_covariance}: {error}; give a .npy file") from error
+        return PriorCovariance.from_covariance(torch.from_numpy(np.asarray(covariance, dtype=np.float64)))
+    if settings.features == "unit_norm":
+        return UnitNorm()
+    if settings.features == "random_fourier":
+        return RandomFourier(settings.fourier_features, settings.lengthscale, seed)
+    return Identity()
+
+
+def _to_features(feature_map: FeatureMap, embeddings: np.ndarray, dim: int, what: str) -> Tensor:
+    if embeddings.shape[1] != dim:
+        raise InputError(
+            f"{what} embeddings have {embeddings.shape[1]} dimensions, the pool's have {dim}: embed both with the "
+            f"same model, or set {what}.embedding_column"
+        )
+    return map_rows(feature_map, embeddings)
