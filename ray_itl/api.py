@@ -79,13 +79,13 @@ def select(
         known: Rows that the model has learnt from already; the posterior is conditioned on them first.
         avoid: A sample of what the picks should say nothing about: avoid_weight times the gain about it is subtracted
             ("itl" and "vtl"). Each pick is the exact argmax of the difference, which over a set has no bound.
-        avoid_weight: > 0.
+        avoid_weight: A number > 0.
         features: How embeddings become features: as they are, at unit norm, or random Fourier features.
         id_column: Column of unique row ids, for pools with columns.
         embedding_column: Column of embeddings in pool, target and known, where they have columns.
         columns: Columns of the pool to carry into the result.
         filter: A condition on the pool's columns, like "lang = 'en' and tokens < 2048": only rows that meet it are
-            candidates. What may stand in it is what may stand after WHERE in SQL; see `io.filter_language`.
+            candidates. What may stand in it is what may stand after WHERE in SQL; see `ray_itl.sources.sql`.
         weight_column: Column of target weights.
         task_column: Column that says which of several tasks a target belongs to. A pick's gain is then the sum of its
             gains about each task alone, with weights ("itl" and "vtl"); each pick is the exact argmax of that sum.
@@ -105,7 +105,7 @@ def select(
         share: Stop once this share of what the whole pool could teach about the targets is learnt.
         explain: Whether to add columns that say why each row was picked: its nearest targets, the targets that it says
             most about, the nearest earlier pick, the runner-up and by how much the gain exceeds the runner-up's. Takes
-            one more pass over the pool, O(N D n); see `explanation.explanation_schema`.
+            one more pass over the pool, O(N D n); see `ray_itl.curation.explanation.explanation_schema`.
         dtype: Storage of features. Exactness is stated for the rows as stored.
         storage: Whether features are kept in memory, in a cache on disk ($RAY_ITL_CACHE, else ~/.cache/ray_itl), or on
             disk only if they do not fit memory.

@@ -16,7 +16,10 @@ KINDS = {"bash", "python", "cron", "text"}
 OPTION = re.compile(r"\+?[a-z_]+(\.[a-z_]+)*=")
 _NEEDS = r"<!-- needs: (\w+) -->\n"
 _BLOCK = re.compile(rf"^(?:{_NEEDS})?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_GROUPS = "pool|target|known|avoid|acquisition|selection|cluster|evaluation|run|state|tracking|model|rounds|data"
+_GROUPS = (
+    "pool|target|known|avoid|acquisition|selection|cluster|evaluation|run|state|tracking|model|rounds|data|embedding|output"
+    "|labels|trainer|training|candidates|sweep|task"
+)
 _NAMED = re.compile(rf"(?<![\w./-])(?:{_GROUPS})\.[a-z_]+(?![\w./(-])")
 _FILES = (".parquet", ".json", ".yaml", ".html", ".safetensors", ".py")
 _FILE = re.compile(r"# (\w+\.py)\n")
@@ -88,6 +91,28 @@ def options_named(guide: str) -> set[str]:
 def files_named(guide: str) -> set[str]:
     """Files of this project that a guide names, within blocks and without."""
     return set(re.findall(r"(?<![\w/.])(?:jobs|configs|docs|ray_itl|tests)/[\w./-]*\w", guide))
+
+
+def modules_named(guide: str) -> set[str]:
+    """Files and folders of the code, each a word in backticks: `core/greedy.py`, `core/`."""
+    return set(re.findall(r"`((?:[\w.]+/)*\w+\.py|(?:\w+/)+)`", guide))
+
+
+def words_named(guide: str) -> set[str]:
+    """Classes and constants, each a word in backticks outside of blocks: `Pool`, `DENSE_GAINS`."""
+    return set(re.findall(r"`([A-Z]\w+)`", _BLOCK.sub("", guide)))
+
+
+def journeys_of(guide: str) -> list[tuple[int, set[str]]]:
+    """For every paragraph that begins with how many files it passes: that number, and the files that it names."""
+    found = re.findall(r"^\*\*[^*]*: (\d+) files\.\*\*(.*?)(?:\n\n|\Z)", guide, re.MULTILINE | re.DOTALL)
+    return [(int(told), modules_named(text)) for told, text in found]
+
+
+def rows_of(guide: str, first_column: str) -> list[list[str]]:
+    """The rows of the table whose first column has a heading that begins so, cell by cell."""
+    (table,) = re.findall(rf"^\| {first_column}.*\n\|[-|]+\n((?:\|.*\n)*)", guide, re.MULTILINE)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()]
 
 
 def make_targets_named(guide: str) -> set[str]:

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -22,7 +23,9 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from benchmarks.settings import BenchmarkSettings
 from ray_itl.cli.hydra_words import readable_by_hydra
+from ray_itl.options.declare import described
 from tests.guides import (
     GUIDES,
     KINDS,
@@ -32,17 +35,22 @@ from tests.guides import (
     commands_of,
     files_named,
     jobs_named,
+    journeys_of,
     lines_missing,
     make_targets_named,
+    modules_named,
     num_fences_and_needs,
     options_named,
+    rows_of,
+    words_named,
 )
 from tests.jobs.head import running_head
 from tests.jobs.helpers import compose_job, load_job
+from tests.test_layers import LAYERS
 
 NOT_RUN = {
     "README.md": {"make": 1},
-    "docs/fine-tuning.md": {"minutes": 1, "data": 1},
+    "docs/fine-tuning.md": {"minutes": 1, "data": 2},
     "docs/kubernetes.md": {"kubernetes": 3},
     "docs/on-a-cluster.md": {"cluster": 2},
     "docs/scheduled-curation.md": {"cluster": 1},
@@ -54,13 +62,11 @@ _JOBS = [(guide, job, options) for guide, text in GUIDES.items() for job, option
 
 
 class Desk:
-    """A folder with the project's jobs in it, where a guide is followed."""
+    """A folder with nothing in it, where a guide is followed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.names: dict[str, Any] = {"__name__": "__main__"}
-        for name in ("jobs", "configs"):
-            (folder / name).symlink_to(ROOT / name)
 
     def run(self, block: Block) -> str:
         """Run a block and return what it printed."""
@@ -175,6 +181,36 @@ def test_files_make_targets_and_links_are_there(name: str) -> None:
         assert not anchor or anchor in {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
 
 
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/architecture.md", "docs/extending.md"])
+def test_modules_and_names_of_the_code_are_there(name: str) -> None:
+    places = [ROOT / "ray_itl", ROOT]
+    lost = [each for each in modules_named(GUIDES[name]) if not any((place / each).exists() for place in places)]
+    assert lost == []
+    code = "\n".join(path.read_text() for place in ("ray_itl", "tests") for path in (ROOT / place).rglob("*.py"))
+    assert words_named(GUIDES[name]) - set(re.findall(r"\w+", code)) == set()
+
+
+def test_the_map_has_the_layers_that_are_enforced() -> None:
+    rows = [set(re.findall(r"`([\w.]+)`", row[0])) for row in rows_of(GUIDES["docs/architecture.md"], "layer,")]
+    tops = [{name.removeprefix("ray_itl.") for name in layer} for layer in reversed(LAYERS)]
+    assert rows == tops
+
+
+def test_journeys_count_the_files_that_they_pass() -> None:
+    journeys = journeys_of(GUIDES["docs/architecture.md"])
+    assert len(journeys) == 3
+    assert all(told == len(files) for told, files in journeys), [(told, len(files)) for told, files in journeys]
+
+
+def test_extras_that_are_named_exist() -> None:
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    text = "\n".join(GUIDES.values())
+    named = {extra for group in re.findall(r"(?:\.|ray_itl)\[([a-z,]+)\]", text) for extra in group.split(",")}
+    named |= set(re.findall(r"extra `(\w+)`", text))
+    assert named
+    assert named <= extras
+
+
 def test_the_readme_is_short_and_its_picture_light() -> None:
     assert len(GUIDES["README.md"].splitlines()) <= 150
     assert (ROOT / "docs" / "report.png").stat().st_size < 200_000
@@ -194,6 +230,13 @@ def test_options_of_commands_are_options_of_the_job(guide: str, job: str, option
 @pytest.mark.parametrize("name", GUIDES)
 def test_options_that_are_named_exist(name: str) -> None:
     assert options_named(GUIDES[name]) - known_options() == set()
+
+
+def test_suites_of_benchmarks_that_are_named_exist() -> None:
+    named = set(re.findall(r"python -m benchmarks suite=(\w+)", "\n".join(GUIDES.values())))
+    (suites,) = [each.choices for each in described(BenchmarkSettings) if each.name == "suite"]
+    assert named
+    assert named <= set(suites)
 
 
 @cache
@@ -228,5 +271,9 @@ def test_the_checks_can_fail() -> None:
         ("verify", ["run.dir=a"]),
         ("embed", []),
     ]
+    assert modules_named("in `core/a.py`, `core/` and `a.b`, not `and/or`") == {"core/a.py", "core/"}
+    assert words_named("`Stop` and `MAX_ROWS` of `select`, `module:Class`, `SIGKILL=9`") == {"Stop", "MAX_ROWS"}
+    assert journeys_of("**A: 3 files.** `a/b.py`, `a/c.py`\nand `a/b.py`.\n\n`a/d.py`") == [(3, {"a/b.py", "a/c.py"})]
+    assert rows_of("| a | b |\n|---|---|\n| 1 | 2 |\n\n| c |\n", "a") == [["1", "2"]]
     with pytest.raises(HydraException, match="pth"):
         compose("curate", "pool.pth=1")

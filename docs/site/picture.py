@@ -38,7 +38,15 @@ def take(folder: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         sys.exit("no browser: install Chromium")
-    demo = [sys.executable, "jobs/curate.py", "cluster.num_shards=0", f"run.dir={folder / 'run'}", "run.log=quiet"]
+    demo = [
+        sys.executable,
+        "-m",
+        "ray_itl",
+        "curate",
+        "cluster.num_shards=0",
+        f"run.dir={folder / 'run'}",
+        "run.log=quiet",
+    ]
     subprocess.run(demo, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)  # seconds are shown
     photograph, page = folder / "page.png", (folder / "run" / "report.html").as_uri()
     command = [browser, *FLAGS, f"--user-data-dir={folder / 'profile'}", f"--screenshot={photograph}", page]
