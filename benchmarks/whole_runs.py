@@ -1,4 +1,4 @@
-"""jobs/curate.py as a process of its own, timed and watched from outside.
+"""`ray-itl curate` as a process of its own, timed and watched from outside.
 
 Suite large: seconds of every stage and peak memory on a large Parquet pool. Suite disk: a pool several times larger
 than a shard's memory limit picks the same rows; time beside bare reads, and peak memory.
@@ -68,7 +68,7 @@ def run_curate(options: Sequence[str], run: Path, measure: Callable[[int], int],
         code = job.wait()
     wall = time.perf_counter() - began
     if code:
-        raise RayItlError(f"jobs/curate.py ended with exit code {code}; its messages are above")
+        raise RayItlError(f"the run ended with exit code {code}; its messages are above")
     return JobRun(json.loads((run / "metrics.json").read_text()), wall, memory.peak_bytes)
 
 
@@ -215,7 +215,7 @@ def large_table(result: LargeResult, settings: LargeSettings) -> str:
     stages = [*result.stages.items(), ("whole process", result.wall_seconds)]
     return "\n".join(
         [
-            f"jobs/curate.py from Parquet: {settings.num_rows:,} x {settings.dim} float32, {settings.num_targets} "
+            f"`ray-itl curate` from Parquet: {settings.num_rows:,} x {settings.dim} float32, {settings.num_targets} "
             f"targets, n = {settings.n:,}, cluster.num_shards={settings.num_shards}: {result.passes} passes, peak "
             f"memory {result.peak_bytes / 2**30:.1f} GiB over all processes.",
             "",

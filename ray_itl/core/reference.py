@@ -1,4 +1,4 @@
-"""The dense float64 definitions: slow, obvious, and what tests and jobs/verify.py compare with.
+"""The dense float64 definitions: slow, obvious, and what tests and `ray-itl verify` compare with.
 
 Everything is formed: the joint kernel matrix of known rows, pool and targets, conditioned one observation at a time.
 Memory O((N + M)^2), time O(n (N + M)^2 + n M^3). Ties as in `decision`: the smallest id among the rows within

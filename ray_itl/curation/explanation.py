@@ -67,7 +67,7 @@ def explanation_schema(problem: Problem) -> pa.Schema:
 
     - nearest_targets, nearest_target_similarity: the three targets of the largest cosine to the pick in feature space.
     - informed_targets, informed_target_share: the three targets of the largest share of the pick's gain; see
-      `core.target_shares` for the formula. Exact for VTL; for ITL a convention, for its gain is no sum over targets.
+      `core.explain` for the formula. Exact for VTL; for ITL a convention, for its gain is no sum over targets.
     - nearest_earlier, nearest_earlier_similarity: of the picks before it in this run, the one of the largest cosine;
       null for the first.
     - runner_up, runner_up_margin: the best other row that could have been picked then, within all limits, and by how

@@ -70,7 +70,7 @@ WHY_STOPPED = {
     "no_rows": "no further row may be picked",
     "nothing_new": "no new rows",
 }
-"""The words for every reason to stop, of selections (`core.result.Stop`) and of ticks (`ticks.record.Stop`)."""
+"""The words for every reason to stop, of selections (`core.result.Stop`) and of ticks (`ticks.history.Stop`)."""
 
 
 def why_stopped(stop: str, next_gain: float | None = None, unit: str = "") -> str:

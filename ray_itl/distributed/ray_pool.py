@@ -258,14 +258,14 @@ class RayPool:
         return report
 
     def search_exactly(self, search: ExactSearch) -> float:
-        """See `Pool.contest`."""
+        """See `Pool.search_exactly`."""
         self._journal.settle(search.sequence, search.accepted)
         peak = max(self._pass("search_exactly", search))
         self._journal.searched(search)
         return peak
 
     def tied_winners(self, best: float) -> RowBatch:
-        """See `Pool.champions`."""
+        """See `Pool.tied_winners`."""
         batch = merge_batches(self._call("tied_winners", best))
         self._journal.took(batch.positions)
         return batch

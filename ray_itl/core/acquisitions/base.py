@@ -106,7 +106,7 @@ class Acquisition(ABC):
     takes_tasks: ClassVar[bool] = False
     """Whether `start` takes any number of tasks, weighted by a field `task_weights`: several targets, rows to avoid."""
     dense_gains: ClassVar[Callable[..., Tensor] | None] = None
-    """A user's rule may define it, as a static method with the arguments of `reference.DenseGains`: jobs/verify.py
+    """A user's rule may define it, as a static method with the arguments of `reference.DenseGains`: `ray-itl verify`
     then checks runs by it. Rules of `RULES` have theirs in `reference.DENSE_GAINS`."""
 
     @classmethod
