@@ -17,7 +17,7 @@ import torch
 from ray_itl.core.ranking import hash_order
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.options.declare import deciding
-from ray_itl.rounds.settings import FineTuneSettings
+from ray_itl.rounds.settings import DataSettings, FineTuneSettings
 from ray_itl.runs.fingerprint import rows_fingerprint
 from ray_itl.sources.base import RowSource
 from ray_itl.sources.open import open_raw_rows
@@ -32,12 +32,15 @@ class TuningData:
     pool: RowSource
     targets: RowSource
     heldout: RowSource
-    settings: FineTuneSettings
+    options: DataSettings
+    """Which columns the model reads, and which labels are the task's."""
+    objective: str
+    """Of the training, a key of `training.objectives`: classification needs labelled held-out rows."""
 
     def fingerprints(self) -> dict[str, str]:
         """Return a digest of each set that changes when its rows do."""
         sets = {"pool": self.pool, "target": self.targets, "heldout": self.heldout}
-        return {name: rows_fingerprint(rows, self.settings.data.raw_column) for name, rows in sets.items()}
+        return {name: rows_fingerprint(rows, self.options.raw_column) for name, rows in sets.items()}
 
     def pool_ids(self) -> np.ndarray:
         """Return the ids of all rows of the pool. One pass over the id column."""
@@ -46,7 +49,7 @@ class TuningData:
 
     def encode(self, learner: Learner, rows: RowSource, positions: np.ndarray) -> Any:
         """Return the model's inputs of rows at positions."""
-        raw = self.settings.data.raw_column
+        raw = self.options.raw_column
         return learner.encode(rows.take(positions, [raw]).column(raw).combine_chunks())
 
     def heldout_examples(self, learner: Learner) -> Examples:
@@ -58,21 +61,21 @@ class TuningData:
         rows = self.heldout
         positions = np.arange(rows.num_rows)
         labels = None
-        if self.settings.model.objective == "classification":
-            column = self.settings.data.label_column
+        if self.objective == "classification":
+            column = self.options.label_column
             values = rows.take(positions, [column]).column(column).to_pylist()
             numbers = self.class_numbers(values)
             if (strange := [v for v, c in zip(values, numbers, strict=True) if c is None]) != []:
                 raise InputError(
                     f"data.heldout has the label {strange[0]!r}, which is not one of data.classes="
-                    f"{self.settings.data.classes}: drop such rows, list their class, or set data.others=class"
+                    f"{self.options.classes}: drop such rows, list their class, or set data.others=class"
                 )
             labels = torch.tensor(numbers, dtype=torch.int64)
         return Examples(self.encode(learner, rows, positions), labels)
 
     def class_numbers(self, labels: Sequence[Any]) -> list[int | None]:
         """Return the output of the model for each label; None for those that are not trained on."""
-        data = self.settings.data
+        data = self.options
         numbers = {label: number for number, label in enumerate(data.classes)}
         others = len(numbers) if data.others == "class" else None
         return [numbers.get(label, others) for label in labels]
@@ -105,7 +108,7 @@ def open_tuning_data(settings: FineTuneSettings) -> TuningData:
     m = settings.rounds.targets_per_round
     if m is not None and m > targets.num_rows:
         raise ConfigError(f"rounds.targets_per_round={m}, but data.target has {targets.num_rows} rows: ask for fewer")
-    return TuningData(pool, targets, heldout, settings)
+    return TuningData(pool, targets, heldout, data, settings.model.objective)
 
 
 def smallest_by_hash(ids: np.ndarray, free: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from ray_itl.embedding.settings import EmbeddingSettings
 from ray_itl.embedding.source import EmbeddedSource
 from ray_itl.errors import InputError
 from ray_itl.rounds.data import TuningData
+from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.sources.base import PoolSource, RowSource
 from ray_itl.sources.open import open_rows, open_source
 from ray_itl.sources.views import SubsetRows, SubsetSource
@@ -31,30 +32,37 @@ class RoundFeatures:
     by rounding.
     """
 
-    def __init__(self, data: TuningData, checkpoint: str | None, seed: int) -> None:
+    def __init__(self, data: TuningData, settings: FineTuneSettings, checkpoint: str | None, seed: int) -> None:
         """Load the model, unless embeddings are given.
+
+        Args:
+            data: The rows.
+            settings: What is read of them: embedding, model, trainer.
+            checkpoint: Weights of the model; None: those it begins with.
+            seed: Of weights that no checkpoint gives.
 
         Raises:
             ConfigError: a model that cannot be built, or has no such embedding.
             InputError: a checkpoint or column that cannot be used, or targets of other dimensions than the pool.
         """
         self._data = data
-        options = data.settings.embedding
+        self._given_column = settings.embedding.column or ""
+        options = settings.embedding
         self._embedder: Embedder | None = None
         if options.kind != "column":
-            model = data.settings.model
-            settings = EmbeddingSettings(
+            model = settings.model
+            embedding = EmbeddingSettings(
                 options.kind, options.unit_norm, options.projection_dim, batch_size=options.batch_size
             )
-            device = "cuda" if data.settings.trainer.use_gpu else "cpu"
-            self._embedder = Embedder(ModelSpec(model.name, model.options), checkpoint, seed, settings, device)
+            device = "cuda" if settings.trainer.use_gpu else "cpu"
+            self._embedder = Embedder(ModelSpec(model.name, model.options), checkpoint, seed, embedding, device)
 
     def pool(self) -> PoolSource:
         """Return the whole pool."""
         if self._embedder is not None:
-            return EmbeddedSource(self._data.pool, self._data.settings.data.raw_column, self._embedder)
-        data = self._data.settings.data
-        return open_source(data.pool, id_column=data.id_column, embedding_column=self._column)
+            return EmbeddedSource(self._data.pool, self._data.options.raw_column, self._embedder)
+        data = self._data.options
+        return open_source(data.pool, id_column=data.id_column, embedding_column=self._given_column)
 
     def candidates(self, positions: np.ndarray) -> tuple[PoolSource, np.ndarray]:
         """Return some rows of the pool as a source of their own, and their positions in the pool, ascending."""
@@ -62,7 +70,7 @@ class RoundFeatures:
             subset = SubsetSource(self.pool(), positions)
             return subset, subset.positions
         rows = SubsetRows(self._data.pool, positions)
-        return EmbeddedSource(rows, self._data.settings.data.raw_column, self._embedder), rows.positions
+        return EmbeddedSource(rows, self._data.options.raw_column, self._embedder), rows.positions
 
     def rows(self, positions: np.ndarray) -> Tensor:
         """Return rows of the pool, in the order of positions: k x D float64."""
@@ -74,7 +82,7 @@ class RoundFeatures:
     def embed(self, rows: RowSource) -> Tensor:
         """Return the model's embeddings of all of some rows, which need not be of the pool: k x D float64."""
         assert self._embedder is not None, "given embeddings do not change"
-        source = EmbeddedSource(rows, self._data.settings.data.raw_column, self._embedder)
+        source = EmbeddedSource(rows, self._data.options.raw_column, self._embedder)
         return torch.from_numpy(source.embeddings(np.arange(rows.num_rows)))
 
     def targets(self, chosen: np.ndarray) -> Tensor:
@@ -87,16 +95,12 @@ class RoundFeatures:
             )
         return torch.from_numpy(targets.embeddings(chosen))
 
-    @property
-    def _column(self) -> str:
-        return self._data.settings.embedding.column or ""
-
     def _target_source(self) -> PoolSource:
         rows: RowSource = self._data.targets
         if self._embedder is not None:
-            return EmbeddedSource(rows, self._data.settings.data.raw_column, self._embedder)
-        target: Any = self._data.settings.data.target
-        return open_rows(target, "", self._column)
+            return EmbeddedSource(rows, self._data.options.raw_column, self._embedder)
+        target: Any = self._data.options.target
+        return open_rows(target, "", self._given_column)
 
 
 @dataclass(frozen=True)

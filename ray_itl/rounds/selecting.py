@@ -19,6 +19,7 @@ from ray_itl.rounds.features import RoundFeatures, measure_drift
 from ray_itl.rounds.picking import RoundContext, best_candidates, pick_from_candidates, pick_from_pool
 from ray_itl.rounds.resources import PoolCache
 from ray_itl.rounds.round_folder import RoundFolder
+from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.shards.loading import STORAGE_DTYPES
 from ray_itl.sources.base import RowSource
 from ray_itl.sources.open import open_raw_rows
@@ -49,10 +50,10 @@ class RoundPicks:
 class RoundSelector:
     """Selects round after round; what it keeps between rounds only saves time."""
 
-    def __init__(self, data: TuningData, pool_cache: PoolCache) -> None:
-        """Take opened data and a keeper of the pool, which the caller closes."""
+    def __init__(self, data: TuningData, settings: FineTuneSettings, pool_cache: PoolCache) -> None:
+        """Take opened data, the options of the rounds, and a cache of the pool, which the caller closes."""
         self._data = data
-        self._settings = data.settings
+        self._settings = settings
         self._pool_cache = pool_cache
         self._ids: np.ndarray | None = None
 
@@ -134,7 +135,7 @@ class RoundSelector:
         return (number - 1) // self._settings.embedding.every * self._settings.embedding.every
 
     def _embedding(self, checkpoint: str | None) -> RoundFeatures:
-        return RoundFeatures(self._data, checkpoint, first_weights_seed(self._settings.rounds.seed))
+        return RoundFeatures(self._data, self._settings, checkpoint, first_weights_seed(self._settings.rounds.seed))
 
     def _context(self, number: int, earlier: Sequence[Pick], embedding: RoundFeatures) -> RoundContext:
         settings, num_targets = self._settings, self._data.targets.num_rows

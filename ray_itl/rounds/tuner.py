@@ -82,7 +82,7 @@ class ActiveFineTuner:
                 self._tracking.running(),
                 self._resources() as (pool_cache, trainer),
             ):
-                result = self._rounds(data, RoundSelector(data, pool_cache), trainer)
+                result = self._rounds(data, RoundSelector(data, self._settings, pool_cache), trainer)
                 self._tracking.ended(result.state)
                 return result
         except BaseException as error:
@@ -149,7 +149,7 @@ class ActiveFineTuner:
         if settings.data.classes and obtain_labels(folder, data.pool, picks, settings.data, settings.labels) is None:
             return None
         began = time.perf_counter()
-        counts = self._write_examples(data, folder, [*earlier, *picks])
+        counts = self._write_examples(data, folder, earlier, picks)
         seconds["prepare"] = time.perf_counter() - began
         began = time.perf_counter()
         metrics = self._train(trainer, folder, heldout, counts["num_trained"])
@@ -181,8 +181,11 @@ class ActiveFineTuner:
             folder.write_record(record)
         return record
 
-    def _write_examples(self, data: TuningData, folder: RoundFolder, picks: Sequence[Pick]) -> dict[str, int]:
+    def _write_examples(
+        self, data: TuningData, folder: RoundFolder, earlier: Sequence[Pick], new: Sequence[Pick]
+    ) -> dict[str, int]:
         """Encode every labelled row of the task so far for training; return counts."""
+        picks = [*earlier, *new]
         positions = np.array([pick.position for pick in picks], dtype=np.int64)
         on_task, classes, task = np.ones(len(picks), dtype=bool), None, self._settings.data.classes
         labels = [v for number in range(1, folder.number + 1) for v in self._labels_of(number)] if task else []
@@ -198,7 +201,7 @@ class ActiveFineTuner:
         return {
             "num_labelled": len(picks),
             "num_on_task": int(on_task.sum()),
-            "num_new_on_task": int(on_task[-self._settings.rounds.batch :].sum()),
+            "num_new_on_task": int(on_task[len(earlier) :].sum()),
             "num_trained": len(positions),
         }
 

@@ -91,7 +91,9 @@ def test_picks_are_those_of_the_dense_reference(number: int, whole: FineTuning, 
     settings = digits_settings(data, whole.path)
     opened = open_tuning_data(settings)
     before = whole.path / "rounds" / f"{number - 1:04d}" / "checkpoint.safetensors"
-    embedding = RoundFeatures(opened, str(before) if number > 1 else None, first_weights_seed(settings.rounds.seed))
+    embedding = RoundFeatures(
+        opened, settings, str(before) if number > 1 else None, first_weights_seed(settings.rounds.seed)
+    )
     earlier = [row_id for r in range(1, number) for row_id in picks_of(whole.path, r)]
     ids = opened.pool_ids()
     pool = torch.from_numpy(embedding.pool().embeddings(np.arange(len(ids))))
