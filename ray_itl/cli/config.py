@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ray_itl.cli.guard import end_with
-from ray_itl.cli.hydra_words import in_words, readable_by_hydra, unreadable
+from ray_itl.cli.hydra_words import in_words, readable_by_hydra, unknown_flag, unreadable
 from ray_itl.errors import ConfigError
 from ray_itl.options.declare import default_of, described
 from ray_itl.options.help import help_text
@@ -76,6 +76,8 @@ def launch(main: Callable[[], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises then, and does not print and exit with 1
     sys.argv[1:] = [readable_by_hydra(argument) for argument in sys.argv[1:]]
     in_json = "run.log=json" in sys.argv  # there are no composed options to ask
+    if (wrong := unknown_flag(sys.argv[1:])) is not None:  # Hydra would print its usage, in many lines
+        end_with(2, ConfigError(wrong), in_json)
     try:
         main()
     except OverrideParseException as error:

@@ -14,6 +14,12 @@ from ray_itl.options.text import no_option
 _UNKNOWN = re.compile(r"Could not override '(.+)'")
 _UNFIT = re.compile(r"Error merging override (.+)")
 _NO_CHOICE = re.compile(r"Could not find '([^']+)/([^'/]+)'")
+_FLAGS = (
+    *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r"),
+    *("--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp", "--config-name", "-cn"),
+    *("--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
+)
+"""Hydra's own, which may be cut short: --config-n."""
 
 
 def in_words(message: str, known: Sequence[str]) -> str:
@@ -38,6 +44,16 @@ def in_words(message: str, known: Sequence[str]) -> str:
         place = choices.index("Config search path:") if "Config search path:" in choices else len(choices)
         return f"{found[1]}={found[2]} cannot be used: use one of {', '.join(choices[:place])}"
     return message.split("Config search path:")[0]
+
+
+def unknown_flag(arguments: Sequence[str]) -> str | None:
+    """Return what is wrong with the first argument like --seed that Hydra has not; None where there is none."""
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        cut_short = name.startswith("--") and any(flag.startswith(name) for flag in _FLAGS)
+        if argument.startswith("-") and name not in _FLAGS and not cut_short:
+            return f"{argument} cannot be used: options are written name=value, without dashes; --help lists them"
+    return None
 
 
 def unreadable(override: str, message: str) -> str:

@@ -2,7 +2,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ray_itl.cli.hydra_words import readable_by_hydra
+from ray_itl.cli.hydra_words import readable_by_hydra, unknown_flag
 
 
 @given(st.text(st.characters(exclude_categories=("C", "Z")) | st.sampled_from(" ='\"\\<()"), min_size=1))
@@ -26,3 +26,15 @@ def test_a_rule_of_the_callers_own_is_a_name_and_no_file():
 def test_other_options_are_hydras_own():
     for argument in ("selection.n=5", "pool.filter=null", "pool.columns=[a,b]", "--help", "pool.filter='a = 1'"):
         assert readable_by_hydra(argument) == argument
+
+
+def test_a_flag_that_there_is_not_is_one_line():
+    for argument in ("--selection.n=5", "--nosuch", "-n", "--n=5"):
+        assert str(unknown_flag(["pool.path=a", argument])).startswith(
+            f"{argument} cannot be used: options are written"
+        )
+
+
+def test_flags_of_hydra_are_let_through():
+    flags = ["--help", "-h", "--cfg", "job", "-cn", "config", "--config-dir=runs/a", "--config-n", "x", "--", "a=-1"]
+    assert unknown_flag(flags) is None
