@@ -13,7 +13,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ray_itl.cli.guard import end_with
+from ray_itl.cli.guard import end_with, open_closed_streams
 from ray_itl.cli.hydra_words import in_words, readable_by_hydra, unknown_flag, unreadable
 from ray_itl.errors import ConfigError
 from ray_itl.options.declare import default_of, described
@@ -73,6 +73,7 @@ def launch(main: Callable[[], None]) -> None:
 
     The job itself is `guarded`: nothing that it raises comes here, so what does is Hydra's trouble with the options.
     """
+    open_closed_streams()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises then, and does not print and exit with 1
     sys.argv[1:] = [readable_by_hydra(argument) for argument in sys.argv[1:]]
     in_json = "run.log=json" in sys.argv  # there are no composed options to ask

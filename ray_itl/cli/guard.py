@@ -98,6 +98,17 @@ def _exit_code(error: RayItlError) -> int:
     return 2 if isinstance(error, InputError | ConfigError | MissingExtraError) else 1
 
 
+def open_closed_streams() -> None:
+    """Point standard streams that this process was started without (as by `2>&-`) to nowhere.
+
+    Otherwise the next file that is opened takes their number, and what is meant for people is written into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # the smallest free number: this one, unless it is taken already
+            setattr(sys, name, os.fdopen(nowhere, "r" if number == 0 else "w"))
+
+
 def end_with(code: int, error: Exception, in_json: bool = False, **facts: str) -> NoReturn:
     """End the process with an exit code and an error in one line on stderr: words, or JSON with `facts`."""
     message = one_line(str(error))

@@ -94,8 +94,13 @@ class Throttle:
         return True
 
 
-def write_line(stream: TextIO, line: str) -> None:
-    """Write a line at once; a stream that is closed or full does not end the run, nor does what it cannot encode."""
+def write_line(stream: TextIO | None, line: str) -> None:
+    """Write a line at once; a stream that is closed, full or not there does not end the run, nor what it cannot encode.
+
+    A process that was started without a standard stream has None in its place.
+    """
+    if stream is None:
+        return
     with suppress(OSError, ValueError):
         encoding = stream.encoding or "utf-8"
         stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")

@@ -87,12 +87,18 @@ class Options:
             cls.group = group
 
     def __post_init__(self) -> None:
-        """Raise ConfigError naming the option; whole numbers become floats where those are declared."""
+        """Raise ConfigError naming the option; whole numbers become floats where those are declared.
+
+        Numbers of NumPy's types, and tensors of one number, become Python's: they are what people compute with.
+        """
         types = types_of(type(self))
         for each in fields(self):  # pyright: ignore[reportArgumentType] - subclasses are dataclasses
             value, allowed = getattr(self, each.name), get_args(types[each.name]) or (types[each.name],)
             if value is None and NoneType in allowed:
                 continue
+            if getattr(value, "shape", None) == ():
+                value = value.item()
+                setattr(self, each.name, value)
             for check in declaration(each).checks:
                 require(check.holds(value), f"{self.group}.{each.name}".lstrip("."), value, check.allowed)
             if float in allowed and isinstance(value, int | float) and not isinstance(value, bool):

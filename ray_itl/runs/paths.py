@@ -1,10 +1,11 @@
-"""What every job does around its work: errors become one clear line and an exit code a scheduler can use."""
+"""Paths that outlive the process: absolute, and not in the copy that `ray job submit` works in."""
 
 from __future__ import annotations
 
 import os
 import time
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from ray_itl.errors import ConfigError
@@ -30,6 +31,8 @@ def lasting_path(option: str, path: str | None) -> str | None:
 def run_directory(path: str | None) -> str:
     """Return the absolute run directory for the option run.dir; runs/<time> where it is not set.
 
+    Random digits follow the time, so that two jobs of one second do not meet.
+
     Raises:
         ConfigError: under `ray job submit`, whose working directory is a copy that vanishes with the job, unless
             the option is absolute.
@@ -43,7 +46,7 @@ def run_directory(path: str | None) -> str:
         raise ConfigError(
             "run.dir cannot be a URI: give a path, on a mounted filesystem where it has to outlive this machine"
         )
-    return str(Path(path or f"runs/{time.strftime('%Y%m%d-%H%M%S')}").absolute())
+    return str(Path(path or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(3)}").absolute())
 
 
 def absolute_path(path: Any) -> Any:

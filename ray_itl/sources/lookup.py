@@ -27,18 +27,26 @@ def positions_of(source: PoolSource, ids: pa.Array) -> np.ndarray:
 
 
 def ids_given(ids: Any, source: PoolSource, option: str) -> pa.Array:
-    """Return ids in memory (any sequence, array or Arrow column) as an Arrow array of the pool's kind.
+    """Return ids in memory (any sequence, array, tensor, series or Arrow column) as an Arrow array of the pool's kind.
 
     Raises:
         InputError: they are of another kind than the pool's, or null (names the option).
     """
     kind = pa.int64() if source.id_kind == "int" else pa.string()
-    values = ids.tolist() if isinstance(ids, np.ndarray | pa.Array | pa.ChunkedArray) else list(ids)
+    values = _as_list(ids)
     wanted = int if source.id_kind == "int" else str
     wrong = next((value for value in values if not isinstance(value, wanted) or isinstance(value, bool)), None)
     if wrong is not None or None in values:
         raise InputError(f"{option} holds {wrong!r}, but the pool has {source.id_kind} ids: give ids of the same kind")
     return pa.array(values, kind)
+
+
+def _as_list(ids: Any) -> list[Any]:
+    """Return values as Python has them, whatever holds them."""
+    for method in ("to_pylist", "tolist"):  # of Arrow; of NumPy, torch and pandas
+        if hasattr(ids, method):
+            return getattr(ids, method)()
+    return [value.item() if getattr(value, "shape", None) == () else value for value in ids]
 
 
 def read_ids(path: str, id_column: str, source: PoolSource, option: str) -> pa.Array:

@@ -3,14 +3,17 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from ray_itl.cli.guard import guarded
+from ray_itl.cli.guard import guarded, open_closed_streams
 from ray_itl.core.result import Progress
 from ray_itl.observability.reporter import Advance, Reporter
 from tests.helpers import Files
+from tests.jobs.helpers import ROOT
 
 
 @guarded
@@ -59,3 +62,30 @@ def test_a_run_that_is_told_to_stop_says_so_and_goes_on_later(
     assert "stopped by SIGTERM" in status
     assert signal.getsignal(signal.SIGTERM) == before
     assert len(files.run(settings)) == 12
+
+
+CLOSING = {"stdin": "<&-", "stdout": ">&-", "stderr": "2>&-"}
+
+
+@pytest.mark.parametrize("closed", CLOSING)
+def test_a_job_started_without_a_standard_stream_ends_as_any_other(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    code = "import sys; sys.argv[1:] = ['verify', 'run.dir=run']; from ray_itl.cli.main import main; main()"
+    command = f'"{sys.executable}" -c "{code}" {CLOSING[closed]}'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250, check=False
+    )
+    assert ran.returncode == 2, ran
+    assert ran.stdout == ""
+    assert ran.stderr.startswith("error: run.dir=") != (closed == "stderr")
+
+
+def test_closed_streams_lead_nowhere_and_open_ones_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sys.stdin, sys.stdout
+    monkeypatch.setattr(sys, "stderr", None)
+    open_closed_streams()
+    assert (sys.stdin, sys.stdout) == before
+    assert sys.stderr is not None
+    sys.stderr.write("to nobody\n")
+    sys.stderr.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -178,7 +179,15 @@ def test_rows_to_exclude_and_rows_picked_already(files: Files, tmp_path: Path) -
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("kind", [list, np.array, pa.array, set])
+def _column(ids: list[int]) -> pa.ChunkedArray:
+    return pa.chunked_array([ids[:1], ids[1:]])
+
+
+def _numpy_numbers(ids: list[int]) -> list[np.int64]:
+    return list(np.array(ids))
+
+
+@pytest.mark.parametrize("kind", [list, np.array, pa.array, set, _column, _numpy_numbers, torch.tensor, pd.Series])
 def test_lists_of_ids_in_memory(files: Files, tmp_path: Path, kind: Any) -> None:
     target = pq.read_table(files.target)
     free = select(files.table, target, 8).ids

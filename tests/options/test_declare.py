@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import pytest
+import torch
 
 from benchmarks.settings import BenchmarkSettings
 from ray_itl import select
-from ray_itl.curation.settings import CurationSettings, SelectionSettings
+from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, SelectionSettings
 from ray_itl.embedding.settings import EmbedJobSettings
 from ray_itl.errors import ConfigError, RunDirectoryError
 from ray_itl.experiments.preparation import PrepareSettings
@@ -207,3 +209,23 @@ def test_arguments_stand_for_the_options_one_expects() -> None:
     assert len(set(names.values())) == len(names)
     assert (names["pool"], names["avoid_weight"], names["run_dir"]) == ("pool.path", "avoid.weight", "run.dir")
     assert (names["acquisition"], names["id_column"]) == ("acquisition.name", "pool.id_column")
+
+
+NUMBERS = [np.int64(7), np.array(7), np.uint8(7), torch.tensor(7)]
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: type(number).__name__)
+def test_numbers_of_other_libraries_are_pythons(number: Any) -> None:
+    settings = SelectionSettings(n=number, budget=number, cost_column="cost")
+    assert (settings.n, type(settings.n)) == (7, int)
+    assert (settings.budget, type(settings.budget)) == (7.0, float)
+
+
+def test_the_mean_of_float32_is_a_noise_variance() -> None:
+    noise = np.full(3, 0.1, dtype=np.float32).mean()
+    assert AcquisitionSettings(noise_variance=noise) == AcquisitionSettings(noise_variance=float(noise))
+    assert SelectionSettings(explain=np.True_).explain is True
+    with pytest.raises(ConfigError, match=r"^selection\.n=0 cannot be used: give a whole number of at least 1$"):
+        SelectionSettings(n=np.int64(0))
+    with pytest.raises(ConfigError, match=r"^selection\.n=2\.5 cannot be used"):
+        SelectionSettings(n=np.float64(2.5))  # type: ignore[arg-type]
