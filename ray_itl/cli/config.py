@@ -87,6 +87,9 @@ def launch(main: Callable[[], None]) -> None:
         cause = error.__cause__ or error.__context__
         words = in_words(f"{error}\n{cause if isinstance(cause, OmegaConfBaseException) else ''}", _known_options(main))
         end_with(2, cause if isinstance(cause, ConfigError) else ConfigError(words), in_json)
+    except BrokenPipeError:  # whoever reads this, as `--help | head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it as it ends
+        sys.exit(0)
     except Exception as error:  # some words make Hydra fail
         why = f"Hydra cannot make sense of the options ({type(error).__name__}: {error}): check them"
         end_with(2, ConfigError(why), in_json)

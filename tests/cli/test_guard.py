@@ -89,3 +89,17 @@ def test_closed_streams_lead_nowhere_and_open_ones_stay(monkeypatch: pytest.Monk
     assert sys.stderr is not None
     sys.stderr.write("to nobody\n")
     sys.stderr.close()
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    code = "import sys; sys.argv[1:] = ['prepare', '--help']; from ray_itl.cli.main import main; main()"
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as job:
+        assert job.stdout is not None
+        assert job.stderr is not None
+        job.stdout.close()
+        assert job.stderr.read() == b""
+        assert job.wait(250) == 0
