@@ -4,7 +4,7 @@ import inspect
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -222,10 +222,11 @@ def test_numbers_of_other_libraries_are_pythons(number: Any) -> None:
 
 
 def test_the_mean_of_float32_is_a_noise_variance() -> None:
-    noise = np.full(3, 0.1, dtype=np.float32).mean()
+    noise: Any = np.full(3, 0.1, dtype=np.float32).mean()
     assert AcquisitionSettings(noise_variance=noise) == AcquisitionSettings(noise_variance=float(noise))
-    assert SelectionSettings(explain=np.True_).explain is True
+    yes, zero, broken = cast(Any, np.True_), cast(Any, np.int64(0)), cast(Any, np.float64(2.5))
+    assert SelectionSettings(explain=yes).explain is True
     with pytest.raises(ConfigError, match=r"^selection\.n=0 cannot be used: give a whole number of at least 1$"):
-        SelectionSettings(n=np.int64(0))
+        SelectionSettings(n=zero)
     with pytest.raises(ConfigError, match=r"^selection\.n=2\.5 cannot be used"):
-        SelectionSettings(n=np.float64(2.5))  # type: ignore[arg-type]
+        SelectionSettings(n=broken)
