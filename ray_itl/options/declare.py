@@ -93,7 +93,8 @@ class Options:
         """
         types = types_of(type(self))
         for each in fields(self):  # pyright: ignore[reportArgumentType] - subclasses are dataclasses
-            value, allowed = getattr(self, each.name), get_args(types[each.name]) or (types[each.name],)
+            value: Any = getattr(self, each.name)
+            allowed = get_args(types[each.name]) or (types[each.name],)
             if value is None and NoneType in allowed:
                 continue
             if getattr(value, "shape", None) == ():
