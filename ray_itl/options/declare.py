@@ -97,7 +97,7 @@ class Options:
             allowed = get_args(types[each.name]) or (types[each.name],)
             if value is None and NoneType in allowed:
                 continue
-            if getattr(value, "shape", None) == ():
+            if value is not None and getattr(value, "shape", None) == ():
                 value = value.item()
                 setattr(self, each.name, value)
             for check in declaration(each).checks:
