@@ -41,9 +41,7 @@ def test_the_embedded_cluster_asks_for_a_token_that_is_in_no_file():
 def test_a_planned_pool_with_metrics(tmp_path):
     source = write_rows(tmp_path, make_rows(600))
     metrics, said = SelectionMetrics("a test"), []
-    with open_ray_pool(
-        source, Identity(), "float64", ClusterSettings(restart_deadline_s=60.0), said.append, metrics.on_pass
-    ) as pool:
+    with open_ray_pool(source, Identity(), "float64", ClusterSettings(), said.append, metrics.on_pass) as pool:
         pool.load()
         result = select(pool, InformationGain(0.1), n=20, on_progress=metrics.on_progress)
     assert picked(result) == picked(select(local_pool(source), InformationGain(0.1), n=20))
