@@ -66,6 +66,25 @@ def _holds(file: Path, ids: pa.Array) -> bool:
     return file.exists() and pq.read_table(file, columns=["id"])["id"].combine_chunks().equals(ids)
 
 
+def write_embedded_texts(cache: Path, output: Path, read: Callable[[], pa.Table], notify: Notify) -> None:
+    """Write the rows that `read` returns to `output` with a further column `embedding`, unless it is there.
+
+    The rows without it are kept beside `output` until then, so that the same call after an interruption need not read
+    them again.
+
+    Raises:
+        InputError: what `read` raises, or as `embed_texts`.
+    """
+    if output.exists():
+        return
+    rows = output.with_name("texts.parquet")
+    if not rows.exists():
+        write_rows(rows, read())
+        notify(f"{rows}: {pq.read_metadata(rows).num_rows} rows")
+    embed_texts(cache, pq.read_table(rows), output, notify)
+    rows.unlink()
+
+
 def embed_texts(cache: Path, table: pa.Table, output: Path, notify: Notify) -> None:
     """Write `table` (columns id, text and any more) with embeddings of the texts (384 x float16) to `output`.
 

