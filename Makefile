@@ -49,7 +49,7 @@ docs: $(DOCS)/installed ## install, then build the site of README.md and docs/ i
 	$(DOCS)/bin/python -m mkdocs build --strict
 
 picture: $(VENV)/installed-demo ## install, then take the picture of the README anew (needs Chromium)
-	$(RUN) docs/site/picture.py
+	$(RUN) -m docs.site.picture
 
 lock: ## resolve all dependencies anew and pin them in constraints.txt; torch stays as pinned there
 	$(PYTHON) -m venv --clear $(LOCK)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from PIL import Image
+
+from tests.report.browser import BROWSER, FLAGS
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "report.png"
@@ -19,24 +20,11 @@ HEIGHT = 1686
 COLOURS = 128
 LARGEST = 200_000
 """In bytes."""
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--virtual-time-budget=10000",
-    f"--window-size={WIDTH},{HEIGHT}",
-]
 
 
 def take(folder: Path) -> None:
     """Write the picture; `folder` is for the run and the browser's profile."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
+    if BROWSER is None:
         sys.exit("no browser: install Chromium")
     demo = [
         sys.executable,
@@ -49,7 +37,8 @@ def take(folder: Path) -> None:
     ]
     subprocess.run(demo, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)  # seconds are shown
     photograph, page = folder / "page.png", (folder / "run" / "report.html").as_uri()
-    command = [browser, *FLAGS, f"--user-data-dir={folder / 'profile'}", f"--screenshot={photograph}", page]
+    size = ["--hide-scrollbars", f"--window-size={WIDTH},{HEIGHT}"]
+    command = [BROWSER, *FLAGS, *size, f"--user-data-dir={folder / 'profile'}", f"--screenshot={photograph}", page]
     subprocess.run(command, check=True, timeout=120, stderr=subprocess.DEVNULL)
     with Image.open(photograph) as image:
         image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(PICTURE, optimize=True)

@@ -1,4 +1,4 @@
-"""A browser without a window, for the tests."""
+"""A browser without a window, for the tests and for the picture of the README."""
 
 import json
 import re
@@ -16,7 +16,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--virtual-time-budget=10000",
-    "--dump-dom",
 ]
 
 
@@ -28,7 +27,7 @@ def saved(text: str, page: Path) -> Path:
 
 def drawn_page(page: Path, profile: Path) -> str:
     """The page as the browser holds it once its scripts have run, without the scripts."""
-    command = [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", page.as_uri()]
+    command = [str(BROWSER), *FLAGS, "--dump-dom", f"--user-data-dir={profile}", page.as_uri()]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=400, check=True).stdout
     return re.sub(r"<script.*?</script>", "", dom, flags=re.DOTALL)
 
