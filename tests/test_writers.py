@@ -240,7 +240,7 @@ def test_ray_data_gives_the_picks_of_the_oracle(
     import ray.data
 
     lists = ray.data.from_arrow(rows.table())
-    matrices = lists.map_batches(lambda batch: {**batch, "embedding": np.stack(batch["embedding"])[:, None]})
+    matrices = lists.map_batches(lambda batch: {**batch, "embedding": np.stack(list(batch["embedding"]))[:, None]})
     for number, dataset in enumerate((lists, matrices)):
         assert picked(dataset) == expected
         dataset.write_parquet(str(tmp_path / str(number)))

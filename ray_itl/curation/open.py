@@ -16,6 +16,7 @@ from ray_itl.core.acquisitions.base import Acquisition
 from ray_itl.core.baselines import BaselineRule
 from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomFourier, UnitNorm
 from ray_itl.core.posterior import Targets
+from ray_itl.curation.outputs import check_columns
 from ray_itl.curation.problem import Problem, objectives_of, tasks_among
 from ray_itl.curation.rules import build_acquisition
 from ray_itl.curation.settings import BASELINE_RULES, CurationSettings, EvaluationSettings
@@ -95,6 +96,7 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
 
 def _open_pool(settings: CurationSettings, pool: Any) -> PoolSource:
     _check_kind("pool", pool)
+    check_columns(settings.pool.columns, settings.selection.explain, settings.selection.cost_column)
     is_array = isinstance(pool, np.ndarray | Tensor)
     source = open_source(
         pool,

@@ -26,10 +26,14 @@ from ray_itl.sources.base import PoolSource
 from ray_itl.sources.ids import id_dtype, ids_from_arrow, ids_to_arrow
 from ray_itl.sources.in_memory import ArraySource
 
+_COST = "cost"
 
-def check_columns(columns: Sequence[str], explain: bool) -> None:
+
+def check_columns(columns: Sequence[str], explain: bool, cost_column: str | None = None) -> None:
     """Raise ConfigError where a carried column would collide with one of ours."""
     ours = RESERVED_COLUMNS + EXPLANATION_COLUMNS if explain else RESERVED_COLUMNS
+    if cost_column not in (None, _COST):  # if it is called that, it is carried as it is
+        ours = (*ours, _COST)
     clash = sorted(set(columns) & set(ours))
     if clash:
         raise ConfigError(
@@ -55,8 +59,8 @@ def build_selection(
             "row": pa.array(rows),
         }
     )
-    if problem.selection.cost_column is not None:
-        table = table.append_column("cost", pa.array([pick.cost for pick in result.picks], pa.float64()))
+    if problem.selection.cost_column is not None and _COST not in columns:
+        table = table.append_column(_COST, pa.array([pick.cost for pick in result.picks], pa.float64()))
     if problem.selection.near_target == "flag":
         near = SimilarityGuard.around(problem.targets.rows, 1.0 - problem.selection.target_distance).excludes(
             result.features

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 
@@ -21,7 +22,7 @@ from ray_itl.sources.ids import IdKind, check_id_type, common_kind, fits_int64, 
 from ray_itl.sources.inspection import Footer, open_parquet, read_footer, stream_rows
 from ray_itl.sources.manifest import Manifest
 from ray_itl.sources.partitions import dataset_columns, hive_columns
-from ray_itl.sources.schema import EmbeddingType, check_embedding_type, first_row_dim
+from ray_itl.sources.schema import EmbeddingType, check_embedding_type, find_column, first_row_dim
 
 _MAX_THREADS = 16
 _BATCH_ROWS = 1 << 16
@@ -71,6 +72,8 @@ def _manifest_of(listing: Listing, asked: Asked, schema: PoolSchema) -> Manifest
         raise InputError(f"the files under {listing.root!r} have no rows; name files that hold some")
     if schema.dataset is None and any(asked.id in footer.stored for footer in full):
         schema = replace(schema, folders=schema.folders.without(asked.id))  # files know better than folders
+        for footer in full:
+            find_column(pa.schema(footer.stored), asked.id, asked.id_option, footer.entry.path)
     found = [(footer.entry.path, footer.stored) for footer in full]
     schema = replace(schema, types=pool_types(asked, found, schema))
     dtype, dim = _common_embedding(listing, full, asked, schema)
@@ -125,7 +128,7 @@ def _common_embedding(listing: Listing, footers: list[Footer], asked: Asked, sch
     for other in fixed:
         _check_same("embeddings of dimension", fixed[0], other)
     dim = fixed[0][1] if fixed else _dim_of_lists(listing, footers[0], column)
-    check_dim(dim, column)
+    check_dim(dim, column, asked.embedding_option)
     for footer in footers:
         check_lengths(footer.claims, dim, column, footer.entry.path)
     return str(np.result_type(*(kind.dtype for kind in types.values()))), dim

@@ -25,6 +25,7 @@ IdKind = Literal["int", "uint", "string"]
 IdForm = Literal["int", "uint", "decimal", "text", "uuid", "bytes"]
 """How a column stores ids; "decimal": with more digits than int64 is sure to hold."""
 
+_functions: Any = pc  # made as the module is imported, so that no type checker knows them
 STRING_ID = np.dtypes.StringDType()
 _INT64_MAX = np.iinfo(np.int64).max
 _SAFE_DIGITS = 18  # of an int64
@@ -85,7 +86,7 @@ def common_kind(forms: set[IdForm], is_small: Callable[[], bool]) -> IdKind:
 
 def fits_int64(array: pa.Array) -> bool:
     """Whether int64 holds every whole number of an array of any such type."""
-    low, high = pc.min_max(plain(array)).as_py().values()
+    low, high = _functions.min_max(plain(array)).as_py().values()
     return low is None or (low >= -_INT64_MAX - 1 and high <= _INT64_MAX)
 
 
@@ -161,7 +162,7 @@ def _texts(array: pa.Array) -> pa.Array:
     if pa.types.is_fixed_size_binary(array.type):
         array = array.cast(pa.binary())
     values = b"".join(array.to_pylist())
-    lengths = pc.binary_length(array).to_numpy(zero_copy_only=False)
+    lengths = _functions.binary_length(array).to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(lengths)]) * 2
     buffers = [pa.py_buffer(offsets.astype(np.int64)), pa.py_buffer(binascii.hexlify(values))]
     return pa.LargeStringArray.from_buffers(len(array), *buffers)
@@ -171,8 +172,8 @@ def _uuid_texts(array: pa.Array) -> pa.Array:
     """Return 16 bytes each as the text of a UUID: 8-4-4-4-12 hex digits."""
     digits = _texts(array)
     cuts = (0, 8, 12, 16, 20, 32)
-    parts = [pc.utf8_slice_codeunits(digits, a, b) for a, b in itertools.pairwise(cuts)]
-    return pc.binary_join_element_wise(*parts, pa.scalar("-", digits.type))
+    parts = [_functions.utf8_slice_codeunits(digits, a, b) for a, b in itertools.pairwise(cuts)]
+    return _functions.binary_join_element_wise(*parts, pa.scalar("-", digits.type))
 
 
 def _strings(array: pa.Array, column: str, which: WhichRow) -> np.ndarray:

@@ -94,9 +94,10 @@ def _open_embedded(
         asked = replace(asked, further={**dict.fromkeys(condition.columns, "pool.filter"), **asked.further})
     if isinstance(pool, np.ndarray | torch.Tensor):
         if asked.id or asked.further:
-            named = dict.fromkeys([*([asked.id_option] if asked.id else []), *asked.further.values()])
+            options = [*([asked.id_option] if asked.id else []), *asked.further.values()]
+            named = ", ".join(dict.fromkeys(options))
             raise InputError(
-                f"an array has no columns; leave the options that name one empty ({', '.join(named)}), or hand over a "
+                f"an array has no columns; leave the options that name one empty ({named}), or hand over a "
                 "pyarrow.Table or Parquet files"
             )
         return ArraySource(pool)

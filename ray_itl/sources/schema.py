@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_itl.errors import InputError
-from ray_itl.sources.types import is_list, without_view
+from ray_itl.sources.types import is_list, list_lengths, without_view
 
 _MAX_NAMES, _MAX_NAME = 30, 80
 _MAX_COMPARED = 1000
@@ -123,7 +123,7 @@ def _single_lists(array: pa.Array, column: str, which: WhichRow) -> pa.Array:
             raise InputError(f"{which(row)}: column {column!r} is null; drop the row or embed it")
         if not is_list(_storage(array.type.value_type)):
             return array
-        lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
+        lengths = list_lengths(array)
         wrong = np.flatnonzero(lengths != 1)
         if wrong.size:
             row = int(wrong[0])

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from ray_itl.errors import InputError
 
+_functions: Any = pc  # made as the module is imported, so that no type checker knows them
 _VIEWS: dict[pa.DataType, pa.DataType] = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 
 
@@ -89,10 +90,14 @@ def cast(array: Any, kind: pa.DataType) -> Any:
 
 def without_view(array: pa.Array) -> pa.Array:
     """Return an array of list views as one of lists; Arrow's own cast leaves out the last offset."""
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
+    offsets = pa.array(np.concatenate([[0], np.cumsum(list_lengths(array))]), pa.int64())
     mask = array.is_null() if array.null_count else None
     return pa.LargeListArray.from_arrays(offsets, array.flatten(), mask=mask)
+
+
+def list_lengths(array: pa.Array) -> np.ndarray:
+    """Return the length of every list of an array, 0 for a null."""
+    return _functions.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
 
 
 def common_type(found: Sequence[tuple[str, pa.DataType]], column: str, option: str) -> pa.DataType:
