@@ -74,6 +74,7 @@ def _manifest_of(listing: Listing, asked: Asked, schema: PoolSchema) -> Manifest
         schema = replace(schema, folders=schema.folders.without(asked.id))  # files know better than folders
         for footer in full:
             find_column(pa.schema(footer.stored), asked.id, asked.id_option, footer.entry.path)
+    schema = _without_empty_types(schema, footers)
     found = [(footer.entry.path, footer.stored) for footer in full]
     schema = replace(schema, types=pool_types(asked, found, schema))
     dtype, dim = _common_embedding(listing, full, asked, schema)
@@ -90,6 +91,19 @@ def _manifest_of(listing: Listing, asked: Asked, schema: PoolSchema) -> Manifest
         dataset=dataset_words(asked, found, schema),
         schema=schema,
     )
+
+
+def _without_empty_types(schema: PoolSchema, footers: list[Footer]) -> PoolSchema:
+    """Return the schema without types that a Dataset, which looks at one file alone, has of a file without rows."""
+    if schema.dataset is None:
+        return schema
+    full, empty = ([f.stored for f in footers if bool(f.entry.num_rows) is has_rows] for has_rows in (True, False))
+    own = schema.dataset
+    for place, field in enumerate(own):
+        kinds = [[types[field.name] for types in stored if field.name in types] for stored in (full, empty)]
+        if field.type in kinds[1] and kinds[0] and field.type not in kinds[0]:
+            own = own.set(place, field.with_type(pa.null()))
+    return replace(schema, dataset=own)
 
 
 def _common_id_kind(listing: Listing, footers: list[Footer], asked: Asked, schema: PoolSchema) -> IdKind:

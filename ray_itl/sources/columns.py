@@ -51,7 +51,8 @@ class PoolSchema:
     """Those asked for by options, but for ids and embeddings, which are read as they are stored."""
     folders: FolderColumns = field(default_factory=FolderColumns)
     dataset: pa.Schema | None = None
-    """Of a Dataset, its own schema: it decides which columns there are, and a file may lack them."""
+    """Of a Dataset, its own schema: it decides which columns there are, and a file may lack them. A type of nulls
+    leaves it to the files."""
 
     def lacks(self, column: str) -> bool:
         """Whether a column that a file has not is one of nulls there."""

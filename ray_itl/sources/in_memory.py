@@ -170,7 +170,7 @@ class TableSource(TableRows):
 
 
 class ArraySource:
-    """Rows of a `rows x dim` float array or tensor (see `PoolSource`); pickles with all its data.
+    """Rows of a `rows x dim` (or `rows x 1 x dim`) float array or tensor (see `PoolSource`); pickles with all its data.
 
     The array is shared, not copied, if it is C-contiguous and on the CPU; bfloat16 becomes float32.
     `ids` are distinct integers, strings, UUIDs or bytes, one per row; without them a row's id is its position.
@@ -245,6 +245,8 @@ def _float_matrix(embeddings: np.ndarray | torch.Tensor) -> np.ndarray:
     if isinstance(embeddings, torch.Tensor):
         tensor = embeddings.detach().cpu()
         embeddings = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    if embeddings.ndim == 3 and embeddings.shape[1] == 1:
+        embeddings = embeddings[:, 0]
     if embeddings.ndim != 2 or embeddings.dtype not in _FLOATS:
         raise InputError(
             f"the array has shape {embeddings.shape} and type {embeddings.dtype}; embeddings are a rows x "

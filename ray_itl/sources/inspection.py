@@ -44,7 +44,7 @@ class Footer(NamedTuple):
     entry: FileEntry
     claims: list[GroupClaim]
     stored: dict[str, pa.DataType]
-    """Types of the columns asked for that the file has; of a file without rows, none."""
+    """Types of the columns asked for that the file has."""
 
 
 def read_footer(listing: Listing, path: str, asked: Asked, schema: PoolSchema) -> Footer:
@@ -63,11 +63,10 @@ def read_footer(listing: Listing, path: str, asked: Asked, schema: PoolSchema) -
         if min(row_groups, default=0) < 0 or sum(row_groups) != metadata.num_rows or claimed != row_groups:
             raise pa.ArrowInvalid("the footer's row counts contradict each other")
     entry = FileEntry(path, metadata.num_rows, size, fingerprint, row_groups)
-    types = {}
-    for name, option in asked.options().items() if metadata.num_rows else ():
-        FileColumns(schema, path, stored, [name], option)
-        if name in stored.names:
-            types[name] = stored.field(name).type
+    if metadata.num_rows:  # a file without rows need not have columns
+        for name, option in asked.options().items():
+            FileColumns(schema, path, stored, [name], option)
+    types = {name: stored.field(name).type for name in asked.options() if len(stored.get_all_field_indices(name)) == 1}
     return Footer(entry, claims, types)
 
 

@@ -62,7 +62,7 @@ def read_targets(
             embeddings[row : row + len(batch)] = batch
             ids.append(batch_ids)
             row += len(batch)
-        weights = _read_weights(source, weight_column) if weight_column else None
+        weights = _read_weights(source, weight_column, f"{prefix}weight_column") if weight_column else None
         tasks = _read_tasks(source, task_column) if task_column else None
     except InputError as error:
         raise InputError(f"{what}: {error}") from error
@@ -80,7 +80,7 @@ def _read_tasks(source: PoolSource, column: str) -> list[str]:
     return [str(value) for value in values.to_pylist()]
 
 
-def _read_weights(source: PoolSource, column: str) -> np.ndarray:
+def _read_weights(source: PoolSource, column: str, option: str) -> np.ndarray:
     """Return the M weights as float64, checked."""
     positions = np.arange(source.num_rows)
     values = source.take(positions, [column]).column(0)
@@ -89,7 +89,7 @@ def _read_weights(source: PoolSource, column: str) -> np.ndarray:
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise InputError(
             f"weight column {column!r} has type {values.type}, but weights are numbers; cast the column or "
-            "name another one in weight_column"
+            f"name another one in {option}"
         )
     # NaN stands in for null: it is as wrong, and the first wrong row is named below.
     weights = pc.fill_null(values.cast(pa.float64()), float("nan")).to_numpy()

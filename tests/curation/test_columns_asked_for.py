@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
@@ -244,6 +245,19 @@ def test_the_schema_of_a_dataset_counts(files: Files) -> None:
         select(narrow, TARGET, 10)
     again = pickle.loads(pickle.dumps(open_source(dataset, id_column="id", columns=["topic"])))
     assert again.take(np.arange(3), ["topic"]).column(0).null_count == 3
+
+
+def test_a_dataset_whose_first_file_has_no_rows_is_of_the_types_of_the_others(files: Files) -> None:
+    expected = select(files.pool, TARGET, 10).ids
+    for number, names in enumerate((["id", "embedding", "text"], ["id", "embedding"])):
+        pd.DataFrame({name: [] for name in names}).to_parquet(files.pool / "a.parquet")
+        dataset = pads.dataset(files.pool)
+        assert dataset.schema.field("id").type == pa.float64()
+        assert select(dataset, TARGET, 10).ids == expected
+        assert select(files.pool, TARGET, 10, columns=["text"]).ids == expected
+        if number == 0:
+            carried = select(dataset, TARGET, 10, columns=["text"]).table
+            assert carried.column("text").to_pylist() == [f"text {number}" for number in expected]
 
 
 def test_decimals_are_costs_and_weights(files: Files) -> None:

@@ -251,6 +251,14 @@ def test_ids_of_databases_of_an_array(ids, kind, expected):
     assert (source.id_kind, read_range(source, 0, 3)[0]) == (kind, expected)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_an_array_of_1_x_d_matrices(kind):
+    rows = random_rows(4)
+    source = open_source(kind(rows[:, None]))
+    assert (source.num_rows, source.dim) == (4, 3)
+    np.testing.assert_array_equal(read_range(source, 1, 4)[1], rows[1:])
+
+
 def test_array_that_is_not_contiguous():
     rows = random_rows(8)[::2]
     _, embeddings = next(ArraySource(rows).batches(0, 4))
