@@ -23,7 +23,6 @@ from ray_itl.curation.identity import run_identity
 from ray_itl.curation.open import FROM_OPTIONS, Inputs, open_problem, with_noise
 from ray_itl.curation.outputs import (
     build_selection,
-    check_columns,
     read_selection,
     run_metrics,
     write_challengers,
@@ -67,7 +66,6 @@ def curate(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS, reporter: 
         ShardError, CacheError: a part of the cluster, or a disk, failed for good; the same call resumes.
     """
     reporter = reporter or Reporter(settings.run.log)
-    check_columns(settings.pool.columns, settings.selection.explain)
     if settings.run.dir is not None:
         options = settings.acquisition.as_begun(RunDirectory(settings.run.dir).identity)
         settings = replace(settings, acquisition=options)
