@@ -120,6 +120,8 @@ class Problem:
     """What the targets are about, where that is more than one task."""
     nothing_to_pick: bool = False
     """Whether no row at all may be picked, so that the pool need not be loaded."""
+    notes: tuple[str, ...] = ()
+    """What of the options may not be as meant, a sentence each."""
 
     @property
     def num_free(self) -> int:

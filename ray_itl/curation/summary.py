@@ -147,7 +147,8 @@ def _paths(selection: Selection) -> dict[str, str]:
 
 def warnings_about(selection: Selection) -> list[str]:
     """Return a sentence for everything about the picks that may not be as meant."""
-    warnings = [words for words in limit_words(selection.metrics["limits"]) if "not met" in words]
+    warnings = [*selection.metrics.get("notes", [])]
+    warnings += [words for words in limit_words(selection.metrics["limits"]) if "not met" in words]
     if "near_target" in selection.table.column_names:
         near = int(np.count_nonzero(selection.table.column("near_target").to_numpy()))
         if near:

@@ -81,7 +81,7 @@ def _finished_run(folder: str | None) -> tuple[RunDirectory, CurationSettings]:
 
 def _reopened(run: RunDirectory, options: CurationSettings) -> Problem:
     problem = open_problem(options) if options.state.dir is None else reopen_tick(options, run.read_pool_manifest())
-    problem = with_limits(with_lists(problem, options), options)
+    problem = with_limits(with_lists(problem, options), options, expects_values=False)  # earlier versions did not
     changed = run.changes(run_identity(problem, options))
     if changed:
         raise InputError(
