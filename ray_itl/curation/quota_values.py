@@ -11,8 +11,7 @@ from ray_itl.errors import ConfigError
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.column_values import MAX_VALUES, ColumnValues, values_of
 from ray_itl.sources.costs_and_groups import OTHER, GroupColumn
-from ray_itl.sources.values import Key, UnfitValueError, labels_of
-from ray_itl.sources.written import how_to_write, keys_for, nearest_words
+from ray_itl.sources.values import Key, labels_of
 
 EVERY = "*"
 _OPTION = "selection.quotas"
@@ -49,9 +48,7 @@ def absent_values(columns: Sequence[BoundedColumn], cells: np.ndarray) -> list[s
     for place, each in enumerate(columns):
         there = np.isin(np.arange(each.named), cells[:, place])
         for value in np.flatnonzero(~there).tolist():
-            label, shown = each.column.values[value], each.found.labels()
-            words = nearest_words(label, shown)
-            sentences.append(f"{_OPTION}: no row of the pool has {each.column.name}={label}: {words}")
+            sentences.append(each.found.absent(each.column.keys[value], _OPTION))
     return sentences
 
 
@@ -60,7 +57,7 @@ def _bounded(found: ColumnValues, values: Mapping[Any, Mapping[str, Any]]) -> Bo
     for value, bounds in values.items():
         if value == EVERY:
             continue
-        key = _key(found, value)
+        key = found.key_of(value, _OPTION)
         if key in by_key:
             raise ConfigError(f"{_OPTION}.{found.name}: {by_key[key][0]!r} and {value!r} are the same value: keep one")
         by_key[key] = value, bounds
@@ -80,21 +77,3 @@ def _bounded(found: ColumnValues, values: Mapping[Any, Mapping[str, Any]]) -> Bo
         all_bounds.append({})
         column = GroupColumn(found.name, found.kind, tuple(named), (*shown, OTHER))
     return BoundedColumn(column, tuple(all_bounds), found, len(named))
-
-
-def _key(found: ColumnValues, value: Any) -> Key:
-    """Return the key of a value that the option names."""
-    try:
-        keys = keys_for(value, found.kind)
-    except UnfitValueError as error:
-        raise ConfigError(
-            f"{_OPTION}: column {found.name} is of type {found.kind}, which cannot hold {value!r} ({error}): "
-            f"{how_to_write(found.kind)}"
-        ) from error
-    there = [key for key in keys if key in found.keys] or keys
-    if len(there) > 1 and there[0] in found.keys:
-        raise ConfigError(
-            f"{_OPTION}: column {found.name} has both the bytes 0x{value} and the text {value!r}: write the bytes with "
-            "0x before them, the text as its own bytes in hex"
-        )
-    return there[0]

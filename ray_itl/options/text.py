@@ -84,8 +84,11 @@ def _fit(option: str, value: Any, kind: Any) -> Any:
     if get_origin(kind) is dict:
         if not isinstance(value, Mapping):
             raise _refused(option, value, "give a mapping, like {a: b}")
-        key_kind, inner_kind = get_args(kind)
-        return {_fit(option, key, key_kind): _fit(f"{option}.{key}", inner, inner_kind) for key, inner in value.items()}
+        key_kind, inner = get_args(kind)
+        fitted = [(_fit(option, key, key_kind), _fit(f"{option}.{key}", each, inner)) for key, each in value.items()]
+        if len(found := dict(fitted)) < len(value):
+            raise ConfigError(f"{option} names something twice, among {', '.join(map(repr, value))}: keep one")
+        return found
     return _READERS[kind](option, value)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow as pa
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.values import Key, UnfitValueError, comparable_type, joined_type, keys_of, labels_of, plain_array
+from ray_itl.sources.written import how_to_write, keys_for, nearest_words
 
 MAX_VALUES = 10_000
 
@@ -31,6 +33,32 @@ class ColumnValues:
         """Return the values by how they are shown, in the order of that text."""
         keys = list(self.keys)
         return dict(sorted(zip(labels_of(keys, self.kind), keys, strict=True), key=lambda shown: shown[0]))
+
+    def key_of(self, value: Any, option: str) -> Key:
+        """Return the key of a value that an option names.
+
+        Raises:
+            ConfigError: the column cannot hold it, or it may be two of its values.
+        """
+        try:
+            keys = keys_for(value, self.kind)
+        except UnfitValueError as error:
+            raise ConfigError(
+                f"{option}: column {self.name} is of type {self.kind}, which cannot hold {value!r} ({error}): "
+                f"{how_to_write(self.kind)}"
+            ) from error
+        there = [key for key in keys if key in self.keys]
+        if len(there) > 1:
+            raise ConfigError(
+                f"{option}: column {self.name} has both the bytes 0x{value} and those of the text {value!r}: write the "
+                f"ones with 0x before them, or the others as 0x{value.encode().hex()}"
+            )
+        return there[0] if there else keys[0]
+
+    def absent(self, key: Key, option: str) -> str:
+        """Say that no row has a value that an option names, and what is near."""
+        (label,) = labels_of([key], self.kind)
+        return f"{option}: no row of the pool has {self.name}={label}: {nearest_words(label, self.labels())}"
 
 
 def values_of(source: PoolSource, columns: Sequence[str], option: str) -> list[ColumnValues]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -12,7 +13,7 @@ from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.identity import run_identity
 from ray_itl.curation.open import open_problem
 from ray_itl.curation.problem import Problem
-from ray_itl.curation.settings import CurationSettings
+from ray_itl.curation.settings import CurationSettings, EvaluationSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.options.text import from_yaml
 from ray_itl.runs.directory import RunDirectory
@@ -40,6 +41,7 @@ def reopen_run(folder: str | None) -> ReopenedRun:
         InputError: no finished run there, or one on rows in memory, or what it read has changed.
     """
     run, options = _finished_run(folder)
+    options = replace(options, evaluation=EvaluationSettings())  # which decides nothing, and may name what is gone
     problem = _reopened(run, options)
     return ReopenedRun(run, options, problem, cast(ParquetSource, problem.source))
 
