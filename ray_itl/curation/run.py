@@ -23,7 +23,6 @@ from ray_itl.curation.identity import run_identity
 from ray_itl.curation.open import FROM_OPTIONS, Inputs, open_problem
 from ray_itl.curation.outputs import (
     build_selection,
-    check_columns,
     read_selection,
     run_metrics,
     write_challengers,
@@ -67,7 +66,6 @@ def curate(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS, reporter: 
         ShardError, CacheError: a part of the cluster, or a disk, failed for good; the same call resumes.
     """
     reporter = reporter or Reporter(settings.run.log)
-    check_columns(settings.pool.columns, settings.selection.explain)
     if settings.pool.filter is not None:
         reporter.info("reading the columns that pool.filter looks at")
     with reporter.stage("open"):

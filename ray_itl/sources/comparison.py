@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from ray_itl.sources.arithmetic import is_number, is_time, widened
 from ray_itl.sources.constants import Bracket, Constant, Operand, UnfitError, bracket
-from ray_itl.sources.values import is_bytes, is_text, is_uuid, plain_array
+from ray_itl.sources.types import is_text
+from ray_itl.sources.values import is_bytes, is_uuid, plain_array
 
 _functions: Any = pc  # made as the module is imported, so that no type checker knows them
 _COMPARED: dict[str, Callable[[Any, Any], Any]] = {

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from ray_itl.sources.moments import NANOSECONDS, Moment, read_moment, read_time_of_day
-from ray_itl.sources.values import is_bytes, is_text, is_uuid
+from ray_itl.sources.types import is_text
+from ray_itl.sources.values import is_bytes, is_uuid
 
 ConstantKind = Literal["true or false", "a number", "text", "a date", "a timestamp", "a time of day", "an interval"]
 EXACT = decimal.Context(prec=120, Emax=10_000, Emin=-10_000)

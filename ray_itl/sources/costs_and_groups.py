@@ -16,6 +16,7 @@ from ray_itl.errors import InputError
 from ray_itl.sources.base import PoolSource, RowSource
 from ray_itl.sources.column_values import column_batches
 from ray_itl.sources.schema import which_row
+from ray_itl.sources.types import plain
 from ray_itl.sources.values import Key, UnfitValueError, distinct
 
 OTHER = "(other)"
@@ -172,6 +173,7 @@ def row_costs(column: pa.Array, name: str, positions: np.ndarray, source: RowSou
     Raises:
         InputError: one is not a positive, finite number (names file and row).
     """
+    column = plain(column)
     kind = column.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise InputError(f"selection.cost_column={name} is of type {kind}: name a column of numbers")

@@ -98,7 +98,7 @@ def check_amount(claims: Sequence[GroupClaim], size: int, path: str) -> None:
             )
 
 
-def check_dim(dim: int, column: str) -> None:
+def check_dim(dim: int, column: str, option: str) -> None:
     """Check that embeddings of a dimension are no larger than those that are used.
 
     Raises:
@@ -107,7 +107,7 @@ def check_dim(dim: int, column: str) -> None:
     if dim > MAX_DIM:
         raise InputError(
             f"embedding column {column!r} has dimension {dim:,}, more than {MAX_DIM:,}; name another column in "
-            "embedding_column, or use smaller embeddings"
+            f"{option}, or use smaller embeddings"
         )
 
 

@@ -15,6 +15,7 @@ from ray_itl.errors import ConfigError, InputError
 from ray_itl.sources.base import PoolInput, PoolSource
 from ray_itl.sources.open import open_rows
 from ray_itl.sources.schema import which_row
+from ray_itl.sources.types import plain
 from ray_itl.sources.values import UnfitValueError, comparable_type, keys_of
 from ray_itl.sources.written import how_to_write, keys_for
 
@@ -28,7 +29,7 @@ class TargetTable:
     weights: np.ndarray | None
     """M float64, finite and not negative, some positive; None if every target counts the same."""
     ids: np.ndarray | None
-    """M int64 or StringDType; None if none were asked for."""
+    """M int64, uint64 or StringDType; None if none were asked for."""
     tasks: list[str] | None = None
     """For each target the name of its task; None if none were asked for."""
     task_column: pa.ChunkedArray | None = None
@@ -68,18 +69,22 @@ def read_targets(
     task_column: str | None = None,
     filesystem: pafs.FileSystem | None = None,
     what: str = "targets",
+    group: str = "",
 ) -> TargetTable:
     """Read all targets, from anything a pool may be (see `open_source`), in its order.
 
-    `what` the rows are begins every message.
+    `what` the rows are begins every message, and the options that name columns are of that `group` ("target").
 
     Raises:
         InputError: it cannot be used as a pool; weights are not numbers, null, negative, not finite or all zero; or the
             task of a row is null.
     """
     try:
-        columns = [column for column in (weight_column, task_column) if column]
-        source = open_rows(target, id_column or "", embedding_column, columns, filesystem)
+        prefix = f"{group}." if group else ""
+        named = {weight_column: f"{prefix}weight_column", task_column: f"{prefix}task_column"}
+        columns = {column: option for column, option in named.items() if column}
+        own = f"{prefix}id_column", f"{prefix}embedding_column"
+        source = open_rows(target, id_column or "", embedding_column, columns, filesystem, *own)
         embeddings = np.empty((source.num_rows, source.dim))
         ids = []
         row = 0
@@ -87,7 +92,7 @@ def read_targets(
             embeddings[row : row + len(batch)] = batch
             ids.append(batch_ids)
             row += len(batch)
-        weights = _read_weights(source, weight_column) if weight_column else None
+        weights = _read_weights(source, weight_column, f"{prefix}weight_column") if weight_column else None
         tasks = _read_tasks(source, task_column) if task_column else None
         names = None if tasks is None else [str(value) for value in tasks.to_pylist()]
     except InputError as error:
@@ -108,14 +113,16 @@ def _read_tasks(source: PoolSource, column: str) -> pa.ChunkedArray:
     return values
 
 
-def _read_weights(source: PoolSource, column: str) -> np.ndarray:
+def _read_weights(source: PoolSource, column: str, option: str) -> np.ndarray:
     """Return the M weights as float64, checked."""
     positions = np.arange(source.num_rows)
     values = source.take(positions, [column]).column(0)
-    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+    values = plain(values)
+    kind = values.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise InputError(
             f"weight column {column!r} has type {values.type}, but weights are numbers; cast the column or "
-            "name another one in weight_column"
+            f"name another one in {option}"
         )
     # NaN stands in for null: it is as wrong, and the first wrong row is named below.
     weights = pc.fill_null(values.cast(pa.float64()), float("nan")).to_numpy()

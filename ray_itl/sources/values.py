@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ray_itl.sources.types import is_text
+
 Key = bool | int | float | Decimal | str | bytes | None
 NAN = "nan"
 """The key of the float that equals nothing, not even itself."""
@@ -59,11 +61,6 @@ def joined_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
         return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
     except pa.ArrowException:
         return None
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether a type is one of text."""
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def is_bytes(kind: pa.DataType) -> bool:

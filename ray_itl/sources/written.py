@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from ray_itl.sources.moments import NANOSECONDS, read_moment, read_time_of_day
-from ray_itl.sources.values import NAN, Key, UnfitValueError, float_key, is_bytes, is_text, is_uuid
+from ray_itl.sources.types import is_text
+from ray_itl.sources.values import NAN, Key, UnfitValueError, float_key, is_bytes, is_uuid
 
 _MAX_SHOWN = 10
 _EXACT = decimal.Context(prec=120, Emax=10_000, Emin=-10_000)
