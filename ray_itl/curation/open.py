@@ -16,10 +16,11 @@ from ray_itl.core.acquisitions.base import Acquisition
 from ray_itl.core.baselines import BaselineRule
 from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomFourier, UnitNorm
 from ray_itl.core.posterior import Targets
+from ray_itl.curation.evaluation import absent_classes
 from ray_itl.curation.outputs import check_columns
 from ray_itl.curation.problem import Problem, objectives_of, tasks_among
 from ray_itl.curation.rules import build_acquisition
-from ray_itl.curation.settings import BASELINE_RULES, AcquisitionSettings, CurationSettings, EvaluationSettings
+from ray_itl.curation.settings import BASELINE_RULES, AcquisitionSettings, CurationSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.shards.loading import map_rows
 from ray_itl.sources.base import PoolSource
@@ -67,7 +68,9 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
         ConfigError: options that do not fit the data.
     """
     source = _open_pool(settings, inputs.rows("pool", settings))
-    _check_classes(source, settings.evaluation)
+    absent = absent_classes(source, settings.evaluation)
+    if absent and settings.state.dir is None:
+        raise ConfigError(absent[0])
     feature_map = build_feature_map(settings.pool, settings.selection.seed)
     feature_map.dim(source.dim)  # raises where a prior covariance is for other embeddings
     read = _read_targets(settings, inputs.rows("target", settings))
@@ -75,7 +78,7 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
     if read.weights is not None:
         targets = Targets(targets.rows, torch.tensor(read.weights))
     known, avoid = (_read_rows(what, inputs, settings, feature_map, source.dim) for what in ("known", "avoid"))
-    tasks = () if read.tasks is None else tasks_among(read.tasks, settings.target.task_weights)
+    tasks = () if read.tasks is None else tasks_among(read.tasks, read.task_weights(settings.target.task_weights))
     avoided = None if avoid is None else Targets.uniform(avoid)
     weights = tuple(weight for _, weight in objectives_of(targets, tasks, avoided, settings.avoid.weight))
     name = settings.acquisition.name
@@ -93,6 +96,7 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
         avoid=avoided,
         avoid_weight=settings.avoid.weight,
         noise_is_relative=settings.acquisition.noise_variance is None,
+        notes=tuple(absent),
     )
 
 
@@ -132,21 +136,6 @@ def _columns_read(settings: CurationSettings) -> dict[str, str]:
         **dict.fromkeys(settings.pool.columns, "pool.columns"),
     }
     return {column: option for column, option in named.items() if column}
-
-
-def _check_classes(source: PoolSource, settings: EvaluationSettings) -> None:
-    """Raise InputError where the classes can never equal a value of the class column; reads one row."""
-    if settings.class_column is None:
-        return
-    kind = source.take(np.zeros(1, dtype=np.int64), [settings.class_column]).schema.field(0).type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    try:
-        pa.array(settings.classes, kind)
-    except (pa.ArrowException, TypeError) as error:
-        raise InputError(
-            f"evaluation.classes={settings.classes} can never match column {settings.class_column!r}, which holds "
-            f"{kind} values: give classes of that type"
-        ) from error
 
 
 def _read_targets(settings: CurationSettings, target: Any) -> TargetTable:

@@ -28,6 +28,7 @@ from ray_itl.curation.settings import SelectionSettings
 from ray_itl.errors import ConfigError
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns
+from ray_itl.sources.written import nearest_words
 
 _MAX_TASKS = 16
 
@@ -61,9 +62,8 @@ def tasks_among(names: Sequence[str], weights: Mapping[str, float]) -> tuple[Tas
     found = sorted(set(names))
     unknown = sorted(set(weights) - set(found))
     if unknown:
-        shown = ", ".join(found[:_MAX_TASKS])
         raise ConfigError(
-            f"target.task_weights: the targets have no task {unknown[0]!r}; they have {shown}: name these"
+            f"target.task_weights: the targets have no task {unknown[0]!r}: {nearest_words(unknown[0], found)}"
         )
     if len(found) > _MAX_TASKS:
         raise ConfigError(
@@ -113,6 +113,8 @@ class Problem:
     """Whether the rule's noise variance is in units of the pool's mean squared norm, until that is known."""
     nothing_to_pick: bool = False
     """Whether no row at all may be picked, so that the pool need not be loaded."""
+    notes: tuple[str, ...] = ()
+    """What of the options may not be as meant, a sentence each."""
 
     @property
     def num_free(self) -> int:

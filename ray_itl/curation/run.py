@@ -92,6 +92,8 @@ def curate_problem(
         reporter.info(f"{problem.source.num_rows:,} rows meet pool.filter")
     with reporter.stage("open"):
         problem = with_limits(problem, settings)
+    for note in problem.notes:
+        reporter.info(f"beware: {note}")
     if settings.run.dir is None:
         return _Run(problem, settings, reporter, None, watch).execute()
     tracking = SelectionTracking(settings, reporter.info)
@@ -256,6 +258,8 @@ class _Run:
         metrics["comparison"] = list(comparison)
         metrics["next_gain"] = result.next_gain
         metrics["stop"] = result.stop
+        if self._problem.notes:
+            metrics["notes"] = list(self._problem.notes)
         metrics["limits"] = limits_used(self._problem, result)
         metrics["tasks"] = tasks_left(self._problem, result.state.posterior)
         path = None if self._run is None else self._run.path

@@ -158,7 +158,8 @@ def noise_drowns_rows(noise_variance: float, mean_squared_norm: float) -> str | 
 
 def warnings_about(selection: Selection) -> list[str]:
     """Return a sentence for everything about the picks that may not be as meant."""
-    warnings = [words for words in limit_words(selection.metrics["limits"]) if "not met" in words]
+    warnings = [*selection.metrics.get("notes", [])]
+    warnings += [words for words in limit_words(selection.metrics["limits"]) if "not met" in words]
     noise, norm = selection.metrics.get("noise_variance"), selection.metrics.get("mean_squared_norm")
     drowned = noise_drowns_rows(noise, norm) if noise and norm else None
     warnings += [] if drowned is None else [drowned]

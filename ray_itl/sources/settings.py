@@ -20,6 +20,7 @@ from ray_itl.options.checks import (
     text,
 )
 from ray_itl.options.declare import Options, option
+from ray_itl.options.text import plain
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 _EVEN = Check("give a positive even number", lambda value: is_whole(value, 1) and value % 2 == 0)
@@ -96,6 +97,7 @@ class TargetSettings(Options, group="target"):
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
         super().__post_init__()
+        self.task_weights = plain("target.task_weights", self.task_weights)
         usable = all(is_positive(weight) for weight in self.task_weights.values())
         require(usable, "target.task_weights", dict(self.task_weights), "give positive numbers")
         together = not self.task_weights or self.task_column is not None

@@ -13,7 +13,7 @@ from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.identity import run_identity
 from ray_itl.curation.open import open_problem, with_noise
 from ray_itl.curation.problem import Problem
-from ray_itl.curation.settings import CurationSettings
+from ray_itl.curation.settings import CurationSettings, EvaluationSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.options.text import from_yaml
 from ray_itl.runs.directory import RunDirectory
@@ -42,6 +42,7 @@ def reopen_run(folder: str | None) -> ReopenedRun:
         InputError: no finished run there, or one on rows in memory, or what it read has changed.
     """
     run, options = _finished_run(folder)
+    options = replace(options, evaluation=EvaluationSettings())  # which decides nothing, and may name what is gone
     problem = _reopened(run, options)
     noise = run.read_metrics().get("noise_variance")
     if options.acquisition.noise_variance is None and noise is not None:
@@ -87,7 +88,7 @@ def _finished_run(folder: str | None) -> tuple[RunDirectory, CurationSettings]:
 
 def _reopened(run: RunDirectory, options: CurationSettings) -> Problem:
     problem = open_problem(options) if options.state.dir is None else reopen_tick(options, run.read_pool_manifest())
-    problem = with_limits(with_lists(problem, options), options)
+    problem = with_limits(with_lists(problem, options), options, expects_values=False)  # earlier versions did not
     changed = run.changes(run_identity(problem, options))
     if changed:
         raise InputError(

@@ -15,9 +15,9 @@ import torch
 
 from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.curation.problem import Problem
-from ray_itl.curation.summary import limits_used_by
 from ray_itl.shards.loading import rows_as_stored
 from ray_itl.verification.replay import Replay, TieTest
+from ray_itl.verification.room import Room
 
 
 def variance_at_share(problem: Problem, first: float, dtype: str) -> float:
@@ -157,9 +157,9 @@ class StoppingCheck:
     def _wrong_use(self) -> list[str]:
         """Compare what metrics.json says of the limits with a recount."""
         picks = self.replay.picks
-        used = limits_used_by(
-            self.replay.problem, self._costs[picks].tolist(), self.costs_and_groups.groups[picks].tolist()
-        )
+        problem = self.replay.problem
+        room = Room.of(problem.limits, problem.selection.n)
+        used = room.use(self._costs[picks].tolist(), self.costs_and_groups.groups.numpy()[picks])
         if self.metrics.get("limits", used) == used:
             return []
         return [f"metrics.json says of the limits {self.metrics['limits']}, but the picks make it {used}"]
