@@ -13,7 +13,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError, RayItlError
-from ray_itl.io.filesystems import Listing, is_transient, list_files, transient_error
+from ray_itl.io.filesystems import is_transient, transient_error
+from ray_itl.io.listing import Listing, list_files
 from ray_itl.sources.footer import (
     MAX_EXCESS,
     GroupClaim,

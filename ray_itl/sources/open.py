@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 import torch
 
 from ray_itl.errors import InputError
-from ray_itl.io.filesystems import list_files
+from ray_itl.io.listing import list_files
 from ray_itl.sources.base import PathInput, PoolInput, PoolSource, RowSource
 from ray_itl.sources.condition import Condition, rows_of_table_that_meet
 from ray_itl.sources.in_memory import ArraySource, TableRows, TableSource
