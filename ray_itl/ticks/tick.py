@@ -41,7 +41,7 @@ from ray_itl.ticks.history import (
     read_history,
     require_files,
 )
-from ray_itl.ticks.lease import Lease, acquire_within
+from ray_itl.ticks.lease import Clocks, Lease, acquire
 from ray_itl.ticks.problem import check_identity, open_whole_pool, shared_identity
 from ray_itl.ticks.state import RUNS, State
 
@@ -85,9 +85,8 @@ def run_tick(
     ticks = state.ticks()
     name = tick_name(settings.state.tick, ticks, clock())
     if not any(tick.record.tick == name for tick in ticks):
-        lease = acquire_within(
-            settings.state.wait_s, reporter.info, state.log, name, settings.state.lease_s, submission_id(), clock
-        )
+        asked, clocks = settings.state, Clocks(day=clock)
+        lease = acquire(state.log, name, asked.lease_s, submission_id(), asked.wait_s, reporter.info, clocks)
         with lease.kept_alive():
             ticks = state.ticks()  # another may have been published before the claim
             name = tick_name(settings.state.tick, ticks, clock())
@@ -130,7 +129,7 @@ class _Work:
         self._lease = lease
         self._reporter = reporter
         self._clock = clock
-        self._began = clock()
+        self._began = time.monotonic()
         self._heartbeat = Heartbeat(self._set_status, clock, lease.check)
 
     def execute(self, ticks: list[PastTick]) -> TickRecord:
@@ -193,7 +192,7 @@ class _Work:
             cumulative_picks=sum(record.picks for record in records) + len(selection),
             uncertainty_before=before,
             uncertainty_left=before * float(selection.remaining_uncertainty[-1]),
-            seconds=round(self._clock() - self._began, 3),
+            seconds=round(time.monotonic() - self._began, 3),
             submission_id=submission_id(),
             path=f"{RUNS}/{self._settings.state.tick}-{self._lease.number:08d}",
         )
