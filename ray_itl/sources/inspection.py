@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from ray_itl.errors import InputError, RayItlError
 from ray_itl.io.filesystems import is_transient, transient_error
 from ray_itl.io.listing import Listing, list_files
+from ray_itl.sources.delivery import unfinished
 from ray_itl.sources.footer import (
     MAX_EXCESS,
     GroupClaim,
@@ -154,7 +156,11 @@ def unreadable(name: str, error: Exception) -> RayItlError:
         return transient_error(f"file {name!r} cannot be read", error)
     if isinstance(error, FileNotFoundError):
         return InputError(f"file {name!r} is gone; restore it, or start again on the pool as it is")
+    if isinstance(error, PermissionError):
+        return InputError(f"file {name!r} may not be read by this user; check its permissions, and its folder's")
     reason = " ".join(str(error).split())
+    if re.search("[de][en]crypt", reason):
+        return InputError(f"file {name!r} is encrypted ({reason}); write it again without, as no keys can be given")
     return InputError(f"file {name!r} cannot be read as Parquet: {reason}; write or copy the file again")
 
 
@@ -277,4 +283,4 @@ def _examine(listing: Listing, path: str, column: str) -> tuple[int, str, list[G
         size, fingerprint, footer = _read_ends(listing.filesystem, listing.full_path(path))
         return size, fingerprint, read_claims(footer, column)
     except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, error) from error
+        raise unfinished(listing, path, error) or unreadable(path, error) from error

@@ -58,7 +58,7 @@ def read_ids(path: str, id_column: str, source: PoolSource, option: str) -> pa.A
     try:
         rows = open_raw_rows(path, id_column=id_column)
     except InputError as error:
-        raise InputError(f"{option}={path}: {error}") from error
+        raise type(error)(f"{option}={path}: {error}") from error
     if rows.id_kind != source.id_kind:
         raise InputError(f"{option}={path} has {rows.id_kind} ids, the pool {source.id_kind} ones: write the same kind")
     parts = [ids_to_arrow(ids) for ids, _ in rows.row_batches(0, rows.num_rows, [])]

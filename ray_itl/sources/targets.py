@@ -60,7 +60,7 @@ def read_targets(
         weights = _read_weights(source, weight_column) if weight_column else None
         tasks = _read_tasks(source, task_column) if task_column else None
     except InputError as error:
-        raise InputError(f"{what}: {error}") from error
+        raise type(error)(f"{what}: {error}") from error
     return TargetTable(embeddings, weights, np.concatenate(ids) if id_column else None, tasks)
 
 
