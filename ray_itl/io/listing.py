@@ -46,6 +46,20 @@ class AskedTable(NamedTuple):
 
 
 @dataclass(frozen=True)
+class PoolPaths:
+    """Paths, and which of what they mean is wanted."""
+
+    paths: tuple[str, ...]
+    """Files, folders, globs or URIs."""
+    version: int | None = None
+    """Of the one table that they mean; None: the newest."""
+    settle_s: float = 0.0
+    """Files that changed less than so many seconds ago are passed over."""
+    now: float | None = None
+    """Seconds since 1970 by the clock that tells when files changed; None: this machine's."""
+
+
+@dataclass(frozen=True)
 class Listing:
     """Files of a pool: `root` joined with each of the sorted relative `paths`, on `filesystem`."""
 
@@ -59,7 +73,7 @@ class Listing:
     """The paths and globs that were asked for: listed again later they show which files appeared or vanished."""
     stamps: Mapping[str, Stamp]
     """What the listing said of each of `paths`."""
-    tables: tuple[AskedTable, ...] = ()
+    asked_tables: tuple[AskedTable, ...] = ()
     """Tables, whose own logs say which files and rows they have; with them, `paths` may be empty."""
 
     def full_path(self, path: str) -> str:
@@ -74,8 +88,8 @@ def list_files(sources: Sequence[str], filesystem: pafs.FileSystem | None = None
     "."), a glob ("**" crosses folders; a leading "_" or "." must be written out), or a URI of one of these (s3://,
     gs://, hdfs://, file://). With `filesystem` given, sources are paths on it. Links are followed.
 
-    A folder that is a table is one of `Listing.tables`, whether a source is that folder, one above it, or one within.
-    So is the table of an Iceberg metadata file.
+    A folder that is a table is one of `Listing.asked_tables`, whether a source is that folder, one above it, or one
+    within. So is the table of an Iceberg metadata file.
 
     Raises:
         InputError: nothing matched, a source or what is below it is missing or unreadable, sources are on different

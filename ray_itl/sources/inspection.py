@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError, RayItlError
 from ray_itl.io.filesystems import is_transient, transient_error
-from ray_itl.io.listing import Listing, list_files
+from ray_itl.io.listing import PoolPaths
 from ray_itl.sources.delivery import unfinished
 from ray_itl.sources.footer import (
     MAX_EXCESS,
@@ -29,6 +30,8 @@ from ray_itl.sources.footer import (
 )
 from ray_itl.sources.manifest import FileEntry, Manifest
 from ray_itl.sources.schema import IdKind, check_embedding_type, check_id_type, find_column, first_row_dim
+from ray_itl.sources.tables.lance import Fragment, FragmentMetadata, Place, is_fragment, open_fragment
+from ray_itl.sources.tables.listing import PoolListing, list_pool
 
 # A footer is data from elsewhere: these limits stop one that claims absurd sizes from taking all memory.
 _MAX_THRIFT_STRING = 64 << 20
@@ -47,14 +50,14 @@ _SAMPLE_BYTES = 1 << 17
 
 
 def build_manifest(
-    sources: Sequence[str],
+    sources: Sequence[str] | PoolPaths,
     *,
     id_column: str,
     embedding_column: str,
     columns: Sequence[str] = (),
     filesystem: pafs.FileSystem | None = None,
 ) -> Manifest:
-    """Read the footers of all files that `sources` mean (see `list_files`) and describe the pool.
+    """Read the footers of all files that `sources` mean (see `list_pool`) and describe the pool.
 
     Files are opened by a few threads; of each, the footer and at most 1 MiB of content are read. An empty `id_column`
     makes a row's position its id; an empty `embedding_column` says that the rows have no embeddings yet.
@@ -64,7 +67,7 @@ def build_manifest(
             from the one before it (names the first such file, in path order); or there are no files or no rows.
         StorageError: storage failed for the moment.
     """
-    listing = list_files(sources, filesystem)
+    listing = list_pool(sources, filesystem)
     return _manifest_of(listing, _Columns(id_column, embedding_column, tuple(columns)))
 
 
@@ -77,6 +80,26 @@ def fingerprint_file(filesystem: pafs.FileSystem, path: str) -> tuple[int, str]:
     """
     size, sha256, _ = _read_ends(filesystem, path)
     return size, sha256
+
+
+def fingerprint_of(place: Place, filesystem: pafs.FileSystem, path: str) -> str:
+    """Return the fingerprint of a file of a pool, by its path relative to the root; InputError if it is unreadable."""
+    if is_fragment(place, path):
+        with open_fragment(place, filesystem, path) as fragment:
+            return fragment.fingerprint
+    try:
+        return fingerprint_file(filesystem, posixpath.join(place.root, path))[1]
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from error
+
+
+def open_file(
+    place: Place, filesystem: pafs.FileSystem, path: str
+) -> AbstractContextManager[pq.ParquetFile | Fragment]:
+    """Open a file of a pool by its path relative to the root, as `open_parquet` and `open_fragment` do."""
+    if is_fragment(place, path):
+        return open_fragment(place, filesystem, path)
+    return open_parquet(filesystem, posixpath.join(place.root, path), path)
 
 
 @contextmanager
@@ -112,7 +135,7 @@ def open_parquet(filesystem: pafs.FileSystem, path: str, name: str) -> Iterator[
 
 
 def stream_rows(
-    file: pq.ParquetFile,
+    file: pq.ParquetFile | Fragment,
     row_groups: Sequence[int],
     first: int,
     stop: int,
@@ -141,7 +164,7 @@ def stream_rows(
     raise pa.ArrowInvalid(f"its pages hold {row} rows where its footer promises at least {stop}")
 
 
-def estimate_row_bytes(metadata: pq.FileMetaData, row_group: int) -> int:
+def estimate_row_bytes(metadata: pq.FileMetaData | FragmentMetadata, row_group: int) -> int:
     """Return the mean uncompressed size in bytes of one row with all its columns, from the footer.
 
     Not of single columns: pyarrow ends the process when a damaged footer is asked about one.
@@ -192,7 +215,7 @@ def _read_ends(filesystem: pafs.FileSystem, path: str) -> tuple[int, str, bytes]
     return size, digest.hexdigest(), footer
 
 
-def _manifest_of(listing: Listing, columns: _Columns) -> Manifest:
+def _manifest_of(listing: PoolListing, columns: _Columns) -> Manifest:
     with ThreadPoolExecutor(_MAX_THREADS) as threads:
         footers = list(threads.map(lambda path: _read_footer(listing, path, columns), listing.paths))
     first = footers[0]
@@ -211,10 +234,11 @@ def _manifest_of(listing: Listing, columns: _Columns) -> Manifest:
         embedding_column=columns.embedding,
         dtype=first.dtype,
         dim=_common_dim(listing, footers, columns.embedding),
+        tables=listing.tables,
     )
 
 
-def _common_dim(listing: Listing, footers: list[_Footer], column: str) -> int:
+def _common_dim(listing: PoolListing, footers: list[_Footer], column: str) -> int:
     if not column:
         return 0
     fixed = [footer for footer in footers if footer.dim is not None]
@@ -228,7 +252,7 @@ def _common_dim(listing: Listing, footers: list[_Footer], column: str) -> int:
     return dim
 
 
-def _dim_of_lists(listing: Listing, footer: _Footer, column: str) -> int:
+def _dim_of_lists(listing: PoolListing, footer: _Footer, column: str) -> int:
     """Return the dimension of lists of free length; later rows are checked when they are read."""
     path = footer.entry.path
     group, claim = next((index, claim) for index, claim in enumerate(footer.claims) if claim.num_rows)
@@ -238,7 +262,7 @@ def _dim_of_lists(listing: Listing, footer: _Footer, column: str) -> int:
     # Lists of other lengths, or nulls, are among them: a row is read to be named, if that cannot take much memory.
     if claim.num_values > MAX_EXCESS:
         raise wrong_lengths(group, claim, column, path)
-    with open_parquet(listing.filesystem, listing.full_path(path), path) as file:
+    with open_file(listing, listing.filesystem, path) as file:
         _, batch = next(stream_rows(file, [group], 0, 1, [column], _SAMPLE_BYTES << 5))
     return first_row_dim(batch.column(0), column, path)
 
@@ -253,10 +277,10 @@ def _check_same(what: str, first: _Footer, other: _Footer) -> None:
         )
 
 
-def _read_footer(listing: Listing, path: str, columns: _Columns) -> _Footer:
+def _read_footer(listing: PoolListing, path: str, columns: _Columns) -> _Footer:
     size, fingerprint, claims = _examine(listing, path, columns.embedding)
     check_amount(claims, size, path)
-    with open_parquet(listing.filesystem, listing.full_path(path), path) as file:
+    with open_file(listing, listing.filesystem, path) as file:
         metadata, schema = file.metadata, file.schema_arrow
         row_groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
         claimed = tuple(claim.num_rows for claim in claims)
@@ -277,8 +301,13 @@ def _read_footer(listing: Listing, path: str, columns: _Columns) -> _Footer:
     return _Footer(entry, id_kind, dtype, dim, claims)
 
 
-def _examine(listing: Listing, path: str, column: str) -> tuple[int, str, list[GroupClaim]]:
+def _examine(listing: PoolListing, path: str, column: str) -> tuple[int, str, list[GroupClaim]]:
     """Return a file's size, fingerprint and what its footer claims of a column, before Arrow opens it."""
+    if is_fragment(listing, path):
+        with open_fragment(listing, listing.filesystem, path) as fragment:
+            groups = range(fragment.metadata.num_row_groups)
+            claims = [GroupClaim(fragment.metadata.row_group(group).num_rows, 0) for group in groups]
+            return fragment.size_bytes, fragment.fingerprint, claims
     try:
         size, fingerprint, footer = _read_ends(listing.filesystem, listing.full_path(path))
         return size, fingerprint, read_claims(footer, column)

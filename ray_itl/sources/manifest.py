@@ -14,6 +14,7 @@ import numpy as np
 
 from ray_itl.errors import ConfigError, RunDirectoryError
 from ray_itl.sources.schema import IdKind
+from ray_itl.sources.tables.version import TableVersion
 
 FORMAT_VERSION = 1
 _MAX_NAMES = 5
@@ -74,6 +75,9 @@ class Manifest:
     filter: str = ""
     """The condition that decides which rows are the pool's ("": all); `num_rows` and positions count all the same."""
 
+    tables: tuple[TableVersion, ...] = ()
+    """The tables that some of the files are of, as they were read; the others are of none."""
+
     @property
     def num_rows(self) -> int:
         """Number of rows of the files."""
@@ -114,7 +118,10 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the manifest as JSON text with a format version."""
-        return json.dumps({"format": FORMAT_VERSION, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False)
+        fields = {"format": FORMAT_VERSION, **dataclasses.asdict(self)}
+        if not self.tables:
+            del fields["tables"]  # so that older versions read it
+        return json.dumps(fields, indent=1, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -130,7 +137,8 @@ class Manifest:
                 files = tuple(
                     FileEntry(**{**file, "row_groups": tuple(file["row_groups"])}) for file in fields.pop("files")
                 )
-                return cls(sources=tuple(fields.pop("sources")), files=files, **fields)
+                tables = tuple(TableVersion(**table) for table in fields.pop("tables", ()))
+                return cls(sources=tuple(fields.pop("sources")), files=files, tables=tables, **fields)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RunDirectoryError(
                 f"the pool's manifest is damaged ({error}); start again in a new directory"

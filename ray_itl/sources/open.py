@@ -13,13 +13,14 @@ import pyarrow.fs as pafs
 import torch
 
 from ray_itl.errors import InputError
-from ray_itl.io.listing import list_files
+from ray_itl.io.listing import PoolPaths
 from ray_itl.sources.base import PathInput, PoolInput, PoolSource, RowSource
 from ray_itl.sources.condition import Condition, rows_of_table_that_meet
 from ray_itl.sources.in_memory import ArraySource, TableRows, TableSource
-from ray_itl.sources.inspection import build_manifest, open_parquet
+from ray_itl.sources.inspection import build_manifest, open_file
 from ray_itl.sources.parquet import ParquetRows, ParquetSource
 from ray_itl.sources.schema import find_column, name_columns
+from ray_itl.sources.tables.listing import list_pool
 from ray_itl.sources.views import filtered
 
 
@@ -87,7 +88,7 @@ def open_rows(
 
 
 def open_raw_rows(
-    pool: PathInput | Sequence[PathInput] | pa.Table | pads.Dataset,
+    pool: PathInput | Sequence[PathInput] | PoolPaths | pa.Table | pads.Dataset,
     *,
     id_column: str,
     columns: Sequence[str] = (),
@@ -159,7 +160,7 @@ def _check_columns(table: pa.Table, columns: Sequence[str]) -> None:
 
 
 def _open_files(
-    paths: Sequence[str],
+    paths: Sequence[str] | PoolPaths,
     id_column: str,
     embedding_column: str,
     columns: Sequence[str],
@@ -173,7 +174,9 @@ def _open_files(
     return source if condition is None else filtered(source, condition, filesystem)
 
 
-def _path_texts(pool: PathInput | Sequence[PathInput]) -> list[str]:
+def _path_texts(pool: PathInput | Sequence[PathInput] | PoolPaths) -> list[str] | PoolPaths:
+    if isinstance(pool, PoolPaths):
+        return pool
     is_list = isinstance(pool, list | tuple)
     paths: list[Any] = list(pool) if isinstance(pool, list | tuple) else [pool]
     wrong = [type(path).__name__ for path in paths if not isinstance(path, str | os.PathLike)]
@@ -189,7 +192,6 @@ def _column_names(pool: Any, filesystem: pafs.FileSystem | None) -> list[str]:
     """Return the columns of a table, of a dataset, or of the first of some files."""
     if isinstance(pool, pa.Table | pads.Dataset):
         return pool.schema.names
-    listing = list_files(_path_texts(pool), filesystem)
-    name = listing.paths[0]
-    with open_parquet(listing.filesystem, listing.full_path(name), name) as file:
+    listing = list_pool(_path_texts(pool), filesystem)
+    with open_file(listing, listing.filesystem, listing.paths[0]) as file:
         return file.schema_arrow.names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError
 from ray_itl.io.filesystems import open_filesystem
-from ray_itl.sources.inspection import estimate_row_bytes, fingerprint_file, open_parquet, stream_rows, unreadable
+from ray_itl.sources.inspection import estimate_row_bytes, fingerprint_of, open_file, stream_rows
 from ray_itl.sources.manifest import FileEntry, Manifest, Segment
 from ray_itl.sources.schema import (
     IdKind,
@@ -30,6 +29,7 @@ from ray_itl.sources.schema import (
     ids_from_arrow,
     which_row,
 )
+from ray_itl.sources.tables.lance import Fragment
 
 _MAX_TAKE_THREADS = 8
 _SLIM_ROW_BYTES = 256  # 8,192 rows a batch
@@ -199,21 +199,19 @@ class ParquetRows:
         return pa.Table.from_batches(batches, schema)
 
     def _check_file(self, file: FileEntry) -> None:
-        try:
-            _, fingerprint = fingerprint_file(self._filesystem, posixpath.join(self.manifest.root, file.path))
-        except (pa.ArrowException, OSError) as error:
-            raise unreadable(file.path, error) from error
-        if fingerprint != file.fingerprint:
+        if fingerprint_of(self.manifest, self._filesystem, file.path) != file.fingerprint:
             raise _replaced(file)
 
     @contextmanager
-    def _open(self, file: FileEntry, columns: Sequence[str], option: str = "columns") -> Iterator[pq.ParquetFile]:
+    def _open(
+        self, file: FileEntry, columns: Sequence[str], option: str = "columns"
+    ) -> Iterator[pq.ParquetFile | Fragment]:
         """Open a file, check that it is the planned one and has the columns, and once more after all was read.
 
         Rows come from a file that may be replaced at any moment by one of equal shape: only if the one that is there
         afterwards has the planned fingerprint, for which at most 1 MiB is read, were they the planned rows.
         """
-        with open_parquet(self._filesystem, posixpath.join(self.manifest.root, file.path), file.path) as opened:
+        with open_file(self.manifest, self._filesystem, file.path) as opened:
             metadata = opened.metadata
             groups = (metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
             if tuple(groups) != file.row_groups:
@@ -263,7 +261,7 @@ class ParquetSource(ParquetRows):
 
 
 def _pick_rows(
-    opened: pq.ParquetFile, file: FileEntry, rows: np.ndarray, columns: Sequence[str]
+    opened: pq.ParquetFile | Fragment, file: FileEntry, rows: np.ndarray, columns: Sequence[str]
 ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
     """Yield `(rows, batch)` covering the given sorted rows of a file, reading those row groups that hold one."""
     base = 0
@@ -276,7 +274,7 @@ def _pick_rows(
 
 
 def _pick(
-    opened: pq.ParquetFile, group: int, rows: np.ndarray, columns: Sequence[str]
+    opened: pq.ParquetFile | Fragment, group: int, rows: np.ndarray, columns: Sequence[str]
 ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
     """Yield the given sorted rows of a row group, holding one small batch at a time."""
     row_bytes = estimate_row_bytes(opened.metadata, group)

@@ -82,14 +82,14 @@ def test_a_file_that_changes_between_listing_and_reading_is_on_its_way(
     cut: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object], what: str
 ) -> None:
     age(cut, LONG_AGO, monkeypatch)
-    find = inspection.list_files
+    find = inspection.list_pool
 
     def list_and_change(*arguments: Any) -> Any:
         listing = find(*arguments)
         change(cut)
         return listing
 
-    monkeypatch.setattr(inspection, "list_files", list_and_change)
+    monkeypatch.setattr(inspection, "list_pool", list_and_change)
     with pytest.raises(UnfinishedFileError, match=f"'part-1.parquet' {what} since it was listed"):
         open_pool(cut.parent)
 
