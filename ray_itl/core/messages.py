@@ -133,7 +133,7 @@ class RowBatch:
     positions: np.ndarray
     """int64, k."""
     ids: np.ndarray
-    """Row ids, int64 or numpy StringDType, k."""
+    """Row ids, int64, uint64 or numpy StringDType, k."""
     features: Tensor
     """k x D in the storage dtype."""
     scores: Scores

@@ -58,7 +58,7 @@ class PoolShard:
 
         Args:
             features: n x D, of any float type.
-            ids: n, int64 or StringDType.
+            ids: n, int64, uint64 or StringDType.
             first_position: Position of the first row in the pool.
             norms: |x|^2 of every row (n float64); None costs a pass.
             costs_and_groups: Of the rows; None: every row costs 1, and all are of one group.

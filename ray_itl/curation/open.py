@@ -95,20 +95,33 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
 
 def _open_pool(settings: CurationSettings, pool: Any) -> PoolSource:
     _check_kind("pool", pool)
-    evaluated = [settings.evaluation.class_column] if settings.evaluation.class_column else []
     is_array = isinstance(pool, np.ndarray | Tensor)
     source = open_source(
         pool,
         id_column=None if is_array else settings.pool.id_column,
         embedding_column=settings.pool.embedding_column,
-        columns=list(dict.fromkeys([*settings.pool.columns, *evaluated])),
+        columns=_columns_read(settings),
         condition=settings.pool.filter,
+        id_option="pool.id_column",
+        embedding_option="pool.embedding_column",
     )
     n = settings.selection.n
     if n > source.num_rows and not settings.selection.replacement:
         meeting = "" if settings.pool.filter is None else " that meet pool.filter"
         raise ConfigError(f"selection.n={n}, but the pool has {source.num_rows} rows{meeting}: ask for 1 to that many")
     return source
+
+
+def _columns_read(settings: CurationSettings) -> dict[str, str]:
+    """Return column -> the option that names it, of all that are read of the pool besides ids and embeddings."""
+    chosen = settings.selection
+    named = {
+        settings.evaluation.class_column: "evaluation.class_column",
+        **dict.fromkeys(chosen.quotas, "selection.quotas"),
+        chosen.cost_column: "selection.cost_column",
+        **dict.fromkeys(settings.pool.columns, "pool.columns"),
+    }
+    return {column: option for column, option in named.items() if column}
 
 
 def _check_classes(source: PoolSource, settings: EvaluationSettings) -> None:
@@ -135,6 +148,7 @@ def _read_targets(settings: CurationSettings, target: Any) -> TargetTable:
         weight_column=settings.target.weight_column,
         id_column=settings.target.id_column,
         task_column=settings.target.task_column if as_table else None,
+        group="target",
     )
 
 
@@ -154,7 +168,8 @@ def _read_rows(
     if rows is None:
         return None
     _check_kind(what, rows)
-    read = read_targets(rows, embedding_column=getattr(settings, what).embedding_column, what=f"{what} rows")
+    column = getattr(settings, what).embedding_column
+    read = read_targets(rows, embedding_column=column, what=f"{what} rows", group=what)
     return _to_features(feature_map, read.embeddings, dim, what)
 
 

@@ -23,8 +23,8 @@ from ray_itl.io.atomic import write_atomic, write_json, write_parquet_table
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.selection import EXPLANATION_COLUMNS, PICKS_FILE, RESERVED_COLUMNS, Selection
 from ray_itl.sources.base import PoolSource
+from ray_itl.sources.ids import id_dtype, ids_from_arrow, ids_to_arrow
 from ray_itl.sources.in_memory import ArraySource
-from ray_itl.sources.schema import ids_to_arrow
 
 
 def check_columns(columns: Sequence[str], explain: bool) -> None:
@@ -75,8 +75,7 @@ def build_selection(
 def pick_ids(source: PoolSource, picks: Sequence[Pick]) -> pa.Array:
     """Return the picks' ids as an Arrow array of the pool's kind."""
     values = [pick.row_id for pick in picks]
-    dtype = np.dtype(np.int64) if source.id_kind == "int" else np.dtypes.StringDType()
-    return ids_to_arrow(np.array(values, dtype=dtype))
+    return ids_to_arrow(np.array(values, dtype=id_dtype(source.id_kind)))
 
 
 def run_metrics(
@@ -149,7 +148,8 @@ def write_challengers(run: RunDirectory, source: PoolSource, close_calls: np.nda
     if isinstance(source, ArraySource):
         ids = pa.chunked_array([close_calls])
     else:
-        ids = source.take(close_calls, [id_column]).column(0)
+        stored = source.take(close_calls, [id_column]).column(0).combine_chunks()
+        ids = ids_to_arrow(ids_from_arrow(stored, id_column, source.id_kind, lambda i: f"pool row {close_calls[i]}"))
     table = pa.table({"position": pa.array(close_calls, pa.int64()), "id": ids})
     write_parquet_table(run.path / "challengers.parquet", table)
 

@@ -12,8 +12,9 @@ import pyarrow as pa
 from ray_itl.embedding.embedder import Embedder
 from ray_itl.errors import InputError
 from ray_itl.sources.base import RowSource
+from ray_itl.sources.ids import IdKind
 from ray_itl.sources.manifest import check_range
-from ray_itl.sources.schema import IdKind, check_positions, which_row
+from ray_itl.sources.schema import check_positions, which_row
 
 _FIRST_ROW = which_row("", 0)
 

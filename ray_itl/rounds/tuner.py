@@ -28,6 +28,7 @@ from ray_itl.rounds.selecting import RoundSelector, first_weights_seed
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.tracking import RoundsTracking
 from ray_itl.runs.directory import RunDirectory
+from ray_itl.sources.ids import id_arrow_type
 from ray_itl.training.examples import Examples, read_examples, write_examples
 from ray_itl.training.objectives import evaluate, training_objective
 from ray_itl.training.registry import ModelSpec, load
@@ -144,7 +145,7 @@ class ActiveFineTuner:
             selected = selector.select(folder, earlier, self._last_checkpoint)
             picks, seconds, drift = selected.picks, selected.seconds, selected.drift
             where = data.pool.locate(np.array([pick.position for pick in picks], dtype=np.int64))
-            folder.write_picks(picks, pa.int64() if data.pool.id_kind == "int" else pa.string(), where)
+            folder.write_picks(picks, id_arrow_type(data.pool.id_kind), where)
         # A language model learns from the rows themselves: labels, where given, only say which are on task.
         if settings.data.classes and obtain_labels(folder, data.pool, picks, settings.data, settings.labels) is None:
             return None

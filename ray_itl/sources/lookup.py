@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 
 from ray_itl.errors import InputError
 from ray_itl.sources.base import PoolSource
+from ray_itl.sources.ids import given_id, id_arrow_type, id_word, ids_to_arrow
 from ray_itl.sources.open import open_raw_rows
-from ray_itl.sources.schema import ids_to_arrow
 
 
 def positions_of(source: PoolSource, ids: pa.Array) -> np.ndarray:
     """Return the ascending positions of rows with some of these ids. Reads the id column."""
+    ids = ids.cast(id_arrow_type(source.id_kind))
     found, position = [np.empty(0, dtype=np.int64)], 0
     rows: Any = getattr(source, "row_batches", None)
     batches = source.batches(0, source.num_rows) if rows is None else rows(0, source.num_rows, [])
@@ -32,13 +33,12 @@ def ids_given(ids: Any, source: PoolSource, option: str) -> pa.Array:
     Raises:
         InputError: they are of another kind than the pool's, or null (names the option).
     """
-    kind = pa.int64() if source.id_kind == "int" else pa.string()
     values = _as_list(ids)
-    wanted = int if source.id_kind == "int" else str
-    wrong = next((value for value in values if not isinstance(value, wanted) or isinstance(value, bool)), None)
-    if wrong is not None or None in values:
-        raise InputError(f"{option} holds {wrong!r}, but the pool has {source.id_kind} ids: give ids of the same kind")
-    return pa.array(values, kind)
+    found = [given_id(value, source.id_kind) for value in values]
+    if None in found:
+        wrong, word = values[found.index(None)], id_word(source.id_kind)
+        raise InputError(f"{option} holds {wrong!r}, but the pool has {word} ids: give ids of the same kind")
+    return pa.array(found, id_arrow_type(source.id_kind))
 
 
 def _as_list(ids: Any) -> list[Any]:
@@ -56,10 +56,14 @@ def read_ids(path: str, id_column: str, source: PoolSource, option: str) -> pa.A
         InputError: it cannot be read, has no such column, or ids of another kind than the pool's (names the option).
     """
     try:
-        rows = open_raw_rows(path, id_column=id_column)
+        rows = open_raw_rows(path, id_column=id_column, id_option="pool.id_column")
     except InputError as error:
         raise type(error)(f"{option}={path}: {error}") from error
-    if rows.id_kind != source.id_kind:
-        raise InputError(f"{option}={path} has {rows.id_kind} ids, the pool {source.id_kind} ones: write the same kind")
-    parts = [ids_to_arrow(ids) for ids, _ in rows.row_batches(0, rows.num_rows, [])]
-    return pa.concat_arrays([part.combine_chunks() if isinstance(part, pa.ChunkedArray) else part for part in parts])
+    found, wanted = id_word(rows.id_kind), id_word(source.id_kind)
+    if found != wanted:
+        raise InputError(f"{option}={path} has {found} ids, the pool {wanted} ones: write the same kind")
+    ids = pa.chunked_array([ids_to_arrow(ids) for ids, _ in rows.row_batches(0, rows.num_rows, [])]).combine_chunks()
+    try:
+        return ids.cast(id_arrow_type(source.id_kind))
+    except pa.ArrowException as error:
+        raise InputError(f"{option}={path} has an id that the pool cannot have ({error}): leave it out") from error

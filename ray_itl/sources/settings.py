@@ -35,7 +35,7 @@ class PoolSettings(Options, group="pool"):
         "with scikit-learn.",
         decides=False,
     )
-    id_column: str = option("id", "Column of unique ids, integers or strings.", column_name)
+    id_column: str = option("id", "Column of unique ids: numbers, texts, UUIDs or bytes.", column_name)
     embedding_column: str = option(
         "embedding", "Column of embeddings: lists of floats, all of one length.", column_name, decides=False
     )

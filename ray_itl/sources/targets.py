@@ -13,6 +13,7 @@ from ray_itl.errors import InputError
 from ray_itl.sources.base import PoolInput, PoolSource
 from ray_itl.sources.open import open_rows
 from ray_itl.sources.schema import which_row
+from ray_itl.sources.types import plain
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class TargetTable:
     weights: np.ndarray | None
     """M float64, finite and not negative, some positive; None if every target counts the same."""
     ids: np.ndarray | None
-    """M int64 or StringDType; None if none were asked for."""
+    """M int64, uint64 or StringDType; None if none were asked for."""
     tasks: list[str] | None = None
     """For each target the name of its task; None if none were asked for."""
 
@@ -38,18 +39,22 @@ def read_targets(
     task_column: str | None = None,
     filesystem: pafs.FileSystem | None = None,
     what: str = "targets",
+    group: str = "",
 ) -> TargetTable:
     """Read all targets, from anything a pool may be (see `open_source`), in its order.
 
-    `what` the rows are begins every message.
+    `what` the rows are begins every message, and the options that name columns are of that `group` ("target").
 
     Raises:
         InputError: it cannot be used as a pool; weights are not numbers, null, negative, not finite or all zero; or the
             task of a row is null.
     """
     try:
-        columns = [column for column in (weight_column, task_column) if column]
-        source = open_rows(target, id_column or "", embedding_column, columns, filesystem)
+        prefix = f"{group}." if group else ""
+        named = {weight_column: f"{prefix}weight_column", task_column: f"{prefix}task_column"}
+        columns = {column: option for column, option in named.items() if column}
+        own = f"{prefix}id_column", f"{prefix}embedding_column"
+        source = open_rows(target, id_column or "", embedding_column, columns, filesystem, *own)
         embeddings = np.empty((source.num_rows, source.dim))
         ids = []
         row = 0
@@ -79,7 +84,9 @@ def _read_weights(source: PoolSource, column: str) -> np.ndarray:
     """Return the M weights as float64, checked."""
     positions = np.arange(source.num_rows)
     values = source.take(positions, [column]).column(0)
-    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+    values = plain(values)
+    kind = values.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise InputError(
             f"weight column {column!r} has type {values.type}, but weights are numbers; cast the column or "
             "name another one in weight_column"

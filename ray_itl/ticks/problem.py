@@ -14,6 +14,7 @@ from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.options.declare import described
+from ray_itl.sources.ids import id_word
 from ray_itl.sources.manifest import Manifest
 from ray_itl.ticks.changes import PoolChanges
 from ray_itl.ticks.history import PastTick, conditioned_on, read_history, require_files
@@ -33,7 +34,7 @@ def shared_identity(whole: Problem, settings: CurationSettings) -> dict[str, str
     """Return what all ticks of a state share."""
     own = {name: value for name, value in run_identity(whole, settings).items() if name not in _NOT_FOR_ALL_TICKS}
     source = whole.source
-    kind = f"{source.dim} x {source.dtype} in {settings.pool.embedding_column}, {source.id_kind} ids"
+    kind = f"{source.dim} x {source.dtype} in {settings.pool.embedding_column}, {id_word(source.id_kind)} ids"
     return {**own, "kind of pool rows": kind}
 
 

@@ -15,8 +15,9 @@ import pytest
 from ray_itl.cli.guard import guarded
 from ray_itl.errors import InputError, UnfinishedFileError
 from ray_itl.io.walk import Stamp
-from ray_itl.sources import inspection
-from ray_itl.sources.inspection import build_manifest
+from ray_itl.sources import agreement, inspection
+from ray_itl.sources.agreement import build_manifest
+from ray_itl.sources.columns import Asked
 from ray_itl.sources.lookup import read_ids
 from ray_itl.sources.targets import read_targets
 from tests.sources.helpers import open_pool, pool_table, random_rows, read_range, write_pool
@@ -82,14 +83,14 @@ def test_a_file_that_changes_between_listing_and_reading_is_on_its_way(
     cut: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object], what: str
 ) -> None:
     age(cut, LONG_AGO, monkeypatch)
-    find = inspection.list_pool
+    find = agreement.list_pool
 
     def list_and_change(*arguments: Any) -> Any:
         listing = find(*arguments)
         change(cut)
         return listing
 
-    monkeypatch.setattr(inspection, "list_pool", list_and_change)
+    monkeypatch.setattr(agreement, "list_pool", list_and_change)
     with pytest.raises(UnfinishedFileError, match=f"'part-1.parquet' {what} since it was listed"):
         open_pool(cut.parent)
 
@@ -99,7 +100,7 @@ def test_on_other_filesystems_it_is_the_same(cut: Path) -> None:
     places = [([f"fsspec+local://{cut.parent}"], None), ([cut.parent.name], inner), ([str(cut)], None)]
     for sources, filesystem in places:
         with pytest.raises(UnfinishedFileError):
-            build_manifest(sources, id_column="id", embedding_column="embedding", filesystem=filesystem)
+            build_manifest(sources, Asked("id", "embedding"), filesystem)
 
 
 def test_so_it_is_for_targets_and_lists_of_ids(cut: Path, tmp_path: Path) -> None:

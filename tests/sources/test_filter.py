@@ -145,7 +145,10 @@ def _kept_or_refusal(condition: str) -> list[int] | str:
 def test_columns_and_rows_that_are_not_there(tmp_path: Path) -> None:
     pq.write_table(_table(), tmp_path / "a.parquet")
     for pool in (_table(), str(tmp_path), pads.dataset(tmp_path), pads.dataset(_table())):
-        with pytest.raises(InputError, match=r"no column 'lung'; the columns are id, .*; set pool\.filter to one"):
+        with pytest.raises(
+            InputError,
+            match=r"no column 'lung' \(did you mean 'lang'\?\); the columns are id, .*; set pool\.filter to one",
+        ):
             open_source(pool, id_column="id", condition="lung = 'en'")
         with pytest.raises(InputError, match="none of the pool's 4 rows meets it"):
             open_source(pool, id_column="id", condition="lang = 'fr'")

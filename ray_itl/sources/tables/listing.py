@@ -30,8 +30,8 @@ class PoolListing(Listing):
 
     tables: tuple[TableVersion, ...] = ()
     """The tables, as they were read."""
-    partitions: Mapping[str, Mapping[str, pa.Scalar]] = field(default_factory=dict)
-    """By path: values of columns that a file of a table lacks, the same in all its rows."""
+    given: Mapping[str, Mapping[str, pa.Scalar]] = field(default_factory=dict)
+    """Of each file of a table: values of columns that its log gives, the same in all rows of the file."""
     unsettled: tuple[str, ...] = ()
     """Files that were passed over, as they changed too lately."""
 
@@ -53,7 +53,7 @@ def list_pool(asked: Sequence[str] | PoolPaths, filesystem: pafs.FileSystem | No
         found = f"means {len(tables)} tables" if tables else "is no table"
         raise ConfigError(f"pool.version={paths.version}, but {paths.paths[0]!r} {found}: leave it out")
     read = {place: _read(*place, listing, paths.version) for place in tables}
-    files = {listing.full_path(path): {} for path in stamps}
+    files: dict[str, Mapping[str, pa.Scalar] | None] = {listing.full_path(path): None for path in stamps}
     for place, asked_tables in tables.items():
         files |= _wanted(place[0], read[place], asked_tables)
     if not files and unsettled:
@@ -74,7 +74,7 @@ def list_pool(asked: Sequence[str] | PoolPaths, filesystem: pafs.FileSystem | No
         {posixpath.relpath(listing.full_path(path), root): stamp for path, stamp in stamps.items()},
         listing.asked_tables,
         tables=tuple(_version(kind, folder, root, read[kind, folder, by]) for kind, folder, by in tables),
-        partitions={path: values for path, values in relative.items() if values},
+        given={path: values for path, values in relative.items() if values is not None},
         unsettled=tuple(posixpath.relpath(listing.full_path(path), root) for path in unsettled),
     )
 

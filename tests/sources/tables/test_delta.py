@@ -28,7 +28,7 @@ def write(path: Path, table: pa.Table) -> None:
 
 
 def partitions(folder: Path) -> dict[str, dict[str, Any]]:
-    found = list_pool([str(folder)]).partitions
+    found = list_pool([str(folder)]).given
     return {path: {name: value.as_py() for name, value in values.items()} for path, values in found.items()}
 
 

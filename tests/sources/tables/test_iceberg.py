@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_values_of_partitions_are_those_of_the_metadata(folder: Path) -> None:
-    found = list_pool([str(folder)]).partitions
+    found = list_pool([str(folder)]).given
     assert sorted(values["lang"].as_py() for values in found.values()) == ["a b/ü", "de", "en"]
 
 

@@ -16,7 +16,8 @@ import pytest
 from ray_itl import select
 from ray_itl.errors import ConfigError, InputError, MissingExtraError
 from ray_itl.io.listing import PoolPaths
-from ray_itl.sources.inspection import build_manifest
+from ray_itl.sources.agreement import build_manifest
+from ray_itl.sources.columns import Asked
 from ray_itl.sources.manifest import Manifest, describe_changes
 from ray_itl.sources.open import open_raw_rows
 from ray_itl.sources.parquet import ParquetSource
@@ -41,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 def manifest_of(*paths: object, version: int | None = None) -> Manifest:
     asked = PoolPaths(tuple(str(path) for path in paths), version=version)
-    return build_manifest(asked, id_column="id", embedding_column="embedding")
+    return build_manifest(asked, Asked("id", "embedding"))
 
 
 def ids_of(*paths: object, version: int | None = None) -> list[int]:
