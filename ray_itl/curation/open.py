@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.fs as pafs
 import torch
 from torch import Tensor
 
@@ -20,9 +21,11 @@ from ray_itl.curation.problem import Problem, objectives_of, tasks_among
 from ray_itl.curation.rules import build_acquisition
 from ray_itl.curation.settings import BASELINE_RULES, CurationSettings, EvaluationSettings
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.io.listing import PoolPaths
 from ray_itl.shards.loading import map_rows
 from ray_itl.sources.base import PoolSource
-from ray_itl.sources.open import open_source
+from ray_itl.sources.manifest import Manifest
+from ray_itl.sources.open import open_source, path_texts
 from ray_itl.sources.settings import PoolSettings
 from ray_itl.sources.targets import TargetTable, read_targets
 
@@ -41,6 +44,8 @@ class Inputs:
     exclude: Any = None
     """Ids as a sequence or array, as is the next one."""
     include: Any = None
+    written_now: tuple[pafs.FileSystem, str] | None = None
+    """A file that has just been written: on its filesystem, its time is the present for pool.settle_s."""
     rule: Acquisition | None = None
     """The sequential rule, where it is an instance that settings.acquisition cannot describe."""
 
@@ -65,7 +70,7 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
         InputError: data that cannot be used (names file, row or column).
         ConfigError: options that do not fit the data.
     """
-    source = _open_pool(settings, inputs.rows("pool", settings))
+    source = _open_pool(settings, inputs)
     _check_classes(source, settings.evaluation)
     feature_map = build_feature_map(settings.pool, settings.selection.seed)
     feature_map.dim(source.dim)  # raises where a prior covariance is for other embeddings
@@ -93,9 +98,19 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
     )
 
 
-def _open_pool(settings: CurationSettings, pool: Any) -> PoolSource:
+def as_it_was(settings: CurationSettings, pool: Manifest | None) -> CurationSettings:
+    """Return options by which a pool is opened as it was when a manifest was made of it, as far as that can be said."""
+    version = pool.tables[0].version if pool is not None and len(pool.tables) == 1 else settings.pool.version
+    return replace(settings, pool=replace(settings.pool, version=version, settle_s=0.0))
+
+
+def _open_pool(settings: CurationSettings, inputs: Inputs) -> PoolSource:
+    pool = inputs.rows("pool", settings)
     _check_kind("pool", pool)
     is_array = isinstance(pool, np.ndarray | Tensor)
+    if not isinstance(pool, np.ndarray | Tensor | pa.Table | pads.Dataset):
+        options = settings.pool
+        pool = PoolPaths(tuple(path_texts(pool)), options.version, options.settle_s, inputs.written_now)
     source = open_source(
         pool,
         id_column=None if is_array else settings.pool.id_column,

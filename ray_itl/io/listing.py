@@ -5,8 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import posixpath
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -55,8 +58,21 @@ class PoolPaths:
     """Of the one table that they mean; None: the newest."""
     settle_s: float = 0.0
     """Files that changed less than so many seconds ago are passed over."""
-    now: float | None = None
-    """Seconds since 1970 by the clock that tells when files changed; None: this machine's."""
+    written_now: tuple[pafs.FileSystem, str] | None = None
+    """A file that has just been written: on its filesystem, its time is the present. None: this machine's clock is."""
+
+    def now(self, listing: Listing) -> float:
+        """Return the present, in seconds since 1970, by the clock that says when the files of a listing changed.
+
+        It is only this machine's where nothing has been written on the same filesystem: there, the two must agree.
+        """
+        if self.written_now is not None:
+            filesystem, path = self.written_now
+            with suppress(pa.ArrowException, OSError):
+                stamp = stamp_of(filesystem, path)
+                if stamp is not None and stamp.changed is not None and _keeps_both(listing, filesystem, path):
+                    return stamp.changed
+        return time.time()
 
 
 @dataclass(frozen=True)
@@ -139,6 +155,14 @@ def _file_type(filesystem: pafs.FileSystem, path: str, source: str) -> pafs.File
         return filesystem.get_file_info(path).type
     except (pa.ArrowException, OSError) as error:
         raise unreachable("read", source, error) from error
+
+
+def _keeps_both(listing: Listing, filesystem: pafs.FileSystem, path: str) -> bool:
+    """Whether one filesystem keeps a path and the files of a listing."""
+    if not filesystem.equals(listing.filesystem):
+        return False
+    here, there = local_path(filesystem, path), local_path(listing.filesystem, listing.root)
+    return here is None or there is None or Path(here).stat().st_dev == Path(there).stat().st_dev
 
 
 class _Finder:

@@ -89,6 +89,7 @@ def _manifest_of(listing: PoolListing, asked: Asked, schema: PoolSchema) -> Mani
         dataset=dataset_words(asked, found, schema) or table_words(asked, listing.given),
         schema=schema,
         tables=listing.tables,
+        unsettled=listing.unsettled,
     )
 
 

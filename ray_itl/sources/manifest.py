@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ray_itl.errors import ConfigError, RunDirectoryError
+from ray_itl.io.tables import NAMES
 from ray_itl.sources.columns import PoolSchema
 from ray_itl.sources.ids import IdKind, id_word
 from ray_itl.sources.tables.version import TableVersion
@@ -82,6 +83,8 @@ class Manifest:
 
     tables: tuple[TableVersion, ...] = ()
     """The tables that some of the files are of, as they were read; the others are of none."""
+    unsettled: tuple[str, ...] = field(default=(), compare=False)
+    """Files that were passed over, as they had changed less than pool.settle_s before."""
 
     @property
     def num_rows(self) -> int:
@@ -101,6 +104,10 @@ class Manifest:
         columns += [{"dataset": self.dataset}] if self.dataset else []
         files = [[file.path, file.num_rows, file.fingerprint] for file in self.files]
         return hashlib.sha256(json.dumps([columns, files]).encode()).hexdigest()
+
+    def is_of_table(self, path: str) -> bool:
+        """Whether a path is that of a file of a table, now or in another version."""
+        return any(table.path == "." or path.startswith(f"{table.path}/") for table in self.tables)
 
     def plan(self, num_shards: int) -> tuple[ShardRange, ...]:
         """Cut the pool into contiguous ranges whose sizes differ by one row at most, in order.
@@ -127,7 +134,7 @@ class Manifest:
         fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "schema"}
         fields["files"] = [dataclasses.asdict(file) for file in self.files]
         fields["tables"] = [dataclasses.asdict(table) for table in self.tables]
-        for name in ("dataset", "tables"):
+        for name in ("dataset", "tables", "unsettled"):
             if not fields[name]:
                 del fields[name]  # so that older versions read it
         return json.dumps({"format": FORMAT_VERSION, **fields}, indent=1, ensure_ascii=False)
@@ -147,7 +154,8 @@ class Manifest:
                     FileEntry(**{**file, "row_groups": tuple(file["row_groups"])}) for file in fields.pop("files")
                 )
                 tables = tuple(TableVersion(**table) for table in fields.pop("tables", ()))
-                return cls(sources=tuple(fields.pop("sources")), files=files, tables=tables, **fields)
+                lists = {name: tuple(fields.pop(name, ())) for name in ("sources", "unsettled")}
+                return cls(files=files, tables=tables, **lists, **fields)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RunDirectoryError(
                 f"the pool's manifest is damaged ({error}); start again in a new directory"
@@ -185,6 +193,13 @@ def describe_changes(before: Manifest, after: Manifest) -> str:
         was, now = getattr(before, name), getattr(after, name)
         if was != now:
             found.append(f"{name} was {was!r} and is {now!r}")
+    versions = {(table.kind, table.path): table.version for table in after.tables}
+    for table in before.tables:
+        version = versions.get((table.kind, table.path), table.version)
+        if version != table.version:
+            found.append(
+                f"the {NAMES[table.kind]} was at version {table.version} and is at {version}: see pool.version"
+            )
     return "; ".join(part for part in found if part)
 
 

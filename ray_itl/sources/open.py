@@ -105,7 +105,7 @@ def _open_embedded(
         return _open_dataset(pool, asked, condition)
     if isinstance(pool, pa.Table):
         return _open_table(pool, asked, condition)
-    return _open_files(_path_texts(pool), asked, filesystem, condition)
+    return _open_files(_asked_paths(pool), asked, filesystem, condition)
 
 
 def open_raw_rows(
@@ -123,7 +123,7 @@ def open_raw_rows(
     if isinstance(pool, pa.Table):
         _check_columns(pool, asked)
         return TableRows(pool, asked.id, id_option=id_option)
-    return ParquetRows(build_manifest(_path_texts(pool), asked, filesystem), filesystem)
+    return ParquetRows(build_manifest(_asked_paths(pool), asked, filesystem), filesystem)
 
 
 def _open_raw_dataset(dataset: pads.Dataset, asked: Asked) -> RowSource:
@@ -175,9 +175,12 @@ def _open_files(
     return source if condition is None else filtered(source, condition, filesystem)
 
 
-def _path_texts(pool: PathInput | Sequence[PathInput] | PoolPaths) -> list[str] | PoolPaths:
-    if isinstance(pool, PoolPaths):
-        return pool
+def _asked_paths(pool: PathInput | Sequence[PathInput] | PoolPaths) -> PoolPaths:
+    return pool if isinstance(pool, PoolPaths) else PoolPaths(tuple(path_texts(pool)))
+
+
+def path_texts(pool: PathInput | Sequence[PathInput]) -> list[str]:
+    """Return paths as text; InputError for what is neither a path nor a list of them."""
     is_list = isinstance(pool, list | tuple)
     paths: list[Any] = list(pool) if isinstance(pool, list | tuple) else [pool]
     wrong = [type(path).__name__ for path in paths if not isinstance(path, str | os.PathLike)]
@@ -193,7 +196,7 @@ def _column_names(pool: Any, filesystem: pafs.FileSystem | None) -> list[str]:
     """Return the columns of a table, of a dataset, or of the first of some files."""
     if isinstance(pool, pa.Table | pads.Dataset):
         return pool.schema.names
-    listing = list_pool(_path_texts(pool), filesystem)
+    listing = list_pool(_asked_paths(pool), filesystem)
     by_folders = hive_columns([path for path in listing.paths if path not in listing.given]).types
     by_logs = [name for keys in listing.given.values() for name in keys]
     with open_file(listing, listing.filesystem, listing.paths[0]) as file:

@@ -20,6 +20,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.fs as pafs
+
 from ray_itl.errors import BusyError, RunDirectoryError
 from ray_itl.observability.status import every
 from ray_itl.ticks.log import Entry, TickLog
@@ -82,6 +84,11 @@ class Lease:
             self._beat += 1
             self._log.renew(self.number, _living(self._claim, self._beat, self._seconds, self._clocks))
             self._renewed = now
+
+    def written_now(self) -> tuple[pafs.FileSystem, str]:
+        """Renew, and return the file that this writes: its time is the present by the clock of whoever keeps it."""
+        self.renew()
+        return self._log.place(self.number)
 
     def publish(self, content: Mapping[str, Any]) -> None:
         """Add a tick to the log, which also ends the lease.

@@ -70,6 +70,10 @@ class StateStore:
             raise RunDirectoryError(f"{name!r} is not a name within {self.location}: the state was tampered with")
         return posixpath.join(self._root, name)
 
+    def place(self, name: str) -> tuple[pafs.FileSystem, str]:
+        """Return the filesystem of a file, and its path there."""
+        return self._filesystem, self.path(name)
+
     def read(self, name: str) -> bytes | None:
         """Return a file's contents, or None if there is no such file."""
         with self._explained("read", name):
@@ -244,6 +248,10 @@ class TickLog:
     def has(self, number: int) -> bool:
         """Whether a number is taken."""
         return self._store.read(_name(number)) is not None
+
+    def place(self, number: int) -> tuple[pafs.FileSystem, str]:
+        """Return where the entry of a number is."""
+        return self._store.place(_name(number))
 
     def _numbers(self) -> Sequence[int]:
         return [int(found[1]) for name in self._store.names(FOLDER) if (found := _NAME.fullmatch(name))]

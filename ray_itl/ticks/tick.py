@@ -150,11 +150,11 @@ class _Work:
         if settings.pool.filter is not None:
             self._reporter.info("reading the columns that pool.filter looks at")
         with self._reporter.stage("open"):
-            whole = open_whole_pool(settings)
+            whole = open_whole_pool(settings, self._lease.written_now() if settings.pool.settle_s else None)
             identity = shared_identity(whole, settings)
             check_identity(ticks, identity, settings)
             history = read_history(state.store, records)
-            changes = compare(require_files(whole).manifest.files, history.seen, settings.state.on_changed)
+            changes = compare(require_files(whole).manifest, history.seen, settings.state.on_changed)
             problem = with_lists(conditioned_on(whole, history, changes, settings.state.candidates), settings)
         found = f"{plural(len(changes.new_files), 'new file')} with {plural(changes.num_rows, 'row')}"
         self._reporter.info(

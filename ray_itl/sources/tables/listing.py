@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,7 +82,7 @@ def _settled(listing: Listing, paths: PoolPaths) -> tuple[Mapping[str, Stamp], l
     """Part files that are old enough from those that are not; a time in the future is no age."""
     if not paths.settle_s:
         return listing.stamps, []
-    now = time.time() if paths.now is None else paths.now
+    now = paths.now(listing)
     young = [
         path
         for path, stamp in listing.stamps.items()
