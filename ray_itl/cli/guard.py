@@ -14,7 +14,15 @@ from contextlib import contextmanager
 from typing import NoReturn, ParamSpec, TypeVar
 
 from ray_itl.cli.bug_report import write_bug_report
-from ray_itl.errors import BusyError, ConfigError, InputError, MissingExtraError, NumericalError, RayItlError
+from ray_itl.errors import (
+    BusyError,
+    ConfigError,
+    InputError,
+    MissingExtraError,
+    NumericalError,
+    RayItlError,
+    UnfinishedFileError,
+)
 from ray_itl.io.credentials import one_line
 from ray_itl.io.filesystems import is_transient, transient_error
 from ray_itl.observability.console import json_line
@@ -29,9 +37,9 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
     """Wrap a job's main: exit codes for failures of ours, with one line on stderr.
 
     They are 2 for bad options or data (an option whose library is not installed among them, or a number that float64
-    cannot resolve), 75 (the EX_TEMPFAIL of
-    sysexits.h) where another process is at work and trying again later helps, 143 and 130 after SIGTERM and SIGINT
-    (Ctrl-C), upon which a job clears up as after any error, and 1 for anything else.
+    cannot resolve), 75 (the EX_TEMPFAIL of sysexits.h) where another process is at work, or still writing a file that
+    is to be read, and trying again later helps, 143 and 130 after SIGTERM and SIGINT (Ctrl-C), upon which a job clears
+    up as after any error, and 1 for anything else.
 
     Errors that are neither ours nor of storage are bugs: they end it with exit code 1, too, and one line that names a
     file with their traceback. With run.log=json every error is one JSON object on stderr.
@@ -101,7 +109,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _exit_code(error: RayItlError) -> int:
-    if isinstance(error, BusyError):
+    if isinstance(error, BusyError | UnfinishedFileError):
         return os.EX_TEMPFAIL
     return 2 if isinstance(error, InputError | ConfigError | MissingExtraError | NumericalError) else 1
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.fs as pafs
 import torch
 from torch import Tensor
 
@@ -22,9 +23,11 @@ from ray_itl.curation.problem import Problem, objectives_of, tasks_among
 from ray_itl.curation.rules import build_acquisition
 from ray_itl.curation.settings import BASELINE_RULES, AcquisitionSettings, CurationSettings
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.io.listing import PoolPaths
 from ray_itl.shards.loading import map_rows
 from ray_itl.sources.base import PoolSource
-from ray_itl.sources.open import open_source
+from ray_itl.sources.manifest import Manifest
+from ray_itl.sources.open import open_source, path_texts
 from ray_itl.sources.settings import PoolSettings
 from ray_itl.sources.targets import TargetTable, read_targets
 
@@ -45,6 +48,8 @@ class Inputs:
     include: Any = None
     rule: Acquisition | None = None
     """The sequential rule, where it is an instance that settings.acquisition cannot describe."""
+    written_now: tuple[pafs.FileSystem, str] | None = None
+    """A file that has just been written: on its filesystem, its time is the present for pool.settle_s."""
 
     def rows(self, what: str, settings: CurationSettings) -> Any:
         """Return the rows of pool, target, known or avoid, or the path that settings give for them."""
@@ -67,7 +72,7 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
         InputError: data that cannot be used (names file, row or column).
         ConfigError: options that do not fit the data.
     """
-    source = _open_pool(settings, inputs.rows("pool", settings))
+    source = _open_pool(settings, inputs)
     absent = absent_classes(source, settings.evaluation)
     if absent and settings.state.dir is None:
         raise ConfigError(absent[0])
@@ -106,10 +111,20 @@ def with_noise(problem: Problem, settings: AcquisitionSettings) -> Problem:
     return replace(problem, acquisition=build_acquisition(settings, weights), noise_is_relative=False)
 
 
-def _open_pool(settings: CurationSettings, pool: Any) -> PoolSource:
+def as_it_was(settings: CurationSettings, pool: Manifest | None) -> CurationSettings:
+    """Return options by which a pool is opened as it was when a manifest was made of it, as far as that can be said."""
+    version = pool.tables[0].version if pool is not None and len(pool.tables) == 1 else settings.pool.version
+    return replace(settings, pool=replace(settings.pool, version=version, settle_s=0.0))
+
+
+def _open_pool(settings: CurationSettings, inputs: Inputs) -> PoolSource:
+    pool = inputs.rows("pool", settings)
     _check_kind("pool", pool)
     check_columns(settings.pool.columns, settings.selection.explain, settings.selection.cost_column)
     is_array = isinstance(pool, np.ndarray | Tensor)
+    if not isinstance(pool, np.ndarray | Tensor | pa.Table | pads.Dataset):
+        options = settings.pool
+        pool = PoolPaths(tuple(path_texts(pool)), options.version, options.settle_s, inputs.written_now)
     source = open_source(
         pool,
         id_column=None if is_array else settings.pool.id_column,

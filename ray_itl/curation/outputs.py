@@ -25,6 +25,7 @@ from ray_itl.selection import EXPLANATION_COLUMNS, PICKS_FILE, RESERVED_COLUMNS,
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.ids import id_dtype, ids_from_arrow, ids_to_arrow
 from ray_itl.sources.in_memory import ArraySource
+from ray_itl.sources.parquet import ParquetSource
 
 _COST = "cost"
 
@@ -87,6 +88,7 @@ def run_metrics(
 ) -> dict[str, Any]:
     """Return the contents of metrics.json."""
     stats = selection.stats
+    unsettled = unsettled_files(problem.source)
     return {
         "num_picks": len(selection),
         "total_gain": float(selection.gains.sum()),
@@ -107,7 +109,13 @@ def run_metrics(
         "precision": stats.precision,
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         "driver_peak_bytes": peak_bytes(),
+        **({"unsettled_files": len(unsettled)} if unsettled else {}),
     }
+
+
+def unsettled_files(source: PoolSource) -> Sequence[str]:
+    """Return the files of a pool that were passed over, as they had changed less than pool.settle_s before."""
+    return source.manifest.unsettled if isinstance(source, ParquetSource) else ()
 
 
 def peak_bytes() -> int | None:

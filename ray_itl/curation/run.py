@@ -25,6 +25,7 @@ from ray_itl.curation.outputs import (
     build_selection,
     read_selection,
     run_metrics,
+    unsettled_files,
     write_challengers,
     write_picks,
     write_posterior,
@@ -34,7 +35,7 @@ from ray_itl.curation.pool import OpenPool, open_pool
 from ray_itl.curation.problem import Problem, tasks_left
 from ray_itl.curation.report import build_report
 from ray_itl.curation.settings import CurationSettings
-from ray_itl.curation.summary import limits_used, noise_drowns_rows, warnings_about
+from ray_itl.curation.summary import limits_used, noise_drowns_rows, unsettled_words, warnings_about
 from ray_itl.curation.tracking import SelectionTracking
 from ray_itl.errors import ConfigError, InputError, MissingExtraError
 from ray_itl.io.atomic import write_atomic
@@ -88,6 +89,8 @@ def curate_problem(
     `watch` is told every status of the run; what it raises ends the run, which the same call resumes. `kept` are the
     options that config.yaml replays, where they are not those of the run itself.
     """
+    if unsettled := unsettled_files(problem.source):
+        reporter.info(f"passing over {unsettled_words(len(unsettled))}, such as {unsettled[0]}")
     if settings.pool.filter is not None:
         reporter.info(f"{problem.source.num_rows:,} rows meet pool.filter")
     with reporter.stage("open"):

@@ -15,6 +15,7 @@ from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import plural_passes
 from ray_itl.runs.command import command_line
 from ray_itl.selection import Selection
+from ray_itl.text import plural
 
 _MAX_LINES = 10
 
@@ -156,6 +157,11 @@ def noise_drowns_rows(noise_variance: float, mean_squared_norm: float) -> str | 
     )
 
 
+def unsettled_words(count: int) -> str:
+    """Return how many files were passed over, and why."""
+    return f"{plural(count, 'file')} of the pool that changed less than pool.settle_s ago"
+
+
 def warnings_about(selection: Selection) -> list[str]:
     """Return a sentence for everything about the picks that may not be as meant."""
     warnings = [*selection.metrics.get("notes", [])]
@@ -163,6 +169,8 @@ def warnings_about(selection: Selection) -> list[str]:
     noise, norm = selection.metrics.get("noise_variance"), selection.metrics.get("mean_squared_norm")
     drowned = noise_drowns_rows(noise, norm) if noise and norm else None
     warnings += [] if drowned is None else [drowned]
+    if unsettled := selection.metrics.get("unsettled_files", 0):
+        warnings.append(f"{unsettled_words(unsettled)} were passed over: run it again later to have their rows, too.")
     if "near_target" in selection.table.column_names:
         near = int(np.count_nonzero(selection.table.column("near_target").to_numpy()))
         if near:

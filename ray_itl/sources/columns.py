@@ -176,3 +176,10 @@ def dataset_words(asked: Asked, found: Sequence[tuple[str, Mapping[str, pa.DataT
             digest = f", by folders {sha256(repr(values).encode()).hexdigest()}" if name in schema.folders.types else ""
             words.append(f"{name}: {kind}{digest}")
     return "; ".join(words)
+
+
+def table_words(asked: Asked, given: Mapping[str, Mapping[str, pa.Scalar]]) -> str:
+    """Return what the logs of tables say of columns asked for, that is not in the names or contents of files."""
+    names = asked.options()
+    values = [[path, name, repr(keys[name])] for path, keys in given.items() for name in names if name in keys]
+    return f"by tables {sha256(repr(values).encode()).hexdigest()}" if values else ""

@@ -40,7 +40,7 @@ from ray_itl.ticks.history import (
     read_history,
     require_files,
 )
-from ray_itl.ticks.lease import Lease, acquire_within
+from ray_itl.ticks.lease import Clocks, Lease, acquire
 from ray_itl.ticks.problem import check_identity, open_whole_pool, shared_identity, with_first_noise
 from ray_itl.ticks.state import RUNS, State
 
@@ -84,9 +84,8 @@ def run_tick(
     ticks = state.ticks()
     name = tick_name(settings.state.tick, ticks, clock())
     if not any(tick.record.tick == name for tick in ticks):
-        lease = acquire_within(
-            settings.state.wait_s, reporter.info, state.log, name, settings.state.lease_s, submission_id(), clock
-        )
+        asked, clocks = settings.state, Clocks(day=clock)
+        lease = acquire(state.log, name, asked.lease_s, submission_id(), asked.wait_s, reporter.info, clocks)
         with lease.kept_alive():
             ticks = state.ticks()  # another may have been published before the claim
             name = tick_name(settings.state.tick, ticks, clock())
@@ -130,7 +129,7 @@ class _Work:
         self._lease = lease
         self._reporter = reporter
         self._clock = clock
-        self._began = clock()
+        self._began = time.monotonic()
         self._heartbeat = Heartbeat(self._set_status, clock, lease.check)
 
     def execute(self, ticks: list[PastTick]) -> TickRecord:
@@ -151,12 +150,12 @@ class _Work:
         if settings.pool.filter is not None:
             self._reporter.info("reading the columns that pool.filter looks at")
         with self._reporter.stage("open"):
-            whole = open_whole_pool(settings)
+            whole = open_whole_pool(settings, self._lease.written_now() if settings.pool.settle_s else None)
             identity = shared_identity(whole, settings)
             check_identity(ticks, identity, settings)
             whole = with_first_noise(whole, records, settings)
             history = read_history(state.store, records)
-            changes = compare(require_files(whole).manifest.files, history.seen, settings.state.on_changed)
+            changes = compare(require_files(whole).manifest, history.seen, settings.state.on_changed)
             problem = with_lists(conditioned_on(whole, history, changes, settings.state.candidates), settings)
         found = f"{plural(len(changes.new_files), 'new file')} with {plural(changes.num_rows, 'row')}"
         self._reporter.info(
@@ -192,7 +191,7 @@ class _Work:
             cumulative_picks=sum(record.picks for record in records) + len(selection),
             uncertainty_before=float(selection.remaining_uncertainty[0]),
             uncertainty_left=float(selection.remaining_uncertainty[-1]),
-            seconds=round(self._clock() - self._began, 3),
+            seconds=round(time.monotonic() - self._began, 3),
             submission_id=submission_id(),
             path=f"{RUNS}/{self._settings.state.tick}-{self._lease.number:08d}",
             noise_variance=selection.metrics["noise_variance"],

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.identity import run_identity
-from ray_itl.curation.open import open_problem, with_noise
+from ray_itl.curation.open import as_it_was, open_problem, with_noise
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings, EvaluationSettings
 from ray_itl.errors import ConfigError, InputError
@@ -87,7 +87,8 @@ def _finished_run(folder: str | None) -> tuple[RunDirectory, CurationSettings]:
 
 
 def _reopened(run: RunDirectory, options: CurationSettings) -> Problem:
-    problem = open_problem(options) if options.state.dir is None else reopen_tick(options, run.read_pool_manifest())
+    pool = run.read_pool_manifest()
+    problem = open_problem(as_it_was(options, pool)) if options.state.dir is None else reopen_tick(options, pool)
     problem = with_limits(with_lists(problem, options), options, expects_values=False)  # earlier versions did not
     changed = run.changes(run_identity(problem, options))
     if changed:
