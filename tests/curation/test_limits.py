@@ -174,9 +174,7 @@ def test_rows_to_exclude_and_rows_picked_already(files: Files, tmp_path: Path) -
     expected = _dense(files, tuple(places), rows[sorted(places[5:])], kernel=None)
     assert selection.ids == expected
     pq.write_table(pa.table({"id": [*known, 10**9]}), tmp_path / "in.parquet")
-    with pytest.raises(
-        InputError, match=r"include=.*lacks 1 of its 5 ids, the first 1000000000 \(its ids go from"
-    ):
+    with pytest.raises(InputError, match=r"include=.*lacks 1 of its 5 ids, the first 1000000000 \(its ids go from"):
         files.run(files.settings("other", n=_N, selection=lists))
     assert not (tmp_path / "other").exists()
 
