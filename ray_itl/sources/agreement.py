@@ -129,7 +129,7 @@ def _has_small_ids(listing: PoolListing, path: str, column: str) -> bool:
     """Whether int64 holds the ids of a file, all of which are read."""
     with open_file(listing, listing.filesystem, path) as file:
         batches = file.iter_batches(_BATCH_ROWS, columns=[column], use_threads=False)
-        return all(fits_int64(batch.column(0)) for batch in batches)
+        return all(fits_int64(ids) for batch in batches for ids in batch.columns)
 
 
 def _common_embedding(listing: PoolListing, footers: list[Footer], asked: Asked, schema: PoolSchema) -> tuple[str, int]:

@@ -161,7 +161,7 @@ MISSING: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("option", MISSING)
 def test_a_missing_column_names_the_option_that_asks_for_it(files: Files, option: str) -> None:
-    changes = {
+    changes: dict[str, Any] = {
         group: {k: str(files.folder / v) if k == "path" else v for k, v in options.items()}
         for group, options in MISSING[option].items()
     }

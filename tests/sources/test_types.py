@@ -63,6 +63,8 @@ def test_one_type_stays(kind: pa.DataType) -> None:
         (pa.string(), pa.int64()),
         (CATEGORY, pa.int64()),
         (pa.bool_(), pa.int8()),
+        (pa.string(), pa.binary()),
+        (pa.uuid(), pa.large_string()),
         (pa.timestamp("us"), pa.timestamp("us", "UTC")),
         (pa.list_(pa.int8()), pa.int8()),
         (pa.struct([("a", pa.int8())]), pa.struct([("a", pa.string())])),
