@@ -223,7 +223,12 @@ def _without(name: str) -> Callable[[DataSettings], DataSettings]:
         (_without("heldout"), "data.heldout is not set"),
         (lambda data: DataSettings(**{**vars(data), "classes": []}), "data.classes is empty"),
         (lambda data: DataSettings(**{**vars(data), "classes": [3, 6]}), "has the label 9"),
-        (lambda data: DataSettings(**{**vars(data), "raw_column": "picture"}), "picture"),
+        (lambda data: DataSettings(**{**vars(data), "raw_column": "imagge"}), r"mean 'image'\?.*set data\.raw_column"),
+        (
+            lambda data: DataSettings(**{**vars(data), "label_column": "lable"}),
+            r"mean 'label'\?.*set data\.label_column",
+        ),
+        (lambda data: DataSettings(**{**vars(data), "id_column": "ids"}), r"no column 'ids'.*set data\.id_column"),
         (lambda data: DataSettings(**{**vars(data), "id_column": "label"}), "occurs more than once"),
     ],
 )
