@@ -44,10 +44,10 @@ class Inputs:
     exclude: Any = None
     """Ids as a sequence or array, as is the next one."""
     include: Any = None
-    written_now: tuple[pafs.FileSystem, str] | None = None
-    """A file that has just been written: on its filesystem, its time is the present for pool.settle_s."""
     rule: Acquisition | None = None
     """The sequential rule, where it is an instance that settings.acquisition cannot describe."""
+    written_now: tuple[pafs.FileSystem, str] | None = None
+    """A file that has just been written: on its filesystem, its time is the present for pool.settle_s."""
 
     def rows(self, what: str, settings: CurationSettings) -> Any:
         """Return the rows of pool, target, known or avoid, or the path that settings give for them."""
