@@ -66,9 +66,7 @@ def footer_bytes(file: pa.NativeFile, size: int) -> bytes:
         raise pa.ArrowInvalid("its footer is encrypted")
     if tail[4:] != _MAGIC:
         head = file.read_at(min(size, len(_MAGIC)), 0)
-        is_begun = _MAGIC.startswith(head) or not any(
-            head
-        )  # zeros: room that was made for it
+        is_begun = _MAGIC.startswith(head) or not any(head)  # zeros: room that was made for it
         kind = NoFooterError if is_begun else pa.ArrowInvalid
         raise kind("it does not end as a Parquet file does, so it is something else or was cut short")
     length = int.from_bytes(tail[:4], "little")
