@@ -6,6 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pytest
 from ray_itl import select
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import CurationSettings
-from ray_itl.errors import InputError, UnfinishedFileError
+from ray_itl.errors import ConfigError, InputError, UnfinishedFileError
 from ray_itl.io.listing import PoolPaths, list_files
 from ray_itl.io.walk import Stamp
 from ray_itl.sources.tables.listing import list_pool
@@ -97,7 +98,7 @@ def write(growing: Growing, name: str, first: int, age_s: float) -> None:
     growing.pool.mkdir(exist_ok=True)
     path = growing.pool / name
     pq.write_table(rows(first, first + 20), path)
-    os.utime(path, (time.time() - age_s,) * 2)
+    os.utime(path, (time.time() - age_s, time.time() - age_s))
 
 
 @pytest.fixture
@@ -178,8 +179,9 @@ def test_the_time_of_a_tick_is_that_of_its_lease(growing: Growing, monkeypatch: 
 
 
 def test_the_settings_are_checked() -> None:
-    for option in ({"settle_s": -1.0}, {"version": -1}, {"version": "a"}):
-        with pytest.raises(Exception, match=f"pool.{next(iter(option))}"):
+    wrong: list[dict[str, Any]] = [{"settle_s": -1.0}, {"version": -1}, {"version": "a"}]
+    for option in wrong:
+        with pytest.raises(ConfigError, match=rf"pool\.{next(iter(option))}"):
             type(CurationSettings().pool)(**option)
 
 

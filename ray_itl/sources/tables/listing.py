@@ -88,7 +88,8 @@ def _settled(listing: Listing, paths: PoolPaths) -> tuple[Mapping[str, Stamp], l
         for path, stamp in listing.stamps.items()
         if stamp.changed is not None and now - stamp.changed < paths.settle_s
     ]
-    return {path: stamp for path, stamp in listing.stamps.items() if path not in set(young)}, young
+    passed_over = set(young)
+    return {path: stamp for path, stamp in listing.stamps.items() if path not in passed_over}, young
 
 
 _Place = tuple[TableKind, str, str]
