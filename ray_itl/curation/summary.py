@@ -168,7 +168,7 @@ def warnings_about(selection: Selection) -> list[str]:
             f"From pick {small:,} on, a pick is worth less than a thousandth of the first: fewer rows would do, or a "
             "smaller noise variance would tell them apart."
         )
-    if selection.remaining_uncertainty[-1] > 0.99:
+    if len(gains) and selection.remaining_uncertainty[-1] > 0.99:
         warnings.append(
             "The picks remove less than 1% of the targets' uncertainty: the pool may not cover the task, or the noise "
             "variance is large beside the squared norm of the rows."

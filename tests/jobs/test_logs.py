@@ -59,6 +59,20 @@ def test_quiet_runs_say_one_line(files: Files, capsys: pytest.CaptureFixture[str
     assert shown.err == ""
 
 
+def test_what_a_quiet_run_warns_of_is_on_stderr_and_in_its_record(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*options(files, "quiet"), "acquisition.noise_variance=1e9"]
+    for _ in range(2):  # a finished run says it again
+        run("curate", *words)
+        shown = capsys.readouterr()
+        (warning,) = shown.err.splitlines()
+        assert warning.startswith("warning: The picks remove less than 1% of the targets' uncertainty")
+        assert re.fullmatch(rf"picked 12 of .*; 1 warning; results: {files.folder / 'run'}\n", shown.out)
+    for name in ("metrics.json", "status.json"):
+        assert json.loads((files.folder / "run" / name).read_text())["warnings"] == [warning.removeprefix("warning: ")]
+
+
 def test_a_plan_in_json(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
     run("curate", *options(files, "json"), "plan=true")
     (plan,) = map(json.loads, capsys.readouterr().out.splitlines())
