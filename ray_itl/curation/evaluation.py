@@ -46,4 +46,5 @@ def _count(problem: Problem, rule: str, result: GreedyResult, settings: Evaluati
     found = [value for value in values if value in settings.classes]
     noise = problem.acquisition.noise_variance
     left = float(remaining_uncertainty(problem.posterior, problem.targets, result.features, noise)[-1])
+    left *= problem.uncertainty_before
     return OnTask(rule, len(found), len(found) / len(values), len(set(found)), left)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +18,7 @@ from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomF
 from ray_itl.core.posterior import Targets
 from ray_itl.curation.problem import Problem, objectives_of, tasks_among
 from ray_itl.curation.rules import build_acquisition
-from ray_itl.curation.settings import BASELINE_RULES, CurationSettings, EvaluationSettings
+from ray_itl.curation.settings import BASELINE_RULES, AcquisitionSettings, CurationSettings, EvaluationSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.shards.loading import map_rows
 from ray_itl.sources.base import PoolSource
@@ -84,13 +84,21 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
         targets=targets,
         target_ids=read.ids,
         known=known,
-        acquisition=build_acquisition(settings.acquisition, weights, inputs.rule),
+        # Where the noise is relative to rows that are not read yet, `with_noise` builds the rule anew.
+        acquisition=build_acquisition(settings.acquisition.on_rows(1.0), weights, inputs.rule),
         selection=settings.selection,
         baseline=cast(BaselineRule, name) if name in BASELINE_RULES else None,
         tasks=tasks,
         avoid=avoided,
         avoid_weight=settings.avoid.weight,
+        noise_is_relative=settings.acquisition.noise_variance is None,
     )
+
+
+def with_noise(problem: Problem, settings: AcquisitionSettings) -> Problem:
+    """Return the problem with the rule of some options, in which the noise variance is a number."""
+    weights = tuple(weight for _, weight in problem.objectives)
+    return replace(problem, acquisition=build_acquisition(settings, weights), noise_is_relative=False)
 
 
 def _open_pool(settings: CurationSettings, pool: Any) -> PoolSource:

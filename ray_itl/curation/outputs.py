@@ -69,7 +69,7 @@ def build_selection(
     curve = remaining_uncertainty(
         problem.posterior, problem.targets, result.features, problem.acquisition.noise_variance
     )
-    return Selection(table, problem.acquisition.unit, curve.numpy(), result.stats)
+    return Selection(table, problem.acquisition.unit, problem.uncertainty_before * curve.numpy(), result.stats)
 
 
 def pick_ids(source: PoolSource, picks: Sequence[Pick]) -> pa.Array:
@@ -92,6 +92,7 @@ def run_metrics(
         "num_rows": problem.source.num_rows,
         "dim": problem.dim,
         "num_targets": len(problem.targets.rows),
+        "noise_variance": None if problem.noise_is_relative else problem.acquisition.noise_variance,
         "passes": stats.passes,
         "rows_scanned": stats.passes * problem.source.num_rows,
         "bytes_scanned": stats.passes * problem.source.num_rows * bytes_per_row,

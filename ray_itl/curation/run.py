@@ -20,7 +20,7 @@ from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.evaluation import count_on_task
 from ray_itl.curation.explanation import explain, explanation_schema
 from ray_itl.curation.identity import run_identity
-from ray_itl.curation.open import FROM_OPTIONS, Inputs, open_problem
+from ray_itl.curation.open import FROM_OPTIONS, Inputs, open_problem, with_noise
 from ray_itl.curation.outputs import (
     build_selection,
     check_columns,
@@ -35,7 +35,7 @@ from ray_itl.curation.pool import OpenPool, open_pool
 from ray_itl.curation.problem import Problem, tasks_left
 from ray_itl.curation.report import build_report
 from ray_itl.curation.settings import CurationSettings
-from ray_itl.curation.summary import limits_used, warnings_about
+from ray_itl.curation.summary import limits_used, noise_drowns_rows, warnings_about
 from ray_itl.curation.tracking import SelectionTracking
 from ray_itl.errors import ConfigError, InputError, MissingExtraError
 from ray_itl.io.atomic import write_atomic
@@ -68,6 +68,9 @@ def curate(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS, reporter: 
     """
     reporter = reporter or Reporter(settings.run.log)
     check_columns(settings.pool.columns, settings.selection.explain)
+    if settings.run.dir is not None:
+        options = settings.acquisition.as_begun(RunDirectory(settings.run.dir).identity)
+        settings = replace(settings, acquisition=options)
     if settings.pool.filter is not None:
         reporter.info("reading the columns that pool.filter looks at")
     with reporter.stage("open"):
@@ -143,6 +146,7 @@ class _Run:
         self._reporter = reporter
         self._run = run
         self._status = RunStatus(run, problem.source.num_rows, problem.selection.n, watch, warnings=reporter.warnings)
+        self._mean_squared_norm: float | None = None
         self._ledger = None if run is None else Ledger(run.path, allow_repeats=settings.selection.replacement)
 
     def execute(self) -> Selection:
@@ -157,6 +161,7 @@ class _Run:
             name = "" if self._run is None else self._run.path.name
             with open_pool(problem, settings, reporter, name) as opened, status.telling_failure():
                 pool = opened.pool
+                problem = self._settle_noise(pool.mean_squared_norm())
                 reporter.info(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
                 with reporter.stage("select"):
                     earlier = self._earlier()
@@ -181,6 +186,25 @@ class _Run:
             if self._run is not None:
                 self._run.tidy()
         return selection
+
+    def _settle_noise(self, mean_squared_norm: float) -> Problem:
+        """Return the problem with the noise variance as a number; say what it is where nobody set it, or it drowns all.
+
+        Args:
+            mean_squared_norm: Of the pool's features.
+        """
+        options = self._settings.acquisition
+        if self._problem.noise_is_relative:
+            self._problem = with_noise(self._problem, options.on_rows(mean_squared_norm))
+            noise = self._problem.acquisition.noise_variance
+            self._reporter.info(
+                f"noise variance {noise:g}: {options.relative_noise:g} times the mean squared norm of the pool's rows"
+            )
+        drowned = noise_drowns_rows(self._problem.acquisition.noise_variance, mean_squared_norm)
+        if drowned is not None:
+            self._reporter.warn(drowned)
+        self._mean_squared_norm = mean_squared_norm
+        return self._problem
 
     def _execute_nothing(self) -> Selection:
         self._status.step("write")
@@ -232,12 +256,12 @@ class _Run:
         selection = build_selection(self._problem, result, self._settings.pool.columns, explanation)
         dtype = STORAGE_DTYPES[self._settings.pool.dtype]
         metrics = run_metrics(self._problem, selection, self._reporter.seconds, self._problem.dim * dtype.itemsize)
+        metrics["mean_squared_norm"] = self._mean_squared_norm
         metrics["comparison"] = list(comparison)
         metrics["next_gain"] = result.next_gain
         metrics["stop"] = result.stop
         metrics["limits"] = limits_used(self._problem, result)
-        posterior = self._problem.posterior, result.state.posterior
-        metrics["tasks"] = tasks_left(self._problem.tasks, self._problem.targets, *posterior)
+        metrics["tasks"] = tasks_left(self._problem, result.state.posterior)
         path = None if self._run is None else self._run.path
         features = result.features.to(dtype)
         selection = replace(selection, metrics=metrics, run_dir=path, picked_features=features)

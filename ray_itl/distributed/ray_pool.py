@@ -24,7 +24,7 @@ from ray_itl.core.messages import (
     merge_batches,
     merge_rivals,
 )
-from ray_itl.core.pool import block_per_shard, merge_reports, request_per_shard
+from ray_itl.core.pool import block_per_shard, mean_of_norms, merge_reports, request_per_shard
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
 from ray_itl.distributed.cluster import gpu_memory, living_nodes
 from ray_itl.distributed.codec import unpack
@@ -32,7 +32,7 @@ from ray_itl.distributed.journal import Journal, Recovery
 from ray_itl.distributed.placement import ShardPlan, check_fits, plan_shards_for
 from ray_itl.distributed.policy import RecoveryPolicy
 from ray_itl.distributed.settings import ClusterSettings
-from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardSpec
+from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardFacts, ShardSpec
 from ray_itl.distributed.shard_group import ShardGroup, ShardMember, put
 from ray_itl.errors import ConfigError, ShardError
 from ray_itl.shards.disk_loading import CacheOptions
@@ -154,7 +154,7 @@ class RayPool:
         self._crew = ShardGroup(
             source, members, self._policy, lambda: self._journal.recovery(), notify or (lambda _: None), actor_class
         )
-        self._largest_norm = 0.0
+        self._facts: list[ShardFacts] = []
 
     def load(self, on_rows: Callable[[int], None] | None = None) -> None:
         """Start the shards and load all rows; to be called once, before anything else.
@@ -166,7 +166,7 @@ class RayPool:
             InputError: unreadable or bad rows, by file and row.
             ShardError: no place on the cluster within the deadline, or processes that keep dying.
         """
-        self._largest_norm = max(facts.largest_norm for facts in self._crew.start(on_rows))
+        self._facts = self._crew.start(on_rows)
 
     def reload(self, source: PoolSource, on_rows: Callable[[int], None] | None = None) -> None:
         """Let every shard load the rows of another source in place of its own; call `restore` before anything else.
@@ -201,7 +201,7 @@ class RayPool:
             )
         self._journal = Journal()
         self._source, self._dim = source, dim
-        self._largest_norm = max(facts.largest_norm for facts in self._crew.reload(source, members, on_rows))
+        self._facts = self._crew.reload(source, members, on_rows)
 
     @property
     def num_rows(self) -> int:
@@ -225,7 +225,11 @@ class RayPool:
 
     def largest_norm(self) -> float:
         """Return the largest |x|^2 of the pool."""
-        return self._largest_norm
+        return max(facts.largest_norm for facts in self._facts)
+
+    def mean_squared_norm(self) -> float:
+        """See `Pool.mean_squared_norm`."""
+        return mean_of_norms([facts.sum_of_norms for facts in self._facts], self.num_rows)
 
     def repeated_id(self) -> tuple[int | str, np.ndarray] | None:
         """See `Pool.repeated_id`. Only if the shards' ranges of ids overlap are all ids exchanged, by hash."""

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ class ActiveFineTuner:
             RunDirectoryError: the directory cannot be written or belongs to another run.
             ShardError, TrainingError: a part of the cluster failed for good; the same call resumes.
         """
+        options = self._settings.acquisition.as_begun(self._run.identity)
+        self._settings = replace(self._settings, acquisition=options)
         data = open_tuning_data(self._settings)
         state = self._begin(data)
         try:

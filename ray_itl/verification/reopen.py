@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 
 from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.identity import run_identity
-from ray_itl.curation.open import open_problem
+from ray_itl.curation.open import open_problem, with_noise
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import ConfigError, InputError
@@ -26,8 +27,9 @@ class ReopenedRun(NamedTuple):
 
     run: RunDirectory
     options: CurationSettings
+    """Its noise variance, too, as a number."""
     problem: Problem
-    """With its lists and limits."""
+    """With its lists and limits, and its noise variance as a number."""
     source: ParquetSource
     """The problem's."""
 
@@ -41,6 +43,10 @@ def reopen_run(folder: str | None) -> ReopenedRun:
     """
     run, options = _finished_run(folder)
     problem = _reopened(run, options)
+    noise = run.read_metrics().get("noise_variance")
+    if options.acquisition.noise_variance is None and noise is not None:
+        options = replace(options, acquisition=replace(options.acquisition, noise_variance=noise, relative_noise=1.0))
+        problem = with_noise(problem, options.acquisition)
     return ReopenedRun(run, options, problem, cast(ParquetSource, problem.source))
 
 
