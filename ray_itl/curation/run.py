@@ -99,7 +99,7 @@ def curate_problem(
         reporter.info(f"beware: {note}")
     if settings.run.dir is None:
         return _Run(problem, settings, reporter, None, watch).execute()
-    tracking = SelectionTracking(settings, reporter.info)
+    tracking = SelectionTracking(settings, reporter.warn)
     with reporter.stage("open"):
         identity = run_identity(problem, settings)
         run = RunDirectory(settings.run.dir)
@@ -108,6 +108,8 @@ def curate_problem(
         run.tidy()  # it may have been killed right after it had finished
         reporter.info(f"this run is finished already: its results are in {run.path}")
         selection = read_selection(run)
+        for warning in selection.metrics.get("warnings", []):
+            reporter.warn(warning)
         tracking.catch_up(selection)
         return selection
     if state == "unfinished":
@@ -146,7 +148,7 @@ class _Run:
         self._settings = settings
         self._reporter = reporter
         self._run = run
-        self._status = RunStatus(run, problem.source.num_rows, problem.selection.n, watch)
+        self._status = RunStatus(run, problem.source.num_rows, problem.selection.n, watch, warnings=reporter.warnings)
         self._mean_squared_norm: float | None = None
         self._ledger = None if run is None else Ledger(run.path, allow_repeats=settings.selection.replacement)
 
@@ -203,7 +205,7 @@ class _Run:
             )
         drowned = noise_drowns_rows(self._problem.acquisition.noise_variance, mean_squared_norm)
         if drowned is not None:
-            self._reporter.info(f"warning: {drowned}")
+            self._reporter.warn(drowned)
         self._mean_squared_norm = mean_squared_norm
         return self._problem
 
@@ -268,6 +270,10 @@ class _Run:
         path = None if self._run is None else self._run.path
         features = result.features.to(dtype)
         selection = replace(selection, metrics=metrics, run_dir=path, picked_features=features)
+        for warning in warnings_about(selection):
+            self._reporter.warn(warning)
+        if self._reporter.warnings:
+            metrics["warnings"] = list(self._reporter.warnings)
         if self._run is not None:
             write_posterior(self._run, self._problem, result)
             write_picks(self._run, features)
@@ -281,12 +287,13 @@ class _Run:
     ) -> None:
         if self._run is None or sample is None:
             return
-        warnings = warnings_about(selection)
         if not len(selection):
             self._reporter.info("no report.html: nothing was picked")
             return
-        data = build_report(self._problem, self._settings, selection, result, sample, comparison, warnings)
+        data = build_report(
+            self._problem, self._settings, selection, result, sample, comparison, self._reporter.warnings
+        )
         try:
             write_atomic(self._run.path / "report.html", render(data).encode())
         except MissingExtraError as error:
-            self._reporter.info(f"no report.html: {error}")
+            self._reporter.warn(f"no report.html: {error}")

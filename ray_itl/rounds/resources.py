@@ -10,9 +10,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 from ray_itl.core.features import Identity
 from ray_itl.core.pool import Pool
 from ray_itl.distributed.settings import ClusterSettings
+from ray_itl.errors import ConfigError
 from ray_itl.observability.reporter import Reporter
 from ray_itl.rounds.settings import TrainerSettings
 from ray_itl.shards.loading import SourcePool
@@ -84,9 +87,14 @@ def make_trainer(settings: TrainerSettings, run: Path) -> Trainer:
     """Return a trainer, to be closed by the caller; those on Ray need a connection.
 
     Raises:
-        ConfigError: an option out of range.
+        ConfigError: an option out of range, or no GPU for training in this process.
     """
     if settings.kind == "local":
+        if settings.use_gpu and not torch.cuda.is_available():
+            raise ConfigError(
+                "trainer.use_gpu=true with trainer.kind=local, but this process has no GPU that torch can use: set "
+                "trainer.use_gpu=false, or train on a cluster with GPUs (trainer.kind=ray)"
+            )
         return LocalTrainer("cuda" if settings.use_gpu else "cpu")
     # Imported here so that training in this process never loads Ray.
     from ray_itl.training.ray_trainer import RayTrainer

@@ -93,9 +93,9 @@ def run_tick(
                 options = settings.acquisition.as_begun(ticks[-1].identity if ticks else {})
                 settings = replace(settings, acquisition=options, state=replace(settings.state, tick=name))
                 record = _Work(state, settings, lease, reporter, clock).execute(ticks)
-                state.refresh_history(reporter.info)
+                state.refresh_history(reporter.warn)
                 return Tick(record, state.store.location, is_new=True)
-    state.refresh_history(reporter.info)
+    state.refresh_history(reporter.warn)
     record = next(tick.record for tick in ticks if tick.record.tick == name)
     state.settle_status(name, asdict(record))
     return Tick(record, state.store.location, is_new=False)
@@ -202,7 +202,8 @@ class _Work:
         self._state.store.upload(folder, record.path)
         self._lease.publish(log_content(record, identity))
         shutil.rmtree(folder if self._settings.run.dir is not None else folder.parent, ignore_errors=True)
-        self._heartbeat.tell({"state": "finished", **asdict(record)})
+        warned = {"warnings": list(self._reporter.warnings)} if self._reporter.warnings else {}
+        self._heartbeat.tell({"state": "finished", **asdict(record), **warned})
         return record
 
     def _watch(self, status: Mapping[str, Any]) -> None:

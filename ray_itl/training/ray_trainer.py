@@ -70,7 +70,7 @@ class RayTrainer:
             task: Paths that every worker can read.
 
         Raises:
-            InputError, ConfigError, NumericalError: The task cannot succeed (says why and the remedy).
+            InputError, ConfigError, DivergedError: The task cannot succeed (says why and the remedy).
             TrainingError: Workers failed more often than allowed, did not start in time, or wrote to another disk.
         """
         task = task.absolute()
