@@ -86,6 +86,7 @@ def embed_pool(settings: EmbedJobSettings, reporter: Reporter | None = None) -> 
         reporter.info(f"this run is finished already: its results are in {run.path}")
         return _embedded(parts, parts.source.num_rows, 0.0)
     status = Heartbeat(lambda facts: run.set_status(**facts))
+    reporter.on_waiting = status.waiting
     try:
         with status.beating():
             _check_ids(parts, reporter)
@@ -188,16 +189,16 @@ def _embedding(
         yield ((part, parts.write(part)) for part in missing)
         return
     # Imported here so that embedding in this process never loads Ray.
-    from ray_itl.distributed.cluster import connect
+    from ray_itl.cluster.connection import connect
     from ray_itl.embedding.on_ray import embed_on_ray, plan_workers
 
-    with connect(cluster.address):
+    with connect(cluster.address, notify=reporter.info):
         wanted = None if cluster.num_workers == "auto" else cluster.num_workers
         options = plan_workers(
             wanted, cluster.cpus_per_worker, cluster.gpus_per_worker, len(missing), cluster.start_deadline_s
         )
         reporter.info(f"embedding {len(missing):,} parts on Ray with {options.num_workers} workers")
-        with closing(embed_on_ray(parts, missing, options)) as finished:
+        with closing(embed_on_ray(parts, missing, options, reporter.waiting)) as finished:
             yield finished
 
 
