@@ -16,6 +16,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 from ray_itl.errors import BusyError, ConfigError, InputError, MissingExtraError, RayItlError
 from ray_itl.io.credentials import masked, one_line
 from ray_itl.io.filesystems import is_transient, transient_error
+from ray_itl.io.temporary import sweep
 from ray_itl.observability.console import json_line
 
 P = ParamSpec("P")
@@ -38,6 +39,7 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(job)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         in_json = _asks_for_json(*args)
+        sweep()  # what killed runs left in the temporary directory
         try:
             with _terminable():
                 return job(*args, **kwargs)

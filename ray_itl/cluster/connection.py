@@ -114,7 +114,7 @@ def check_address(address: str | None) -> None:
 def _connect(address: ClusterAddress, namespace: str | None) -> None:
     host_port = find_head(address)
     try:
-        ray.init(address=host_port, namespace=namespace, log_to_driver=False)
+        ray.init(address=host_port, namespace=namespace, logging_level=logging.WARNING, log_to_driver=False)
     except (OSError, RuntimeError) as error:
         raise absent(address, error) from error
 

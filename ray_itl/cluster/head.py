@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray._private import services
 from ray._private.utils import check_version_info
-from ray._raylet import GcsClient
+from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]  # compiled
 from ray.exceptions import AuthenticationError, RayError
 
 from ray_itl.cluster.address import VARIABLE, ClusterAddress

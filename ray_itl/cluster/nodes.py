@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ray
 import torch
 from ray._private import state
@@ -21,7 +23,7 @@ def free_nodes() -> list[dict[str, float]]:
     return [dict(free.get(node["NodeID"], {})) for node in ray.nodes() if node["Alive"]]
 
 
-def has_place(actor: ray.actor.ActorHandle) -> bool:
+def has_place(actor: Any) -> bool:
     """Whether an actor was given its place on a node; its process may still be starting there."""
     told = state.actors(actor._actor_id.hex())
     return not told or bool(told["Address"]["IPAddress"])

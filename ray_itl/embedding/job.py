@@ -89,6 +89,7 @@ def embed_pool(settings: EmbedJobSettings, reporter: Reporter | None = None) -> 
     reporter.on_waiting = status.waiting
     try:
         with status.beating():
+            _check_cluster(settings)
             _check_ids(parts, reporter)
             return _embed(settings, run, parts, reporter, status)
     except BaseException as error:
@@ -200,6 +201,15 @@ def _embedding(
         reporter.info(f"embedding {len(missing):,} parts on Ray with {options.num_workers} workers")
         with closing(embed_on_ray(parts, missing, options, reporter.waiting)) as finished:
             yield finished
+
+
+def _check_cluster(settings: EmbedJobSettings) -> None:
+    """Raise ConfigError for an address that no cluster can have, before any work is spent."""
+    if settings.cluster.num_workers != 0:
+        # Imported here so that embedding in this process never loads Ray.
+        from ray_itl.cluster.connection import check_address
+
+        check_address(settings.cluster.address)
 
 
 def _check_ids(parts: EmbeddingParts, reporter: Reporter) -> None:
