@@ -23,6 +23,7 @@ _FIRST_S, _LOOK_S = 1.0, 2.0
 _WATCH_S = 5.0
 _GRACE_S = 5.0
 """How long a process may take to find a place where there is one."""
+_RELEASE_S, _RELEASE_TRIES = 0.1, 20
 _NESTED_S = 60.0
 """The longest that is waited in an actor: what it waits for may be what it holds itself."""
 
@@ -60,8 +61,17 @@ def await_room(asked: RoomAsked, tell: Tell, remedy: str) -> None:
                 told = True
     finally:
         remove_placement_group(group)
+    _await_release(asked)
     if told:
         tell(None)
+
+
+def _await_release(asked: RoomAsked) -> None:
+    """Wait a moment for what was held by the wish itself, so that those who asked meet nobody there."""
+    for _ in range(_RELEASE_TRIES):
+        if places_on(free_nodes(), asked.needs) >= asked.count:
+            return
+        time.sleep(_RELEASE_S)
 
 
 def no_room(asked: RoomAsked, remedy: str) -> NoRoomError | ConfigError:

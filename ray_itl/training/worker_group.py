@@ -40,7 +40,7 @@ _LOOK_S = 5.0
 _REMEDY = "lower trainer.num_workers or trainer.cpus_per_worker, or raise the deadline"
 _LEAVE_TIMEOUT_S = 30.0
 _KILL_TIMEOUT_S = 10.0
-_PLACEMENT_TRIES = 4
+_PLACEMENT_TRIES = 2
 _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default of 2 s adds seconds to every start and end
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in model.options mean the job's folder
