@@ -44,6 +44,10 @@ class ShardError(RayItlError):
     """A shard of the pool failed and could not be rebuilt: names the shard, cause and knob."""
 
 
+class NoRoomError(BusyError, ShardError):
+    """Others hold the CPUs, GPUs or memory of the cluster that are needed: says how many. Trying later helps."""
+
+
 class StaleShardError(RayItlError):
     """A shard lost its in-memory state (it was restarted): the pool must restore and resend."""
 

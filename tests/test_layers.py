@@ -18,7 +18,7 @@ LAYERS = [
     {"ray_itl.extras"},
     {"ray_itl.images"},
     {"ray_itl.core", "ray_itl.io", "ray_itl.report"},
-    {"ray_itl.options"},
+    {"ray_itl.options", "ray_itl.cluster"},
     {"ray_itl.sources"},
     {"ray_itl.shards", "ray_itl.runs", "ray_itl.training"},
     {"ray_itl.distributed", "ray_itl.observability", "ray_itl.selection"},
@@ -40,7 +40,7 @@ PLACES = {
     "yaml": {"ray_itl.options"},
     "sqlglot": {"ray_itl.sources.sql"},
     "ray": {
-        *("ray_itl.distributed", "ray_itl.training.ray_trainer", "ray_itl.training.worker_group"),
+        *("ray_itl.cluster", "ray_itl.distributed", "ray_itl.training.ray_trainer", "ray_itl.training.worker_group"),
         "ray_itl.embedding.on_ray",
     },
     "pyarrow": {

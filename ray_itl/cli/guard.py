@@ -26,6 +26,7 @@ from ray_itl.errors import (
 )
 from ray_itl.io.credentials import one_line
 from ray_itl.io.filesystems import is_transient, transient_error
+from ray_itl.io.temporary import sweep
 from ray_itl.observability.console import json_line
 
 P = ParamSpec("P")
@@ -50,6 +51,7 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         log = _log_of(*args)
         in_json = log == "json"
+        sweep()  # what killed runs left in the temporary directory
         try:
             with _terminable(), in_our_form(log):
                 return job(*args, **kwargs)

@@ -161,6 +161,7 @@ class _Run:
         explanation = None
         with status.going_on():
             status.step("load")
+            reporter.on_waiting = status.waiting
             name = "" if self._run is None else self._run.path.name
             with open_pool(problem, settings, reporter, name) as opened, status.telling_failure():
                 pool = opened.pool

@@ -128,7 +128,8 @@ class WorkerSettings(Options, group="cluster"):
 
     num_workers: Any = option(
         "auto",
-        "Ray actors, each with a model; auto: as many as the cluster has room for; 0: in this process, without Ray.",
+        "Ray actors, each with a model; auto: as many as the cluster has room for now; 0: in this process, without "
+        "Ray.",
         auto_or_whole,
         decides=False,
     )

@@ -39,6 +39,13 @@ class Reporter:
         """All that was warned of, each once, in order."""
         self._renderer = renderer or (Lines() if log == "lines" else choose_renderer(log))
         self._step: str | None = None
+        self.on_waiting: Callable[[str | None], object] = lambda _: None
+        """Told what the run waits for, and None once it does no longer: for its status."""
+
+    def waiting(self, line: str | None) -> None:
+        """Tell what the run waits for; None: it goes on."""
+        self.info("there is room now: going on" if line is None else line)
+        self.on_waiting(line)
 
     def info(self, line: str) -> None:
         """Tell people something."""

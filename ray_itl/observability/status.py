@@ -77,6 +77,11 @@ class Heartbeat:
             self._facts = dict(facts)
             return self._put()
 
+    def waiting(self, line: str | None) -> None:
+        """Write, on top of what the last status told, what the work waits for; None: for nothing any more."""
+        with suppress(RunDirectoryError):  # a courtesy
+            self.tell({**self._facts, "waiting": line})
+
     def end(self, error: BaseException) -> Mapping[str, Any]:
         """Write that an exception ended the work, on top of what the last status told."""
         return self.tell({**self._facts, **ending(error)})
@@ -119,9 +124,9 @@ class RunStatus:
     It holds `state` (running, finished, failed or interrupted), `step` (load, select, explain, compare or write: what
     the run is doing), `rows` (of the pool), `num_picked` of `num_asked`, `gain` (of all picks), `passes` (over the
     pool, in this try), `rows_per_s` (scanned in this step; null while nothing tells), `eta_s` (seconds until all are
-    picked, judged by this try's picks so far; null while none tell), `warnings` (where there are any), `error` of a
-    failed or interrupted run, and what `Heartbeat` adds: the `time` and who writes. Of a process that was killed it
-    says "running" with a `time` that gets old.
+    picked, judged by this try's picks so far; null while none tell), `warnings` (where there are any), `waiting` (for
+    what, where it waits for room on a cluster), `error` of a failed or interrupted run, and what `Heartbeat` adds: the
+    `time` and who writes. Of a process that was killed it says "running" with a `time` that gets old.
     """
 
     def __init__(
@@ -170,6 +175,10 @@ class RunStatus:
         self._eta_s = round(left * elapsed / new, 1) if new > 0 else None
         self._write("running")
         return Advance(self._facts["gain"], self._rows_per_s, self._eta_s)
+
+    def waiting(self, line: str | None) -> None:
+        """Say what the run waits for; None: for nothing any more."""
+        self._write("running", waiting=line)
 
     def finished(self, num_picked: int) -> None:
         """Say that all results are written."""

@@ -24,7 +24,7 @@ from ray_itl.rounds.divergence import go_on_otherwise, note_divergence
 from ray_itl.rounds.label_survey import check_labels
 from ray_itl.rounds.labelled import write_labelled
 from ray_itl.rounds.labelling import obtain_labels
-from ray_itl.rounds.resources import PoolCache, make_trainer
+from ray_itl.rounds.resources import PoolCache, check_room, make_trainer, workers_of
 from ray_itl.rounds.result import FineTuning, curves_table
 from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.rounds.selecting import RoundSelector, first_weights_seed
@@ -114,11 +114,15 @@ class ActiveFineTuner:
         with ExitStack() as stack:
             if settings.cluster.num_shards != 0 or settings.trainer.kind != "local":
                 # Imported here so that runs in this process never load Ray.
-                from ray_itl.distributed.cluster import connect
+                from ray_itl.cluster.connection import connect
 
-                stack.enter_context(connect(settings.cluster.address))
-            pool_cache = stack.enter_context(PoolCache(settings.cluster, settings.embedding.dtype, self._reporter))
-            trainer = make_trainer(settings.trainer, self._run.path)
+                stack.enter_context(connect(settings.cluster.address, notify=self._reporter.info))
+                check_room(settings.cluster, settings.trainer)
+            self._reporter.on_waiting = self._status.waiting
+            beside = workers_of(settings.trainer)
+            pool_cache = PoolCache(settings.cluster, settings.embedding.dtype, self._reporter, beside)
+            stack.enter_context(pool_cache)
+            trainer = make_trainer(settings.trainer, self._run.path, self._reporter.waiting)
             stack.callback(trainer.close)
             yield pool_cache, trainer
 

@@ -21,7 +21,7 @@ from ray_itl.curation.problem import Problem
 from ray_itl.curation.run import curate_problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.summary import why_stopped
-from ray_itl.errors import BusyError
+from ray_itl.errors import BusyError, NoRoomError
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import Reporter
@@ -139,7 +139,8 @@ class _Work:
             with self._heartbeat.beating():
                 return self._execute(ticks)
         except BaseException as error:
-            if not isinstance(error, BusyError):  # then the status is another tick's to write
+            if not isinstance(error, BusyError) or isinstance(error, NoRoomError):
+                # else the status is another tick's to write
                 self._heartbeat.end(error)
             raise
 
