@@ -16,6 +16,7 @@ import pytest
 from ray_itl import select
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import CurationSettings
+from ray_itl.curation.summary import warnings_about
 from ray_itl.errors import ConfigError, InputError, UnfinishedFileError
 from ray_itl.io.listing import PoolPaths, list_files
 from ray_itl.io.walk import Stamp
@@ -126,6 +127,19 @@ def test_a_file_that_has_not_settled_is_for_the_next_tick(growing: Growing, caps
     assert (second.record.new_files, second.record.new_rows) == (1, 20)
     assert set(picks(growing)[1]) <= set(range(20, 40))
     assert "unsettled_files" not in json.loads(Path(growing.location, second.record.path, "metrics.json").read_text())
+
+
+@pytest.mark.usefixtures("by_mtime")
+def test_a_run_that_passed_over_a_file_can_be_checked_once_it_has_settled(growing: Growing, tmp_path: Path) -> None:
+    write(growing, "a.parquet", 0, 1000)
+    write(growing, "b.parquet", 20, 10)
+    settings = growing.settings(None, n=4, pool={"settle_s": 100.0})
+    settings.state.dir, settings.run.dir = None, str(tmp_path / "run")
+    selection = curate(settings)
+    assert set(selection.table["id"].to_pylist()) <= set(range(20))
+    assert any("1 file of the pool that changed" in words for words in warnings_about(selection))
+    os.utime(growing.pool / "b.parquet", (1000, 1000))
+    verify(VerifySettings(run=FinishedRun(dir=settings.run.dir)))
 
 
 @pytest.mark.usefixtures("by_mtime")
