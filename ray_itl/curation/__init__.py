@@ -1,7 +1,7 @@
 """One selection, from options to files.
 
 settings and limit_settings, rules (the sequential rule of some options), open (everything read into one feature space)
-and problem (what comes of it), constraints (limits and lists), planning (what it would take), pool (loaded here or on
-Ray), run (`curate`, resumable), then explanation, evaluation, outputs, summary, report, tracking; identity (what
-decides a result), demo.
+and problem (what comes of it), constraints (limits and lists), quota_values (those that quotas name), planning (what it
+would take), pool (loaded here or on Ray), run (`curate`, resumable), then explanation, evaluation, outputs, summary,
+report, tracking; identity (what decides a result), demo.
 """

@@ -25,13 +25,13 @@ from ray_itl.core.messages import (
     merge_batches,
     merge_rivals,
 )
-from ray_itl.core.pool import block_per_shard, merge_reports, request_per_shard
+from ray_itl.core.pool import block_per_shard, mean_of_norms, merge_reports, request_per_shard
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
 from ray_itl.distributed.codec import unpack
 from ray_itl.distributed.journal import Journal, Recovery
 from ray_itl.distributed.placement import ShardPlan
 from ray_itl.distributed.policy import RecoveryPolicy
-from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardSpec
+from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardFacts, ShardSpec
 from ray_itl.distributed.shard_group import ShardGroup, ShardMember, put
 from ray_itl.errors import ConfigError, ShardError
 from ray_itl.shards.disk_loading import CacheOptions
@@ -103,7 +103,7 @@ class RayPool:
             RoomWatch(self._asked, tell, REMEDY),
             actor_class,
         )
-        self._largest_norm = 0.0
+        self._facts: list[ShardFacts] = []
 
     def load(self, on_rows: Callable[[int], None] | None = None) -> None:
         """Start the shards and load all rows; to be called once, before anything else.
@@ -118,7 +118,7 @@ class RayPool:
             ShardError: processes that do not come up, or keep dying.
         """
         await_room(self._asked, self._tell, REMEDY)
-        self._largest_norm = max(facts.largest_norm for facts in self._crew.start(on_rows))
+        self._facts = self._crew.start(on_rows)
 
     def reload(self, source: PoolSource, on_rows: Callable[[int], None] | None = None) -> None:
         """Let every shard load the rows of another source in place of its own; call `restore` before anything else.
@@ -153,7 +153,7 @@ class RayPool:
             )
         self._journal = Journal()
         self._source, self._dim = source, dim
-        self._largest_norm = max(facts.largest_norm for facts in self._crew.reload(source, members, on_rows))
+        self._facts = self._crew.reload(source, members, on_rows)
 
     @property
     def num_rows(self) -> int:
@@ -177,7 +177,11 @@ class RayPool:
 
     def largest_norm(self) -> float:
         """Return the largest |x|^2 of the pool."""
-        return self._largest_norm
+        return max(facts.largest_norm for facts in self._facts)
+
+    def mean_squared_norm(self) -> float:
+        """See `Pool.mean_squared_norm`."""
+        return mean_of_norms([facts.sum_of_norms for facts in self._facts], self.num_rows)
 
     def repeated_id(self) -> tuple[int | str, np.ndarray] | None:
         """See `Pool.repeated_id`. Only if the shards' ranges of ids overlap are all ids exchanged, by hash."""

@@ -15,9 +15,10 @@ from ray_itl.embedding.settings import EMBEDDING, ID
 from ray_itl.embedding.source import EmbeddedBatch, EmbeddedSource
 from ray_itl.errors import InputError, RunDirectoryError
 from ray_itl.io.atomic import TEMPORARY_SUFFIX, write_atomic
+from ray_itl.sources.ids import ids_to_arrow
 from ray_itl.sources.manifest import ShardRange
 from ray_itl.sources.open import open_raw_rows
-from ray_itl.sources.schema import ids_to_arrow, which_row
+from ray_itl.sources.schema import which_row
 
 _ROW_GROUP_BYTES = 16 << 20
 

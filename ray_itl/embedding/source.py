@@ -12,8 +12,9 @@ import pyarrow as pa
 from ray_itl.embedding.embedder import Embedder
 from ray_itl.errors import InputError
 from ray_itl.sources.base import RowSource
+from ray_itl.sources.ids import IdKind
 from ray_itl.sources.manifest import check_range
-from ray_itl.sources.schema import IdKind, check_positions, which_row
+from ray_itl.sources.schema import check_positions, which_row
 
 _FIRST_ROW = which_row("", 0)
 
@@ -160,11 +161,4 @@ def _regroup(batches: Iterator[tuple[np.ndarray, pa.RecordBatch]], size: int) ->
 
 
 def _join(batches: list[pa.RecordBatch]) -> pa.Table:
-    tables = [pa.Table.from_batches([batch]) for batch in batches]
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowException as error:
-        raise InputError(
-            f"columns {', '.join(batches[0].schema.names)} have types that differ between files ({error}); rewrite the "
-            "files with one type"
-        ) from error
+    return pa.concat_tables(map(pa.Table.from_batches, ([batch] for batch in batches)), promote_options="default")

@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -125,8 +125,8 @@ class RunStatus:
     the run is doing), `rows` (of the pool), `num_picked` of `num_asked`, `gain` (of all picks), `passes` (over the
     pool, in this try), `rows_per_s` (scanned in this step; null while nothing tells), `eta_s` (seconds until all are
     picked, judged by this try's picks so far; null while none tell), `waiting` (for what, where it waits for room on a
-    cluster), `error` of a failed or interrupted run, and what `Heartbeat` adds: the `time` and who writes. Of a process
-    that was killed it says "running" with a `time` that gets old.
+    cluster), `warnings` (where there are any), `error` of a failed or interrupted run, and what `Heartbeat` adds: the
+    `time` and who writes. Of a process that was killed it says "running" with a `time` that gets old.
     """
 
     def __init__(
@@ -136,7 +136,9 @@ class RunStatus:
         num_asked: int,
         watch: Watch = lambda _: None,
         clock: Callable[[], float] = time.time,
+        warnings: Sequence[str] = (),
     ) -> None:
+        self._warnings = warnings
         self._facts = {"rows": num_rows, "num_picked": 0, "num_asked": num_asked, "gain": 0.0, "passes": 0}
         self._rows_per_s: float | None = None
         self._eta_s: float | None = None
@@ -210,4 +212,5 @@ class RunStatus:
     def _write(self, state: str, **more: Any) -> None:
         self._has_ended = state != "running"
         facts = {"state": state, "step": self._step, **self._facts, "rows_per_s": self._rows_per_s}
-        self._watch(self._heartbeat.tell({**facts, "eta_s": self._eta_s, **more}))
+        warned = {"warnings": list(self._warnings)} if self._warnings else {}
+        self._watch(self._heartbeat.tell({**facts, "eta_s": self._eta_s, **warned, **more}))

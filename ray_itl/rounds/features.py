@@ -54,7 +54,8 @@ class RoundFeatures:
             embedding = EmbeddingSettings(
                 options.kind, options.unit_norm, options.projection_dim, batch_size=options.batch_size
             )
-            device = "cuda" if settings.trainer.use_gpu else "cpu"
+            # Workers of a cluster may have GPUs where this process has none: each embeds on what it has.
+            device = "auto" if settings.trainer.use_gpu else "cpu"
             self._embedder = Embedder(ModelSpec(model.name, model.options), checkpoint, seed, embedding, device)
 
     def pool(self) -> PoolSource:
@@ -62,7 +63,13 @@ class RoundFeatures:
         if self._embedder is not None:
             return EmbeddedSource(self._data.pool, self._data.options.raw_column, self._embedder)
         data = self._data.options
-        return open_source(data.pool, id_column=data.id_column, embedding_column=self._given_column)
+        return open_source(
+            data.pool,
+            id_column=data.id_column,
+            embedding_column=self._given_column,
+            id_option="data.id_column",
+            embedding_option="embedding.column",
+        )
 
     def candidates(self, positions: np.ndarray) -> tuple[PoolSource, np.ndarray]:
         """Return some rows of the pool as a source of their own, and their positions in the pool, ascending."""
@@ -100,7 +107,7 @@ class RoundFeatures:
         if self._embedder is not None:
             return EmbeddedSource(rows, self._data.options.raw_column, self._embedder)
         target: Any = self._data.options.target
-        return open_rows(target, "", self._given_column)
+        return open_rows(target, "", self._given_column, embedding_option="embedding.column")
 
 
 @dataclass(frozen=True)

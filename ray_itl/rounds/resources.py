@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 from ray_itl.core.features import Identity
 from ray_itl.core.pool import Pool
 from ray_itl.distributed.settings import ClusterSettings
@@ -144,9 +146,14 @@ def make_trainer(settings: TrainerSettings, run: Path, tell: Callable[[str | Non
         tell: Told, in a line, that workers wait for room; None: no longer.
 
     Raises:
-        ConfigError: an option out of range.
+        ConfigError: an option out of range, or no GPU for training in this process.
     """
     if settings.kind == "local":
+        if settings.use_gpu and not torch.cuda.is_available():
+            raise ConfigError(
+                "trainer.use_gpu=true with trainer.kind=local, but this process has no GPU that torch can use: set "
+                "trainer.use_gpu=false, or train on a cluster with GPUs (trainer.kind=ray)"
+            )
         return LocalTrainer("cuda" if settings.use_gpu else "cpu")
     # Imported here so that training in this process never loads Ray.
     from ray_itl.training.ray_trainer import RayTrainer

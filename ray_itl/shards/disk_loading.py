@@ -22,7 +22,8 @@ from ray_itl.errors import CacheError
 from ray_itl.shards.cache import EntryKey, EntryLease, ShardCache, unusable
 from ray_itl.shards.disk_features import ALIGNMENT, DiskFeatures, MatrixWriter
 from ray_itl.shards.loading import RowFacts, RowRange
-from ray_itl.sources.schema import IdKind, ids_from_arrow, ids_to_arrow, which_row
+from ray_itl.sources.ids import IdKind, id_dtype, ids_from_arrow, ids_to_arrow
+from ray_itl.sources.schema import which_row
 
 MATRIX = "features.safetensors"
 ROWS = "rows.parquet"
@@ -96,8 +97,7 @@ def write_facts(folder: Path, facts: RowFacts) -> None:
         OSError: that failed.
     """
     ids, norms = facts
-    kind = pa.int64() if ids.dtype == np.int64 else pa.string()
-    schema = pa.schema([("id", kind), ("norm", pa.float64())])
+    schema = pa.schema([("id", ids_to_arrow(ids[:0]).type), ("norm", pa.float64())])
     with pq.ParquetWriter(folder / ROWS, schema, compression="none", write_page_checksum=True) as writer:
         for first in range(0, len(ids), _BATCH_ROWS):
             part = slice(first, first + _BATCH_ROWS)
@@ -118,7 +118,7 @@ def read_entry(
     """
     folder = lease.folder
     features = DiskFeatures(folder / MATRIX, num_rows, dim, dtype, device, lease)
-    ids = np.empty(num_rows, dtype=np.int64 if id_kind == "int" else np.dtypes.StringDType())
+    ids = np.empty(num_rows, dtype=id_dtype(id_kind))
     norms = torch.empty(num_rows, dtype=torch.float64)
     filled = 0
     try:

@@ -74,7 +74,7 @@ class RayTrainer:
             task: Paths that every worker can read.
 
         Raises:
-            InputError, ConfigError, NumericalError: The task cannot succeed (says why and the remedy).
+            InputError, ConfigError, DivergedError: The task cannot succeed (says why and the remedy).
             NoRoomError: Others hold what the workers need until the deadline.
             TrainingError: Workers failed more often than allowed, did not start in time, or wrote to another disk.
         """

@@ -11,7 +11,7 @@ import pytest
 import ray
 import torch
 
-from ray_itl.errors import ConfigError, InputError, TrainingError
+from ray_itl.errors import ConfigError, DivergedError, InputError, TrainingError
 from ray_itl.training.ray_trainer import RayTrainer
 from ray_itl.training.registry import ModelSpec
 from ray_itl.training.trainer import LocalTrainer, read_result
@@ -53,6 +53,10 @@ def test_one_fresh_worker_gives_the_bits_of_the_local_trainer(tmp_path):
     assert result.metrics == local.metrics
     assert_idle()
     assert trainer.fit(task) == result  # nothing starts for a task that is done
+    wild = replace(task, output=str(tmp_path / "wild"), settings=replace(task.settings, learning_rate=1e30))
+    with pytest.raises(DivergedError, match=r"training\.learning_rate"):
+        trainer.fit(wild)
+    assert not (tmp_path / "wild").exists()
 
 
 def test_two_long_lived_workers_agree_with_the_local_trainer_also_when_killed(tmp_path, monkeypatch):
