@@ -13,6 +13,7 @@ os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 import ray
+from ray._private import utils
 from ray.cluster_utils import Cluster
 
 from ray_itl.cluster.nodes import living_nodes
@@ -31,7 +32,7 @@ FAST_CHECKS = {
 }
 
 
-ray._private.utils.set_sigterm_handler = lambda _: None  # a node is added by a thread, which may set none
+utils.set_sigterm_handler = lambda _: None  # a node is added by a thread, which may set none
 
 
 def main(folder: Path) -> None:
@@ -59,13 +60,13 @@ def main(folder: Path) -> None:
     settings = ClusterSettings(num_shards=3, cpus_per_shard=0.6)  # each needs a node of its own
     with open_ray_pool(source, Identity(), "float32", settings, tell=help_out) as pool:
         pool.load()
-        assert "3 shards need 0.6 CPUs" in told[0], told
+        assert "3 shards need 0.6 CPUs" in str(told[0]), told
         assert told[-1] is None, told
         waits = len(told)
         result = select(pool, rule, on_progress=lose_a_node)
         assert pool.rebuilds >= 1
     assert lost
-    assert "1 shard needs 0.6 CPUs" in told[waits], told
+    assert "1 shard needs 0.6 CPUs" in str(told[waits]), told
     assert told[-1] is None, told
     assert picked(result) == picked(select(local_pool(source), rule))
     ray.shutdown()
