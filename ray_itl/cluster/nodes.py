@@ -24,9 +24,14 @@ def free_nodes() -> list[dict[str, float]]:
 
 
 def has_place(actor: Any) -> bool:
-    """Whether an actor was given its place on a node; its process may still be starting there."""
-    told = state.actors(actor._actor_id.hex())
-    return not told or bool(told["Address"]["IPAddress"])
+    """Whether an actor is known to have its place on a node; its process may still be starting there.
+
+    Of one that is being restarted nothing is known: Ray goes on telling of its old place.
+    """
+    told = state.actors(actor._actor_id.hex())  # the public API asks the dashboard, which may be absent
+    if not told or told["State"] == "ALIVE":
+        return True
+    return told["State"] != "RESTARTING" and bool(told["Address"]["IPAddress"])
 
 
 def held_by_this_actor() -> dict[str, float]:

@@ -105,8 +105,12 @@ def lacking(asked: RoomAsked, nodes: Nodes, free: Nodes, ours: int = 0) -> str:
             others = total - left - need * ours
             held = f": others hold {_figure(name, others)}" if others > _EPSILON else ""
             said.append(f"{_amount(name, total)}, of which {_figure(name, left)} are free{held}")
-    scattered = [f"{_amount(name, sum(node.get(name, 0) for node in free))} free" for name in asked.needs]
-    return f"the cluster has {', and '.join(said) or ', '.join(scattered) + ', but scattered over its nodes'}"
+    if said:
+        return f"the cluster has {', and '.join(said)}"
+    most = places_on(nodes, asked.needs)
+    if most < asked.count:
+        return f"the nodes of the cluster have room for {most} in all"
+    return f"what is free is scattered over its nodes, which have room for {places_on(free, asked.needs)} now"
 
 
 def _figure(name: str, amount: float) -> str:

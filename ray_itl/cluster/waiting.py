@@ -21,8 +21,8 @@ Tell = Callable[[str | None], None]
 """Told, in a line, what is waited for; None: no longer."""
 _FIRST_S, _LOOK_S = 1.0, 2.0
 _WATCH_S = 5.0
-_GRACE_S = 5.0
-"""How long a process may take to find a place where there is one."""
+_GRACE_S = 10.0
+"""How long a process may take to come up in a place that it has taken, before it is said to have none."""
 _RELEASE_S, _RELEASE_TRIES = 0.1, 20
 _NESTED_S = 60.0
 """The longest that is waited in an actor: what it waits for may be what it holds itself."""

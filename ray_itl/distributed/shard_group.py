@@ -298,6 +298,7 @@ class ShardGroup:
             if isinstance(decision, GiveUp):
                 lack = self._cluster.why_not(self._actors[index])
                 raise ShardError(decision.message) if lack is None else NoRoomError(self._policy.no_room(name, lack))
+            self._cluster.look_for(self._actors[index], waited_s)
             time.sleep(decision.pause_s)
 
     def _probe(self, index: int, begin: float) -> list[ObjectRef]:

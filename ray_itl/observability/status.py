@@ -124,8 +124,8 @@ class RunStatus:
     It holds `state` (running, finished, failed or interrupted), `step` (load, select, explain, compare or write: what
     the run is doing), `rows` (of the pool), `num_picked` of `num_asked`, `gain` (of all picks), `passes` (over the
     pool, in this try), `rows_per_s` (scanned in this step; null while nothing tells), `eta_s` (seconds until all are
-    picked, judged by this try's picks so far; null while none tell), `warnings` (where there are any), `waiting` (for
-    what, where it waits for room on a cluster), `error` of a failed or interrupted run, and what `Heartbeat` adds: the
+    picked, judged by this try's picks so far; null while none tell), `waiting` (for what, where it waits for room on a
+    cluster), `warnings` (where there are any), `error` of a failed or interrupted run, and what `Heartbeat` adds: the
     `time` and who writes. Of a process that was killed it says "running" with a `time` that gets old.
     """
 

@@ -60,7 +60,8 @@ def test_what_is_lacking_is_said(ask, free, ours, said):
 
 def test_room_may_be_scattered_or_in_nodes_that_are_too_small():
     nodes = [{"CPU": 2.0}, {"CPU": 2.0}]
-    assert "scattered" in lacking(asked(1, CPU=2.0), nodes, [{"CPU": 1.0}, {"CPU": 1.0}])
+    assert "scattered over its nodes" in lacking(asked(1, CPU=2.0), nodes, [{"CPU": 1.0}, {"CPU": 1.0}])
+    assert "have room for 2 in all" in lacking(asked(3, CPU=1.2), nodes, nodes)
     assert "2 CPUs on its largest node" in lacking(asked(1, CPU=3.0), nodes, nodes)
 
 

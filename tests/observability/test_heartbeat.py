@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ray_itl.errors import BusyError, InputError, RunDirectoryError
-from ray_itl.observability.status import Heartbeat, ending
+from ray_itl.observability.reporter import Reporter
+from ray_itl.observability.status import Heartbeat, RunStatus, ending
 
 
 class Written:
@@ -94,3 +95,28 @@ def test_a_status_that_is_another_process_s_by_now_is_not_repeated() -> None:
 )
 def test_endings(error: BaseException, state: str, words: str) -> None:
     assert ending(error) == {"state": state, "error": words}
+
+
+def test_what_is_waited_for_is_told_until_it_is_there() -> None:
+    written = Written()
+    heartbeat = Heartbeat(written, clock=lambda: 7.0)
+    heartbeat.tell({"state": "running", "rows": 3})
+    reporter = Reporter("quiet")
+    reporter.on_waiting = heartbeat.waiting
+    reporter.waiting("waiting for room on the cluster: 1 shard needs 1 CPU")
+    assert written.told[-1]["rows"] == 3
+    assert written.told[-1]["waiting"] == "waiting for room on the cluster: 1 shard needs 1 CPU"
+    reporter.waiting(None)
+    assert written.told[-1]["waiting"] is None
+    written.errs = True
+    reporter.waiting("a status that cannot be written ends nothing")
+
+
+def test_a_run_that_waits_says_so_in_its_status() -> None:
+    told: list[Mapping[str, Any]] = []
+    status = RunStatus(None, 10, 2, told.append)
+    status.step("load")
+    status.waiting("for room")
+    assert (told[-1]["state"], told[-1]["step"], told[-1]["waiting"]) == ("running", "load", "for room")
+    status.step("select")
+    assert "waiting" not in told[-1]
