@@ -111,7 +111,7 @@ def test_a_run_with_such_values_goes_on_and_is_checked(files: Files, name: str) 
 @pytest.mark.parametrize("name", ["flag", "word", "float", "uuid", "zoned"])
 def test_shards_on_ray_tell_them_apart_alike(files: Files, name: str) -> None:
     target = pq.read_table(files.target)
-    quotas = {name: {COLUMNS[name][2][0]: {"max": 1}, "*": {"max": 8}}}
+    quotas = {name: {COLUMNS[name][2][0]: {"max": 1}, "*": {"max": 11}}}
     here = select(files.table, target, _N, quotas=quotas)
     assert select(files.table, target, _N, quotas=quotas, num_shards=2).ids == here.ids
 
