@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from ray_itl.core.acquisitions.base import Acquisition
@@ -16,6 +16,7 @@ from ray_itl.curation.run import curate
 from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, RunSettings, SelectionSettings
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.io.temporary import temporary_folder
 from ray_itl.observability.reporter import Reporter
 from ray_itl.runs.paths import absolute_path
 from ray_itl.selection import Selection
@@ -28,7 +29,8 @@ def select(
     n: int,
     *,
     acquisition: str | Acquisition = "itl",
-    noise_variance: float = 1.0,
+    noise_variance: float | None = None,
+    relative_noise: float = 1.0,
     target_noise_variance: float | None = None,
     known: Any = None,
     avoid: Any = None,
@@ -74,7 +76,9 @@ def select(
         n: Number of rows to pick, 1 <= n <= N (any n >= 1 with replacement).
         acquisition: "itl", "vtl" (SIFT on unit-norm features), "uncertainty"; a baseline: "nearest", "cosine" or
             "random"; or a rule of your own, as "module:Class" or an instance, which brings its noise variances along.
-        noise_variance: s2 > 0, in units of the squared feature norm.
+        noise_variance: s2 > 0, in units of the squared feature norm; None means relative_noise times the mean squared
+            norm of the pool's features.
+        relative_noise: The same as a multiple of that mean: the picks do not depend on the units of the embedding.
         target_noise_variance: s2A >= 0 for "itl"; None means s2, 0 noiseless targets.
         known: Rows that the model has learnt from already; the posterior is conditioned on them first.
         avoid: A sample of what the picks should say nothing about: avoid_weight times the gain about it is subtracted
@@ -122,12 +126,13 @@ def select(
         InputError: data that cannot be used: names file, row or column and the remedy.
         ConfigError: an argument out of range.
         RunDirectoryError: run_dir cannot be written, or belongs to a run with other inputs.
+        NoRoomError: others hold the cluster's CPUs, GPUs or memory, or the Ray actor does in which this is called.
         ShardError: a shard failed and could not be rebuilt.
         CacheError: features are to be kept on disk, and the disk is full or fails.
     """
     log = "quiet" if quiet else "auto"
     carried: Any = columns if isinstance(columns, str) else list(columns)  # a single name is refused by the settings
-    rule = _rule_settings(acquisition, noise_variance, target_noise_variance)
+    rule = _rule_settings(acquisition, noise_variance, target_noise_variance, relative_noise)
     settings = CurationSettings(
         pool=PoolSettings(
             path=_path_text(pool), id_column=id_column, embedding_column=embedding_column, columns=carried,
@@ -160,13 +165,17 @@ def select(
         return curate(settings, inputs, Reporter(log))
 
 
-def _rule_settings(rule: str | Acquisition, noise: float, target_noise: float | None) -> AcquisitionSettings:
+def _rule_settings(
+    rule: str | Acquisition, noise: float | None, target_noise: float | None, relative_noise: float
+) -> AcquisitionSettings:
     """Return the options that describe a rule; an instance has noise variances of its own."""
+    given = AcquisitionSettings("itl", noise, target_noise, relative_noise)
     if not isinstance(rule, Acquisition):
-        return AcquisitionSettings(rule, noise, target_noise)
-    settings = settings_of(rule)
-    for name, value, default in (("noise_variance", noise, 1.0), ("target_noise_variance", target_noise, None)):
-        if value not in (default, getattr(settings, name)):
+        return replace(given, name=rule)
+    settings, unset = settings_of(rule), AcquisitionSettings()
+    for name in ("noise_variance", "target_noise_variance", "relative_noise"):
+        value = getattr(given, name)
+        if value not in (getattr(unset, name), getattr(settings, name)):
             raise ConfigError(f"{name}={value} is not that of acquisition={rule}: set it there, and leave it out here")
     return settings
 
@@ -203,11 +212,11 @@ def _opened(rows: Any, settings: CurationSettings) -> Iterator[Any]:
             "a Ray Dataset has no lasting identity by which run_dir could be resumed: write it with write_parquet and "
             "pass the folder, or leave out run_dir"
         )
-    with TemporaryDirectory(prefix="ray_itl-dataset-") as folder:
+    with temporary_folder("dataset") as folder:
         if rows.count() == 0:
             raise InputError("the Ray Dataset has no rows")
-        rows.write_parquet(folder)
-        yield folder
+        rows.write_parquet(str(folder))
+        yield str(folder)
 
 
 __all__ = ["select"]

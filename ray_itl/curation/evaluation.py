@@ -67,4 +67,5 @@ def _count(problem: Problem, rule: str, result: GreedyResult, settings: Evaluati
     found = [key for key in keys if key in wanted]
     noise = problem.acquisition.noise_variance
     left = float(remaining_uncertainty(problem.posterior, problem.targets, result.features, noise)[-1])
+    left *= problem.uncertainty_before
     return OnTask(rule, len(found), len(found) / len(keys), len(set(found)), left)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.fs as pafs
 import torch
 from torch import Tensor
 
@@ -20,11 +21,13 @@ from ray_itl.curation.evaluation import absent_classes
 from ray_itl.curation.outputs import check_columns
 from ray_itl.curation.problem import Problem, objectives_of, tasks_among
 from ray_itl.curation.rules import build_acquisition
-from ray_itl.curation.settings import BASELINE_RULES, CurationSettings
+from ray_itl.curation.settings import BASELINE_RULES, AcquisitionSettings, CurationSettings
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.io.listing import PoolPaths
 from ray_itl.shards.loading import map_rows
 from ray_itl.sources.base import PoolSource
-from ray_itl.sources.open import open_source
+from ray_itl.sources.manifest import Manifest
+from ray_itl.sources.open import open_source, path_texts
 from ray_itl.sources.settings import PoolSettings
 from ray_itl.sources.targets import TargetTable, read_targets
 
@@ -45,6 +48,8 @@ class Inputs:
     include: Any = None
     rule: Acquisition | None = None
     """The sequential rule, where it is an instance that settings.acquisition cannot describe."""
+    written_now: tuple[pafs.FileSystem, str] | None = None
+    """A file that has just been written: on its filesystem, its time is the present for pool.settle_s."""
 
     def rows(self, what: str, settings: CurationSettings) -> Any:
         """Return the rows of pool, target, known or avoid, or the path that settings give for them."""
@@ -67,7 +72,7 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
         InputError: data that cannot be used (names file, row or column).
         ConfigError: options that do not fit the data.
     """
-    source = _open_pool(settings, inputs.rows("pool", settings))
+    source = _open_pool(settings, inputs)
     absent = absent_classes(source, settings.evaluation)
     if absent and settings.state.dir is None:
         raise ConfigError(absent[0])
@@ -88,20 +93,38 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
         targets=targets,
         target_ids=read.ids,
         known=known,
-        acquisition=build_acquisition(settings.acquisition, weights, inputs.rule),
+        # Where the noise is relative to rows that are not read yet, `with_noise` builds the rule anew.
+        acquisition=build_acquisition(settings.acquisition.on_rows(1.0), weights, inputs.rule),
         selection=settings.selection,
         baseline=cast(BaselineRule, name) if name in BASELINE_RULES else None,
         tasks=tasks,
         avoid=avoided,
         avoid_weight=settings.avoid.weight,
+        noise_is_relative=settings.acquisition.noise_variance is None,
         notes=tuple(absent),
     )
 
 
-def _open_pool(settings: CurationSettings, pool: Any) -> PoolSource:
+def with_noise(problem: Problem, settings: AcquisitionSettings) -> Problem:
+    """Return the problem with the rule of some options, in which the noise variance is a number."""
+    weights = tuple(weight for _, weight in problem.objectives)
+    return replace(problem, acquisition=build_acquisition(settings, weights), noise_is_relative=False)
+
+
+def as_it_was(settings: CurationSettings, pool: Manifest | None) -> CurationSettings:
+    """Return options by which a pool is opened as it was when a manifest was made of it, as far as that can be said."""
+    version = pool.tables[0].version if pool is not None and len(pool.tables) == 1 else settings.pool.version
+    return replace(settings, pool=replace(settings.pool, version=version, settle_s=0.0))
+
+
+def _open_pool(settings: CurationSettings, inputs: Inputs) -> PoolSource:
+    pool = inputs.rows("pool", settings)
     _check_kind("pool", pool)
     check_columns(settings.pool.columns, settings.selection.explain, settings.selection.cost_column)
     is_array = isinstance(pool, np.ndarray | Tensor)
+    if not isinstance(pool, np.ndarray | Tensor | pa.Table | pads.Dataset):
+        options = settings.pool
+        pool = PoolPaths(tuple(path_texts(pool)), options.version, options.settle_s, inputs.written_now)
     source = open_source(
         pool,
         id_column=None if is_array else settings.pool.id_column,

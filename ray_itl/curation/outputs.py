@@ -25,6 +25,7 @@ from ray_itl.selection import EXPLANATION_COLUMNS, PICKS_FILE, RESERVED_COLUMNS,
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.ids import id_dtype, ids_from_arrow, ids_to_arrow
 from ray_itl.sources.in_memory import ArraySource
+from ray_itl.sources.parquet import ParquetSource
 
 _COST = "cost"
 
@@ -73,7 +74,7 @@ def build_selection(
     curve = remaining_uncertainty(
         problem.posterior, problem.targets, result.features, problem.acquisition.noise_variance
     )
-    return Selection(table, problem.acquisition.unit, curve.numpy(), result.stats)
+    return Selection(table, problem.acquisition.unit, problem.uncertainty_before * curve.numpy(), result.stats)
 
 
 def pick_ids(source: PoolSource, picks: Sequence[Pick]) -> pa.Array:
@@ -87,6 +88,7 @@ def run_metrics(
 ) -> dict[str, Any]:
     """Return the contents of metrics.json."""
     stats = selection.stats
+    unsettled = unsettled_files(problem.source)
     return {
         "num_picks": len(selection),
         "total_gain": float(selection.gains.sum()),
@@ -95,6 +97,7 @@ def run_metrics(
         "num_rows": problem.source.num_rows,
         "dim": problem.dim,
         "num_targets": len(problem.targets.rows),
+        "noise_variance": None if problem.noise_is_relative else problem.acquisition.noise_variance,
         "passes": stats.passes,
         "rows_scanned": stats.passes * problem.source.num_rows,
         "bytes_scanned": stats.passes * problem.source.num_rows * bytes_per_row,
@@ -106,7 +109,13 @@ def run_metrics(
         "precision": stats.precision,
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         "driver_peak_bytes": peak_bytes(),
+        **({"unsettled_files": len(unsettled)} if unsettled else {}),
     }
+
+
+def unsettled_files(source: PoolSource) -> Sequence[str]:
+    """Return the files of a pool that were passed over, as they had changed less than pool.settle_s before."""
+    return source.manifest.unsettled if isinstance(source, ParquetSource) else ()
 
 
 def peak_bytes() -> int | None:

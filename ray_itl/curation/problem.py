@@ -82,17 +82,6 @@ def objectives_of(
     return samples if avoid is None else [*samples, (avoid, -avoid_weight)]
 
 
-def tasks_left(tasks: Sequence[Task], targets: Targets, before: Posterior, after: Posterior) -> list[dict[str, Any]]:
-    """Return for every task its name, weight, number of targets, and the share of their variance that is left."""
-    left = []
-    for task in tasks:
-        own = task.of(targets)
-        first = target_variance(before, own)
-        share = target_variance(after, own) / first if first > 0 else 0.0
-        left.append({"name": task.name, "weight": task.weight, "targets": len(task.members), "uncertainty_left": share})
-    return left
-
-
 @dataclass(frozen=True)
 class Problem:
     """Everything a selection needs but the pool's rows themselves."""
@@ -118,6 +107,10 @@ class Problem:
     avoid_weight: float = 1.0
     tasks: tuple[Task, ...] = ()
     """What the targets are about, where that is more than one task."""
+    at_first: Problem | None = None
+    """Before the first pick of all ticks, where this is a later one: uncertainty is a share of what it was then."""
+    noise_is_relative: bool = False
+    """Whether the rule's noise variance is in units of the pool's mean squared norm, until that is known."""
     nothing_to_pick: bool = False
     """Whether no row at all may be picked, so that the pool need not be loaded."""
     notes: tuple[str, ...] = ()
@@ -138,6 +131,19 @@ class Problem:
         """The weight posterior before the first pick."""
         prior = Posterior.prior(self.dim)
         return prior if self.known is None else prior.condition_on_rows(self.known, self.acquisition.noise_variance)
+
+    @property
+    def first_posterior(self) -> Posterior:
+        """The posterior before the first pick of all ticks, if this is one."""
+        return self.posterior if self.at_first is None else self.at_first.posterior
+
+    @cached_property
+    def uncertainty_before(self) -> float:
+        """Share of the targets' variance that the picks of earlier ticks left; 1 without."""
+        if self.at_first is None:
+            return 1.0
+        first, now = (target_variance(p, self.targets) for p in (self.first_posterior, self.posterior))
+        return now / first if first > 0 else 1.0
 
     @property
     def importance(self) -> Tensor:
@@ -199,3 +205,14 @@ class Problem:
         """Pick n rows of the pool by a baseline, valued by this problem's sequential rule."""
         seed = self.selection.seed
         return select_baseline(pool, rule, self.targets, n, self.acquisition, self.start(), seed, self.excluded)
+
+
+def tasks_left(problem: Problem, after: Posterior) -> list[dict[str, Any]]:
+    """Return for every task its name, weight, number of targets, and the share of their variance that is left."""
+    left = []
+    for task in problem.tasks:
+        own = task.of(problem.targets)
+        first = target_variance(problem.first_posterior, own)
+        share = target_variance(after, own) / first if first > 0 else 0.0
+        left.append({"name": task.name, "weight": task.weight, "targets": len(task.members), "uncertainty_left": share})
+    return left

@@ -20,11 +20,12 @@ from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.evaluation import count_on_task
 from ray_itl.curation.explanation import explain, explanation_schema
 from ray_itl.curation.identity import run_identity
-from ray_itl.curation.open import FROM_OPTIONS, Inputs, open_problem
+from ray_itl.curation.open import FROM_OPTIONS, Inputs, open_problem, with_noise
 from ray_itl.curation.outputs import (
     build_selection,
     read_selection,
     run_metrics,
+    unsettled_files,
     write_challengers,
     write_picks,
     write_posterior,
@@ -34,7 +35,7 @@ from ray_itl.curation.pool import OpenPool, open_pool
 from ray_itl.curation.problem import Problem, tasks_left
 from ray_itl.curation.report import build_report
 from ray_itl.curation.settings import CurationSettings
-from ray_itl.curation.summary import limits_used, warnings_about
+from ray_itl.curation.summary import limits_used, noise_drowns_rows, unsettled_words, warnings_about
 from ray_itl.curation.tracking import SelectionTracking
 from ray_itl.errors import ConfigError, InputError, MissingExtraError
 from ray_itl.io.atomic import write_atomic
@@ -66,6 +67,9 @@ def curate(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS, reporter: 
         ShardError, CacheError: a part of the cluster, or a disk, failed for good; the same call resumes.
     """
     reporter = reporter or Reporter(settings.run.log)
+    if settings.run.dir is not None:
+        options = settings.acquisition.as_begun(RunDirectory(settings.run.dir).identity)
+        settings = replace(settings, acquisition=options)
     if settings.pool.filter is not None:
         reporter.info("reading the columns that pool.filter looks at")
     with reporter.stage("open"):
@@ -85,6 +89,8 @@ def curate_problem(
     `watch` is told every status of the run; what it raises ends the run, which the same call resumes. `kept` are the
     options that config.yaml replays, where they are not those of the run itself.
     """
+    if unsettled := unsettled_files(problem.source):
+        reporter.info(f"passing over {unsettled_words(len(unsettled))}, such as {unsettled[0]}")
     if settings.pool.filter is not None:
         reporter.info(f"{problem.source.num_rows:,} rows meet pool.filter")
     with reporter.stage("open"):
@@ -93,7 +99,7 @@ def curate_problem(
         reporter.info(f"beware: {note}")
     if settings.run.dir is None:
         return _Run(problem, settings, reporter, None, watch).execute()
-    tracking = SelectionTracking(settings, reporter.info)
+    tracking = SelectionTracking(settings, reporter.warn)
     with reporter.stage("open"):
         identity = run_identity(problem, settings)
         run = RunDirectory(settings.run.dir)
@@ -102,6 +108,8 @@ def curate_problem(
         run.tidy()  # it may have been killed right after it had finished
         reporter.info(f"this run is finished already: its results are in {run.path}")
         selection = read_selection(run)
+        for warning in selection.metrics.get("warnings", []):
+            reporter.warn(warning)
         tracking.catch_up(selection)
         return selection
     if state == "unfinished":
@@ -140,7 +148,8 @@ class _Run:
         self._settings = settings
         self._reporter = reporter
         self._run = run
-        self._status = RunStatus(run, problem.source.num_rows, problem.selection.n, watch)
+        self._status = RunStatus(run, problem.source.num_rows, problem.selection.n, watch, warnings=reporter.warnings)
+        self._mean_squared_norm: float | None = None
         self._ledger = None if run is None else Ledger(run.path, allow_repeats=settings.selection.replacement)
 
     def execute(self) -> Selection:
@@ -152,9 +161,11 @@ class _Run:
         explanation = None
         with status.going_on():
             status.step("load")
+            reporter.on_waiting = status.waiting
             name = "" if self._run is None else self._run.path.name
             with open_pool(problem, settings, reporter, name) as opened, status.telling_failure():
                 pool = opened.pool
+                problem = self._settle_noise(pool.mean_squared_norm())
                 reporter.info(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
                 with reporter.stage("select"):
                     earlier = self._earlier()
@@ -179,6 +190,25 @@ class _Run:
             if self._run is not None:
                 self._run.tidy()
         return selection
+
+    def _settle_noise(self, mean_squared_norm: float) -> Problem:
+        """Return the problem with the noise variance as a number; say what it is where nobody set it, or it drowns all.
+
+        Args:
+            mean_squared_norm: Of the pool's features.
+        """
+        options = self._settings.acquisition
+        if self._problem.noise_is_relative:
+            self._problem = with_noise(self._problem, options.on_rows(mean_squared_norm))
+            noise = self._problem.acquisition.noise_variance
+            self._reporter.info(
+                f"noise variance {noise:g}: {options.relative_noise:g} times the mean squared norm of the pool's rows"
+            )
+        drowned = noise_drowns_rows(self._problem.acquisition.noise_variance, mean_squared_norm)
+        if drowned is not None:
+            self._reporter.warn(drowned)
+        self._mean_squared_norm = mean_squared_norm
+        return self._problem
 
     def _execute_nothing(self) -> Selection:
         self._status.step("write")
@@ -230,17 +260,21 @@ class _Run:
         selection = build_selection(self._problem, result, self._settings.pool.columns, explanation)
         dtype = STORAGE_DTYPES[self._settings.pool.dtype]
         metrics = run_metrics(self._problem, selection, self._reporter.seconds, self._problem.dim * dtype.itemsize)
+        metrics["mean_squared_norm"] = self._mean_squared_norm
         metrics["comparison"] = list(comparison)
         metrics["next_gain"] = result.next_gain
         metrics["stop"] = result.stop
         if self._problem.notes:
             metrics["notes"] = list(self._problem.notes)
         metrics["limits"] = limits_used(self._problem, result)
-        posterior = self._problem.posterior, result.state.posterior
-        metrics["tasks"] = tasks_left(self._problem.tasks, self._problem.targets, *posterior)
+        metrics["tasks"] = tasks_left(self._problem, result.state.posterior)
         path = None if self._run is None else self._run.path
         features = result.features.to(dtype)
         selection = replace(selection, metrics=metrics, run_dir=path, picked_features=features)
+        for warning in warnings_about(selection):
+            self._reporter.warn(warning)
+        if self._reporter.warnings:
+            metrics["warnings"] = list(self._reporter.warnings)
         if self._run is not None:
             write_posterior(self._run, self._problem, result)
             write_picks(self._run, features)
@@ -254,12 +288,13 @@ class _Run:
     ) -> None:
         if self._run is None or sample is None:
             return
-        warnings = warnings_about(selection)
         if not len(selection):
             self._reporter.info("no report.html: nothing was picked")
             return
-        data = build_report(self._problem, self._settings, selection, result, sample, comparison, warnings)
+        data = build_report(
+            self._problem, self._settings, selection, result, sample, comparison, self._reporter.warnings
+        )
         try:
             write_atomic(self._run.path / "report.html", render(data).encode())
         except MissingExtraError as error:
-            self._reporter.info(f"no report.html: {error}")
+            self._reporter.warn(f"no report.html: {error}")

@@ -63,6 +63,7 @@ class ShardFacts:
     num_rows: int
     dim: int
     largest_norm: float
+    sum_of_norms: float
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ class ShardActor:
             self._loaded, self._version = 0, what.version
             torch.set_num_threads(what.num_threads)
             self._shard = what.load(source, self._count_rows)
-        return ShardFacts(self._shard.num_rows, self._shard.dim, self._shard.largest_norm)
+        shard = self._shard
+        return ShardFacts(shard.num_rows, shard.dim, shard.largest_norm, shard.sum_of_norms)
 
     def restore(self, recovery: Packed) -> None:
         """Bring the rows to the state that a Recovery describes."""

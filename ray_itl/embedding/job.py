@@ -86,8 +86,10 @@ def embed_pool(settings: EmbedJobSettings, reporter: Reporter | None = None) -> 
         reporter.info(f"this run is finished already: its results are in {run.path}")
         return _embedded(parts, parts.source.num_rows, 0.0)
     status = Heartbeat(lambda facts: run.set_status(**facts))
+    reporter.on_waiting = status.waiting
     try:
         with status.beating():
+            _check_cluster(settings)
             _check_ids(parts, reporter)
             return _embed(settings, run, parts, reporter, status)
     except BaseException as error:
@@ -188,17 +190,26 @@ def _embedding(
         yield ((part, parts.write(part)) for part in missing)
         return
     # Imported here so that embedding in this process never loads Ray.
-    from ray_itl.distributed.cluster import connect
+    from ray_itl.cluster.connection import connect
     from ray_itl.embedding.on_ray import embed_on_ray, plan_workers
 
-    with connect(cluster.address):
+    with connect(cluster.address, notify=reporter.info):
         wanted = None if cluster.num_workers == "auto" else cluster.num_workers
         options = plan_workers(
             wanted, cluster.cpus_per_worker, cluster.gpus_per_worker, len(missing), cluster.start_deadline_s
         )
         reporter.info(f"embedding {len(missing):,} parts on Ray with {options.num_workers} workers")
-        with closing(embed_on_ray(parts, missing, options)) as finished:
+        with closing(embed_on_ray(parts, missing, options, reporter.waiting)) as finished:
             yield finished
+
+
+def _check_cluster(settings: EmbedJobSettings) -> None:
+    """Raise ConfigError for an address that no cluster can have, before any work is spent."""
+    if settings.cluster.num_workers != 0:
+        # Imported here so that embedding in this process never loads Ray.
+        from ray_itl.cluster.connection import check_address
+
+        check_address(settings.cluster.address)
 
 
 def _check_ids(parts: EmbeddingParts, reporter: Reporter) -> None:

@@ -45,6 +45,11 @@ class RunDirectory:
             return "new"
         return "finished" if self._read(_STATUS).get("state") == "finished" else "unfinished"
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What decides the result of the run here; empty where there is none."""
+        return {} if self.state == "new" else self._read(_MANIFEST).get("identity", {})
+
     def begin(self, identity: Mapping[str, str], details: Mapping[str, Any], config_text: str) -> RunState:
         """Create and claim the directory for a run, or join the run that is here.
 
@@ -85,8 +90,26 @@ class RunDirectory:
 
     def changes(self, identity: Mapping[str, str]) -> list[str]:
         """Return the names of what differs between an identity and that of the run here."""
-        before = self._read(_MANIFEST).get("identity", {})
+        before = self.identity
         return sorted(k for k in {*before, *identity} if _without_zero(before.get(k)) != _without_zero(identity.get(k)))
+
+    def amend(self, identity: Mapping[str, str], config_text: str, note: Mapping[str, Any]) -> dict[str, str]:
+        """Make the run here one of another identity, and keep in manifest.json what was different until now.
+
+        Args:
+            identity: As for `begin`.
+            config_text: The contents of config.yaml from now on.
+            note: What else is to be kept of the change.
+
+        Returns:
+            The former values of what differs.
+        """
+        manifest = self._read(_MANIFEST)
+        former = {name: manifest["identity"].get(name, "") for name in self.changes(identity)}
+        write_atomic(self.path / _CONFIG, config_text.encode())
+        amended = [*manifest.get("amended", []), {**note, "until_then": former}]
+        write_json(self.path / _MANIFEST, {**manifest, "identity": dict(identity), "amended": amended})
+        return former
 
     def _changed_files(self, details: Mapping[str, Any]) -> str:
         """Say which files of a pool in Parquet files are not those of the run here."""

@@ -15,14 +15,15 @@ import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 
 from ray_itl.errors import InputError
-from ray_itl.io.filesystems import Listing, list_files
-from ray_itl.sources.columns import Asked, PoolSchema, dataset_words, pool_types
+from ray_itl.io.listing import PoolPaths
+from ray_itl.sources.columns import Asked, PoolSchema, dataset_words, pool_types, table_words
 from ray_itl.sources.footer import MAX_EXCESS, check_dim, check_lengths, wrong_lengths
 from ray_itl.sources.ids import IdKind, check_id_type, common_kind, fits_int64, id_family
-from ray_itl.sources.inspection import Footer, open_parquet, read_footer, stream_rows
+from ray_itl.sources.inspection import Footer, open_file, read_footer, stream_rows
 from ray_itl.sources.manifest import Manifest
-from ray_itl.sources.partitions import dataset_columns, hive_columns
+from ray_itl.sources.partitions import dataset_columns, hive_columns, with_tables
 from ray_itl.sources.schema import EmbeddingType, check_embedding_type, find_column, first_row_dim
+from ray_itl.sources.tables.listing import PoolListing, list_pool
 
 _MAX_THREADS = 16
 _BATCH_ROWS = 1 << 16
@@ -30,12 +31,12 @@ _SAMPLE_ROW_BYTES = 4 << 20
 
 
 def build_manifest(
-    sources: Sequence[str],
+    sources: Sequence[str] | PoolPaths,
     asked: Asked,
     filesystem: pafs.FileSystem | None = None,
     dataset: pads.FileSystemDataset | None = None,
 ) -> Manifest:
-    """Read the footers of all files that `sources` mean (see `list_files`) and describe the pool.
+    """Read the footers of all files that `sources` mean (see `list_pool`) and describe the pool.
 
     Files are opened by a few threads; of each, the footer and at most 1 MiB of content are read (of ids that are long
     decimals, all). Files without rows may be of any type. Columns may be given by folders (see `partitions`).
@@ -52,19 +53,22 @@ def build_manifest(
             others (names the file, and the option); or there are no files or no rows.
         StorageError: storage failed for the moment.
     """
-    listing = list_files(sources, filesystem)
-    return _manifest_of(listing, asked, _schema_of(listing, dataset))
+    listing = list_pool(sources, filesystem)
+    return _manifest_of(listing, asked, _schema_of(listing, asked, dataset))
 
 
-def _schema_of(listing: Listing, dataset: pads.FileSystemDataset | None) -> PoolSchema:
+def _schema_of(listing: PoolListing, asked: Asked, dataset: pads.FileSystemDataset | None) -> PoolSchema:
+    """Return what folders, tables, or a Dataset, say of the columns."""
     if dataset is None:
-        return PoolSchema(folders=hive_columns(listing.paths))
+        plain = hive_columns([path for path in listing.paths if path not in listing.given])
+        folders = with_tables(plain, listing.given).without(asked.embedding)
+        return PoolSchema(folders=folders, options=asked.options())
     names = {listing.full_path(path): path for path in listing.paths}
-    return PoolSchema(folders=dataset_columns(dataset, names), dataset=dataset.schema)
+    folders = dataset_columns(dataset, names).without(asked.embedding)
+    return PoolSchema(folders=folders, options=asked.options(), dataset=dataset.schema)
 
 
-def _manifest_of(listing: Listing, asked: Asked, schema: PoolSchema) -> Manifest:
-    schema = replace(schema, folders=schema.folders.without(asked.embedding))
+def _manifest_of(listing: PoolListing, asked: Asked, schema: PoolSchema) -> Manifest:
     with ThreadPoolExecutor(_MAX_THREADS) as threads:
         footers = list(threads.map(lambda path: read_footer(listing, path, asked, schema), listing.paths))
     full = [footer for footer in footers if footer.entry.num_rows]
@@ -88,8 +92,10 @@ def _manifest_of(listing: Listing, asked: Asked, schema: PoolSchema) -> Manifest
         embedding_column=asked.embedding,
         dtype=dtype,
         dim=dim,
-        dataset=dataset_words(asked, found, schema),
+        dataset=dataset_words(asked, found, schema) or table_words(asked, listing.given),
         schema=schema,
+        tables=listing.tables,
+        unsettled=listing.unsettled,
     )
 
 
@@ -106,7 +112,7 @@ def _without_empty_types(schema: PoolSchema, footers: list[Footer]) -> PoolSchem
     return replace(schema, dataset=own)
 
 
-def _common_id_kind(listing: Listing, footers: list[Footer], asked: Asked, schema: PoolSchema) -> IdKind:
+def _common_id_kind(listing: PoolListing, footers: list[Footer], asked: Asked, schema: PoolSchema) -> IdKind:
     if not asked.id:
         return "int"
     forms = {}
@@ -121,14 +127,14 @@ def _common_id_kind(listing: Listing, footers: list[Footer], asked: Asked, schem
     return common_kind(set(forms.values()), lambda: all(_has_small_ids(listing, path, asked.id) for path in long))
 
 
-def _has_small_ids(listing: Listing, path: str, column: str) -> bool:
+def _has_small_ids(listing: PoolListing, path: str, column: str) -> bool:
     """Whether int64 holds the ids of a file, all of which are read."""
-    with open_parquet(listing.filesystem, listing.full_path(path), path) as file:
+    with open_file(listing, listing.filesystem, path) as file:
         batches = file.iter_batches(_BATCH_ROWS, columns=[column], use_threads=False)
         return all(fits_int64(ids) for batch in batches for ids in batch.columns)
 
 
-def _common_embedding(listing: Listing, footers: list[Footer], asked: Asked, schema: PoolSchema) -> tuple[str, int]:
+def _common_embedding(listing: PoolListing, footers: list[Footer], asked: Asked, schema: PoolSchema) -> tuple[str, int]:
     """Return the widest float type of the files, and the dimension that all have."""
     column = asked.embedding
     if not column:
@@ -136,7 +142,11 @@ def _common_embedding(listing: Listing, footers: list[Footer], asked: Asked, sch
     types: dict[str, EmbeddingType] = {}
     for footer in footers:
         path = footer.entry.path
-        kind = schema.type_of(column, footer.stored.get(column))
+        if column not in footer.stored:
+            raise InputError(
+                f"file {path!r} lacks the column {column!r} of the Dataset: embed its rows, or leave it out"
+            )
+        kind = schema.type_of(column, footer.stored[column])
         types[path] = check_embedding_type(kind, column, path, asked.embedding_option)
     fixed = [(path, kind.dim) for path, kind in types.items() if kind.dim is not None]
     for other in fixed:
@@ -148,7 +158,7 @@ def _common_embedding(listing: Listing, footers: list[Footer], asked: Asked, sch
     return str(np.result_type(*(kind.dtype for kind in types.values()))), dim
 
 
-def _dim_of_lists(listing: Listing, footer: Footer, column: str) -> int:
+def _dim_of_lists(listing: PoolListing, footer: Footer, column: str) -> int:
     """Return the dimension of lists of free length; later rows are checked when they are read."""
     path = footer.entry.path
     group, claim = next((index, claim) for index, claim in enumerate(footer.claims) if claim.num_rows)
@@ -158,7 +168,7 @@ def _dim_of_lists(listing: Listing, footer: Footer, column: str) -> int:
     # Lists of other lengths, or nulls, are among them: a row is read to be named, if that cannot take much memory.
     if claim.num_values > MAX_EXCESS:
         raise wrong_lengths(group, claim, column, path)
-    with open_parquet(listing.filesystem, listing.full_path(path), path) as file:
+    with open_file(listing, listing.filesystem, path) as file:
         _, batch = next(stream_rows(file, [group], 0, 1, [column], _SAMPLE_ROW_BYTES))
     return first_row_dim(batch.column(0), column, path)
 

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import torch
 
+from ray_itl.io.listing import PoolPaths
 from ray_itl.sources.ids import IdKind
 
 PathInput = str | os.PathLike[str]
-PoolInput = PathInput | Sequence[PathInput] | pa.Table | pads.Dataset | np.ndarray | torch.Tensor
-"""Paths, folders, globs or URIs of Parquet files; an Arrow table or dataset; a `rows x dim` array."""
+PoolInput = PathInput | Sequence[PathInput] | PoolPaths | pa.Table | pads.Dataset | np.ndarray | torch.Tensor
+"""Paths, folders, globs or URIs of Parquet files and tables; an Arrow table or dataset; a `rows x dim` array."""
 
 
 class RowSource(Protocol):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -12,8 +14,9 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError, RayItlError
-from ray_itl.io.filesystems import Listing, is_transient, transient_error
+from ray_itl.io.filesystems import is_transient, transient_error
 from ray_itl.sources.columns import Asked, FileColumns, PoolSchema
+from ray_itl.sources.delivery import unfinished
 from ray_itl.sources.footer import (
     GroupClaim,
     check_amount,
@@ -21,6 +24,8 @@ from ray_itl.sources.footer import (
     read_claims,
 )
 from ray_itl.sources.manifest import FileEntry
+from ray_itl.sources.tables.lance import Fragment, FragmentMetadata, Place, is_fragment, open_fragment
+from ray_itl.sources.tables.listing import PoolListing
 
 # A footer is data from elsewhere: these limits stop one that claims absurd sizes from taking all memory.
 _MAX_THRIFT_STRING = 64 << 20
@@ -47,7 +52,7 @@ class Footer(NamedTuple):
     """Types of the columns asked for that the file has."""
 
 
-def read_footer(listing: Listing, path: str, asked: Asked, schema: PoolSchema) -> Footer:
+def read_footer(listing: PoolListing, path: str, asked: Asked, schema: PoolSchema) -> Footer:
     """Read the footer of a file, and at most 1 MiB of its content for the fingerprint.
 
     Raises:
@@ -56,7 +61,7 @@ def read_footer(listing: Listing, path: str, asked: Asked, schema: PoolSchema) -
     """
     size, fingerprint, claims = _examine(listing, path, asked.embedding)
     check_amount(claims, size, path)
-    with open_parquet(listing.filesystem, listing.full_path(path), path) as file:
+    with open_file(listing, listing.filesystem, path) as file:
         metadata, stored = file.metadata, file.schema_arrow
         row_groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
         claimed = tuple(claim.num_rows for claim in claims)
@@ -79,6 +84,26 @@ def fingerprint_file(filesystem: pafs.FileSystem, path: str) -> tuple[int, str]:
     """
     size, sha256, _ = _read_ends(filesystem, path)
     return size, sha256
+
+
+def fingerprint_of(place: Place, filesystem: pafs.FileSystem, path: str) -> str:
+    """Return the fingerprint of a file of a pool, by its path relative to the root; InputError if it is unreadable."""
+    if is_fragment(place, path):
+        with open_fragment(place, filesystem, path) as fragment:
+            return fragment.fingerprint
+    try:
+        return fingerprint_file(filesystem, posixpath.join(place.root, path))[1]
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from error
+
+
+def open_file(
+    place: Place, filesystem: pafs.FileSystem, path: str
+) -> AbstractContextManager[pq.ParquetFile | Fragment]:
+    """Open a file of a pool by its path relative to the root, as `open_parquet` and `open_fragment` do."""
+    if is_fragment(place, path):
+        return open_fragment(place, filesystem, path)
+    return open_parquet(filesystem, posixpath.join(place.root, path), path)
 
 
 @contextmanager
@@ -114,7 +139,7 @@ def open_parquet(filesystem: pafs.FileSystem, path: str, name: str) -> Iterator[
 
 
 def stream_rows(
-    file: pq.ParquetFile,
+    file: pq.ParquetFile | Fragment,
     row_groups: Sequence[int],
     first: int,
     stop: int,
@@ -143,7 +168,7 @@ def stream_rows(
     raise pa.ArrowInvalid(f"its pages hold {row} rows where its footer promises at least {stop}")
 
 
-def estimate_row_bytes(metadata: pq.FileMetaData, row_group: int) -> int:
+def estimate_row_bytes(metadata: pq.FileMetaData | FragmentMetadata, row_group: int) -> int:
     """Return the mean uncompressed size in bytes of one row with all its columns, from the footer.
 
     Not of single columns: pyarrow ends the process when a damaged footer is asked about one.
@@ -158,7 +183,11 @@ def unreadable(name: str, error: Exception) -> RayItlError:
         return transient_error(f"file {name!r} cannot be read", error)
     if isinstance(error, FileNotFoundError):
         return InputError(f"file {name!r} is gone; restore it, or start again on the pool as it is")
+    if isinstance(error, PermissionError):
+        return InputError(f"file {name!r} may not be read by this user; check its permissions, and its folder's")
     reason = " ".join(str(error).split())
+    if re.search("[de][en]crypt", reason):
+        return InputError(f"file {name!r} is encrypted ({reason}); write it again without, as no keys can be given")
     return InputError(f"file {name!r} cannot be read as Parquet: {reason}; write or copy the file again")
 
 
@@ -176,10 +205,15 @@ def _read_ends(filesystem: pafs.FileSystem, path: str) -> tuple[int, str, bytes]
     return size, digest.hexdigest(), footer
 
 
-def _examine(listing: Listing, path: str, column: str) -> tuple[int, str, list[GroupClaim]]:
+def _examine(listing: PoolListing, path: str, column: str) -> tuple[int, str, list[GroupClaim]]:
     """Return a file's size, fingerprint and what its footer claims of a column, before Arrow opens it."""
+    if is_fragment(listing, path):
+        with open_fragment(listing, listing.filesystem, path) as fragment:
+            groups = range(fragment.metadata.num_row_groups)
+            claims = [GroupClaim(fragment.metadata.row_group(group).num_rows, 0) for group in groups]
+            return fragment.size_bytes, fragment.fingerprint, claims
     try:
         size, fingerprint, footer = _read_ends(listing.filesystem, listing.full_path(path))
         return size, fingerprint, read_claims(footer, column)
     except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, error) from error
+        raise unfinished(listing, path, error) or unreadable(path, error) from error

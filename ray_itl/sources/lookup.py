@@ -113,7 +113,7 @@ def read_ids(path: str, id_column: str, source: PoolSource, option: str) -> pa.A
     try:
         rows = open_raw_rows(path, id_column=id_column, id_option="pool.id_column")
     except InputError as error:
-        raise InputError(f"{option}={path}: {error}") from error
+        raise type(error)(f"{option}={path}: {error}") from error
     found, wanted = id_word(rows.id_kind), id_word(source.id_kind)
     if found != wanted:
         raise InputError(f"{option}={path} has {found} ids, the pool {wanted} ones: write the same kind")

@@ -14,16 +14,17 @@ import pyarrow.fs as pafs
 import torch
 
 from ray_itl.errors import InputError
-from ray_itl.io.filesystems import list_files
+from ray_itl.io.listing import PoolPaths
 from ray_itl.sources.agreement import build_manifest
 from ray_itl.sources.base import PathInput, PoolInput, PoolSource, RowSource
 from ray_itl.sources.columns import Asked, by_option
 from ray_itl.sources.condition import Condition, rows_of_table_that_meet
 from ray_itl.sources.in_memory import ArraySource, TableRows, TableSource
-from ray_itl.sources.inspection import open_parquet
+from ray_itl.sources.inspection import open_file
 from ray_itl.sources.parquet import ParquetRows, ParquetSource
 from ray_itl.sources.partitions import hive_columns
 from ray_itl.sources.schema import find_column, name_columns
+from ray_itl.sources.tables.listing import list_pool
 from ray_itl.sources.views import filtered
 
 
@@ -105,11 +106,11 @@ def _open_embedded(
         return _open_dataset(pool, asked, condition)
     if isinstance(pool, pa.Table):
         return _open_table(pool, asked, condition)
-    return _open_files(_path_texts(pool), asked, filesystem, condition)
+    return _open_files(_asked_paths(pool), asked, filesystem, condition)
 
 
 def open_raw_rows(
-    pool: PathInput | Sequence[PathInput] | pa.Table | pads.Dataset,
+    pool: PathInput | Sequence[PathInput] | PoolPaths | pa.Table | pads.Dataset,
     *,
     id_column: str,
     columns: Sequence[str] | Mapping[str, str] = (),
@@ -123,7 +124,7 @@ def open_raw_rows(
     if isinstance(pool, pa.Table):
         _check_columns(pool, asked)
         return TableRows(pool, asked.id, id_option=id_option)
-    return ParquetRows(build_manifest(_path_texts(pool), asked, filesystem), filesystem)
+    return ParquetRows(build_manifest(_asked_paths(pool), asked, filesystem), filesystem)
 
 
 def _open_raw_dataset(dataset: pads.Dataset, asked: Asked) -> RowSource:
@@ -169,13 +170,18 @@ def _check_columns(table: pa.Table, asked: Asked) -> None:
 
 
 def _open_files(
-    paths: Sequence[str], asked: Asked, filesystem: pafs.FileSystem | None, condition: Condition | None
+    paths: Sequence[str] | PoolPaths, asked: Asked, filesystem: pafs.FileSystem | None, condition: Condition | None
 ) -> ParquetSource:
     source = ParquetSource(build_manifest(paths, asked, filesystem), filesystem)
     return source if condition is None else filtered(source, condition, filesystem)
 
 
-def _path_texts(pool: PathInput | Sequence[PathInput]) -> list[str]:
+def _asked_paths(pool: PathInput | Sequence[PathInput] | PoolPaths) -> PoolPaths:
+    return pool if isinstance(pool, PoolPaths) else PoolPaths(tuple(path_texts(pool)))
+
+
+def path_texts(pool: PathInput | Sequence[PathInput]) -> list[str]:
+    """Return paths as text; InputError for what is neither a path nor a list of them."""
     is_list = isinstance(pool, list | tuple)
     paths: list[Any] = list(pool) if isinstance(pool, list | tuple) else [pool]
     wrong = [type(path).__name__ for path in paths if not isinstance(path, str | os.PathLike)]
@@ -191,7 +197,8 @@ def _column_names(pool: Any, filesystem: pafs.FileSystem | None) -> list[str]:
     """Return the columns of a table, of a dataset, or of the first of some files."""
     if isinstance(pool, pa.Table | pads.Dataset):
         return pool.schema.names
-    listing = list_files(_path_texts(pool), filesystem)
-    name = listing.paths[0]
-    with open_parquet(listing.filesystem, listing.full_path(name), name) as file:
-        return list(dict.fromkeys([*file.schema_arrow.names, *hive_columns(listing.paths).types]))
+    listing = list_pool(_asked_paths(pool), filesystem)
+    by_folders = hive_columns([path for path in listing.paths if path not in listing.given]).types
+    by_logs = [name for keys in listing.given.values() for name in keys]
+    with open_file(listing, listing.filesystem, listing.paths[0]) as file:
+        return list(dict.fromkeys([*file.schema_arrow.names, *by_folders, *by_logs]))

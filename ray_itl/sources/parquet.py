@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,9 +19,10 @@ from ray_itl.errors import InputError
 from ray_itl.io.filesystems import open_filesystem
 from ray_itl.sources.columns import FileColumns
 from ray_itl.sources.ids import IdKind, ids_from_arrow
-from ray_itl.sources.inspection import estimate_row_bytes, fingerprint_file, open_parquet, stream_rows, unreadable
+from ray_itl.sources.inspection import estimate_row_bytes, fingerprint_of, open_file, stream_rows
 from ray_itl.sources.manifest import FileEntry, Manifest, Segment
 from ray_itl.sources.schema import WhichRow, check_positions, embedding_matrix, embedding_rows, which_row
+from ray_itl.sources.tables.lance import Fragment
 
 _MAX_TAKE_THREADS = 8
 _SLIM_ROW_BYTES = 256  # 8,192 rows a batch
@@ -191,11 +191,7 @@ class ParquetRows:
         return pa.Table.from_batches(batches, opened.columns.schema)
 
     def _check_file(self, file: FileEntry) -> None:
-        try:
-            _, fingerprint = fingerprint_file(self._filesystem, posixpath.join(self.manifest.root, file.path))
-        except (pa.ArrowException, OSError) as error:
-            raise unreadable(file.path, error) from error
-        if fingerprint != file.fingerprint:
+        if fingerprint_of(self.manifest, self._filesystem, file.path) != file.fingerprint:
             raise _replaced(file)
 
     @contextmanager
@@ -205,7 +201,7 @@ class ParquetRows:
         Rows come from a file that may be replaced at any moment by one of equal shape: only if the one that is there
         afterwards has the planned fingerprint, for which at most 1 MiB is read, were they the planned rows.
         """
-        with open_parquet(self._filesystem, posixpath.join(self.manifest.root, file.path), file.path) as opened:
+        with open_file(self.manifest, self._filesystem, file.path) as opened:
             metadata = opened.metadata
             groups = (metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
             if tuple(groups) != file.row_groups:
@@ -218,7 +214,7 @@ class ParquetRows:
 class _OpenFile(NamedTuple):
     """An open file, and the columns that are wanted of it."""
 
-    file: pq.ParquetFile
+    file: pq.ParquetFile | Fragment
     columns: FileColumns
 
     def stream(

@@ -53,6 +53,13 @@ def hive_columns(paths: Sequence[str]) -> FolderColumns:
     )
 
 
+def with_tables(columns: FolderColumns, given: Mapping[str, Mapping[str, pa.Scalar]]) -> FolderColumns:
+    """Return columns with those that the logs of tables give of their files, whatever folders are called there."""
+    types = {name: value.type for keys in given.values() for name, value in keys.items()}
+    values = {path: {name: value.as_py() for name, value in keys.items()} for path, keys in given.items() if keys}
+    return FolderColumns({**columns.types, **types}, {**columns.values, **values})
+
+
 def dataset_columns(dataset: pads.FileSystemDataset, names: Mapping[str, str]) -> FolderColumns:
     """Return the columns that a dataset's partitioning gives; `names` maps paths of its files to those in the pool."""
     known = {posixpath.normpath(path): name for path, name in names.items()}

@@ -14,10 +14,12 @@ from ray_itl.options.checks import (
     distinct_names,
     is_positive,
     is_whole,
+    number_at_least,
     one_of,
     positive,
     require,
     text,
+    whole,
 )
 from ray_itl.options.declare import Options, option
 from ray_itl.options.text import plain
@@ -32,8 +34,20 @@ class PoolSettings(Options, group="pool"):
 
     path: Any = option(
         None,
-        "Parquet file, folder, glob or URI (s3://, gs://) of the pool, or a list of them. null: the digits that come "
-        "with scikit-learn.",
+        "Parquet file, folder, glob or URI (s3://, gs://) of the pool, or a list of them; or a Delta, Iceberg or Lance "
+        "table. null: the digits that come with scikit-learn.",
+        decides=False,
+    )
+    version: int | None = option(
+        None,
+        "Of the table that pool.path means: its version, of Iceberg the snapshot's id. null: the newest.",
+        whole(0).said("give a whole number >= 0, or null"),
+        decides=False,
+    )
+    settle_s: float = option(
+        0.0,
+        "Files that changed less than so many seconds ago are passed over, as they may still be being written.",
+        number_at_least(0).said("give seconds >= 0"),
         decides=False,
     )
     id_column: str = option("id", "Column of unique ids: numbers, texts, UUIDs or bytes.", column_name)

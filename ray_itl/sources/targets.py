@@ -96,7 +96,7 @@ def read_targets(
         tasks = _read_tasks(source, task_column) if task_column else None
         names = None if tasks is None else [str(value) for value in tasks.to_pylist()]
     except InputError as error:
-        raise InputError(f"{what}: {error}") from error
+        raise type(error)(f"{what}: {error}") from error
     return TargetTable(embeddings, weights, np.concatenate(ids) if id_column else None, names, tasks)
 
 

@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 
 from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.identity import run_identity
-from ray_itl.curation.open import open_problem
+from ray_itl.curation.open import as_it_was, open_problem, with_noise
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings, EvaluationSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.options.text import from_yaml
 from ray_itl.runs.directory import RunDirectory
+from ray_itl.sources.manifest import Manifest
 from ray_itl.sources.parquet import ParquetSource
 from ray_itl.ticks.problem import reopen_tick
 from ray_itl.verification.replay import dense_definition
@@ -27,8 +28,9 @@ class ReopenedRun(NamedTuple):
 
     run: RunDirectory
     options: CurationSettings
+    """Its noise variance, too, as a number."""
     problem: Problem
-    """With its lists and limits."""
+    """With its lists and limits, and its noise variance as a number."""
     source: ParquetSource
     """The problem's."""
 
@@ -43,6 +45,10 @@ def reopen_run(folder: str | None) -> ReopenedRun:
     run, options = _finished_run(folder)
     options = replace(options, evaluation=EvaluationSettings())  # which decides nothing, and may name what is gone
     problem = _reopened(run, options)
+    noise = run.read_metrics().get("noise_variance")
+    if options.acquisition.noise_variance is None and noise is not None:
+        options = replace(options, acquisition=replace(options.acquisition, noise_variance=noise, relative_noise=1.0))
+        problem = with_noise(problem, options.acquisition)
     return ReopenedRun(run, options, problem, cast(ParquetSource, problem.source))
 
 
@@ -81,8 +87,19 @@ def _finished_run(folder: str | None) -> tuple[RunDirectory, CurationSettings]:
     return run, options
 
 
+def _reopened_alone(options: CurationSettings, pool: Manifest) -> Problem:
+    """Return the problem of a run that was no tick, without the files that had not settled then."""
+    problem = open_problem(as_it_was(options, pool))
+    if not pool.unsettled:
+        return problem
+    source = cast(ParquetSource, problem.source)
+    settled = [file for file in source.manifest.files if file.path not in pool.unsettled]
+    return replace(problem, source=source.only(settled)) if settled else problem
+
+
 def _reopened(run: RunDirectory, options: CurationSettings) -> Problem:
-    problem = open_problem(options) if options.state.dir is None else reopen_tick(options, run.read_pool_manifest())
+    pool = run.read_pool_manifest()
+    problem = _reopened_alone(options, pool) if options.state.dir is None else reopen_tick(options, pool)
     problem = with_limits(with_lists(problem, options), options, expects_values=False)  # earlier versions did not
     changed = run.changes(run_identity(problem, options))
     if changed:

@@ -20,7 +20,7 @@ from ray_itl.verification.replay import Replay, TieTest
 from ray_itl.verification.room import Room
 
 
-def variance_at_share(problem: Problem, first: float, noise_variance: float, dtype: str) -> float:
+def variance_at_share(problem: Problem, first: float, dtype: str) -> float:
     """Return the targets' variance at which `selection.share` is reached.
 
     The variance given known rows K and all pool rows X is sum_a w_a a'(I + (K'K + X'X) / s2)^-1 a.
@@ -28,11 +28,11 @@ def variance_at_share(problem: Problem, first: float, noise_variance: float, dty
     Args:
         problem: The problem, with a share.
         first: sum_a w_a k(a, a) before the first pick.
-        noise_variance: s2.
         dtype: In which the shards held rows.
 
     Reads the pool once: O(N D^2).
     """
+    noise_variance = problem.acquisition.noise_variance
     precision = torch.eye(problem.dim, dtype=torch.float64)
     if problem.known is not None:
         precision += problem.known.mT @ problem.known / noise_variance
@@ -144,7 +144,7 @@ class StoppingCheck:
         if share is None:
             return [f"metrics.json has stop={stop}, but selection.share is not set"] if stop == "share" else []
         variances = self.replay.target_variances()
-        enough = variance_at_share(self.replay.problem, variances[0], self.replay.options.noise_variance, self.dtype)
+        enough = variance_at_share(self.replay.problem, variances[0], self.dtype)
         slack = _VARIANCE_TOLERANCE * variances[0]
         before = np.flatnonzero(variances[: self._num_picks + (stop != "share")] < enough - slack)
         if len(before):

@@ -170,7 +170,8 @@ def _replayed(
         {*steps, len(picks)}, pool_is_whole=whole
     )
     prices = problem.limits.driver_rules.prices(costs_and_groups.costs).numpy()
-    replay = Replay(problem, options.acquisition, rows, ids, problem.objectives, picks, prices, walk.open_rows)
+    norm, objectives = run.read_metrics().get("mean_squared_norm"), problem.objectives
+    replay = Replay(problem, options.acquisition, rows, ids, objectives, picks, prices, norm, walk.open_rows)
     gains = table.column("gain").to_numpy()
     wrong, wrong_gains = replay.check(steps, gains) if steps else ([], [])
     faults = StoppingCheck(

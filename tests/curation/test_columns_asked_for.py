@@ -260,6 +260,21 @@ def test_a_dataset_whose_first_file_has_no_rows_is_of_the_types_of_the_others(fi
             assert carried.column("text").to_pylist() == [f"text {number}" for number in expected]
 
 
+def test_embeddings_that_a_file_of_a_dataset_lacks(files: Files) -> None:
+    path = files.pool / "part-2.parquet"
+    pq.write_table(pq.read_table(path).drop_columns("embedding"), path)
+    with pytest.raises(InputError, match=r"file 'part-2.parquet' lacks the column 'embedding' of the Dataset"):
+        select(pads.dataset(files.pool), TARGET, 10)
+
+
+def test_numbers_that_float64_does_not_hold_are_told_with_the_option(files: Files) -> None:
+    change(files, 0, "size", lambda ids: pa.array([2**60 + 1] * len(ids)))
+    change(files, 1, "size", lambda ids: pa.array([0.5] * len(ids)))
+    change(files, 2, "size", lambda ids: pa.array([0.5] * len(ids)))
+    with pytest.raises(InputError, match=r"'part-0.parquet': column 'size' is of type int64 .* out of pool\.columns"):
+        files.run(files.settings(n=200, pool={"columns": ["size"]}))
+
+
 def test_decimals_are_costs_and_weights(files: Files) -> None:
     plain = files.settings(
         run=None, selection={"cost_column": "weight", "budget": 15.0}, target={"weight_column": "weight"}

@@ -59,6 +59,21 @@ def test_quiet_runs_say_one_line(files: Files, capsys: pytest.CaptureFixture[str
     assert shown.err == ""
 
 
+def test_what_a_quiet_run_warns_of_is_on_stderr_and_in_its_record(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*options(files, "quiet"), "acquisition.noise_variance=1e9"]
+    run("curate", *words)
+    first = capsys.readouterr()
+    run("curate", *words)
+    assert capsys.readouterr() == first  # a finished run says it again
+    assert re.fullmatch(r"warning: The noise variance \(1e\+09\) is .*\n", first.err)
+    assert re.fullmatch(rf"picked 12 of .*; 1 warning; results: {files.folder / 'run'}\n", first.out)
+    told = first.err.strip().removeprefix("warning: ")
+    for name in ("metrics.json", "status.json"):
+        assert json.loads((files.folder / "run" / name).read_text())["warnings"] == [told]
+
+
 def test_a_plan_in_json(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
     run("curate", *options(files, "json"), "plan=true")
     (plan,) = map(json.loads, capsys.readouterr().out.splitlines())
@@ -97,9 +112,11 @@ def test_errors_in_json(
     assert [json.loads(line)["event"] for line in shown.out.splitlines()] in ([], ["step"])
 
 
-def test_a_bug_in_json_keeps_its_traceback(
-    files: Files, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_bug_in_json_names_a_file_with_its_traceback(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
     def open_problem(*_: object) -> None:
         raise ValueError("a bug")
 
@@ -107,8 +124,9 @@ def test_a_bug_in_json_keeps_its_traceback(
     with pytest.raises(SystemExit) as caught:
         run("curate", *options(files, "json"))
     (error,) = map(json.loads, capsys.readouterr().err.splitlines())
-    assert (caught.value.code, error["exit_code"], error["error"]) == (1, 1, "ValueError")
-    assert error["traceback"].endswith("ValueError: a bug\n")
+    (report,) = tmp_path.glob("ray_itl-bug-*.log")
+    assert (caught.value.code, error["exit_code"], str(report) in error["message"]) == (1, 1, True)
+    assert report.read_text().endswith("ValueError: a bug\n")
 
 
 @pytest.mark.cluster
