@@ -35,6 +35,7 @@ def readable_by_hydra(argument: str) -> str:
         return argument.replace(_RULE, "acquisition.name=", 1)
     if argument.startswith("-") or "=" not in argument:
         return argument
+    written = argument
     as_it_is, value = _read(argument)
     if argument.startswith(_CONDITION):
         if as_it_is and (value is None or isinstance(value, str | QuotedString)):
@@ -42,9 +43,8 @@ def readable_by_hydra(argument: str) -> str:
         text = argument.removeprefix(_CONDITION)
         return _CONDITION + _in_quotes(text)
     typed = _Argument(argument)
-    if as_it_is and None not in _names(value):
-        written = argument
-    elif as_it_is or not argument.isascii() or _QUOTED_NAME.search(argument):
+    needs_help = as_it_is or not argument.isascii() or _QUOTED_NAME.search(argument)
+    if needs_help and (not as_it_is or None in _names(value)):
         written = typed.written
         as_it_is, value = _read(written)
     if not as_it_is:

@@ -57,7 +57,9 @@ def is_in(value: Operand, constants: Sequence[Constant]) -> pa.Array | pa.Scalar
     low = [each.low for each in found if each.is_value]
     zeros = [0.0, -0.0] if pa.types.is_floating(storage.type) and 0.0 in low else []  # which Arrow tells apart here
     values = pa.array([*low, *zeros], storage.type)
-    return _functions.if_else(pc.is_valid(value), pc.is_in(storage, values), pa.scalar(None, pa.bool_()))
+    return _functions.if_else(
+        _functions.is_valid(value), _functions.is_in(storage, values), pa.scalar(None, pa.bool_())
+    )
 
 
 def as_truth(value: Operand) -> pa.Array | pa.Scalar:
@@ -88,7 +90,7 @@ def as_text(value: Operand) -> pa.Array | pa.Scalar:
 
 def _known(value: pa.Array | pa.Scalar, truth: bool) -> pa.Array | pa.Scalar:
     """Return a truth for every row, null where a value is."""
-    return _functions.if_else(pc.is_valid(value), pa.scalar(truth), pa.scalar(None, pa.bool_()))
+    return _functions.if_else(_functions.is_valid(value), pa.scalar(truth), pa.scalar(None, pa.bool_()))
 
 
 def _compare_with(sign: str, column: pa.Array | pa.Scalar, place: Bracket) -> pa.Array | pa.Scalar:
@@ -189,5 +191,5 @@ def field_of(column: pa.Array, path: Sequence[str]) -> pa.Array:
         column = plain_array(column)
         if not pa.types.is_struct(column.type) or column.type.get_field_index(name) < 0:
             raise UnfitError(f"there is no field {name} in it", "write a name with a point in it in double quotes")
-        column = pc.struct_field(column, [name])
+        column = _functions.struct_field(column, [name])
     return column if is_uuid(column.type) else plain_array(column)

@@ -154,7 +154,7 @@ def _text_label(key: Key) -> str:
     return f"'{key}'" if key == MISSING else str(key)
 
 
-def _bytes_label(key: bytes) -> str:
+def _bytes_label(key: Any) -> str:
     try:
         text = key.decode()
     except UnicodeDecodeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +122,13 @@ def test_options_beyond_ascii_are_composed_and_missed_by_their_names(
     monkeypatch.setattr(sys, "argv", ["curate"])
     for typed in ("pool.größe=1", "größe.x=1"):
         with pytest.raises(SystemExit):
-            launch(lambda typed=typed: compose_job("curate", readable_by_hydra(typed)) and None)
+            launch(partial(_compose, typed))
         GlobalHydra.instance().clear()
         assert f"there is no option {typed[:-2]}" in capsys.readouterr().err
+
+
+def _compose(typed: str) -> None:
+    compose_job("curate", readable_by_hydra(typed))
 
 
 def _composed(folder: Path, name: str, *typed: str) -> CurationSettings:

@@ -24,6 +24,7 @@ from ray_itl.verification.settings import FinishedRun, VerifySettings
 from ray_itl.verification.verify import verify
 from tests.curation.test_curation import Listener, StopAfter
 from tests.helpers import Files
+from tests.ticks.helpers import Growing
 
 _N = 12
 _KINDS = [i % 3 for i in range(100)]
@@ -110,7 +111,7 @@ def test_a_run_with_such_values_goes_on_and_is_checked(files: Files, name: str) 
 @pytest.mark.parametrize("name", ["flag", "word", "float", "uuid", "zoned"])
 def test_shards_on_ray_tell_them_apart_alike(files: Files, name: str) -> None:
     target = pq.read_table(files.target)
-    quotas = {name: {COLUMNS[name][2][0]: {"max": 1}, "*": {"max": 8}}}
+    quotas = {name: {COLUMNS[name][2][0]: {"max": 1}, "*": {"max": 11}}}
     here = select(files.table, target, _N, quotas=quotas)
     assert select(files.table, target, _N, quotas=quotas, num_shards=2).ids == here.ids
 
@@ -221,8 +222,36 @@ def test_tasks_are_compared_in_the_columns_type(files: Files, tasks: list[Any], 
     target = target.append_column("task", pa.array([tasks[i % 2] for i in range(len(target))]))
     selection = select(files.table, target, 3, task_column="task", task_weights=weights)
     assert sorted(task["weight"] for task in selection.metrics["tasks"]) == [1.0, 3.0]
-    assert TargetSettings(task_column="t", task_weights={1: np.float32(2)}).task_weights == {1: 2.0}
+    by_number: Any = {1: np.float32(2)}
+    assert TargetSettings(task_column="t", task_weights=by_number).task_weights == {1: 2.0}
     with pytest.raises(ConfigError, match=r"target\.task_weights"):
         select(files.table, target, 3, task_column="task", task_weights={"x y": 2.0})
     with pytest.raises(ConfigError, match=r"target\.task_weights names the task .* twice"):
         select(files.table, target, 3, task_column="task", task_weights={tasks[0]: 2.0, str(tasks[0]): 1.0})
+
+
+def _grow(pool: Growing, part: int, values: list[str]) -> None:
+    pool.grow(part)
+    path = pool.pool / f"part-{part:02d}.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("lang", pa.array([values[i % len(values)] for i in range(len(table))])), path)
+
+
+def test_a_tick_warns_of_a_value_that_may_come_later(tmp_path: Path) -> None:
+    pool, listener = Growing(tmp_path), Listener()
+    quotas = {"lang": {"en": {"max": 3}, "fr": {"min": 2}}}
+    _grow(pool, 0, ["en", "de"])
+    tick = pool.tick("one", reporter=listener, selection={"quotas": quotas})
+    words = "selection.quotas: no row of the pool has lang=fr: there are de, en"
+    assert any(words in line for line in listener.lines)
+    metrics = json.loads((Path(pool.location) / tick.record.path / "metrics.json").read_text())
+    assert metrics["notes"] == [words]
+    _grow(pool, 1, ["en", "fr"])
+    tick = pool.tick("two", selection={"quotas": quotas})
+    folder = Path(pool.location) / tick.record.path
+    assert "notes" not in json.loads((folder / "metrics.json").read_text())
+    assert verify(VerifySettings(run=FinishedRun(str(folder)))).right
+    assert verify(VerifySettings(run=FinishedRun(str(folder.parent / Path(pool.tick("one").record.path).name)))).right
+    _grow(pool, 2, ["fr"])
+    with pytest.raises(ConfigError, match="which cannot hold True"):
+        pool.tick("three", selection={"quotas": {"lang": {True: {"max": 1}}}})

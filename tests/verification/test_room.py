@@ -22,8 +22,8 @@ from tests.helpers import Files
 from tests.oracle import DenseLimits, DenseQuota
 from tests.verification.test_verification import check
 
-_VALUES = ("a", "b", "c")
-_bounds = st.dictionaries(st.sampled_from(_VALUES), st.integers(0, 4), max_size=3)
+_VALUES: tuple[str, ...] = ("a", "b", "c")
+_bounds: st.SearchStrategy[dict[str, int]] = st.dictionaries(st.sampled_from(_VALUES), st.integers(0, 4), max_size=3)
 
 
 @settings(max_examples=200)
