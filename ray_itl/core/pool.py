@@ -128,7 +128,8 @@ class LocalPool:
 
     def repeated_id(self) -> tuple[int | str, np.ndarray] | None:
         """See `Pool.repeated_id`. One sorted copy of all ids."""
-        repeated = id_span(np.concatenate([shard.ids for shard in self._shards])).repeated
+        ids = np.concatenate([shard.usable_ids for shard in self._shards])
+        repeated = id_span(ids).repeated if len(ids) else None
         if repeated is None:
             return None
         return repeated, np.concatenate([shard.positions_of(repeated) for shard in self._shards])

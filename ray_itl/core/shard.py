@@ -53,6 +53,7 @@ class PoolShard:
         first_position: int,
         norms: Tensor | None = None,
         costs_and_groups: CostsAndGroups | None = None,
+        unusable: np.ndarray | None = None,
     ) -> None:
         """Take ownership of n rows.
 
@@ -62,9 +63,11 @@ class PoolShard:
             first_position: Position of the first row in the pool.
             norms: |x|^2 of every row (n float64); None costs a pass.
             costs_and_groups: Of the rows; None: every row costs 1, and all are of one group.
+            unusable: Indices of rows of which the features and ids mean nothing; the driver excludes them.
         """
         self.features = features
         self.ids = ids
+        self._unusable = np.empty(0, dtype=np.int64) if unusable is None else unusable
         self.first_position = first_position
         self.held = torch.zeros(features.num_rows, dtype=torch.bool, device=features.device)
         self.norms = self._squared_norms() if norms is None else norms.to(features.device)
@@ -85,6 +88,11 @@ class PoolShard:
     def dim(self) -> int:
         """D, number of features."""
         return self.features.dim
+
+    @property
+    def usable_ids(self) -> np.ndarray:
+        """Ids of the rows that can be used: those that must be distinct."""
+        return np.delete(self.ids, self._unusable) if len(self._unusable) else self.ids
 
     @property
     def largest_norm(self) -> float:
@@ -249,7 +257,8 @@ class PoolShard:
 
     def positions_of(self, row_id: int | str) -> np.ndarray:
         """Return the positions at which an id stands in this shard. O(n)."""
-        return np.flatnonzero(self.ids == row_id) + self.first_position
+        found = np.flatnonzero(self.ids == row_id)
+        return np.setdiff1d(found, self._unusable, assume_unique=True) + self.first_position
 
     @property
     def _started(self) -> ScoreSpec:

@@ -22,6 +22,7 @@ from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings, SelectionSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.shards.loading import rows_as_stored
+from ray_itl.sources.bad_rows import REMEDY, BadRows
 from ray_itl.sources.costs_and_groups import OTHER, CostGroupColumns, GroupColumn, Survey, count_groups, distinct_values
 from ray_itl.sources.lookup import ids_given, positions_of, read_ids
 
@@ -35,7 +36,7 @@ def with_limits(problem: Problem, settings: CurationSettings) -> Problem:
 
     Raises:
         ConfigError: limits that no selection can meet, with the reason and what would do.
-        InputError: costs that are not positive numbers (names file and row).
+        BadRowsError: costs that are not positive numbers, and pool.on_bad_row is refuse.
     """
     chosen = settings.selection
     limits = Limits(_rules(problem, chosen), math.inf if chosen.budget is None else chosen.budget)
@@ -47,7 +48,10 @@ def with_limits(problem: Problem, settings: CurationSettings) -> Problem:
     spec = CostGroupColumns(chosen.cost_column, _group_columns(problem, chosen.quotas))
     bounds = [_bounds(column, chosen.quotas[column.name], problem.selection.n) for column in spec.group_columns]
     wanted = _wanted(bounds) if chosen.budget is not None and chosen.cost_column is not None else {}
-    found = count_groups(problem.source, spec, wanted, problem.excluded)
+    bad = BadRows()
+    found = count_groups(problem.source, spec, wanted, problem.excluded, bad)
+    if len(bad) and settings.pool.on_bad_row == "refuse":
+        raise bad.refusal(problem.source.locate, REMEDY)
     quotas = None
     if spec.group_columns:
         columns = tuple(

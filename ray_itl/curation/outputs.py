@@ -22,6 +22,7 @@ from ray_itl.errors import ConfigError, RunDirectoryError
 from ray_itl.io.atomic import write_atomic, write_json, write_parquet_table
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.selection import EXPLANATION_COLUMNS, PICKS_FILE, RESERVED_COLUMNS, Selection
+from ray_itl.sources.bad_rows import SKIPPED_FILE
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.in_memory import ArraySource
 from ray_itl.sources.schema import ids_to_arrow
@@ -89,7 +90,8 @@ def run_metrics(
         "total_gain": float(selection.gains.sum()),
         "unit": selection.unit,
         "remaining_uncertainty": selection.remaining_uncertainty.tolist(),
-        "num_rows": problem.source.num_rows,
+        "num_rows": problem.num_rows,
+        "skipped_rows": len(problem.skipped),
         "dim": problem.dim,
         "num_targets": len(problem.targets.rows),
         "passes": stats.passes,
@@ -171,4 +173,6 @@ def read_selection(run: RunDirectory) -> Selection:
     except (OSError, pa.ArrowException) as error:
         raise RunDirectoryError(f"{path} cannot be read ({error}): restore it, or use another run.dir") from error
     curve = np.array(metrics["remaining_uncertainty"])
-    return Selection(table, metrics["unit"], curve, stats, metrics, run.path)
+    skipped = run.path / SKIPPED_FILE
+    listed = pq.read_table(skipped) if metrics.get("skipped_rows") and skipped.exists() else None
+    return Selection(table, metrics["unit"], curve, stats, metrics, run.path, skipped=listed)

@@ -26,6 +26,7 @@ from ray_itl.core.result import GreedyResult, Progress
 from ray_itl.core.trajectory import Pick
 from ray_itl.curation.settings import SelectionSettings
 from ray_itl.errors import ConfigError
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns
 
@@ -118,8 +119,15 @@ class Problem:
     avoid_weight: float = 1.0
     tasks: tuple[Task, ...] = ()
     """What the targets are about, where that is more than one task."""
+    skipped: BadRows = field(default_factory=BadRows)
+    """Bad rows that are passed over; they are among those excluded."""
     nothing_to_pick: bool = False
     """Whether no row at all may be picked, so that the pool need not be loaded."""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows that can be used."""
+        return self.source.num_rows - len(self.skipped)
 
     @property
     def num_free(self) -> int:

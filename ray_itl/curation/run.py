@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.messages import RowBatch
-from ray_itl.core.pool import Pool
 from ray_itl.core.ranking import RankQuery
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress
 from ray_itl.core.trajectory import Pick
@@ -35,6 +34,7 @@ from ray_itl.curation.pool import OpenPool, open_pool
 from ray_itl.curation.problem import Problem, tasks_left
 from ray_itl.curation.report import build_report
 from ray_itl.curation.settings import CurationSettings
+from ray_itl.curation.skipping import skipped_table, without_bad_rows, write_skipped
 from ray_itl.curation.summary import limits_used, warnings_about
 from ray_itl.curation.tracking import SelectionTracking
 from ray_itl.errors import ConfigError, InputError, MissingExtraError
@@ -48,7 +48,9 @@ from ray_itl.runs.environment import run_details
 from ray_itl.runs.ledger import Ledger, LedgerEntry
 from ray_itl.selection import Selection
 from ray_itl.shards.loading import STORAGE_DTYPES, rows_as_stored
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.costs_and_groups import costs_and_groups_at
+from ray_itl.text import plural
 
 
 def curate(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS, reporter: Reporter | None = None) -> Selection:
@@ -155,6 +157,9 @@ class _Run:
             name = "" if self._run is None else self._run.path.name
             with open_pool(problem, settings, reporter, name) as opened, status.telling_failure():
                 pool = opened.pool
+                problem = self._pass_over(opened.bad)
+                if problem.nothing_to_pick:
+                    return self._execute_nothing()
                 reporter.info(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
                 with reporter.stage("select"):
                     earlier = self._earlier()
@@ -170,7 +175,7 @@ class _Run:
                     if settings.evaluation.class_column and result.picks:
                         rule = settings.acquisition.name
                         comparison = count_on_task(problem, pool, result, rule, settings.evaluation)
-                    sample = self._sample(pool)
+                    sample = self._sample(opened)
             status.step("write")
             with reporter.stage("write"):
                 selection = self._finish(result, comparison, explanation)
@@ -179,6 +184,15 @@ class _Run:
             if self._run is not None:
                 self._run.tidy()
         return selection
+
+    def _pass_over(self, bad: BadRows) -> Problem:
+        """Return the problem without its bad rows, which are on record from now on."""
+        self._problem = problem = without_bad_rows(self._problem, self._settings, bad)
+        if len(problem.skipped):
+            self._reporter.info(f"  {plural(len(problem.skipped), 'row')} cannot be used: passed over")
+        if self._run is not None:
+            write_skipped(self._run, problem)
+        return problem
 
     def _execute_nothing(self) -> Selection:
         self._status.step("write")
@@ -219,12 +233,17 @@ class _Run:
         self._reporter.picks(progress, self._status.picked(progress.num_picked, gain, progress.stats.passes))
         opened.on_progress(progress)
 
-    def _sample(self, pool: Pool) -> RowBatch | None:
-        """Return a random sample of the pool, for the report."""
+    def _sample(self, opened: OpenPool) -> RowBatch | None:
+        """Return a random sample of the rows that can be used, for the report."""
         if self._run is None or not self._settings.run.report:
             return None
-        query = RankQuery("random", torch.zeros(1, pool.dim, dtype=torch.float64), self._settings.run.map_sample)
-        return pool.rank(query).rows
+        wanted, bad, pool = self._settings.run.map_sample, opened.bad.positions, opened.pool
+        query = RankQuery("random", torch.zeros(1, pool.dim, dtype=torch.float64), wanted + min(len(bad), 10 * wanted))
+        ranked = pool.rank(query)
+        if not len(bad):
+            return ranked.rows
+        usable = ranked.lists[0][~np.isin(ranked.rows.positions[ranked.lists[0]], bad)]
+        return ranked.rows.take(np.sort(usable[:wanted]))
 
     def _finish(self, result: GreedyResult, comparison: Sequence[dict], explanation: pa.Table | None) -> Selection:
         selection = build_selection(self._problem, result, self._settings.pool.columns, explanation)
@@ -238,7 +257,8 @@ class _Run:
         metrics["tasks"] = tasks_left(self._problem.tasks, self._problem.targets, *posterior)
         path = None if self._run is None else self._run.path
         features = result.features.to(dtype)
-        selection = replace(selection, metrics=metrics, run_dir=path, picked_features=features)
+        skipped = skipped_table(self._problem) if len(self._problem.skipped) else None
+        selection = replace(selection, metrics=metrics, run_dir=path, picked_features=features, skipped=skipped)
         if self._run is not None:
             write_posterior(self._run, self._problem, result)
             write_picks(self._run, features)

@@ -32,11 +32,12 @@ from ray_itl.distributed.journal import Journal, Recovery
 from ray_itl.distributed.placement import ShardPlan, check_fits, plan_shards_for
 from ray_itl.distributed.policy import RecoveryPolicy
 from ray_itl.distributed.settings import ClusterSettings
-from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardSpec
+from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardFacts, ShardSpec
 from ray_itl.distributed.shard_group import ShardGroup, ShardMember, put
 from ray_itl.errors import ConfigError, ShardError
 from ray_itl.shards.disk_loading import CacheOptions
 from ray_itl.shards.footprint import StorageOptions
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns
 from ray_itl.sources.manifest import plan_shards
@@ -156,17 +157,18 @@ class RayPool:
         )
         self._largest_norm = 0.0
 
-    def load(self, on_rows: Callable[[int], None] | None = None) -> None:
+    def load(self, on_rows: Callable[[int], None] | None = None, bad: BadRows | None = None) -> None:
         """Start the shards and load all rows; to be called once, before anything else.
 
         Args:
             on_rows: Told about once a second how many rows are loaded so far.
+            bad: Where bad rows are noted, for a caller that excludes them from what is picked. None: there may be none.
 
         Raises:
-            InputError: unreadable or bad rows, by file and row.
+            InputError: unreadable or bad rows, by file and row: all bad ones that there are.
             ShardError: no place on the cluster within the deadline, or processes that keep dying.
         """
-        self._largest_norm = max(facts.largest_norm for facts in self._crew.start(on_rows))
+        self._settle(self._crew.start(on_rows), bad)
 
     def reload(self, source: PoolSource, on_rows: Callable[[int], None] | None = None) -> None:
         """Let every shard load the rows of another source in place of its own; call `restore` before anything else.
@@ -201,7 +203,17 @@ class RayPool:
             )
         self._journal = Journal()
         self._source, self._dim = source, dim
-        self._largest_norm = max(facts.largest_norm for facts in self._crew.reload(source, members, on_rows))
+        self._settle(self._crew.reload(source, members, on_rows), None)
+
+    def _settle(self, loaded: list[ShardFacts], bad: BadRows | None) -> None:
+        """Take what shards tell of the rows that they have loaded."""
+        self._largest_norm = max(facts.largest_norm for facts in loaded)
+        found = BadRows([row for facts in loaded for row in facts.bad])
+        if bad is not None:
+            bad.extend(found)
+        elif len(found):
+            self.close()
+            raise found.refusal(self._source.locate)
 
     @property
     def num_rows(self) -> int:
@@ -229,7 +241,9 @@ class RayPool:
 
     def repeated_id(self) -> tuple[int | str, np.ndarray] | None:
         """See `Pool.repeated_id`. Only if the shards' ranges of ids overlap are all ids exchanged, by hash."""
-        spans: list[IdSpan] = self._call("id_span")
+        spans: list[IdSpan] = [span for span in self._call("id_span") if span is not None]
+        if not spans:
+            return None
         found = self._exchange_ids() if spans_overlap(spans) else [span.repeated for span in spans]
         repeated = min((i for i in found if i is not None), default=None)
         if repeated is None:

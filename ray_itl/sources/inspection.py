@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from ray_itl.errors import InputError, RayItlError
 from ray_itl.io.filesystems import Listing, is_transient, list_files, transient_error
 from ray_itl.sources.footer import (
+    MAX_DIM,
     MAX_EXCESS,
     GroupClaim,
     check_amount,
@@ -25,7 +27,7 @@ from ray_itl.sources.footer import (
     wrong_lengths,
 )
 from ray_itl.sources.manifest import FileEntry, Manifest
-from ray_itl.sources.schema import IdKind, check_embedding_type, check_id_type, find_column, first_row_dim
+from ray_itl.sources.schema import IdKind, check_embedding_type, check_id_type, find_column, usual_dim
 
 # A footer is data from elsewhere: these limits stop one that claims absurd sizes from taking all memory.
 _MAX_THRIFT_STRING = 64 << 20
@@ -41,6 +43,7 @@ _MAX_BATCH_ROWS = 1 << 16
 _MAX_THREADS = 16
 _NUM_SAMPLES = 8
 _SAMPLE_BYTES = 1 << 17
+_DIM_ROWS = 256
 
 
 def build_manifest(
@@ -214,26 +217,34 @@ def _common_dim(listing: Listing, footers: list[_Footer], column: str) -> int:
     for footer in fixed:
         _check_same("dim", fixed[0], footer)
     dim = fixed[0].dim if fixed else None
-    dim = dim or _dim_of_lists(listing, next(footer for footer in footers if footer.entry.num_rows), column)
+    dim = dim or _dim_of_lists(listing, [footer for footer in footers if footer.entry.num_rows], column)
     check_dim(dim, column)
     for footer in footers:
         check_lengths(footer.claims, dim, column, footer.entry.path)
     return dim
 
 
-def _dim_of_lists(listing: Listing, footer: _Footer, column: str) -> int:
-    """Return the dimension of lists of free length; later rows are checked when they are read."""
-    path = footer.entry.path
-    group, claim = next((index, claim) for index, claim in enumerate(footer.claims) if claim.num_rows)
-    dim, rest = divmod(claim.num_values, claim.num_rows)
-    if dim and not rest:
+def _dim_of_lists(listing: Listing, footers: list[_Footer], column: str) -> int:
+    """Return the dimension of lists of free length, that of most rows; all rows are checked when they are read."""
+    dims: Counter[int] = Counter()
+    for claim in (claim for footer in footers for claim in footer.claims if claim.num_rows):
+        dim, rest = divmod(claim.num_values, claim.num_rows)
+        dims[dim] += claim.num_rows if dim and not rest else 0
+    dim, num_rows = dims.most_common(1)[0]
+    if num_rows:
         return dim
-    # Lists of other lengths, or nulls, are among them: a row is read to be named, if that cannot take much memory.
+    # Lists of other lengths, or nulls, are everywhere: some rows are read, if that cannot take much memory.
+    path = footers[0].entry.path
+    group, claim = next((index, claim) for index, claim in enumerate(footers[0].claims) if claim.num_rows)
     if claim.num_values > MAX_EXCESS:
-        raise wrong_lengths(group, claim, column, path)
+        about = -(-claim.num_values // claim.num_rows)  # right where few are null, which counts as one number
+        if about > MAX_DIM or claim.num_values > footers[0].entry.size_bytes:  # real ones take more than a byte each
+            raise wrong_lengths(group, claim, column, path)
+        return about
     with open_parquet(listing.filesystem, listing.full_path(path), path) as file:
-        _, batch = next(stream_rows(file, [group], 0, 1, [column], _SAMPLE_BYTES << 5))
-    return first_row_dim(batch.column(0), column, path)
+        stop = min(claim.num_rows, _DIM_ROWS)
+        batches = [batch for _, batch in stream_rows(file, [group], 0, stop, [column], _SAMPLE_BYTES << 5)]
+    return usual_dim(pa.Table.from_batches(batches).column(0).combine_chunks(), column, path)
 
 
 def _check_same(what: str, first: _Footer, other: _Footer) -> None:

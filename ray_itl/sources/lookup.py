@@ -9,21 +9,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_itl.errors import InputError
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.open import open_raw_rows
 from ray_itl.sources.schema import ids_to_arrow
 
 
 def positions_of(source: PoolSource, ids: pa.Array) -> np.ndarray:
-    """Return the ascending positions of rows with some of these ids. Reads the id column."""
+    """Return the ascending positions of rows with some of these ids. Reads the id column; bad rows count, too."""
     found, position = [np.empty(0, dtype=np.int64)], 0
     rows: Any = getattr(source, "row_batches", None)
-    batches = source.batches(0, source.num_rows) if rows is None else rows(0, source.num_rows, [])
+    bad = BadRows()
+    batches = source.batches(0, source.num_rows, bad) if rows is None else rows(0, source.num_rows, [], bad)
     for batch_ids, _ in batches:
         hits = pc.call_function("is_in", [ids_to_arrow(batch_ids)], pc.SetLookupOptions(ids))
         found.append(position + np.flatnonzero(hits.to_numpy(zero_copy_only=False)))
         position += len(batch_ids)
-    return np.concatenate(found).astype(np.int64)
+    nameless = np.array([row.position for row in bad if row.id is None], dtype=np.int64)
+    return np.setdiff1d(np.concatenate(found), nameless, assume_unique=True).astype(np.int64)
 
 
 def ids_given(ids: Any, source: PoolSource, option: str) -> pa.Array:

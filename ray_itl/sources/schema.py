@@ -6,6 +6,7 @@ checking positions, gathering chunks into a matrix.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -18,6 +19,7 @@ from ray_itl.errors import InputError
 IdKind = Literal["int", "string"]
 
 _MAX_NAMES, _MAX_NAME = 30, 80
+_SAMPLE_ROWS = 256
 
 WhichRow = Callable[[int], str]
 """Maps a row of the array at hand to words for a message: "file 'a.parquet', row 17 (counting from 0)"."""
@@ -123,19 +125,19 @@ def embedding_rows(array: pa.Array, dim: int, column: str, which: WhichRow) -> n
     return rows
 
 
-def first_row_dim(array: pa.Array, column: str, file: str) -> int:
-    """Return the dimension of the first row of an embedding array.
+def usual_dim(array: pa.Array, column: str, file: str) -> int:
+    """Return the commonest dimension of the first rows of an embedding array, the first of several as common.
 
     Raises:
-        InputError: the row is null or empty.
+        InputError: all rows are null or empty.
     """
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
-    value = array[0]
-    if not value.is_valid or not len(value):
-        problem = "has no numbers" if value.is_valid else "is null"
+    lengths = Counter(len(value) for value in array[:_SAMPLE_ROWS] if value.is_valid and len(value))
+    if not lengths:
+        problem = "has no numbers" if array[0].is_valid else "is null"
         raise InputError(f"{which_row(file, 0)}: column {column!r} {problem}; drop the row or embed it")
-    return len(value)
+    return lengths.most_common(1)[0][0]
 
 
 def check_finite(rows: np.ndarray, column: str, which: WhichRow) -> None:

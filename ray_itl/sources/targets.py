@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from ray_itl.errors import InputError
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolInput, PoolSource
 from ray_itl.sources.open import open_rows
 from ray_itl.sources.schema import which_row
@@ -52,11 +53,13 @@ def read_targets(
         source = open_rows(target, id_column or "", embedding_column, columns, filesystem)
         embeddings = np.empty((source.num_rows, source.dim))
         ids = []
-        row = 0
-        for batch_ids, batch in source.batches(0, source.num_rows):
+        row, bad = 0, BadRows()
+        for batch_ids, batch in source.batches(0, source.num_rows, bad):
             embeddings[row : row + len(batch)] = batch
             ids.append(batch_ids)
             row += len(batch)
+        if len(bad):  # never passed over: what the picks are about would be something else
+            raise bad.refusal(source.locate)
         weights = _read_weights(source, weight_column) if weight_column else None
         tasks = _read_tasks(source, task_column) if task_column else None
     except InputError as error:

@@ -29,6 +29,7 @@ from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import Heartbeat
 from ray_itl.runs.environment import submission_id
 from ray_itl.selection import Selection
+from ray_itl.sources.bad_rows import SKIPPED_FILE
 from ray_itl.text import plural
 from ray_itl.ticks.changes import PoolChanges, changes_table, compare
 from ray_itl.ticks.history import (
@@ -179,12 +180,13 @@ class _Work:
     ) -> TickRecord:
         first = target_variance(whole.posterior, whole.targets)
         before = target_variance(problem.posterior, whole.targets) / first if first > 0 else 1.0
+        skipped = selection.metrics.get("skipped_rows", 0)
         return TickRecord(
             tick=str(self._settings.state.tick),
             time=self._clock(),
             new_files=len(changes.new_files),
             new_rows=changes.num_rows,
-            candidate_rows=0 if problem.nothing_to_pick else problem.num_free,
+            candidate_rows=0 if problem.nothing_to_pick else problem.num_free - skipped,
             picks=len(selection),
             gain=float(selection.gains.sum()),
             unit=selection.unit,
@@ -196,6 +198,7 @@ class _Work:
             seconds=round(self._clock() - self._began, 3),
             submission_id=submission_id(),
             path=f"{RUNS}/{self._settings.state.tick}-{self._lease.number:08d}",
+            skipped_rows=skipped,
         )
 
     def _publish(self, folder: Path, record: TickRecord, identity: Mapping[str, str]) -> TickRecord:
@@ -232,11 +235,14 @@ def summarise_tick(tick: Tick) -> JobSummary:
         f"tick {record.tick}{already}: {plural(record.new_files, 'new file')} with {plural(record.new_rows, 'row')}; "
         f"{_worth(record)}"
     )
+    if record.skipped_rows:
+        headline += f" ({record.skipped_rows:,} rows that cannot be used passed over)"
     paths = {"results": f"{tick.location}/{record.path}", "history": f"{tick.location}/ticks.parquet"}
     lines = [
         f"{record.uncertainty_left:.1%} of the targets' uncertainty left ({record.uncertainty_before:.1%} before); "
         f"{record.cumulative_picks:,} picks in all ticks",
         f"results: {paths['results']}",
+        *([f"skipped: {paths['results']}/{SKIPPED_FILE}"] if record.skipped_rows else []),
         f"history: {paths['history']} and ticks.html",
     ]
     return JobSummary(headline, "\n".join(lines), {**asdict(record), "is_new": tick.is_new}, paths)

@@ -13,9 +13,11 @@ from ray_itl.curation.identity import run_identity
 from ray_itl.curation.open import open_problem
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
+from ray_itl.curation.skipping import passing_over, read_skipped
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.options.text import from_yaml
 from ray_itl.runs.directory import RunDirectory
+from ray_itl.sources.bad_rows import SKIPPED_FILE
 from ray_itl.sources.parquet import ParquetSource
 from ray_itl.ticks.problem import reopen_tick
 from ray_itl.verification.replay import dense_definition
@@ -88,4 +90,7 @@ def _reopened(run: RunDirectory, options: CurationSettings) -> Problem:
             f"run.dir={run.path}: what the run read is no longer what it was (changed: {', '.join(changed)}); restore "
             "it to check the run"
         )
-    return problem
+    listed = run.path / SKIPPED_FILE
+    if not listed.exists():
+        return problem
+    return passing_over(problem, options, read_skipped(read_table(listed), cast(ParquetSource, problem.source)))

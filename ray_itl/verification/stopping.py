@@ -17,6 +17,7 @@ from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.summary import limits_used_by
 from ray_itl.shards.loading import rows_as_stored
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.verification.replay import Replay, TieTest
 
 
@@ -36,8 +37,8 @@ def variance_at_share(problem: Problem, first: float, noise_variance: float, dty
     precision = torch.eye(problem.dim, dtype=torch.float64)
     if problem.known is not None:
         precision += problem.known.mT @ problem.known / noise_variance
-    for _, embeddings in problem.source.batches(0, problem.source.num_rows):
-        rows = rows_as_stored(problem.feature_map, embeddings, dtype)
+    for _, embeddings in problem.source.batches(0, problem.source.num_rows, BadRows()):
+        rows = rows_as_stored(problem.feature_map, embeddings[np.isfinite(embeddings).all(axis=1)], dtype)
         precision += rows.mT @ rows / noise_variance
     factor = torch.linalg.cholesky(precision)
     whitened = torch.linalg.solve_triangular(factor, problem.targets.weighted.mT, upper=False)
