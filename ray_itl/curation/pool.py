@@ -54,8 +54,7 @@ def write_to_parquet(
     try:
         for ids, rows in source.batches(0, source.num_rows, bad):
             values, lost = pa.array(rows.reshape(-1)), np.zeros(len(ids), dtype=bool)
-            places = np.empty(0, dtype=np.int64) if bad is None else bad.positions - first
-            lost[places[places >= 0]] = True
+            lost[[] if bad is None else bad.within(first, first + len(ids))] = True
             embedding = pa.FixedSizeListArray.from_arrays(values, source.dim, mask=pa.array(lost))
             carried = source.take(np.arange(first, first + len(ids)), columns)
             batch = pa.table({**dict(zip(columns, carried.columns, strict=True)), "id": ids_to_arrow(ids)})

@@ -20,6 +20,7 @@ from ray_itl.distributed.cluster import living_nodes
 from ray_itl.embedding.parts import EmbeddingParts
 from ray_itl.errors import ConfigError, RayItlError, ShardError
 from ray_itl.io.atomic import TEMPORARY_SUFFIX
+from ray_itl.sources.bad_rows import BadRows, BadRowsError
 
 _MAX_ATTEMPTS = 3
 
@@ -63,12 +64,15 @@ def plan_workers(num_workers: int | None, cpus: float, gpus: float, num_parts: i
 
 
 def embed_on_ray(
-    parts: EmbeddingParts, numbers: Sequence[int], options: WorkerOptions
+    parts: EmbeddingParts, numbers: Sequence[int], options: WorkerOptions, bad: BadRows
 ) -> Generator[tuple[int, int], None, None]:
     """Write some parts on the cluster this process is connected to; yield (part, rows) of each once it is written.
 
     Parts come back in any order. Each worker streams the rows of its part from Parquet itself: a part is the same file
     whichever worker writes it, and one whose worker died is given to another, until three have died of it.
+
+    Parts that are not written for bad rows do not come back: `bad` collects these rows. One of bad rows alone ends the
+    run: it is not the rows.
 
     Raises:
         InputError, ConfigError, RunDirectoryError: what a worker raised.
@@ -93,9 +97,13 @@ def embed_on_ray(
             batches: Iterable[Any] = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
             for batch in batches:
                 for row in batch.to_pylist():
-                    if row["error"]:
-                        raise pickle.loads(row["error"])
-                    yield row["part"], row["rows"]
+                    error = pickle.loads(row["error"]) if row["error"] else None
+                    if isinstance(error, BadRowsError) and len(error.rows) < parts.all[row["part"]].num_rows:
+                        bad.extend(error.rows)
+                    elif error is not None:
+                        raise error
+                    else:
+                        yield row["part"], row["rows"]
         except GetTimeoutError as error:
             raise ShardError(
                 f"{options.num_workers} workers found no place on the cluster within cluster.start_deadline_s="

@@ -87,6 +87,13 @@ class RawPoolSettings(Options, group="pool"):
         "text", "What the model reads: texts, PNG or JPEG bytes, or lists of numbers.", column_name
     )
     columns: list[str] = option([], "Further columns to carry along, as [a,b].", _CARRIED)
+    on_bad_row: str = option(
+        "refuse",
+        "When rows cannot be embedded (null, blank, undecodable, of another length): refuse, once all others are; "
+        "skip: they are left out, and listed in skipped.parquet.",
+        one_of("refuse", "skip"),
+        decides=False,  # nothing in a part but which rows it lacks, as it says itself
+    )
 
 
 @dataclass

@@ -83,6 +83,14 @@ class RunDirectory:
             write_atomic(self.path / _CONFIG, config_text.encode())
         return state
 
+    def details(self) -> dict[str, Any]:
+        """Return what manifest.json says besides the identity; nothing where no run is."""
+        return {name: value for name, value in self._read(_MANIFEST).items() if name != "identity"}
+
+    def renew(self, identity: Mapping[str, str], details: Mapping[str, Any]) -> None:
+        """Put another identity in place of that of an unfinished run, whose results do not contradict it."""
+        write_json(self.path / _MANIFEST, {"identity": dict(identity), **details})
+
     def changes(self, identity: Mapping[str, str]) -> list[str]:
         """Return the names of what differs between an identity and that of the run here."""
         before = self._read(_MANIFEST).get("identity", {})

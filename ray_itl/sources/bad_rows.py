@@ -60,6 +60,18 @@ class BadRows:
         """Their positions, ascending int64."""
         return np.array(sorted(self._rows), dtype=np.int64)
 
+    def within(self, first: int, stop: int) -> list[int]:
+        """Return those of the positions `first <= position < stop`, counted from `first`."""
+        return [position - first for position in range(first, stop) if position in self._rows] if self._rows else []
+
+    def at(self, positions: np.ndarray) -> BadRows:
+        """Return those that stand at some positions."""
+        return (
+            self
+            if not self._rows
+            else BadRows([self._rows[position] for position in np.intersect1d(self.positions, positions).tolist()])
+        )
+
     def without(self, positions: np.ndarray | None) -> BadRows:
         """Return those that stand at none of some positions."""
         if positions is None or not len(positions) or not self._rows:
@@ -126,6 +138,8 @@ class Notes:
     def __init__(self, bad: BadRows, positions: int | np.ndarray) -> None:
         """Take what collects them, and the positions of the batch's rows, or of its first where they are adjacent."""
         self._bad, self._positions = bad, positions
+        self.rows: list[int] = []
+        """Rows of the batch that were noted here."""
 
     @classmethod
     def on(cls, bad: BadRows | None, positions: int | np.ndarray) -> Notes | None:
@@ -134,6 +148,7 @@ class Notes:
 
     def add_all(self, found: dict[int, str], ids: np.ndarray | None) -> None:
         """Note rows of the batch with their reasons, and their ids (n) where they have any."""
+        self.rows += found
         for row, reason in found.items():
             position = self._positions + row if isinstance(self._positions, int) else int(self._positions[row])
             self._bad.add(position, None if ids is None else ids[row : row + 1].tolist()[0], reason)
@@ -191,7 +206,7 @@ def embeddings_or_nan(
 ) -> np.ndarray:
     """Return `embedding_rows` of an array; with `notes`, bad rows are noted there and NaN."""
     try:
-        return embedding_rows(array, dim, column, which)
+        return without_noted(embedding_rows(array, dim, column, which), notes)
     except InputError:
         if notes is None:
             raise
@@ -200,6 +215,15 @@ def embeddings_or_nan(
     for run in sound_runs(len(array), found):
         rows[run] = embedding_rows(array.slice(run.start, run.stop - run.start), dim, column, which)
     notes.add_all(found, ids)
+    return without_noted(rows, notes)
+
+
+def without_noted(rows: np.ndarray, notes: Notes | None) -> np.ndarray:
+    """Return a matrix with NaN in the rows that were noted."""
+    if notes is None or not notes.rows:
+        return rows
+    rows = rows.copy()
+    rows[notes.rows] = np.nan
     return rows
 
 
@@ -226,10 +250,8 @@ def rows_or_nan(rows: np.ndarray, column: str, which: WhichRow, ids: np.ndarray,
         if notes is None:
             raise
         found = faults(len(rows), lambda a, b: check_finite(rows[a:b], column, _no_words))
-        rows = rows.copy()
-        rows[list(found)] = np.nan
         notes.add_all(found, ids)
-    return rows
+    return without_noted(rows, notes)
 
 
 def _no_words(_: int) -> str:

@@ -62,9 +62,9 @@ class TableRows:
     ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield `(ids, columns)` for positions `start <= position < stop`, in order."""
         check_range(start, stop, self.num_rows)
-        yield from self._batches(
-            self.table.slice(start, stop - start), np.arange(start, stop), columns, self._mean_step, bad
-        )
+        table, positions = self.table.slice(start, stop - start), np.arange(start, stop)
+        for ids, batch, _ in self._batches(table, positions, columns, self._mean_step, bad):
+            yield ids, batch
 
     def row_batches_at(
         self, positions: np.ndarray, columns: Sequence[str], bad: BadRows | None = None
@@ -73,7 +73,9 @@ class TableRows:
         checked = check_positions(positions, self.num_rows)
         for first in range(0, len(checked), self._mean_step):
             some = checked[first : first + self._mean_step]
-            yield from self._batches(self.table.take(pa.array(some)), some, columns, self._mean_step, bad)
+            table = self.table.take(pa.array(some))
+            for ids, batch, _ in self._batches(table, some, columns, self._mean_step, bad):
+                yield ids, batch
 
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """Return `columns` of the rows at `positions`, in that order.
@@ -95,13 +97,14 @@ class TableRows:
 
     def _batches(
         self, table: pa.Table, positions: np.ndarray, columns: Sequence[str], step: int, bad: BadRows | None
-    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch, Notes | None]]:
         self._check_columns(columns)
         names = dict.fromkeys([*columns, *([self._id_column] if self._id_column else [])])
         first = 0
         for batch in table.select(list(names)).to_batches(max_chunksize=step):
             some = positions[first : first + batch.num_rows]
-            yield self._ids(batch, some, Notes.on(bad, some)), batch.select(list(columns))
+            notes = Notes.on(bad, some)
+            yield self._ids(batch, some, notes), batch.select(list(columns)), notes
             first += batch.num_rows
 
     def _check_columns(self, columns: Sequence[str]) -> None:
@@ -155,9 +158,8 @@ class TableSource(TableRows):
         self, table: pa.Table, positions: np.ndarray, bad: BadRows | None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         first, column = 0, self._embedding_column
-        for ids, batch in self._batches(table, positions, [column], self._step(), bad):
-            some = positions[first : first + len(ids)]
-            which, notes = self._words_for(some), Notes.on(bad, some)
+        for ids, batch, notes in self._batches(table, positions, [column], self._step(), bad):
+            which = self._words_for(positions[first : first + len(ids)])
             yield ids, embeddings_or_nan(batch.column(0), self.dim, column, which, self.dtype, ids, notes)
             first += len(ids)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -82,6 +83,9 @@ def _finished_run(folder: str | None) -> tuple[RunDirectory, CurationSettings]:
 
 
 def _reopened(run: RunDirectory, options: CurationSettings) -> Problem:
+    listed = run.path / SKIPPED_FILE
+    if listed.exists():  # whatever the try said that wrote config.yaml
+        options = replace(options, pool=replace(options.pool, on_bad_row="skip"))
     problem = open_problem(options) if options.state.dir is None else reopen_tick(options, run.read_pool_manifest())
     problem = with_limits(with_lists(problem, options), options)
     changed = run.changes(run_identity(problem, options))
@@ -90,7 +94,6 @@ def _reopened(run: RunDirectory, options: CurationSettings) -> Problem:
             f"run.dir={run.path}: what the run read is no longer what it was (changed: {', '.join(changed)}); restore "
             "it to check the run"
         )
-    listed = run.path / SKIPPED_FILE
     if not listed.exists():
         return problem
     return passing_over(problem, options, read_skipped(read_table(listed), cast(ParquetSource, problem.source)))

@@ -15,6 +15,7 @@ from ray_itl.embedding.on_ray import WorkerOptions, embed_on_ray, plan_workers
 from ray_itl.embedding.parts import EmbeddingParts
 from ray_itl.embedding.source import EmbeddedSource
 from ray_itl.errors import ConfigError, InputError, ShardError
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.training.models.classifiers import MnistCnn
 from ray_itl.training.registry import ModelSpec
 from tests.distributed.helpers import assert_no_process_left
@@ -69,7 +70,7 @@ def test_parts_are_those_of_one_process_although_a_worker_dies(base, tmp_path):
     for part in local.missing():
         local.write(part)
     parts = mortal(base, tmp_path, times=1)
-    found = dict(embed_on_ray(parts, parts.missing(), plan_workers(2, 0.5, 0, parts.num_parts, 300)))
+    found = dict(embed_on_ray(parts, parts.missing(), plan_workers(2, 0.5, 0, parts.num_parts, 300), BadRows()))
     assert len(list(tmp_path.glob("death-*"))) == 1
     assert found == {0: 32, 1: 32, 2: 32, 3: 32, 4: 5}
     assert contents(parts) == contents(local)
@@ -79,10 +80,10 @@ def test_parts_are_those_of_one_process_although_a_worker_dies(base, tmp_path):
 def test_a_part_that_kills_every_worker_ends_in_an_error_and_the_rest_goes_on_later(base, tmp_path):
     parts = mortal(base, tmp_path, times=3)
     with pytest.raises(ShardError, match=r"embedding\.batch_size.*same command goes on"):
-        list(embed_on_ray(parts, parts.missing(), WorkerOptions(1, 0.5, 0, 300)))
+        list(embed_on_ray(parts, parts.missing(), WorkerOptions(1, 0.5, 0, 300), BadRows()))
     assert len(list(tmp_path.glob("death-*"))) == 3
     assert 2 in parts.missing()
-    dict(embed_on_ray(parts, parts.missing(), WorkerOptions(1, 0.5, 0, 300)))
+    dict(embed_on_ray(parts, parts.missing(), WorkerOptions(1, 0.5, 0, 300), BadRows()))
     parts.check()
     parts.tidy()
     assert len(list(Path(parts.folder).iterdir())) == parts.num_parts
@@ -92,7 +93,7 @@ def test_what_a_worker_raises_arrives_in_its_own_class(base, tmp_path):
     parts = parts_of(base, tmp_path / "parts")
     bad = EmbeddingParts(parts.source, ("nosuch",), "float32", 32, parts.folder)
     with pytest.raises(InputError, match="no column 'nosuch'") as caught:
-        list(embed_on_ray(bad, bad.missing(), WorkerOptions(1, 0.5, 0, 300)))
+        list(embed_on_ray(bad, bad.missing(), WorkerOptions(1, 0.5, 0, 300), BadRows()))
     assert "Traceback" not in str(caught.value)
 
 
@@ -115,7 +116,7 @@ def test_workers_without_a_place_name_the_options(base, tmp_path):
     ray.get(hog.ready.remote(), timeout=120)
     try:
         with pytest.raises(ShardError, match=r"cluster\.start_deadline_s=2"):
-            list(embed_on_ray(parts, parts.missing(), WorkerOptions(2, 1.0, 0, 2.0)))
+            list(embed_on_ray(parts, parts.missing(), WorkerOptions(2, 1.0, 0, 2.0), BadRows()))
     finally:
         ray.kill(hog)
     gc.collect()  # the workers end with the last reference to what started them
