@@ -18,7 +18,7 @@ from ray_itl.core.result import GreedyResult, GreedyStats
 from ray_itl.core.rules import SimilarityGuard
 from ray_itl.core.trajectory import Pick
 from ray_itl.curation.problem import Problem
-from ray_itl.errors import ConfigError, RunDirectoryError
+from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.io.atomic import write_atomic, write_json, write_parquet_table
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.selection import EXPLANATION_COLUMNS, PICKS_FILE, RESERVED_COLUMNS, Selection
@@ -63,7 +63,7 @@ def build_selection(
             result.features
         )
         table = table.append_column("near_target", pa.array(near.numpy()))
-    carried = problem.source.take(positions, columns)
+    carried = carried_columns(problem.source, positions, columns)
     for further in (carried, pa.table({}) if explanation is None else explanation):
         for name in further.column_names:
             table = table.append_column(further.schema.field(name), further.column(name))
@@ -71,6 +71,20 @@ def build_selection(
         problem.posterior, problem.targets, result.features, problem.acquisition.noise_variance
     )
     return Selection(table, problem.acquisition.unit, curve.numpy(), result.stats)
+
+
+def carried_columns(source: PoolSource, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+    """Return columns of the picks, or an empty table.
+
+    Raises:
+        InputError: they cannot be read (says that the picks are safe).
+    """
+    try:
+        return source.take(positions, columns)
+    except InputError as error:
+        raise InputError(
+            f"{error} (pool.columns={list(columns)}; the picks are made: the same run with fewer columns keeps them)"
+        ) from error
 
 
 def pick_ids(source: PoolSource, picks: Sequence[Pick]) -> pa.Array:
@@ -91,7 +105,7 @@ def run_metrics(
         "unit": selection.unit,
         "remaining_uncertainty": selection.remaining_uncertainty.tolist(),
         "num_rows": problem.num_rows,
-        "skipped_rows": len(problem.skipped),
+        **({"skipped_rows": len(problem.skipped)} if len(problem.skipped) else {}),
         "dim": problem.dim,
         "num_targets": len(problem.targets.rows),
         "passes": stats.passes,

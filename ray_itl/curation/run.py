@@ -15,10 +15,11 @@ from ray_itl.core.messages import RowBatch
 from ray_itl.core.ranking import RankQuery
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress
 from ray_itl.core.trajectory import Pick
+from ray_itl.curation.carrying import tell_of_other_columns, with_columns
 from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.evaluation import count_on_task
 from ray_itl.curation.explanation import explain, explanation_schema
-from ray_itl.curation.identity import run_identity
+from ray_itl.curation.identity import ASKED, recorded_identity
 from ray_itl.curation.open import FROM_OPTIONS, Inputs, open_problem
 from ray_itl.curation.outputs import (
     build_selection,
@@ -97,17 +98,18 @@ def curate_problem(
         return _Run(problem, settings, reporter, None, watch).execute()
     tracking = SelectionTracking(settings, reporter.info)
     with reporter.stage("open"):
-        identity = run_identity(problem, settings)
-        run = RunDirectory(settings.run.dir)
+        identity = recorded_identity(problem, settings)
+        run = RunDirectory(settings.run.dir, may_differ=ASKED)
         state = run.begin(identity, run_details(problem.source), to_yaml(kept or settings))
     if state == "finished":
         run.tidy()  # it may have been killed right after it had finished
         reporter.info(f"this run is finished already: its results are in {run.path}")
-        selection = read_selection(run)
+        selection = with_columns(run, problem, settings, read_selection(run), reporter)
         tracking.catch_up(selection)
         return selection
     if state == "unfinished":
         reporter.info(f"continuing the run in {run.path}")
+        tell_of_other_columns(run, settings, reporter)
     try:
         with tracking.running():
             selection = _Run(problem, settings, reporter, run, _both(watch, tracking.watch)).execute()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,9 +33,13 @@ class RunDirectory:
     continued by a run of the same identity. status.json says whether the run is finished; it is written last.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        """Name the directory; nothing is created, read or written yet."""
+    def __init__(self, path: str | Path, may_differ: Collection[str] = ()) -> None:
+        """Name the directory; nothing is created, read or written yet.
+
+        `may_differ` names what is kept with the identity and decides nothing.
+        """
         self.path = Path(path).absolute()
+        self._may_differ = may_differ
         self._created: list[Path] = []
 
     @property
@@ -94,7 +98,20 @@ class RunDirectory:
     def changes(self, identity: Mapping[str, str]) -> list[str]:
         """Return the names of what differs between an identity and that of the run here."""
         before = self._read(_MANIFEST).get("identity", {})
-        return sorted(k for k in {*before, *identity} if _without_zero(before.get(k)) != _without_zero(identity.get(k)))
+        names = {*before, *identity} - set(self._may_differ)
+        return sorted(k for k in names if _without_zero(before.get(k)) != _without_zero(identity.get(k)))
+
+    @property
+    def config_text(self) -> str | None:
+        """Contents of config.yaml; None where there is none that can be read."""
+        try:
+            return (self.path / _CONFIG).read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def replace_config(self, text: str) -> None:
+        """Write config.yaml, where a try asks for other results of the same picks than the one that began."""
+        write_atomic(self.path / _CONFIG, text.encode())
 
     def _changed_files(self, details: Mapping[str, Any]) -> str:
         """Say which files of a pool in Parquet files are not those of the run here."""

@@ -26,6 +26,7 @@ from ray_itl.sources.schema import (
     usual_dim,
     which_row,
 )
+from ray_itl.sources.taking import take_rows
 
 _BATCH_BYTES = 2 << 20
 _FLOATS = (np.float16, np.float32, np.float64)
@@ -46,7 +47,7 @@ class TableRows:
             InputError: the id column is not there or of another type, or the table has no rows.
         """
         self._rows = None if kept is None else kept.rows_between(0, kept.count)
-        table = table if self._rows is None else table.take(pa.array(self._rows))
+        table = table if kept is None else table.filter(pa.array(kept.slice(0, kept.num_rows)))
         self.id_kind: IdKind = "int"
         if id_column:
             self.id_kind = check_id_type(find_column(table.schema, id_column, "id_column", "").type, id_column, "")
@@ -85,7 +86,7 @@ class TableRows:
         """
         checked = check_positions(positions, self.num_rows)
         self._check_columns(columns)
-        return self.table.select(list(columns)).take(pa.array(checked))
+        return take_rows(self.table.select(list(columns)), checked)
 
     def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Return "" and the row in the table for each position."""

@@ -29,6 +29,7 @@ from ray_itl.sources.schema import (
     find_column,
     which_row,
 )
+from ray_itl.sources.taking import take_rows
 
 _MAX_TAKE_THREADS = 8
 _SLIM_ROW_BYTES = 256  # 8,192 rows a batch
@@ -87,7 +88,7 @@ class ParquetRows:
                 f"columns {', '.join(columns)} have types that differ between files ({error}); rewrite the "
                 "files with one type, or leave the column out of columns"
             ) from error
-        return table.take(pa.array(inverse))
+        return take_rows(table, inverse)
 
     def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Return the file's path relative to the root, and the row within that file, of each position."""

@@ -40,7 +40,11 @@ class PoolSettings(Options, group="pool"):
         "embedding", "Column of embeddings: lists of floats, all of one length.", column_name, decides=False
     )
     columns: list[str] = option(
-        [], "Further columns to carry into selection.parquet, as [a,b].", distinct_names(), per_tick=True
+        [],
+        "Further columns to carry into selection.parquet, as [a,b]. The same run with others keeps its picks.",
+        distinct_names(),
+        decides=False,  # no pick depends on it
+        per_tick=True,
     )
     filter: str | None = option(
         None,

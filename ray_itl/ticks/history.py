@@ -55,8 +55,6 @@ class TickRecord:
     submission_id: str | None
     path: str
     """Its run directory, relative to the state directory."""
-    skipped_rows: int = 0
-    """Rows that cannot be used and were passed over."""
 
 
 @dataclass(frozen=True)

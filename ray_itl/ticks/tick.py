@@ -56,6 +56,8 @@ class Tick:
     """The state directory."""
     is_new: bool
     """Whether this call published it; otherwise one before did, and this one changed nothing."""
+    skipped_rows: int = 0
+    """Rows that cannot be used and were passed over."""
 
 
 def run_tick(
@@ -96,11 +98,17 @@ def run_tick(
                 settings = replace(settings, state=replace(settings.state, tick=name))
                 record = _Work(state, settings, lease, reporter, clock).execute(ticks)
                 state.refresh_history(reporter.info)
-                return Tick(record, state.store.location, is_new=True)
+                return Tick(record, state.store.location, is_new=True, skipped_rows=_skipped(state, record))
     state.refresh_history(reporter.info)
     record = next(tick.record for tick in ticks if tick.record.tick == name)
     state.settle_status(name, asdict(record))
-    return Tick(record, state.store.location, is_new=False)
+    return Tick(record, state.store.location, is_new=False, skipped_rows=_skipped(state, record))
+
+
+def _skipped(state: State, record: TickRecord) -> int:
+    """Return how many rows a published tick passed over."""
+    content = state.store.read(f"{record.path}/metrics.json")
+    return 0 if content is None else json.loads(content).get("skipped_rows", 0)
 
 
 def tick_name(option: str | None, ticks: list[PastTick], now: float) -> str:
@@ -198,7 +206,6 @@ class _Work:
             seconds=round(self._clock() - self._began, 3),
             submission_id=submission_id(),
             path=f"{RUNS}/{self._settings.state.tick}-{self._lease.number:08d}",
-            skipped_rows=skipped,
         )
 
     def _publish(self, folder: Path, record: TickRecord, identity: Mapping[str, str]) -> TickRecord:
@@ -235,17 +242,19 @@ def summarise_tick(tick: Tick) -> JobSummary:
         f"tick {record.tick}{already}: {plural(record.new_files, 'new file')} with {plural(record.new_rows, 'row')}; "
         f"{_worth(record)}"
     )
-    if record.skipped_rows:
-        headline += f" ({record.skipped_rows:,} rows that cannot be used passed over)"
+    if tick.skipped_rows:
+        headline += f" ({tick.skipped_rows:,} rows that cannot be used passed over)"
     paths = {"results": f"{tick.location}/{record.path}", "history": f"{tick.location}/ticks.parquet"}
     lines = [
         f"{record.uncertainty_left:.1%} of the targets' uncertainty left ({record.uncertainty_before:.1%} before); "
         f"{record.cumulative_picks:,} picks in all ticks",
         f"results: {paths['results']}",
-        *([f"skipped: {paths['results']}/{SKIPPED_FILE}"] if record.skipped_rows else []),
+        *([f"skipped: {paths['results']}/{SKIPPED_FILE}"] if tick.skipped_rows else []),
         f"history: {paths['history']} and ticks.html",
     ]
-    return JobSummary(headline, "\n".join(lines), {**asdict(record), "is_new": tick.is_new}, paths)
+    return JobSummary(
+        headline, "\n".join(lines), {**asdict(record), "is_new": tick.is_new, "skipped": tick.skipped_rows}, paths
+    )
 
 
 def _worth(record: TickRecord) -> str:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_itl.curation.constraints import with_limits, with_lists
-from ray_itl.curation.identity import run_identity
+from ray_itl.curation.identity import ASKED, run_identity
 from ray_itl.curation.open import open_problem
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
@@ -58,7 +58,7 @@ def read_table(path: Path) -> pa.Table:
 def _finished_run(folder: str | None) -> tuple[RunDirectory, CurationSettings]:
     if folder is None:
         raise ConfigError("run.dir is not set: name the directory of a finished run")
-    run = RunDirectory(folder)
+    run = RunDirectory(folder, may_differ=ASKED)
     state = run.state
     if state != "finished":
         what = "an unfinished run: finish it with the command that began it, then check"
