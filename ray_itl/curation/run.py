@@ -15,6 +15,7 @@ from ray_itl.core.messages import RowBatch
 from ray_itl.core.ranking import RankQuery
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress
 from ray_itl.core.trajectory import Pick
+from ray_itl.curation.beforehand import check_before
 from ray_itl.curation.carrying import tell_of_other_columns, with_columns
 from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.evaluation import count_on_task
@@ -94,6 +95,9 @@ def curate_problem(
         reporter.info(f"{problem.source.num_rows:,} rows meet pool.filter")
     with reporter.stage("open"):
         problem = with_limits(problem, settings)
+        if settings.run.dir is None or RunDirectory(settings.run.dir).state != "finished":
+            for words in check_before(problem, settings):
+                reporter.info(words)
     if settings.run.dir is None:
         return _Run(problem, settings, reporter, None, watch).execute()
     tracking = SelectionTracking(settings, reporter.info)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -67,25 +68,44 @@ class RunDirectory:
         """
         self._create()
         state = self.state
+        self._check_owner(identity, details)
         if state == "new":
+            write_json(self.path / _MANIFEST, {"identity": dict(identity), **details})
+        for folder in (self.path, self.path / LEDGER_FOLDER):
+            remove_leftovers(folder)  # only now: until here it might be a stranger's
+        if not (self.path / _CONFIG).exists():
+            write_atomic(self.path / _CONFIG, config_text.encode())
+        return state
+
+    def check(self, identity: Mapping[str, str]) -> None:
+        """Raise what `begin` would raise; nothing is created. A disk that fails or is full is found then."""
+        folder = self.nearest
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise UnusableRunDirectoryError(
+                f"run.dir={self.path} cannot be written ({folder}): choose another directory or free this one"
+            )
+        if folder == self.path:
+            self._check_owner(identity, {})
+
+    @property
+    def nearest(self) -> Path:
+        """The directory, or the nearest one above it that is there."""
+        return next(folder for folder in (self.path, *self.path.parents) if folder.exists())
+
+    def _check_owner(self, identity: Mapping[str, str], details: Mapping[str, Any]) -> None:
+        if self.state == "new":
             strangers = sorted(p.name for p in self.path.iterdir() if p.suffix != TEMPORARY_SUFFIX)
             if strangers:
                 raise UnusableRunDirectoryError(
                     f"run.dir={self.path} holds files that no run left there ({', '.join(strangers[:3])}): choose an "
                     "empty or new directory"
                 )
-            write_json(self.path / _MANIFEST, {"identity": dict(identity), **details})
         elif changed := self.changes(identity):
             raise UnusableRunDirectoryError(
                 f"run.dir={self.path} belongs to a run with other inputs (changed: {', '.join(changed)})"
                 f"{self._changed_files(details)}: choose another directory, or restore what changed to continue this "
                 "one"
             )
-        for folder in (self.path, self.path / LEDGER_FOLDER):
-            remove_leftovers(folder)  # only now: until here it might be a stranger's
-        if not (self.path / _CONFIG).exists():
-            write_atomic(self.path / _CONFIG, config_text.encode())
-        return state
 
     def details(self) -> dict[str, Any]:
         """Return what manifest.json says besides the identity; nothing where no run is."""
