@@ -170,7 +170,9 @@ class RayPool:
         """
         self._settle(self._crew.start(on_rows), bad)
 
-    def reload(self, source: PoolSource, on_rows: Callable[[int], None] | None = None) -> None:
+    def reload(
+        self, source: PoolSource, on_rows: Callable[[int], None] | None = None, bad: BadRows | None = None
+    ) -> None:
         """Let every shard load the rows of another source in place of its own; call `restore` before anything else.
 
         The processes live on. A shard that is lost, now or later, is rebuilt from the new source.
@@ -178,6 +180,7 @@ class RayPool:
         Args:
             source: Where the rows are from now on, whatever their number and dimension, as long as they fit.
             on_rows: Told about once a second how many rows are loaded so far.
+            bad: As for `load`.
 
         Raises:
             InputError: unreadable or bad rows, by file and row.
@@ -203,7 +206,7 @@ class RayPool:
             )
         self._journal = Journal()
         self._source, self._dim = source, dim
-        self._settle(self._crew.reload(source, members, on_rows), None)
+        self._settle(self._crew.reload(source, members, on_rows), bad)
 
     def _settle(self, loaded: list[ShardFacts], bad: BadRows | None) -> None:
         """Take what shards tell of the rows that they have loaded."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from ray_itl.sources.bad_rows import BadRows, Notes, faults
 from ray_itl.sources.base import RowSource
 from ray_itl.sources.manifest import check_range
 from ray_itl.sources.schema import IdKind, check_positions, which_row
+from ray_itl.training.learner import Inputs
 
 _FIRST_ROW = which_row("", 0)
 _NOT_FINITE = (
@@ -150,14 +151,39 @@ class EmbeddedSource:
         return embeddings
 
     def _undecodable(self, first: int, values: pa.Array) -> dict[int, str]:
-        """Return what is wrong with each row that cannot be decoded by itself; InputError if it is the column."""
-        column = f"column {self.raw_column!r}"
+        """Return what is wrong with each row that cannot be decoded by itself."""
+        return _undecodable(self, first, self.raw_column, values, self.embedder.encode)
+
+
+def note_undecodable(
+    base: RowSource, raw_column: str, encode: Callable[[pa.Array], Inputs], batch_size: int, bad: BadRows
+) -> None:
+    """Note the rows of a base without a usable id, or that a model cannot decode; reads it once, and embeds nothing.
+
+    Raises:
+        InputError: files that cannot be read, or a column of a type that the model does not read.
+    """
+    first = 0
+    for ids, table in _regroup(base.row_batches(0, base.num_rows, [raw_column], bad), batch_size):
+        values = table.column(0).combine_chunks()
         try:
-            found = faults(len(values), lambda a, b: self.embedder.encode(values.slice(a, b - a)), f"{_FIRST_ROW}: ")
-        except InputError as error:
-            files, rows = self.locate(np.array([first]))
-            raise InputError(f"{which_row(files[0], int(rows[0]))}: {column}: {error}") from error
-        return {row: f"{column}: {problem}" for row, problem in found.items()}
+            encode(values)
+        except InputError:
+            Notes(bad, first).add_all(_undecodable(base, first, raw_column, values, encode), ids)
+        first += len(ids)
+
+
+def _undecodable(
+    rows: RowSource | EmbeddedSource, first: int, name: str, values: pa.Array, encode: Callable[[pa.Array], Inputs]
+) -> dict[int, str]:
+    """Return what is wrong with each of some rows that cannot be decoded by itself; InputError if it is the column."""
+    column = f"column {name!r}"
+    try:
+        found = faults(len(values), lambda a, b: encode(values.slice(a, b - a)), f"{_FIRST_ROW}: ")
+    except InputError as error:
+        files, numbers = rows.locate(np.array([first]))
+        raise InputError(f"{which_row(files[0], int(numbers[0]))}: {column}: {error}") from error
+    return {row: f"{column}: {problem}" for row, problem in found.items()}
 
 
 def _regroup(batches: Iterator[tuple[np.ndarray, pa.RecordBatch]], size: int) -> Iterator[tuple[np.ndarray, pa.Table]]:
