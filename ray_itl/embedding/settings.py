@@ -126,8 +126,8 @@ class OutputSettings(Options, group="output"):
     dtype: str = option("float32", "", one_of(*DTYPES))
     part_rows: int = option(
         8192,
-        "Rows of a part, rounded up to whole batches (one ends where a file of the pool does), and what an interrupted run "
-        "may embed again for each worker.",
+        "Rows of a part, rounded up to whole batches, and what an interrupted run may embed again for each worker. The "
+        "last part of each file of the pool may have fewer.",
         _AT_LEAST_ONE,
     )
 
