@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -28,7 +29,8 @@ def select(
     n: int,
     *,
     acquisition: str | Acquisition = "itl",
-    noise_variance: float = 1.0,
+    noise_variance: float | None = None,
+    relative_noise: float = 1.0,
     target_noise_variance: float | None = None,
     known: Any = None,
     avoid: Any = None,
@@ -75,7 +77,9 @@ def select(
         n: Number of rows to pick, 1 <= n <= N (any n >= 1 with replacement).
         acquisition: "itl", "vtl" (SIFT on unit-norm features), "uncertainty"; a baseline: "nearest", "cosine" or
             "random"; or a rule of your own, as "module:Class" or an instance, which brings its noise variances along.
-        noise_variance: s2 > 0, in units of the squared feature norm.
+        noise_variance: s2 > 0, in units of the squared feature norm; None means relative_noise times the mean squared
+            norm of the pool's features.
+        relative_noise: The same as a multiple of that mean: the picks do not depend on the units of the embedding.
         target_noise_variance: s2A >= 0 for "itl"; None means s2, 0 noiseless targets.
         known: Rows that the model has learnt from already; the posterior is conditioned on them first.
         avoid: A sample of what the picks should say nothing about: avoid_weight times the gain about it is subtracted
@@ -131,7 +135,7 @@ def select(
     """
     log = "quiet" if quiet else "auto"
     carried: Any = columns if isinstance(columns, str) else list(columns)  # a single name is refused by the settings
-    rule = _rule_settings(acquisition, noise_variance, target_noise_variance)
+    rule = _rule_settings(acquisition, noise_variance, target_noise_variance, relative_noise)
     settings = CurationSettings(
         pool=PoolSettings(
             path=_path_text(pool), id_column=id_column, embedding_column=embedding_column, columns=carried,
@@ -164,13 +168,17 @@ def select(
         return curate(settings, inputs, Reporter(log))
 
 
-def _rule_settings(rule: str | Acquisition, noise: float, target_noise: float | None) -> AcquisitionSettings:
+def _rule_settings(
+    rule: str | Acquisition, noise: float | None, target_noise: float | None, relative_noise: float
+) -> AcquisitionSettings:
     """Return the options that describe a rule; an instance has noise variances of its own."""
+    given = AcquisitionSettings("itl", noise, target_noise, relative_noise)
     if not isinstance(rule, Acquisition):
-        return AcquisitionSettings(rule, noise, target_noise)
-    settings = settings_of(rule)
-    for name, value, default in (("noise_variance", noise, 1.0), ("target_noise_variance", target_noise, None)):
-        if value not in (default, getattr(settings, name)):
+        return replace(given, name=rule)
+    settings, unset = settings_of(rule), AcquisitionSettings()
+    for name in ("noise_variance", "target_noise_variance", "relative_noise"):
+        value = getattr(given, name)
+        if value not in (getattr(unset, name), getattr(settings, name)):
             raise ConfigError(f"{name}={value} is not that of acquisition={rule}: set it there, and leave it out here")
     return settings
 

@@ -12,6 +12,10 @@ class InputError(RayItlError, ValueError):
     """Data a user handed over is unusable: names the file, row or column, and the remedy."""
 
 
+class UnfinishedFileError(InputError):
+    """A file of the pool is, it seems, still being written or replaced: names it. Trying again later helps."""
+
+
 class ConfigError(RayItlError, ValueError):
     """An option has a value that cannot work: names the option, its value, and what is allowed."""
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.curation.run import curate
-from ray_itl.curation.settings import CurationSettings, RunSettings, SelectionSettings
+from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, RunSettings, SelectionSettings
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.observability.reporter import Reporter
 from ray_itl.selection import Selection
@@ -60,6 +60,7 @@ class Files:
         base = CurationSettings(
             pool=PoolSettings(path=str(self.pool)),
             target=TargetSettings(path=str(self.target)),
+            acquisition=AcquisitionSettings(noise_variance=1.0),
             selection=SelectionSettings(n=n),
             cluster=ClusterSettings(num_shards=0),
             run=RunSettings(None if run is None else str(self.folder / run), report=False, log="quiet"),

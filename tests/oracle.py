@@ -149,6 +149,12 @@ class DensePick:
     gains: Tensor
 
 
+def size_beside_noise(pool: Tensor, noise_variance: float) -> float:
+    """Return m / (m + s2), by which what counts as nothing depends on units; m is the mean |x|^2 to six digits."""
+    mean = float(f"{float(pool.square().sum(dim=1).mean()):.5e}")
+    return mean / (mean + noise_variance) or 1.0
+
+
 def first_in_order(gains: Tensor, ids: np.ndarray, gain_scale: float, prices: Tensor | float = 1.0) -> int:
     """Return the index of the smallest id among rows that tie with the largest gain (or gain over price).
 
@@ -198,6 +204,7 @@ def dense_greedy(
     everything = Targets.uniform(torch.cat([task.rows for task, _ in tasks]))
     kernel = dense_kernel(pool, everything, known, noise_variance)
     scale = sum(float((task.weighted.square()).sum()) for task, _ in tasks) if rule == "vtl" else 1.0
+    scale *= size_beside_noise(pool, noise_variance)
     limits = (limits or DenseLimits(n, torch.ones(len(pool), dtype=torch.float64))).begin()
     available = torch.ones(len(pool), dtype=torch.bool)
     available[list(excluded)] = False

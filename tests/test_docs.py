@@ -24,7 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from benchmarks.settings import BenchmarkSettings
-from ray_itl.cli.hydra_words import readable_by_hydra
+from ray_itl.cli.arguments import readable_by_hydra
 from ray_itl.options.declare import described
 from tests.guides import (
     GUIDES,

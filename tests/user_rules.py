@@ -29,11 +29,11 @@ class Scaled(InformationGain):
     takes_tasks: ClassVar[bool] = False
     factors: Tensor = field(default_factory=lambda: torch.tensor([2.0], dtype=torch.float64))
 
-    def gain(self, scores: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
-        return float(self.factors[0]) * super().gain(scores, offsets)
+    def gain(self, scores: Scores) -> Tensor:
+        return float(self.factors[0]) * super().gain(scores)
 
-    def gain_error(self, scores: Scores, errors: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
-        return float(self.factors[0]) * super().gain_error(scores, errors, offsets)
+    def gain_error(self, scores: Scores, errors: Scores) -> Tensor:
+        return float(self.factors[0]) * super().gain_error(scores, errors)
 
     def linear(self, gains: Tensor) -> Linear | None:
         return super().linear(gains / float(self.factors[0]))

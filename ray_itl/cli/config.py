@@ -13,8 +13,10 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ray_itl.cli.arguments import readable_by_hydra
 from ray_itl.cli.guard import end_with, open_closed_streams
-from ray_itl.cli.hydra_words import in_words, readable_by_hydra, unknown_flag, unreadable
+from ray_itl.cli.hydra_words import in_words, unknown_flag, unreadable
+from ray_itl.cli.names import let_yaml_have_null_as_a_name, with_names, words_with_names
 from ray_itl.errors import ConfigError
 from ray_itl.options.declare import default_of, described
 from ray_itl.options.help import help_text
@@ -29,6 +31,7 @@ def register_schemas(**schemas: type) -> None:
 
     From then on options take no environment variables, and ${help:curate} is the text of all options of curate_schema.
     """
+    let_yaml_have_null_as_a_name()
     OmegaConf.register_new_resolver("oc.env", _refuse_variable, replace=True)
     OmegaConf.register_new_resolver("command", command_line, replace=True)  # for the texts of --help
     OmegaConf.register_new_resolver("help", _help, replace=True)
@@ -75,18 +78,24 @@ def launch(main: Callable[[], None]) -> None:
     """
     open_closed_streams()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises then, and does not print and exit with 1
-    sys.argv[1:] = [readable_by_hydra(argument) for argument in sys.argv[1:]]
     in_json = "run.log=json" in sys.argv  # there are no composed options to ask
+    try:
+        sys.argv[1:] = [readable_by_hydra(argument) for argument in sys.argv[1:]]
+    except ConfigError as error:
+        end_with(2, error, in_json)
     if (wrong := unknown_flag(sys.argv[1:])) is not None:  # Hydra would print its usage, in many lines
         end_with(2, ConfigError(wrong), in_json)
     try:
         main()
     except OverrideParseException as error:
-        end_with(2, ConfigError(unreadable(str(error.override), str(error))), in_json)
+        end_with(2, ConfigError(words_with_names(unreadable(str(error.override), str(error)))), in_json)
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ or error.__context__
-        words = in_words(f"{error}\n{cause if isinstance(cause, OmegaConfBaseException) else ''}", _known_options(main))
+        said = words_with_names(f"{error}\n{cause if isinstance(cause, OmegaConfBaseException) else ''}")
+        words = in_words(said, _known_options(main))
         end_with(2, cause if isinstance(cause, ConfigError) else ConfigError(words), in_json)
+    except ConfigError as error:  # of a file of options
+        end_with(2, error, in_json)
     except BrokenPipeError:  # whoever reads this, as `--help | head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it as it ends
         sys.exit(0)
@@ -116,7 +125,7 @@ def to_settings(config: DictConfig, schema: type[SettingsT]) -> SettingsT:
         if isinstance(cause, ConfigError):
             raise cause from None
         raise ConfigError(f"{getattr(error, 'full_key', None) or 'options'}: {error}") from error
-    return from_mapping(cast(dict[str, Any], values), schema)
+    return from_mapping(with_names(values), schema)
 
 
 def _refuse_borrowed_groups(config: DictConfig, schema: type, prefix: str = "") -> None:

@@ -13,8 +13,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn, ParamSpec, TypeVar
 
-from ray_itl.errors import BusyError, ConfigError, InputError, MissingExtraError, RayItlError
-from ray_itl.io.credentials import masked, one_line
+from ray_itl.cli.bug_report import write_bug_report
+from ray_itl.errors import (
+    BusyError,
+    ConfigError,
+    InputError,
+    MissingExtraError,
+    NumericalError,
+    RayItlError,
+    UnfinishedFileError,
+)
+from ray_itl.io.credentials import one_line
 from ray_itl.io.filesystems import is_transient, transient_error
 from ray_itl.observability.console import json_line
 
@@ -27,12 +36,13 @@ _SIGNAL_EXIT = 128
 def guarded(job: Callable[P, R]) -> Callable[P, R]:
     """Wrap a job's main: exit codes for failures of ours, with one line on stderr.
 
-    They are 2 for bad options or data (an option whose library is not installed among them), 75 (the EX_TEMPFAIL of
-    sysexits.h) where another process is at work and trying again later helps, 143 and 130 after SIGTERM and SIGINT
-    (Ctrl-C), upon which a job clears up as after any error, and 1 for anything else.
+    They are 2 for bad options or data (an option whose library is not installed among them, or a number that float64
+    cannot resolve), 75 (the EX_TEMPFAIL of sysexits.h) where another process is at work, or still writing a file that
+    is to be read, and trying again later helps, 143 and 130 after SIGTERM and SIGINT (Ctrl-C), upon which a job clears
+    up as after any error, and 1 for anything else.
 
-    Errors that are neither ours nor of storage are bugs: they end it with exit code 1, too, and their traceback. With
-    run.log=json every error is one JSON object on stderr.
+    Errors that are neither ours nor of storage are bugs: they end it with exit code 1, too, and one line that names a
+    file with their traceback. With run.log=json every error is one JSON object on stderr.
     """
 
     @functools.wraps(job)
@@ -53,12 +63,18 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
         except Exception as error:
             if is_transient(error):
                 end_with(1, transient_error("a file cannot be read or written", error), in_json)
-            if in_json:
-                end_with(1, error, in_json, traceback=traceback.format_exc())
-            sys.stderr.write(masked(traceback.format_exc()))
-            sys.exit(1)
+            end_with(1, _bug(error), in_json)
 
     return wrapped
+
+
+def _bug(error: Exception) -> RayItlError:
+    """Return what is said of an error that nobody foresaw, once a file has it in full."""
+    try:
+        where = f"please report it with {write_bug_report(error)}, which has the command, versions and traceback"
+    except OSError as unwritable:
+        where = f"{traceback.format_exc()}; no file of it could be written ({unwritable})"
+    return RayItlError(f"this is a bug of ray_itl ({type(error).__name__}: {str(error)[:200]}): {where}")
 
 
 def _asks_for_json(*args: object) -> bool:
@@ -93,9 +109,9 @@ def _terminable() -> Iterator[None]:
 
 
 def _exit_code(error: RayItlError) -> int:
-    if isinstance(error, BusyError):
+    if isinstance(error, BusyError | UnfinishedFileError):
         return os.EX_TEMPFAIL
-    return 2 if isinstance(error, InputError | ConfigError | MissingExtraError) else 1
+    return 2 if isinstance(error, InputError | ConfigError | MissingExtraError | NumericalError) else 1
 
 
 def open_closed_streams() -> None:
@@ -109,10 +125,10 @@ def open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(nowhere, "r" if number == 0 else "w"))
 
 
-def end_with(code: int, error: Exception, in_json: bool = False, **facts: str) -> NoReturn:
-    """End the process with an exit code and an error in one line on stderr: words, or JSON with `facts`."""
+def end_with(code: int, error: Exception, in_json: bool = False) -> NoReturn:
+    """End the process with an exit code and an error in one line on stderr: words, or JSON."""
     message = one_line(str(error))
     told = {"event": "error", "time": round(time.time(), 3), "error": type(error).__name__, "message": message}
-    told |= {"exit_code": code, **{name: masked(text) for name, text in facts.items()}}
+    told["exit_code"] = code
     sys.stderr.write(f"{json_line(told) if in_json else f'error: {message}'}\n")
     sys.exit(code)

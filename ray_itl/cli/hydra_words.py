@@ -1,13 +1,9 @@
-"""Between people and Hydra: arguments as people type them, and Hydra's refusals in words that name the remedy."""
+"""Hydra's refusals in words that name the remedy."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import QuotedString
-from hydra.errors import HydraException
 
 from ray_itl.options.text import no_option
 
@@ -62,30 +58,4 @@ def unreadable(override: str, message: str) -> str:
         return f"{override} cannot be used: write name=value"
     reasons = [line for line in message.splitlines() if not line.startswith(("See ", "Error parsing override"))]
     remedy = "put what has = , : ( ) [ ] or { } in it into quotes within quotes, as in 'pool.path=\"a=b\"'"
-    if "={" in override:
-        remedy += "; in a name within { }, a backslash before each instead, and no quotes"
     return f"{override} cannot be read ({' '.join(reasons)}): {remedy}"
-
-
-_CONDITION, _RULE = "pool.filter=", "acquisition="
-
-
-def readable_by_hydra(argument: str) -> str:
-    """Return a command line's argument, a condition in the quotes without which Hydra would not read it.
-
-    So pool.filter="lang = 'en' and tokens < 2048" needs one pair of quotes, the shell's, and not two. What Hydra reads
-    as text or as null stays as it is. acquisition=module:Class names no file of configs/acquisition: it becomes the
-    option acquisition.name.
-    """
-    if argument.startswith(_RULE) and ":" in argument and not argument.startswith(("acquisition={", "acquisition=[")):
-        return argument.replace(_RULE, "acquisition.name=", 1)
-    if not argument.startswith(_CONDITION):
-        return argument
-    try:
-        value = OverridesParser.create().parse_override(argument).value()
-    except HydraException:
-        value = ()
-    if value is None or isinstance(value, str | QuotedString):
-        return argument
-    text = re.sub(r'(\\*)(?="|$)', r"\1\1", argument.removeprefix(_CONDITION)).replace('"', '\\"')
-    return f'{_CONDITION}"{text}"'

@@ -32,7 +32,7 @@ class RivalList:
         Args:
             num_steps: n.
             ids: Of all rows, by index.
-            gain_scale: See `AcquisitionState`.
+            gain_scale: See `ScoreSpec`.
         """
         self.best = torch.full((num_steps,), float("-inf"), dtype=torch.float64)
         """For each step a value that some row surely has."""
@@ -182,7 +182,7 @@ class TiedRows:
     indices: Tensor
     """k int64."""
     gain_scale: float
-    """See `AcquisitionState`."""
+    """See `ScoreSpec`."""
 
     def tied_with(self, best: float, prices: Tensor) -> Tensor:
         """Return the indices of rows whose gain over price ties with a value, or beats it."""

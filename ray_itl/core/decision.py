@@ -1,7 +1,7 @@
 """The total order of the exactness contract: gain descending, then row id ascending.
 
-Gains closer than the tie width (1e-9 relative plus 1e-12 of the gain scale) count as equal: the pick is the row of
-the smallest id among those within the tie width of the largest gain. Equal rows then tie whatever the order in
+Gains closer than the tie width (1e-9 of the largest plus 1e-12 of the gain scale) count as equal: the pick is the row
+of the smallest id among those within the tie width of the largest gain. Equal rows then tie whatever the order in
 which a processor added up their products, and the pick is the same on every shard plan.
 """
 
@@ -17,6 +17,21 @@ from torch import Tensor
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState, Scores, tie_width
 
 _ROUNDING = 256 * 2.0**-52
+
+
+def gain_scale(acquisition: Acquisition, state: AcquisitionState, mean_squared_norm: float) -> float:
+    """Return the size of gain beside which 1e-12 is nothing: that of the state times m / (m + s2).
+
+    A gain is at most of that size for a row of the mean squared norm m, so rows are told apart by the same digits in
+    whatever units embeddings are.
+
+    Args:
+        acquisition: The rule, of noise variance s2.
+        state: Its state before the first pick.
+        mean_squared_norm: m, the mean |x|^2 of the pool.
+    """
+    share = mean_squared_norm / (mean_squared_norm + acquisition.noise_variance)
+    return state.gain_scale * (share or 1.0)  # rows that are all zero have no size
 
 
 class Winner(NamedTuple):
@@ -54,6 +69,8 @@ class TotalOrder:
     acquisition: Acquisition
     magnitudes: tuple[float, ...]
     """Bounds on the scores at |x| = 1."""
+    gain_scale: float
+    """See `gain_scale`."""
 
     def best(self, state: AcquisitionState, contenders: Contenders) -> Winner:
         """Return the first row in the total order.
@@ -65,14 +82,14 @@ class TotalOrder:
         Returns:
             The winner. O(k), and O(D^2) for each row too close to call.
         """
-        gains, errors = self.gains(contenders.scores), self.errors(contenders.scores, contenders.norms)
+        gains, errors = self.bounded_gains(contenders.scores, contenders.norms)
         certain = float(((gains - errors) / contenders.prices)[contenders.may_win].max())
-        may_tie = gains + errors >= self.floor(certain, contenders.prices, state)
+        may_tie = gains + errors >= self.floor(certain, contenders.prices)
         # Only rows that rounding cannot separate from the best are scored anew, at O(D^2) each.
         near = torch.nonzero(may_tie & contenders.may_win).flatten()
         exact, prices = self.gains(state.scores(contenders.features[near])), contenders.prices[near]
         best = float((exact / prices).max())
-        tied = exact >= self.floor(best, prices, state)
+        tied = exact >= self.floor(best, prices)
         winner = int(near[tied][int(np.argsort(contenders.ids[near[tied].numpy()], kind="stable")[0])])
         return Winner(winner, float(exact[near == winner][0]))
 
@@ -84,17 +101,17 @@ class TotalOrder:
         """Return gains."""
         return self.acquisition.gain(scores)
 
-    def errors(self, scores: Scores, norms: Tensor) -> Tensor:
-        """Return by how much each incremental gain may be off: a row of small scores is off by more than the best.
+    def bounded_gains(self, scores: Scores, norms: Tensor) -> tuple[Tensor, Tensor]:
+        """Return incremental gains and by how much each may be off: a row of small scores is by more than the best.
 
         Args:
             scores: Incremental scores, K tensors of one shape.
             norms: |x|^2 of the rows, of a shape that fits the scores'.
         """
         rounding = _ROUNDING * norms
-        return self.acquisition.gain_error(scores, tuple(rounding * magnitude for magnitude in self.magnitudes))
+        return self.acquisition.bounded_gain(scores, tuple(rounding * magnitude for magnitude in self.magnitudes))
 
-    def floor(self, value: float, prices: Tensor, state: AcquisitionState) -> Tensor:
+    def floor(self, value: float, prices: Tensor) -> Tensor:
         """Return the gains from which rows of some prices tie with a value."""
         gains = value * prices
-        return gains - tie_width(gains, state.gain_scale)
+        return gains - tie_width(gains, self.gain_scale)

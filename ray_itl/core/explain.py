@@ -13,7 +13,7 @@ from torch import Tensor
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
 from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
-from ray_itl.core.decision import Contenders, TotalOrder
+from ray_itl.core.decision import Contenders, TotalOrder, gain_scale
 from ray_itl.core.features import UnitNorm
 from ray_itl.core.limits import LimitState, gate_along
 from ray_itl.core.linalg import squared_norms
@@ -72,13 +72,14 @@ def runners_up(
     """
     if not picks:
         return []
-    start = ScoreSpec(acquisition, state.quadratics(), precision, state.gain_scale, rules)
+    scale = gain_scale(acquisition, state, pool.mean_squared_norm())
+    start = ScoreSpec(acquisition, state.quadratics(), precision, scale, rules)
     positions = np.array([pick.position for pick in picks], dtype=np.int64)
     excluded = np.empty(0, dtype=np.int64) if excluded is None else excluded
     gate = gate_along(limit_state or LimitState(len(picks)), ((pick.cost, pick.group) for pick in picks))
     columns = _columns(state, features)
     found = pool.rivals(RivalQuery(start, columns, positions, features, gate, excluded, replacement))
-    total_order = TotalOrder(acquisition, start.magnitudes)
+    total_order = TotalOrder(acquisition, start.magnitudes, scale)
     by_step = np.argsort(found.steps, kind="stable")
     ends = np.searchsorted(found.steps[by_step], np.arange(len(picks) + 1))
     runners: list[RunnerUp | None] = []

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
 from ray_itl.core.block_schedule import BlockSchedule
-from ray_itl.core.decision import TotalOrder
+from ray_itl.core.decision import TotalOrder, gain_scale
 from ray_itl.core.limits import Limits
 from ray_itl.core.messages import Block, ExactSearch, Request, ScoreSpec, merge_batches
 from ray_itl.core.pool import Pool
@@ -31,6 +31,8 @@ _FLOAT32_LIMIT = 5e-3
 """Screen in float32 only while the error band of a row is below this share of the noise variance."""
 _NONE = np.empty(0, dtype=np.int64)
 _MAX_CLOSE_CALLS = 2000
+_ROOT_ERROR = 64 * 2.0**-52
+_LARGEST_NOISE = 1e10
 
 
 class GreedySelector:
@@ -66,8 +68,9 @@ class GreedySelector:
         self._excluded = excluded
         self._num_available = pool.num_rows - len(excluded)
         rules = self._limits.rules
-        self._start = ScoreSpec(acquisition, state.quadratics(), "float32", state.gain_scale, rules)
-        total_order = TotalOrder(acquisition, self._start.magnitudes)
+        scale = gain_scale(acquisition, state, pool.mean_squared_norm())
+        self._start = ScoreSpec(acquisition, state.quadratics(), "float32", scale, rules)
+        total_order = TotalOrder(acquisition, self._start.magnitudes, scale)
         self._criteria = Criteria(total_order, self._limits.driver_rules, replacement, self._limits.min_gain)
         self._share_target = self._limits.share_target
         self._next_gain: float | None = None
@@ -122,6 +125,13 @@ class GreedySelector:
 
     def _begin(self, n: int, earlier: Sequence[tuple[Pick, Tensor]]) -> None:
         start, acquisition = self._start, self._start.acquisition
+        noise, largest = acquisition.noise_variance, self._pool.largest_norm()
+        # Variances come from roots, which are exact to some D eps of the longest row: below is only rounding.
+        if noise < (_ROOT_ERROR * self._pool.dim) ** 2 * largest:
+            raise self._unresolved("raise acquisition.noise_variance, or set pool.features=unit_norm")
+        # Picks lower variances by shares of |x|^2 / s2: below eps they are lost, and all rows would tie.
+        if noise > _LARGEST_NOISE * largest > 0:
+            raise self._unresolved("lower acquisition.noise_variance, or leave it out for one relative to the rows")
         band = start.band * self._pool.largest_norm() * max(start.magnitudes[0], 1.0)
         precision = "float32" if band <= _FLOAT32_LIMIT * acquisition.noise_variance else "float64"
         self._start = replace(start, precision=precision)
@@ -189,10 +199,10 @@ class GreedySelector:
 
     def _count_worthwhile(self, plan: SpeculatedPicks, num_true: int) -> int:
         """Return how many of the first `num_true` picks, all true, come before the end of the run."""
-        candidates, share_target, state = self._trajectory.candidates, self._share_target, self._trajectory.state
+        candidates, share_target = self._trajectory.candidates, self._share_target
         for step, (index, gain) in enumerate(zip(plan.picks[:num_true], plan.gains, strict=False)):
             cost = float(candidates.costs[index])
-            if not self._criteria.is_worthwhile(gain, cost, state):
+            if not self._criteria.is_worthwhile(gain, cost):
                 self._next_gain, self._stop, self._share_target = gain / cost, "min_gain", share_target
                 return step
             share_target = share_target.after(plan.columns[:, :1, step])
@@ -279,16 +289,18 @@ class GreedySelector:
     def _escalate(self) -> None:
         """Screen in float64 from now on."""
         if self._start.precision == "float64":
-            raise NumericalError(
-                "float64 rounding exceeds its error band: the noise variance "
-                f"({self._start.acquisition.noise_variance:g}) is too small for rows of squared norm up to "
-                f"{self._pool.largest_norm():g}. Raise acquisition.noise_variance or set pool.features=unit_norm."
-            )
+            raise self._unresolved("raise acquisition.noise_variance, or set pool.features=unit_norm")
         self._start = replace(self._start, precision="float64")
         self.stats.precision = "float64"
         self.stats.escalations += 1
         self._released, self._decided = _NONE, False
         self._restore()
+
+    def _unresolved(self, remedy: str) -> NumericalError:
+        return NumericalError(
+            f"float64 cannot resolve the noise variance ({self._start.acquisition.noise_variance:g}) beside rows of "
+            f"squared norm up to {self._pool.largest_norm():g}: {remedy}"
+        )
 
     def _search_exactly(self, plan: SpeculatedPicks) -> None:
         """Find the next pick exactly when more rows are within the error band than a pass may return."""

@@ -37,7 +37,7 @@ class ScoreSpec:
     """The K scores of a row before the first pick, or after those that have been made."""
     precision: Precision
     gain_scale: float = 1.0
-    """See `AcquisitionState`."""
+    """The size of gain beside which 1e-12 is nothing (see `decision.gain_scale`)."""
     rules: Rules | None = None
     """None where every row may be picked and costs the same."""
 
@@ -56,13 +56,8 @@ class ScoreSpec:
 
     @cached_property
     def magnitudes(self) -> tuple[float, ...]:
-        """Bounds on the scores at |x| = 1, without their constant terms."""
+        """Bounds on the scores at |x| = 1."""
         return tuple(form.magnitude for form in self.quadratics)
-
-    @property
-    def offsets(self) -> tuple[float, ...]:
-        """The scores' constant terms."""
-        return tuple(form.offset for form in self.quadratics)
 
     @property
     def screens_linearly(self) -> bool:
@@ -133,7 +128,7 @@ class RowBatch:
     positions: np.ndarray
     """int64, k."""
     ids: np.ndarray
-    """Row ids, int64 or numpy StringDType, k."""
+    """Row ids, int64, uint64 or numpy StringDType, k."""
     features: Tensor
     """k x D in the storage dtype."""
     scores: Scores

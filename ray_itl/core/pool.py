@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -42,6 +43,10 @@ class Pool(Protocol):
 
     def largest_norm(self) -> float:
         """Return the largest |x|^2 of the pool."""
+        ...
+
+    def mean_squared_norm(self) -> float:
+        """Return the mean |x|^2 of the pool, rounded to six digits (see `mean_of_norms`)."""
         ...
 
     def repeated_id(self) -> tuple[int | str, np.ndarray] | None:
@@ -126,6 +131,12 @@ class LocalPool:
         """Return the largest |x|^2 of the pool."""
         return max(shard.largest_norm for shard in self._shards)
 
+    def mean_squared_norm(self) -> float:
+        """See `Pool.mean_squared_norm`."""
+        return mean_of_norms(
+            [shard.sum_of_norms for shard in self._shards], sum(shard.num_usable for shard in self._shards)
+        )
+
     def repeated_id(self) -> tuple[int | str, np.ndarray] | None:
         """See `Pool.repeated_id`. One sorted copy of all ids."""
         ids = np.concatenate([shard.usable_ids for shard in self._shards])
@@ -172,6 +183,14 @@ class LocalPool:
     def rivals(self, query: RivalQuery) -> Rivals:
         """See `Pool.rivals`."""
         return merge_rivals([shard.rivals(query) for shard in self._shards])
+
+
+def mean_of_norms(sums: Iterable[float], num_rows: int) -> float:
+    """Return the mean |x|^2 from the sums over shards, rounded to six digits.
+
+    The rounding makes it, and a noise variance relative to it, the same number for any order and split of the rows.
+    """
+    return float(f"{math.fsum(sums) / num_rows:.5e}")
 
 
 def per_shard(count: int, num_shards: int) -> int:

@@ -88,7 +88,7 @@ def top_rows(indices: np.ndarray, scores: np.ndarray, ids: np.ndarray, count: in
 
 def hash_order(ids: np.ndarray, seed: int) -> np.ndarray:
     """Return a number in [0, 1) for each id, uniform and fixed by (seed, id) alone; 53 bits."""
-    if ids.dtype == np.int64:
+    if ids.dtype.kind in "iu":
         mixed = _mix(ids.view(np.uint64) ^ _mix(np.array([seed], dtype=np.int64).view(np.uint64)))
     else:
         key = str(seed).encode()

@@ -134,7 +134,7 @@ class _Search:
     def __init__(self, ids: np.ndarray, norms: Tensor, query: RivalQuery, availability: Availability) -> None:
         self._query = query
         self._norms = norms
-        self._total_order = TotalOrder(query.start.acquisition, query.start.magnitudes)
+        self._total_order = TotalOrder(query.start.acquisition, query.start.magnitudes, query.start.gain_scale)
         self._availability = availability
         self.found = RivalList(query.columns.shape[2], ids, query.start.gain_scale)
 
@@ -175,12 +175,12 @@ class _Search:
         """Score rows at every step in float64, and keep those that may be runners-up."""
         start, norms = self._query.start, self._norms[indices.to(self._norms.device)].cpu()
         until, prices = self._availability.until_with_similarity(indices, features), self._availability.prices(indices)
-        scores = tuple(_values_of(form, features, norms) + form.offset for form in start.quadratics)
+        scores = tuple(_values_of(form, features, norms) for form in start.quadratics)
         for steps, columns in self._blocks():
             dots = (features @ columns.flatten(1)).view(len(features), *columns.shape[1:])
             drops = self._total_order.decrements(dots)
             before = tuple(s[:, None] - (d.cumsum(dim=1) - d) for s, d in zip(scores, drops, strict=True))
-            gains, errors = self._total_order.gains(before), self._total_order.errors(before, norms[:, None])
+            gains, errors = self._total_order.bounded_gains(before, norms[:, None])
             gains.masked_fill_(~self._availability.at(indices, until, steps), float("-inf"))
             self.found.add(steps.start, indices, gains, errors, prices)
             scores = tuple(s - d.sum(dim=1) for s, d in zip(scores, drops, strict=True))
@@ -193,7 +193,7 @@ class _Search:
 
 
 def _values_of(form: Quadratic, features: Tensor, norms: Tensor) -> Tensor:
-    """Return a quadratic form of rows without its constant, float64."""
+    """Return a quadratic form of rows, float64."""
     values = norms * form.scale
     if form.factor.shape[1]:
         products = features @ form.factor.to(features.device, features.dtype)

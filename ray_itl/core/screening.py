@@ -29,7 +29,7 @@ class BlockKernel(ABC):
         """Return G (n x B), where G[i, k] > 0 if row i may beat step k.
 
         Args:
-            scores: Before the block and without their constant terms, K times n float64.
+            scores: Before the block, K times n float64.
             norms: |x|^2, n.
             costs: n float64, or None where every row costs 1.
             decrements: n x num_tracks x B; None for scores that are those of the (one) step already.
@@ -74,9 +74,8 @@ class LinearKernel(BlockKernel):
         linear = acquisition.linear(start.needed(values.where(open_step, 0.0)))
         assert linear is not None, "another kernel is for rules that are not linear"
         coefficients = linear.coefficients * open_step
-        magnitudes, offsets = (torch.tensor(x, dtype=torch.float64) for x in (start.magnitudes, start.offsets))
-        band = start.band * (magnitudes @ coefficients.abs())
-        constants = linear.constants * open_step + offsets @ coefficients
+        magnitudes = torch.tensor(start.magnitudes, dtype=torch.float64)
+        band, constants = start.band * (magnitudes @ coefficients.abs()), linear.constants * open_step
         # Step k is to see a row's scores less what the steps before k take: columns of the strict upper triangle.
         earlier = torch.ones(size, size, dtype=torch.float64).triu(1)
         tail = torch.zeros(tracks, size, size, dtype=torch.float64)
@@ -122,9 +121,8 @@ class GainKernel(BlockKernel):
             at_step = [score - lost[:, t] for score, t in zip(at_step, acquisition.score_tracks, strict=True)]
         band = (start.band * norms.to(self.weights.dtype))[:, None]
         errors = tuple(band * magnitude for magnitude in start.magnitudes)
-        gains = acquisition.gain(tuple(at_step), start.offsets)
         # The gain that a row might truly have: its scores may each be off by the band.
-        reach = gains + acquisition.gain_error(tuple(at_step), errors, start.offsets)
+        reach = torch.add(*acquisition.bounded_gain(tuple(at_step), errors))
         values = self.values.to(norms.device)
         if costs is None or start.rules is None or not start.rules.per_cost:
             needed = start.needed(values)[None]

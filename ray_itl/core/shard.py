@@ -30,6 +30,7 @@ from ray_itl.errors import StaleShardError
 
 _SCAN_ROWS = 1 << 18
 _REPLAY_COLUMNS = 128
+_LARGEST = torch.finfo(torch.float64).max
 
 
 class PoolShard:
@@ -37,8 +38,7 @@ class PoolShard:
 
     The one mutable object of the engine: scores change in place, once per block, because at 10^8 rows a copy is not
     affordable. Everything else about a run lives with the driver, so a lost shard can be rebuilt from its rows by
-    `start`, `replay` and `hold`. Scores are kept without their constant terms (the noise variance), next to which
-    thousands of small decrements would be lost to rounding.
+    `start`, `replay` and `hold`.
 
     Features may be on disk: every pass reads them once, in order, and few rows are fetched one by one.
 
@@ -59,7 +59,7 @@ class PoolShard:
 
         Args:
             features: n x D, of any float type.
-            ids: n, int64 or StringDType.
+            ids: n, int64, uint64 or StringDType.
             first_position: Position of the first row in the pool.
             norms: |x|^2 of every row (n float64); None costs a pass.
             costs_and_groups: Of the rows; None: every row costs 1, and all are of one group.
@@ -90,6 +90,11 @@ class PoolShard:
         return self.features.dim
 
     @property
+    def num_usable(self) -> int:
+        """Number of rows that can be used."""
+        return self.num_rows - len(self._unusable)
+
+    @property
     def usable_ids(self) -> np.ndarray:
         """Ids of the rows that can be used: those that must be distinct."""
         return np.delete(self.ids, self._unusable) if len(self._unusable) else self.ids
@@ -98,6 +103,11 @@ class PoolShard:
     def largest_norm(self) -> float:
         """Largest |x|^2 of the shard."""
         return float(self.norms.max()) if self.num_rows else 0.0
+
+    @property
+    def sum_of_norms(self) -> float:
+        """Sum of |x|^2 over the rows that can be used."""
+        return float(self.norms.sum() - self.norms[torch.from_numpy(self._unusable).to(self.norms.device)].sum())
 
     def start(self, start: ScoreSpec) -> None:
         """Compute every row's scores before the first pick; forget everything else. One pass, O(n D r)."""
@@ -217,7 +227,7 @@ class PoolShard:
             near = gain >= start.needed(torch.tensor(best, dtype=torch.float64), prices)
             gains.append(gain[near])
             indices.append(local.cpu()[near] + rows.start)
-        self._tied = TiedRows(torch.cat(gains), torch.cat(indices), search.state.gain_scale) if gains else None
+        self._tied = TiedRows(torch.cat(gains), torch.cat(indices), start.gain_scale) if gains else None
         self._sequence = search.sequence + 1
         return best
 
@@ -240,10 +250,14 @@ class PoolShard:
         return RankedRows(np.split(inverse, ends), [scores for _, scores in best], rows)
 
     def second_moment(self) -> Tensor:
-        """Return X'X of all rows, D x D float64. One pass, O(n D^2)."""
+        """Return X'X of all rows that can be used, D x D float64. One pass, O(n D^2)."""
         moment = torch.zeros(self.dim, self.dim, dtype=torch.float64)
-        for _, features in self.features.chunks():
+        for rows, features in self.features.chunks():
             exact = features.to(torch.float64)
+            unusable = self._unusable[(self._unusable >= rows.start) & (self._unusable < rows.stop)] - rows.start
+            if len(unusable):
+                exact = exact.clone()
+                exact[torch.from_numpy(unusable).to(exact.device)] = 0.0
             moment += (exact.mT @ exact).cpu()
         return moment
 
@@ -351,10 +365,13 @@ class PoolShard:
     def _values(self, rows: slice) -> Tensor:
         """Return what rows are sorted by."""
         acquisition = self._started.acquisition
-        scores = tuple(s[rows] + c for s, c in zip(self.scores, self._started.offsets, strict=True))
+        scores = self._scores_at(rows)
         if self._rules is not None and self._rules.rules.per_cost:
-            return acquisition.gain(scores) / self._rules.costs(rows)
-        return acquisition.order(scores)
+            values = acquisition.gain(scores) / self._rules.costs(rows)
+        else:
+            values = acquisition.order(scores)
+        # Where rounding exceeds the noise a value may be no number; such a row must still be found in the end.
+        return values.nan_to_num(nan=0.0, posinf=_LARGEST, neginf=-_LARGEST)  # a new tensor: `values` may be the scores
 
     def _thin_copies(self, indices: Tensor) -> Tensor:
         """Keep at most two (of the smallest ids) of rows with the same scores: copies waste a proposal."""
@@ -365,8 +382,8 @@ class PoolShard:
         return indices[torch.as_tensor(kept, device=indices.device)]
 
     def _batch(self, indices: Tensor, scores: Scores) -> RowBatch:
-        """Hand over rows with their scores, completed by the constant terms."""
-        return self._rows_at(indices, tuple(s + c for s, c in zip(scores, self._started.offsets, strict=True)))
+        """Hand over rows with their scores."""
+        return self._rows_at(indices, scores)
 
     def _rows_at(self, indices: Tensor, scores: Scores) -> RowBatch:
         local = indices.cpu()

@@ -118,10 +118,10 @@ class Criteria:
     min_gain: float = 0.0
     """Picks that are worth less for each unit of their cost end the run; 0: none does."""
 
-    def is_worthwhile(self, gain: float, cost: float, state: AcquisitionState) -> bool:
+    def is_worthwhile(self, gain: float, cost: float) -> bool:
         """Whether a pick is worth its cost: gains `min_gain` for each unit of it, but for the tie width."""
         cost_ = torch.tensor(cost, dtype=torch.float64)
-        return self.min_gain <= 0 or gain >= float(self.total_order.floor(self.min_gain, cost_, state))
+        return self.min_gain <= 0 or gain >= float(self.total_order.floor(self.min_gain, cost_))
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def speculate(
         state, limit_state = state.condition(row), limit_state.take(cost, int(candidates.groups[index]))
         steps.append(_Step(index, gain, column, decrement))
         max_costs.append(limit_state.max_costs())
-        if not criteria.is_worthwhile(gain, cost, state):
+        if not criteria.is_worthwhile(gain, cost):
             break
     return _plan(candidates, prices, steps, Gate.of(max_costs))
 
@@ -258,10 +258,10 @@ def count_true_picks(
     scores = tuple(
         b[:, None] - (d.cumsum(dim=1) - d) for b, d in zip(returned.before, returned.decrements, strict=True)
     )
-    reach = total_order.gains(scores) + total_order.errors(scores, returned.norms[:, None])
+    reach = torch.add(*total_order.bounded_gains(scores, returned.norms[:, None]))
     for step, value in enumerate(plan.values.tolist()):
         rivals = returned.may_win[:, step]
-        if not bool((rivals & (reach[:, step] >= total_order.floor(value, prices, state))).any()):
+        if not bool((rivals & (reach[:, step] >= total_order.floor(value, prices))).any()):
             continue
         before = state
         for index in plan.picks[:step]:

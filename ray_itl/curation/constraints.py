@@ -6,7 +6,6 @@ The pool is counted first, so that what cannot be met is refused before anything
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,23 +18,30 @@ from ray_itl.core.quotas import Quota, Quotas
 from ray_itl.core.rules import Rules, SimilarityGuard
 from ray_itl.curation.open import FROM_OPTIONS, Inputs
 from ray_itl.curation.problem import Problem
+from ray_itl.curation.quota_values import BoundedColumn, absent_values, bounded_columns
 from ray_itl.curation.settings import CurationSettings, SelectionSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.shards.loading import rows_as_stored
 from ray_itl.sources.bad_rows import REMEDY, BadRows
-from ray_itl.sources.costs_and_groups import OTHER, CostGroupColumns, GroupColumn, Survey, count_groups, distinct_values
-from ray_itl.sources.lookup import ids_given, positions_of, read_ids
+from ray_itl.sources.costs_and_groups import CostGroupColumns, Survey, count_groups
+from ray_itl.sources.lookup import ids_given, missing_ids, positions_of, read_ids
+from ray_itl.text import plural
 
-_EVERY = "*"
 
+def with_limits(problem: Problem, settings: CurationSettings, expects_values: bool = True) -> Problem:
+    """Return the problem with its limits. Reads the columns of quotas twice and that of costs once, if there are any.
 
-def with_limits(problem: Problem, settings: CurationSettings) -> Problem:
-    """Return the problem with its limits. Reads the columns of costs and quotas once, if there are any.
+    A tick asks for what its rows can give: minimums that they cannot meet are lowered (and reported as not met), and
+    values that no row has are noted, since they may come later.
 
-    A tick asks for what its rows can give: minimums that they cannot meet are lowered (and reported as not met).
+    Args:
+        problem: With its lists (see `with_lists`).
+        settings: All options.
+        expects_values: Whether a value of quotas that no row has is refused, where it is no tick's.
 
     Raises:
-        ConfigError: limits that no selection can meet, with the reason and what would do.
+        ConfigError: limits that no selection can meet, or values of quotas that the pool cannot or does not have, with
+            the reason and what would do.
         BadRowsError: costs that are not positive numbers, and pool.on_bad_row is refuse.
     """
     chosen = settings.selection
@@ -45,15 +51,21 @@ def with_limits(problem: Problem, settings: CurationSettings) -> Problem:
         return replace(problem, limits=limits)
     if problem.nothing_to_pick:
         return replace(problem, limits=limits)
-    spec = CostGroupColumns(chosen.cost_column, _group_columns(problem, chosen.quotas))
-    bounds = [_bounds(column, chosen.quotas[column.name], problem.selection.n) for column in spec.group_columns]
+    bounded = bounded_columns(problem.source, chosen.quotas)
+    spec = CostGroupColumns(chosen.cost_column, tuple(each.column for each in bounded))
+    bounds = [_bounds(each, problem.selection.n) for each in bounded]
     wanted = _wanted(bounds) if chosen.budget is not None and chosen.cost_column is not None else {}
     bad = BadRows()
     found = count_groups(problem.source, spec, wanted, problem.excluded, bad)
     if len(bad) and settings.pool.on_bad_row == "refuse":
         raise bad.refusal(problem.source.locate, REMEDY)
+    check_number_left(problem, settings, len(bad) + len(problem.skipped))
     quotas = None
     if spec.group_columns:
+        absent = absent_values(bounded, found.spec.cell_values())
+        if absent and expects_values and settings.state.dir is None:
+            raise ConfigError(absent[0])
+        problem = replace(problem, notes=(*problem.notes, *absent))
         columns = tuple(
             Quota(column.name, column.values, least, most)
             for column, (least, most) in zip(spec.group_columns, bounds, strict=True)
@@ -62,6 +74,16 @@ def with_limits(problem: Problem, settings: CurationSettings) -> Problem:
         quotas = _lowered(quotas) if settings.state.dir is not None else _checked(quotas, problem.selection.n, chosen)
     limits = replace(limits, quotas=quotas, reserve=_reserve(quotas, found, chosen))
     return replace(problem, limits=limits, cost_group_columns=found.spec)
+
+
+def check_number_left(problem: Problem, settings: CurationSettings, num_bad: int) -> None:
+    """Raise ConfigError where a pool without its bad rows has fewer than are asked for; ticks take what there is."""
+    n, left = problem.selection.n, problem.source.num_rows - num_bad
+    if num_bad and n > left and not problem.selection.replacement and settings.state.dir is None:
+        raise ConfigError(
+            f"selection.n={n}, but the pool has {plural(left, 'row')} that can be used ({num_bad:,} cannot): ask for 1 "
+            "to that many"
+        )
 
 
 def _rules(problem: Problem, chosen: SelectionSettings) -> Rules | None:
@@ -77,23 +99,10 @@ def _rules(problem: Problem, chosen: SelectionSettings) -> Rules | None:
     return Rules(chosen.per_cost, similarity, tuple(guards))
 
 
-def _group_columns(problem: Problem, quotas: Mapping[str, Mapping[Any, Any]]) -> tuple[GroupColumn, ...]:
-    whole = [column for column, values in quotas.items() if _EVERY in values]
-    every = dict(zip(whole, distinct_values(problem.source, whole), strict=True)) if whole else {}
-    columns = []
-    for column, values in quotas.items():
-        named = [str(value) for value in values if value != _EVERY]
-        rest = [value for value in every.get(column, ()) if value not in named] if column in every else [OTHER]
-        columns.append(GroupColumn(column, (*named, *rest)))
-    return tuple(columns)
-
-
-def _bounds(column: GroupColumn, values: Mapping[Any, Mapping[str, Any]], n: int) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(bounded: BoundedColumn, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the least and the most picks of each value, shares of n rounded inwards."""
-    by_text = {str(value): bounds for value, bounds in values.items()}
-    least, most = np.zeros(len(column.values), dtype=np.int64), np.full(len(column.values), n, dtype=np.int64)
-    for place, value in enumerate(column.values):
-        bounds = by_text.get(value, {} if value == OTHER else by_text.get(_EVERY, {}))
+    least, most = np.zeros(len(bounded.bounds), dtype=np.int64), np.full(len(bounded.bounds), n, dtype=np.int64)
+    for place, bounds in enumerate(bounded.bounds):
         low, high = bounds.get("min", 0), bounds.get("max", n)
         least[place] = math.ceil(round(low * n, 6)) if isinstance(low, float) else low
         most[place] = math.floor(round(high * n, 6)) if isinstance(high, float) else min(high, n)
@@ -178,9 +187,9 @@ def _reserve(quotas: Quotas | None, found: Survey, chosen: SelectionSettings) ->
 def with_lists(problem: Problem, settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> Problem:
     """Return the problem without the rows of `selection.exclude`, and given those of `selection.include`.
 
-    Ids in memory, if given, stand for what these options name. Ids to exclude that the pool does not have are passed
-    over: a list may serve many pools. One to include must be there, since nothing else tells what it taught. Included
-    rows count towards no limit.
+    Ids in memory, if given, stand for what these options name. Ids to exclude that the pool does not have are noted,
+    not refused: a list may serve many pools. One to include must be there, since nothing else tells what it taught.
+    Included rows count towards no limit.
 
     Raises:
         InputError: a list that cannot be read, or an included id that the pool does not have (names the option).
@@ -190,14 +199,18 @@ def with_lists(problem: Problem, settings: CurationSettings, inputs: Inputs = FR
         return problem
     barred = [np.empty(0, dtype=np.int64) if problem.excluded is None else problem.excluded]
     if chosen.exclude is not None:
-        barred.append(positions_of(problem.source, _ids(problem, settings, "exclude", inputs.exclude)))
+        ids = _ids(problem, settings, "exclude", inputs.exclude).unique()
+        barred.append(positions_of(problem.source, ids))
+        if len(barred[-1]) < len(ids):
+            absent = f"selection.exclude={chosen.exclude}: {missing_ids(problem.source, ids)}"
+            problem = replace(problem, notes=(*problem.notes, absent))
     if chosen.include is not None:
         ids = _ids(problem, settings, "include", inputs.include).unique()
         included = positions_of(problem.source, ids)
         if len(included) < len(ids):
             raise InputError(
-                f"selection.include={chosen.include} has {len(ids)} ids, of which the pool has {len(included)}: leave "
-                "out the others, or give their embeddings as known.path"
+                f"selection.include={chosen.include}: {missing_ids(problem.source, ids)}; leave them out, or "
+                "give their embeddings as known.path"
             )
         rows = rows_as_stored(problem.feature_map, problem.source.embeddings(included), settings.pool.dtype)
         problem = replace(problem, known=rows if problem.known is None else torch.cat([problem.known, rows]))

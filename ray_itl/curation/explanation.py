@@ -14,6 +14,7 @@ from ray_itl.core.pool import Pool
 from ray_itl.core.posterior import directions
 from ray_itl.core.result import GreedyResult
 from ray_itl.curation.problem import Problem
+from ray_itl.sources.ids import id_arrow_type, ids_to_arrow
 
 _NAMED_TARGETS = 3
 
@@ -75,8 +76,8 @@ def explanation_schema(problem: Problem) -> pa.Schema:
       rows to avoid). Null where there was none, and for the baselines, which do not pick by gain. Exact over the whole
       pool (see `core.runner_up`).
     """
-    target = pa.int64() if problem.target_ids is None or problem.target_ids.dtype.kind in "iu" else pa.string()
-    row = pa.int64() if problem.source.id_kind == "int" else pa.string()
+    target = pa.int64() if problem.target_ids is None else ids_to_arrow(problem.target_ids[:0]).type
+    row = id_arrow_type(problem.source.id_kind)
     return pa.schema(
         {
             "nearest_targets": pa.list_(target),

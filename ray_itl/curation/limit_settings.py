@@ -8,6 +8,7 @@ from typing import Any
 
 from ray_itl.options.checks import Check, is_whole, one_of, positive, positive_up_to, require, true_or_false
 from ray_itl.options.declare import Options, option
+from ray_itl.options.text import plain
 
 _QUOTA_FORM = "write {column: {value: {min: 10, max: 0.3}}}"
 
@@ -70,6 +71,8 @@ class LimitSettings(Options, group="selection"):
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
         super().__post_init__()
+        if isinstance(self.quotas, Mapping):
+            self.quotas = plain("selection.quotas", self.quotas)
         priced = not self.per_cost or self.cost_column is not None
         require(priced, "selection.per_cost", self.per_cost, "set selection.cost_column too")
         for column, values in self.quotas.items():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.fs as pafs
 import torch
 from torch import Tensor
 
@@ -16,13 +17,17 @@ from ray_itl.core.acquisitions.base import Acquisition
 from ray_itl.core.baselines import BaselineRule
 from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomFourier, UnitNorm
 from ray_itl.core.posterior import Targets
+from ray_itl.curation.evaluation import absent_classes
+from ray_itl.curation.outputs import check_columns
 from ray_itl.curation.problem import Problem, objectives_of, tasks_among
 from ray_itl.curation.rules import build_acquisition
-from ray_itl.curation.settings import BASELINE_RULES, CurationSettings, EvaluationSettings
+from ray_itl.curation.settings import BASELINE_RULES, AcquisitionSettings, CurationSettings
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.io.listing import PoolPaths
 from ray_itl.shards.loading import map_rows
 from ray_itl.sources.base import PoolSource
-from ray_itl.sources.open import open_source
+from ray_itl.sources.manifest import Manifest
+from ray_itl.sources.open import open_source, path_texts
 from ray_itl.sources.settings import PoolSettings
 from ray_itl.sources.targets import TargetTable, read_targets
 
@@ -43,6 +48,8 @@ class Inputs:
     include: Any = None
     rule: Acquisition | None = None
     """The sequential rule, where it is an instance that settings.acquisition cannot describe."""
+    written_now: tuple[pafs.FileSystem, str] | None = None
+    """A file that has just been written: on its filesystem, its time is the present for pool.settle_s."""
 
     def rows(self, what: str, settings: CurationSettings) -> Any:
         """Return the rows of pool, target, known or avoid, or the path that settings give for them."""
@@ -65,8 +72,10 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
         InputError: data that cannot be used (names file, row or column).
         ConfigError: options that do not fit the data.
     """
-    source = _open_pool(settings, inputs.rows("pool", settings))
-    _check_classes(source, settings.evaluation)
+    source = _open_pool(settings, inputs)
+    absent = absent_classes(source, settings.evaluation)
+    if absent and settings.state.dir is None:
+        raise ConfigError(absent[0])
     feature_map = build_feature_map(settings.pool, settings.selection.seed)
     feature_map.dim(source.dim)  # raises where a prior covariance is for other embeddings
     read = _read_targets(settings, inputs.rows("target", settings))
@@ -74,7 +83,7 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
     if read.weights is not None:
         targets = Targets(targets.rows, torch.tensor(read.weights))
     known, avoid = (_read_rows(what, inputs, settings, feature_map, source.dim) for what in ("known", "avoid"))
-    tasks = () if read.tasks is None else tasks_among(read.tasks, settings.target.task_weights)
+    tasks = () if read.tasks is None else tasks_among(read.tasks, read.task_weights(settings.target.task_weights))
     avoided = None if avoid is None else Targets.uniform(avoid)
     weights = tuple(weight for _, weight in objectives_of(targets, tasks, avoided, settings.avoid.weight))
     name = settings.acquisition.name
@@ -84,25 +93,46 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
         targets=targets,
         target_ids=read.ids,
         known=known,
-        acquisition=build_acquisition(settings.acquisition, weights, inputs.rule),
+        # Where the noise is relative to rows that are not read yet, `with_noise` builds the rule anew.
+        acquisition=build_acquisition(settings.acquisition.on_rows(1.0), weights, inputs.rule),
         selection=settings.selection,
         baseline=cast(BaselineRule, name) if name in BASELINE_RULES else None,
         tasks=tasks,
         avoid=avoided,
         avoid_weight=settings.avoid.weight,
+        noise_is_relative=settings.acquisition.noise_variance is None,
+        notes=tuple(absent),
     )
 
 
-def _open_pool(settings: CurationSettings, pool: Any) -> PoolSource:
+def with_noise(problem: Problem, settings: AcquisitionSettings) -> Problem:
+    """Return the problem with the rule of some options, in which the noise variance is a number."""
+    weights = tuple(weight for _, weight in problem.objectives)
+    return replace(problem, acquisition=build_acquisition(settings, weights), noise_is_relative=False)
+
+
+def as_it_was(settings: CurationSettings, pool: Manifest | None) -> CurationSettings:
+    """Return options by which a pool is opened as it was when a manifest was made of it, as far as that can be said."""
+    version = pool.tables[0].version if pool is not None and len(pool.tables) == 1 else settings.pool.version
+    return replace(settings, pool=replace(settings.pool, version=version, settle_s=0.0))
+
+
+def _open_pool(settings: CurationSettings, inputs: Inputs) -> PoolSource:
+    pool = inputs.rows("pool", settings)
     _check_kind("pool", pool)
-    evaluated = [settings.evaluation.class_column] if settings.evaluation.class_column else []
+    check_columns(settings.pool.columns, settings.selection.explain, settings.selection.cost_column)
     is_array = isinstance(pool, np.ndarray | Tensor)
+    if not isinstance(pool, np.ndarray | Tensor | pa.Table | pads.Dataset):
+        options = settings.pool
+        pool = PoolPaths(tuple(path_texts(pool)), options.version, options.settle_s, inputs.written_now)
     source = open_source(
         pool,
         id_column=None if is_array else settings.pool.id_column,
         embedding_column=settings.pool.embedding_column,
-        columns=list(dict.fromkeys([*settings.pool.columns, *evaluated])),
+        columns=_columns_read(settings),
         condition=settings.pool.filter,
+        id_option="pool.id_column",
+        embedding_option="pool.embedding_column",
     )
     n = settings.selection.n
     if n > source.num_rows and not settings.selection.replacement:
@@ -111,19 +141,16 @@ def _open_pool(settings: CurationSettings, pool: Any) -> PoolSource:
     return source
 
 
-def _check_classes(source: PoolSource, settings: EvaluationSettings) -> None:
-    """Raise InputError where the classes can never equal a value of the class column; reads one row."""
-    if settings.class_column is None:
-        return
-    kind = source.take(np.zeros(1, dtype=np.int64), [settings.class_column]).schema.field(0).type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    try:
-        pa.array(settings.classes, kind)
-    except (pa.ArrowException, TypeError) as error:
-        raise InputError(
-            f"evaluation.classes={settings.classes} can never match column {settings.class_column!r}, which holds "
-            f"{kind} values: give classes of that type"
-        ) from error
+def _columns_read(settings: CurationSettings) -> dict[str, str]:
+    """Return column -> the option that names it, of all that are read of the pool besides ids and embeddings."""
+    chosen = settings.selection
+    named = {
+        settings.evaluation.class_column: "evaluation.class_column",
+        **dict.fromkeys(chosen.quotas, "selection.quotas"),
+        chosen.cost_column: "selection.cost_column",
+        **dict.fromkeys(settings.pool.columns, "pool.columns"),
+    }
+    return {column: option for column, option in named.items() if column}
 
 
 def _read_targets(settings: CurationSettings, target: Any) -> TargetTable:
@@ -135,6 +162,7 @@ def _read_targets(settings: CurationSettings, target: Any) -> TargetTable:
         weight_column=settings.target.weight_column,
         id_column=settings.target.id_column,
         task_column=settings.target.task_column if as_table else None,
+        group="target",
     )
 
 
@@ -154,7 +182,8 @@ def _read_rows(
     if rows is None:
         return None
     _check_kind(what, rows)
-    read = read_targets(rows, embedding_column=getattr(settings, what).embedding_column, what=f"{what} rows")
+    column = getattr(settings, what).embedding_column
+    read = read_targets(rows, embedding_column=column, what=f"{what} rows", group=what)
     return _to_features(feature_map, read.embeddings, dim, what)
 
 

@@ -24,13 +24,18 @@ from ray_itl.runs.directory import RunDirectory
 from ray_itl.selection import EXPLANATION_COLUMNS, PICKS_FILE, RESERVED_COLUMNS, Selection
 from ray_itl.sources.bad_rows import SKIPPED_FILE
 from ray_itl.sources.base import PoolSource
+from ray_itl.sources.ids import id_dtype, ids_from_arrow, ids_to_arrow
 from ray_itl.sources.in_memory import ArraySource
-from ray_itl.sources.schema import ids_to_arrow
+from ray_itl.sources.parquet import ParquetSource
+
+_COST = "cost"
 
 
-def check_columns(columns: Sequence[str], explain: bool) -> None:
+def check_columns(columns: Sequence[str], explain: bool, cost_column: str | None = None) -> None:
     """Raise ConfigError where a carried column would collide with one of ours."""
     ours = RESERVED_COLUMNS + EXPLANATION_COLUMNS if explain else RESERVED_COLUMNS
+    if cost_column not in (None, _COST):  # if it is called that, it is carried as it is
+        ours = (*ours, _COST)
     clash = sorted(set(columns) & set(ours))
     if clash:
         raise ConfigError(
@@ -56,8 +61,8 @@ def build_selection(
             "row": pa.array(rows),
         }
     )
-    if problem.selection.cost_column is not None:
-        table = table.append_column("cost", pa.array([pick.cost for pick in result.picks], pa.float64()))
+    if problem.selection.cost_column is not None and _COST not in columns:
+        table = table.append_column(_COST, pa.array([pick.cost for pick in result.picks], pa.float64()))
     if problem.selection.near_target == "flag":
         near = SimilarityGuard.around(problem.targets.rows, 1.0 - problem.selection.target_distance).excludes(
             result.features
@@ -70,7 +75,7 @@ def build_selection(
     curve = remaining_uncertainty(
         problem.posterior, problem.targets, result.features, problem.acquisition.noise_variance
     )
-    return Selection(table, problem.acquisition.unit, curve.numpy(), result.stats)
+    return Selection(table, problem.acquisition.unit, problem.uncertainty_before * curve.numpy(), result.stats)
 
 
 def carried_columns(source: PoolSource, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
@@ -90,8 +95,7 @@ def carried_columns(source: PoolSource, positions: np.ndarray, columns: Sequence
 def pick_ids(source: PoolSource, picks: Sequence[Pick]) -> pa.Array:
     """Return the picks' ids as an Arrow array of the pool's kind."""
     values = [pick.row_id for pick in picks]
-    dtype = np.dtype(np.int64) if source.id_kind == "int" else np.dtypes.StringDType()
-    return ids_to_arrow(np.array(values, dtype=dtype))
+    return ids_to_arrow(np.array(values, dtype=id_dtype(source.id_kind)))
 
 
 def run_metrics(
@@ -99,6 +103,7 @@ def run_metrics(
 ) -> dict[str, Any]:
     """Return the contents of metrics.json."""
     stats = selection.stats
+    unsettled = unsettled_files(problem.source)
     return {
         "num_picks": len(selection),
         "total_gain": float(selection.gains.sum()),
@@ -108,6 +113,7 @@ def run_metrics(
         **({"skipped_rows": len(problem.skipped)} if len(problem.skipped) else {}),
         "dim": problem.dim,
         "num_targets": len(problem.targets.rows),
+        "noise_variance": None if problem.noise_is_relative else problem.acquisition.noise_variance,
         "passes": stats.passes,
         "rows_scanned": stats.passes * problem.source.num_rows,
         "bytes_scanned": stats.passes * problem.source.num_rows * bytes_per_row,
@@ -119,7 +125,13 @@ def run_metrics(
         "precision": stats.precision,
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         "driver_peak_bytes": peak_bytes(),
+        **({"unsettled_files": len(unsettled)} if unsettled else {}),
     }
+
+
+def unsettled_files(source: PoolSource) -> Sequence[str]:
+    """Return the files of a pool that were passed over, as they had changed less than pool.settle_s before."""
+    return source.manifest.unsettled if isinstance(source, ParquetSource) else ()
 
 
 def peak_bytes() -> int | None:
@@ -165,7 +177,8 @@ def write_challengers(run: RunDirectory, source: PoolSource, close_calls: np.nda
     if isinstance(source, ArraySource):
         ids = pa.chunked_array([close_calls])
     else:
-        ids = source.take(close_calls, [id_column]).column(0)
+        stored = source.take(close_calls, [id_column]).column(0).combine_chunks()
+        ids = ids_to_arrow(ids_from_arrow(stored, id_column, source.id_kind, lambda i: f"pool row {close_calls[i]}"))
     table = pa.table({"position": pa.array(close_calls, pa.int64()), "id": ids})
     write_parquet_table(run.path / "challengers.parquet", table)
 

@@ -29,9 +29,9 @@ from ray_itl.shards.footprint import STATE_BYTES, Storage, StorageOptions, avail
 from ray_itl.shards.loading import STORAGE_DTYPES, RowRange, repeated_id_error
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
+from ray_itl.sources.ids import ids_to_arrow
 from ray_itl.sources.open import open_source
 from ray_itl.sources.parquet import ParquetSource
-from ray_itl.sources.schema import ids_to_arrow
 from ray_itl.text import parse_size
 
 _ROWS_PER_GROUP = 65536

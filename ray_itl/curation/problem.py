@@ -29,6 +29,7 @@ from ray_itl.errors import ConfigError
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns
+from ray_itl.sources.written import nearest_words
 
 _MAX_TASKS = 16
 
@@ -62,9 +63,8 @@ def tasks_among(names: Sequence[str], weights: Mapping[str, float]) -> tuple[Tas
     found = sorted(set(names))
     unknown = sorted(set(weights) - set(found))
     if unknown:
-        shown = ", ".join(found[:_MAX_TASKS])
         raise ConfigError(
-            f"target.task_weights: the targets have no task {unknown[0]!r}; they have {shown}: name these"
+            f"target.task_weights: the targets have no task {unknown[0]!r}: {nearest_words(unknown[0], found)}"
         )
     if len(found) > _MAX_TASKS:
         raise ConfigError(
@@ -81,17 +81,6 @@ def objectives_of(
     """Return what gains are about, and how much each counts: the targets of every task, the rows to avoid (below 0)."""
     samples = [(task.of(targets), task.weight) for task in tasks] or [(targets, 1.0)]
     return samples if avoid is None else [*samples, (avoid, -avoid_weight)]
-
-
-def tasks_left(tasks: Sequence[Task], targets: Targets, before: Posterior, after: Posterior) -> list[dict[str, Any]]:
-    """Return for every task its name, weight, number of targets, and the share of their variance that is left."""
-    left = []
-    for task in tasks:
-        own = task.of(targets)
-        first = target_variance(before, own)
-        share = target_variance(after, own) / first if first > 0 else 0.0
-        left.append({"name": task.name, "weight": task.weight, "targets": len(task.members), "uncertainty_left": share})
-    return left
 
 
 @dataclass(frozen=True)
@@ -119,10 +108,16 @@ class Problem:
     avoid_weight: float = 1.0
     tasks: tuple[Task, ...] = ()
     """What the targets are about, where that is more than one task."""
+    at_first: Problem | None = None
+    """Before the first pick of all ticks, where this is a later one: uncertainty is a share of what it was then."""
+    noise_is_relative: bool = False
+    """Whether the rule's noise variance is in units of the pool's mean squared norm, until that is known."""
     skipped: BadRows = field(default_factory=BadRows)
     """Bad rows that are passed over; they are among those excluded."""
     nothing_to_pick: bool = False
     """Whether no row at all may be picked, so that the pool need not be loaded."""
+    notes: tuple[str, ...] = ()
+    """What of the options may not be as meant, a sentence each."""
 
     @property
     def num_rows(self) -> int:
@@ -144,6 +139,19 @@ class Problem:
         """The weight posterior before the first pick."""
         prior = Posterior.prior(self.dim)
         return prior if self.known is None else prior.condition_on_rows(self.known, self.acquisition.noise_variance)
+
+    @property
+    def first_posterior(self) -> Posterior:
+        """The posterior before the first pick of all ticks, if this is one."""
+        return self.posterior if self.at_first is None else self.at_first.posterior
+
+    @cached_property
+    def uncertainty_before(self) -> float:
+        """Share of the targets' variance that the picks of earlier ticks left; 1 without."""
+        if self.at_first is None:
+            return 1.0
+        first, now = (target_variance(p, self.targets) for p in (self.first_posterior, self.posterior))
+        return now / first if first > 0 else 1.0
 
     @property
     def importance(self) -> Tensor:
@@ -205,3 +213,14 @@ class Problem:
         """Pick n rows of the pool by a baseline, valued by this problem's sequential rule."""
         seed = self.selection.seed
         return select_baseline(pool, rule, self.targets, n, self.acquisition, self.start(), seed, self.excluded)
+
+
+def tasks_left(problem: Problem, after: Posterior) -> list[dict[str, Any]]:
+    """Return for every task its name, weight, number of targets, and the share of their variance that is left."""
+    left = []
+    for task in problem.tasks:
+        own = task.of(problem.targets)
+        first = target_variance(problem.first_posterior, own)
+        share = target_variance(after, own) / first if first > 0 else 0.0
+        left.append({"name": task.name, "weight": task.weight, "targets": len(task.members), "uncertainty_left": share})
+    return left

@@ -200,10 +200,11 @@ def _place(settings: CurationSettings, selection: Selection) -> dict[str, str]:
 
 
 def _facts(problem: Problem, settings: CurationSettings, selection: Selection) -> dict[str, str]:
-    noise = settings.acquisition.target_noise_variance
+    options, target_noise = settings.acquisition, settings.acquisition.target_noise_variance
+    of_what = "" if options.noise_variance else f" ({options.relative_noise:g} x the mean squared norm)"
     return {
-        "Noise variance": f"{settings.acquisition.noise_variance:g}",
-        "Target noise variance": "as above" if noise is None else f"{noise:g}",
+        "Noise variance": f"{problem.acquisition.noise_variance:g}{of_what}",
+        "Target noise variance": "as above" if target_noise is None else f"{target_noise:g}",
         "Features": f"{settings.pool.features}, {problem.dim} dimensions, {settings.pool.dtype}",
         "Known rows": "0" if problem.known is None else f"{len(problem.known):,}",
         "Screening": selection.stats.precision,

@@ -21,7 +21,7 @@ def build_acquisition(
     """Return the rule of some options; for a baseline ITL, by which its picks are valued.
 
     Args:
-        settings: The options.
+        settings: The options, the noise variance a number.
         task_weights: c, one for each task.
         given: The instance that the caller of `select` handed over, if any.
 
@@ -73,6 +73,7 @@ def _checked(rule: Acquisition) -> Acquisition:
 def _from_options(
     rule: type[Acquisition], settings: AcquisitionSettings, task_weights: tuple[float, ...]
 ) -> Acquisition:
+    assert settings.noise_variance is not None, "it is relative to rows that are not read yet"
     try:
         return rule.from_options(settings.noise_variance, settings.target_noise_variance, task_weights)
     except TypeError as error:

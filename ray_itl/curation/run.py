@@ -21,12 +21,12 @@ from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.evaluation import count_on_task
 from ray_itl.curation.explanation import explain, explanation_schema
 from ray_itl.curation.identity import ASKED, recorded_identity
-from ray_itl.curation.open import FROM_OPTIONS, Inputs, open_problem
+from ray_itl.curation.open import FROM_OPTIONS, Inputs, open_problem, with_noise
 from ray_itl.curation.outputs import (
     build_selection,
-    check_columns,
     read_selection,
     run_metrics,
+    unsettled_files,
     write_challengers,
     write_picks,
     write_posterior,
@@ -37,7 +37,7 @@ from ray_itl.curation.problem import Problem, tasks_left
 from ray_itl.curation.report import build_report
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.skipping import skipped_table, without_bad_rows, write_skipped
-from ray_itl.curation.summary import limits_used, warnings_about
+from ray_itl.curation.summary import limits_used, noise_drowns_rows, unsettled_words, warnings_about
 from ray_itl.curation.tracking import SelectionTracking
 from ray_itl.errors import ConfigError, InputError, MissingExtraError
 from ray_itl.io.atomic import write_atomic
@@ -71,7 +71,9 @@ def curate(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS, reporter: 
         ShardError, CacheError: a part of the cluster, or a disk, failed for good; the same call resumes.
     """
     reporter = reporter or Reporter(settings.run.log)
-    check_columns(settings.pool.columns, settings.selection.explain)
+    if settings.run.dir is not None:
+        options = settings.acquisition.as_begun(RunDirectory(settings.run.dir).identity)
+        settings = replace(settings, acquisition=options)
     if settings.pool.filter is not None:
         reporter.info("reading the columns that pool.filter looks at")
     with reporter.stage("open"):
@@ -91,6 +93,8 @@ def curate_problem(
     `watch` is told every status of the run; what it raises ends the run, which the same call resumes. `kept` are the
     options that config.yaml replays, where they are not those of the run itself.
     """
+    if unsettled := unsettled_files(problem.source):
+        reporter.info(f"passing over {unsettled_words(len(unsettled))}, such as {unsettled[0]}")
     if settings.pool.filter is not None:
         reporter.info(f"{problem.source.num_rows:,} rows meet pool.filter")
     with reporter.stage("open"):
@@ -98,6 +102,8 @@ def curate_problem(
         if settings.run.dir is None or RunDirectory(settings.run.dir).state != "finished":
             for words in check_before(problem, settings):
                 reporter.info(words)
+    for note in problem.notes:
+        reporter.info(f"beware: {note}")
     if settings.run.dir is None:
         return _Run(problem, settings, reporter, None, watch).execute()
     tracking = SelectionTracking(settings, reporter.info)
@@ -149,6 +155,7 @@ class _Run:
         self._reporter = reporter
         self._run = run
         self._status = RunStatus(run, problem.source.num_rows, problem.selection.n, watch)
+        self._mean_squared_norm: float | None = None
         self._ledger = None if run is None else Ledger(run.path, allow_repeats=settings.selection.replacement)
 
     def execute(self) -> Selection:
@@ -166,6 +173,7 @@ class _Run:
                 problem = self._pass_over(opened.bad)
                 if problem.nothing_to_pick:
                     return self._execute_nothing()
+                problem = self._settle_noise(pool.mean_squared_norm())
                 reporter.info(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
                 with reporter.stage("select"):
                     earlier = self._earlier()
@@ -199,6 +207,25 @@ class _Run:
         if self._run is not None:
             write_skipped(self._run, problem)
         return problem
+
+    def _settle_noise(self, mean_squared_norm: float) -> Problem:
+        """Return the problem with the noise variance as a number; say what it is where nobody set it, or it drowns all.
+
+        Args:
+            mean_squared_norm: Of the pool's features.
+        """
+        options = self._settings.acquisition
+        if self._problem.noise_is_relative:
+            self._problem = with_noise(self._problem, options.on_rows(mean_squared_norm))
+            noise = self._problem.acquisition.noise_variance
+            self._reporter.info(
+                f"noise variance {noise:g}: {options.relative_noise:g} times the mean squared norm of the pool's rows"
+            )
+        drowned = noise_drowns_rows(self._problem.acquisition.noise_variance, mean_squared_norm)
+        if drowned is not None:
+            self._reporter.info(f"warning: {drowned}")
+        self._mean_squared_norm = mean_squared_norm
+        return self._problem
 
     def _execute_nothing(self) -> Selection:
         self._status.step("write")
@@ -255,12 +282,14 @@ class _Run:
         selection = build_selection(self._problem, result, self._settings.pool.columns, explanation)
         dtype = STORAGE_DTYPES[self._settings.pool.dtype]
         metrics = run_metrics(self._problem, selection, self._reporter.seconds, self._problem.dim * dtype.itemsize)
+        metrics["mean_squared_norm"] = self._mean_squared_norm
         metrics["comparison"] = list(comparison)
         metrics["next_gain"] = result.next_gain
         metrics["stop"] = result.stop
+        if self._problem.notes:
+            metrics["notes"] = list(self._problem.notes)
         metrics["limits"] = limits_used(self._problem, result)
-        posterior = self._problem.posterior, result.state.posterior
-        metrics["tasks"] = tasks_left(self._problem.tasks, self._problem.targets, *posterior)
+        metrics["tasks"] = tasks_left(self._problem, result.state.posterior)
         path = None if self._run is None else self._run.path
         features = result.features.to(dtype)
         skipped = skipped_table(self._problem) if len(self._problem.skipped) else None

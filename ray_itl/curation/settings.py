@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from ray_itl.core.acquisitions import RULES, load_rule
 from ray_itl.curation.limit_settings import LimitSettings
@@ -47,14 +48,51 @@ class AcquisitionSettings(Options, group="acquisition"):
         Check(f"use one of {', '.join(_NAMES)}, or module:Class", is_rule),
         spelled="acquisition",
     )
-    noise_variance: float = option(
-        1.0, "rho^2, in units of the squared feature norm: how much of an observation is noise.", positive
+    noise_variance: float | None = option(
+        None,
+        "How much of an observation is noise (rho^2), in units of the squared feature norm. null: relative_noise says.",
+        positive.said("give a number > 0, or null"),
     )
     target_noise_variance: float | None = option(
         None,
         "Noise on the targets (itl). null: the same (eq. 44); 0: none (eq. 43).",
         number_at_least(0).said("give a number >= 0, or null"),
     )
+    relative_noise: float = option(
+        1.0,
+        "The same as a multiple of the mean squared norm of the pool's features (in ticks of the first tick's, in "
+        "fine-tuning of each round's): the picks do not depend on the units of the embedding.",
+        positive,
+        decides=False,  # noise_variance tells of it
+    )
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        super().__post_init__()
+        alone = self.noise_variance is None or self.relative_noise == 1.0
+        require(alone, "acquisition.relative_noise", self.relative_noise, "set acquisition.noise_variance=null with it")
+
+    def identity_of(self, name: str) -> str:
+        """See `Options.identity_of`; the noise variance may be relative."""
+        if name == "noise_variance" and self.noise_variance is None:
+            return f"{self.relative_noise!r} x the mean squared norm"
+        return super().identity_of(name)
+
+    def as_begun(self, identity: Mapping[str, str]) -> Self:
+        """Return the options that a run or state directory of an identity was begun with, where they differ by default.
+
+        The default was a noise variance of 1 before it was a relative one; what was begun then goes on with that.
+        """
+        began_with_one = identity.get("acquisition.noise_variance") == "1.0"
+        unset = self.noise_variance is None and self.relative_noise == 1.0
+        return replace(self, noise_variance=1.0) if began_with_one and unset else self
+
+    def on_rows(self, mean_squared_norm: float) -> Self:
+        """Return the options with the noise variance as a number, given the mean |x|^2 of the pool's features."""
+        if self.noise_variance is not None:
+            return self
+        scale = mean_squared_norm or 1.0  # among rows that are all zero nothing depends on it
+        return replace(self, noise_variance=self.relative_noise * scale, relative_noise=1.0)
 
     @property
     def in_memory(self) -> bool:

@@ -7,15 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from ray_itl.curation.constraints import with_limits
+from ray_itl.curation.constraints import check_number_left, with_limits
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
-from ray_itl.errors import ConfigError, RunDirectoryError
+from ray_itl.errors import RunDirectoryError
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.sources.bad_rows import REMEDY, SKIPPED_FILE, BadRow, BadRows
 from ray_itl.sources.parquet import ParquetSource
-from ray_itl.text import plural
 
 
 def without_bad_rows(problem: Problem, settings: CurationSettings, found: BadRows) -> Problem:
@@ -45,14 +44,9 @@ def passing_over(problem: Problem, settings: CurationSettings, skipped: BadRows)
     """
     barred = skipped.positions if problem.excluded is None else np.union1d(problem.excluded, skipped.positions)
     problem = replace(problem, excluded=barred, skipped=skipped)
-    n = problem.selection.n
     if settings.state.dir is not None:
         problem = problem.at_most_all()
-    elif n > problem.num_rows and not problem.selection.replacement:
-        raise ConfigError(
-            f"selection.n={n}, but the pool has {plural(problem.num_rows, 'row')} that can be used "
-            f"({len(skipped):,} cannot): ask for 1 to that many"
-        )
+    check_number_left(problem, settings, len(skipped))
     return problem if problem.cost_group_columns is None else with_limits(problem, settings)
 
 

@@ -163,9 +163,31 @@ def _skipped_words(skipped: pa.Table) -> str:
     )
 
 
+def noise_drowns_rows(noise_variance: float, mean_squared_norm: float) -> str | None:
+    """Return a sentence where the noise is more than a thousand times what rows are of, else None."""
+    if noise_variance <= 1e3 * mean_squared_norm or not mean_squared_norm:
+        return None
+    return (
+        f"The noise variance ({noise_variance:g}) is {noise_variance / mean_squared_norm:.0f} times the mean squared "
+        f"norm of the pool's rows ({mean_squared_norm:g}): no pick says much, and a copy as much again. Leave out "
+        "acquisition.noise_variance, or set acquisition.relative_noise."
+    )
+
+
+def unsettled_words(count: int) -> str:
+    """Return how many files were passed over, and why."""
+    return f"{plural(count, 'file')} of the pool that changed less than pool.settle_s ago"
+
+
 def warnings_about(selection: Selection) -> list[str]:
     """Return a sentence for everything about the picks that may not be as meant."""
-    warnings = [words for words in limit_words(selection.metrics["limits"]) if "not met" in words]
+    warnings = [*selection.metrics.get("notes", [])]
+    warnings += [words for words in limit_words(selection.metrics["limits"]) if "not met" in words]
+    noise, norm = selection.metrics.get("noise_variance"), selection.metrics.get("mean_squared_norm")
+    drowned = noise_drowns_rows(noise, norm) if noise and norm else None
+    warnings += [] if drowned is None else [drowned]
+    if unsettled := selection.metrics.get("unsettled_files", 0):
+        warnings.append(f"{unsettled_words(unsettled)} were passed over: run it again later to have their rows, too.")
     if selection.skipped is not None:
         warnings.append(_skipped_words(selection.skipped))
     if "near_target" in selection.table.column_names:
@@ -188,9 +210,10 @@ def warnings_about(selection: Selection) -> list[str]:
             f"From pick {small:,} on, a pick is worth less than a thousandth of the first: fewer rows would do, or a "
             "smaller noise variance would tell them apart."
         )
-    if selection.remaining_uncertainty[-1] > 0.99:
+    left = selection.remaining_uncertainty
+    if left[-1] > 0.99 * left[0] and drowned is None:
         warnings.append(
-            "The picks remove less than 1% of the targets' uncertainty: the pool may not cover the task, or the noise "
-            "variance is large beside the squared norm of the rows."
+            "The picks remove less than 1% of the targets' uncertainty: the pool may not cover the task, or a smaller "
+            "acquisition.relative_noise would tell more."
         )
     return warnings

@@ -24,7 +24,7 @@ from ray_itl.core.messages import (
     merge_batches,
     merge_rivals,
 )
-from ray_itl.core.pool import block_per_shard, merge_reports, request_per_shard
+from ray_itl.core.pool import block_per_shard, mean_of_norms, merge_reports, request_per_shard
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
 from ray_itl.distributed.cluster import gpu_memory, living_nodes
 from ray_itl.distributed.codec import unpack
@@ -155,7 +155,7 @@ class RayPool:
         self._crew = ShardGroup(
             source, members, self._policy, lambda: self._journal.recovery(), notify or (lambda _: None), actor_class
         )
-        self._largest_norm = 0.0
+        self._facts: list[ShardFacts] = []
 
     def load(self, on_rows: Callable[[int], None] | None = None, bad: BadRows | None = None) -> None:
         """Start the shards and load all rows; to be called once, before anything else.
@@ -210,7 +210,7 @@ class RayPool:
 
     def _settle(self, loaded: list[ShardFacts], bad: BadRows | None) -> None:
         """Take what shards tell of the rows that they have loaded."""
-        self._largest_norm = max(facts.largest_norm for facts in loaded)
+        self._facts = loaded
         found = BadRows([row for facts in loaded for row in facts.bad])
         if bad is not None:
             bad.extend(found)
@@ -240,7 +240,12 @@ class RayPool:
 
     def largest_norm(self) -> float:
         """Return the largest |x|^2 of the pool."""
-        return self._largest_norm
+        return max(facts.largest_norm for facts in self._facts)
+
+    def mean_squared_norm(self) -> float:
+        """See `Pool.mean_squared_norm`."""
+        num_usable = self.num_rows - sum(len(facts.bad) for facts in self._facts)
+        return mean_of_norms([facts.sum_of_norms for facts in self._facts], num_usable)
 
     def repeated_id(self) -> tuple[int | str, np.ndarray] | None:
         """See `Pool.repeated_id`. Only if the shards' ranges of ids overlap are all ids exchanged, by hash."""

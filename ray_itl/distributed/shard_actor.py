@@ -64,6 +64,7 @@ class ShardFacts:
     num_rows: int
     dim: int
     largest_norm: float
+    sum_of_norms: float
     bad: BadRows
     """Rows that must not be picked."""
 
@@ -131,7 +132,8 @@ class ShardActor:
             torch.set_num_threads(what.num_threads)
             self._bad = BadRows()
             self._shard = what.load(source, self._count_rows, self._bad)
-        return ShardFacts(self._shard.num_rows, self._shard.dim, self._shard.largest_norm, self._bad)
+        shard = self._shard
+        return ShardFacts(shard.num_rows, shard.dim, shard.largest_norm, shard.sum_of_norms, self._bad)
 
     def restore(self, recovery: Packed) -> None:
         """Bring the rows to the state that a Recovery describes."""

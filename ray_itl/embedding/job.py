@@ -128,8 +128,8 @@ def _open(settings: EmbedJobSettings, run: RunDirectory) -> EmbeddingParts:
     pool, model = settings.pool, settings.model
     if pool.path is None:
         raise ConfigError("pool.path is not set: name the Parquet file, folder, glob or URI of the rows to embed")
-    columns = [pool.raw_column, *pool.columns]
-    base = open_raw_rows(pool.path, id_column=pool.id_column, columns=columns)
+    columns = {**dict.fromkeys(pool.columns, "pool.columns"), pool.raw_column: "pool.raw_column"}
+    base = open_raw_rows(pool.path, id_column=pool.id_column, columns=columns, id_option="pool.id_column")
     device = "cuda" if settings.cluster.gpus_per_worker > 0 else "cpu"
     embedder = Embedder(ModelSpec(model.name, model.options), model.checkpoint, model.seed, settings.embedding, device)
     source = EmbeddedSource(base, pool.raw_column, embedder)

@@ -19,10 +19,10 @@ from ray_itl.embedding.source import EmbeddedBatch, EmbeddedSource
 from ray_itl.errors import InputError, RunDirectoryError
 from ray_itl.io.atomic import TEMPORARY_SUFFIX, write_atomic
 from ray_itl.sources.bad_rows import REMEDY, BadRow, BadRows, Notes
+from ray_itl.sources.ids import ids_to_arrow
 from ray_itl.sources.manifest import Manifest
 from ray_itl.sources.open import open_raw_rows
 from ray_itl.sources.parquet import ParquetRows
-from ray_itl.sources.schema import ids_to_arrow
 
 _ROW_GROUP_BYTES = 16 << 20
 _ASIDE = ".aside-"

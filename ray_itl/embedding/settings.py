@@ -82,7 +82,7 @@ class RawPoolSettings(Options, group="pool"):
     path: Any = option(
         None, "Parquet file, folder, glob or URI (s3://, gs://) of the rows, or a list of them.", decides=False
     )
-    id_column: str = option("id", "Column of unique ids, integers or strings.", column_name, decides=False)
+    id_column: str = option("id", "Column of unique ids: numbers, texts, UUIDs or bytes.", column_name, decides=False)
     raw_column: str = option(
         "text", "What the model reads: texts, PNG or JPEG bytes, or lists of numbers.", column_name
     )

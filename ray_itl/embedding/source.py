@@ -13,8 +13,9 @@ from ray_itl.embedding.embedder import Embedder
 from ray_itl.errors import InputError
 from ray_itl.sources.bad_rows import BadRows, Notes, faults
 from ray_itl.sources.base import RowSource
+from ray_itl.sources.ids import IdKind
 from ray_itl.sources.manifest import check_range
-from ray_itl.sources.schema import IdKind, check_positions, which_row
+from ray_itl.sources.schema import check_positions, which_row
 from ray_itl.training.learner import Inputs
 
 _FIRST_ROW = which_row("", 0)

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -82,10 +83,21 @@ def remove_leftovers(folder: Path, older_than_s: float = 60.0) -> None:
     Raises:
         OSError: the folder cannot be listed, or a file not removed.
     """
-    for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+    found = [path for path in folder.glob(f".*{TEMPORARY_SUFFIX}") if _OWN_NAME.fullmatch(path.name)]
+    now = _time_in(folder) if found else 0.0
+    for path in found:
         with contextlib.suppress(FileNotFoundError):  # another process's, which lives
-            if _OWN_NAME.fullmatch(path.name) and time.time() - path.stat().st_mtime > older_than_s:
+            if now - path.stat().st_mtime >= older_than_s:
                 path.unlink()
+
+
+def _time_in(folder: Path) -> float:
+    """Return the time by the clock of whoever keeps a folder, which may be a server with another one than ours."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:  # a full disk, on which what is left over must go above all
+        return time.time()
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""From paths, folders, globs and URIs to the Parquet files they mean, on any pyarrow filesystem.
+"""Any pyarrow filesystem, opened from a path or URI.
 
 Errors of storage that may be gone at the next try are told apart from files that are missing, denied or damaged.
 """
@@ -6,19 +6,16 @@ Errors of storage that may be gone at the next try are told apart from files tha
 from __future__ import annotations
 
 import errno
-import fnmatch
+import os
 import posixpath
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from ray_itl.errors import InputError, RayItlError, StorageError
-from ray_itl.io.credentials import REMEDY, holds_credentials, masked
+from ray_itl.io.globs import split_glob
 
 _PASSING = frozenset(
     getattr(errno, name)
@@ -52,9 +49,6 @@ _REMOTE = re.compile(
     r"AWS Error (NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT)"
     r"|HTTP status 5\d\d|curlCode: \d+"
 )
-_PARQUET_SUFFIXES = (".parquet", ".pq")
-_GLOB = re.compile(r"[*?\[]")
-_URI_GLOB = re.compile(r"[*\[]")  # in a URI a question mark begins the query
 
 
 def is_transient(error: BaseException) -> bool:
@@ -70,155 +64,55 @@ def transient_error(what: str, error: BaseException) -> StorageError:
     return StorageError(f"{what} at the moment ({reason}): once its storage is well, run the same command again")
 
 
-@dataclass(frozen=True)
-class Listing:
-    """Files of a pool: `root` joined with each of the sorted relative `paths`, on `filesystem`."""
-
-    filesystem: pafs.FileSystem
-    uri: str
-    """Which filesystem it is; "" for the local one, or one that the caller handed over."""
-    root: str
-    paths: tuple[str, ...]
-    sources: tuple[str, ...]
-    """The paths and globs that were asked for: listed again later they show which files appeared or vanished."""
-
-    def full_path(self, path: str) -> str:
-        """Return the path on the filesystem of one of `paths`."""
-        return posixpath.join(self.root, path)
-
-
-def list_files(sources: Sequence[str], filesystem: pafs.FileSystem | None = None) -> Listing:
-    """Find the Parquet files that `sources` mean; a file named twice counts once.
-
-    A source is a file, a folder (searched recursively for *.parquet and *.pq, skipping names that begin with "_" or
-    "."), a glob ("**" crosses folders; a leading "_" or "." must be written out), or a URI of one of these (s3://,
-    gs://, hdfs://, file://). With `filesystem` given, sources are paths on it.
-
-    Raises:
-        InputError: nothing matched, a source is missing or unreadable, sources are on different filesystems, or a URI
-            holds credentials.
-        StorageError: storage failed for the moment.
-    """
-    if not sources:
-        raise InputError("the list of paths is empty; name at least one Parquet file, folder or glob")
-    for source in sources:
-        if holds_credentials(source):
-            raise InputError(f"the URI {masked(source)} holds credentials: {REMEDY}")
-    found: set[str] = set()
-    bases: list[str] = []
-    asked: list[str] = []
-    shared = filesystem
-    for source in sources:
-        own, path, pattern = _open_location(source, filesystem)
-        shared = shared or own
-        if not shared.equals(own):
-            raise InputError(f"{source!r} is on another filesystem than {sources[0]!r}; copy the pool to one")
-        base, paths = _expand(own, path, pattern, source)
-        bases.append(base)
-        asked.append(posixpath.join(path, pattern) if pattern else path)
-        found.update(paths)
-    assert shared is not None
-    root = posixpath.commonpath(bases)
-    relative = tuple(sorted(posixpath.relpath(path, root) for path in found))
-    uri = sources[0] if filesystem is None and "://" in sources[0] else ""
-    return Listing(shared, uri, root, relative, tuple(asked))
-
-
 def open_filesystem(uri: str) -> pafs.FileSystem:
-    """Return the filesystem that a URI or path is on; the local one for ""."""
-    return _open_location(uri, None)[0] if uri else pafs.LocalFileSystem()
+    """Return the filesystem that a URI (perhaps with a glob) or path is on; the local one for ""."""
+    if "://" not in uri:
+        return pafs.LocalFileSystem()
+    base, question, query = uri.partition("?")
+    return open_uri(split_glob(base, is_uri=True)[0] + question + query, uri)[0]
 
 
 def open_folder(location: str) -> tuple[pafs.FileSystem, str]:
     """Return the filesystem of a folder, which need not exist yet, and its path there; wildcards mean themselves."""
-    if "://" not in location:
-        return pafs.LocalFileSystem(), _absolute(location)
-    try:
-        return pafs.FileSystem.from_uri(location)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"cannot open {location!r}: {error}; check the URI and its credentials") from error
+    check_name(location)
+    return open_uri(location, location) if "://" in location else (pafs.LocalFileSystem(), absolute(location))
 
 
-def _open_location(source: str, filesystem: pafs.FileSystem | None) -> tuple[pafs.FileSystem, str, str]:
-    """Return a source's filesystem, its path up to any wildcard, and the glob below that path ("" if none)."""
-    if filesystem is not None or "://" not in source:
-        path = source if filesystem is not None else _absolute(source)
-        own = filesystem or pafs.LocalFileSystem()
-        if _file_type(own, path, source) != pafs.FileType.NotFound:
-            return own, path, ""  # a real name that happens to contain a bracket
-        return own, *_split_glob(path, _GLOB)
-    uri, question, query = source.partition("?")
-    base, pattern = _split_glob(uri, _URI_GLOB)
+def open_uri(uri: str, source: str) -> tuple[pafs.FileSystem, str]:
+    """Return the filesystem of a URI and the path there; InputError naming `source` where it cannot be opened."""
     try:
-        own, path = pafs.FileSystem.from_uri(base + question + query)
+        return pafs.FileSystem.from_uri(uri)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"cannot open {source!r}: {error}; check the URI and its credentials") from error
-    return own, path, unquote(pattern)
 
 
-def _absolute(path: str) -> str:
+def local_path(filesystem: pafs.FileSystem, path: str) -> str | None:
+    """Return what the operating system calls a path; None if it is not on a mount of this machine."""
+    while isinstance(filesystem, pafs.SubTreeFileSystem):
+        path, filesystem = posixpath.join(filesystem.base_path, path.lstrip("/")), filesystem.base_fs
+    return path if isinstance(filesystem, pafs.LocalFileSystem) else None
+
+
+def check_name(path: str) -> None:
+    """Raise InputError for a path that is not UTF-8, as no Arrow filesystem can open it."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the name '{shown(path)}' is not UTF-8, so it cannot be opened: rename it") from error
+
+
+def shown(path: str) -> str:
+    """Return a path as it can be printed, with bytes that are not UTF-8 spelt out."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def absolute(path: str) -> str:
+    """Return a path of this machine with no relative part."""
     return posixpath.normpath(Path(path).expanduser().absolute().as_posix())
 
 
-def _split_glob(path: str, wildcard: re.Pattern[str]) -> tuple[str, str]:
-    hit = wildcard.search(path)
-    if hit is None:
-        return path, ""
-    cut = path.rfind("/", 0, hit.start())
-    return path[: max(cut, 0)] or "/", path[cut + 1 :]
-
-
-def _file_type(filesystem: pafs.FileSystem, path: str, source: str) -> pafs.FileType:
-    try:
-        return filesystem.get_file_info(path).type
-    except (pa.ArrowException, OSError) as error:
-        raise _unreachable("read", source, error) from error
-
-
-def _unreachable(verb: str, source: str, error: Exception) -> RayItlError:
+def unreachable(verb: str, source: str, error: Exception) -> RayItlError:
+    """Return the error for something that cannot be read or listed."""
     if is_transient(error):
         return transient_error(f"cannot {verb} {source!r}", error)
     return InputError(f"cannot {verb} {source!r}: {error}; check the path and its permissions")
-
-
-def _expand(filesystem: pafs.FileSystem, path: str, pattern: str, source: str) -> tuple[str, list[str]]:
-    """Return the folder that relative names start from, and the full paths of the files."""
-    kind = _file_type(filesystem, path, source)
-    if kind == pafs.FileType.NotFound:
-        raise InputError(f"{source!r} does not exist: nothing at {path!r}; check the path")
-    if kind == pafs.FileType.File and not pattern:
-        return posixpath.dirname(path), [path]
-    try:
-        infos = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
-    except (pa.ArrowException, OSError) as error:
-        raise _unreachable("list", source, error) from error
-    prefix = path.rstrip("/") + "/"
-    names = [info.path.removeprefix(prefix) for info in infos if info.type == pafs.FileType.File]
-    if pattern:
-        wanted = pattern.split("/")
-        names = [name for name in names if _matches(name.split("/"), wanted)]
-    else:
-        names = [name for name in names if _is_pool_file(name)]
-    if not names:
-        remedy = "a glob matches files, not folders" if pattern else "it needs *.parquet or *.pq files"
-        raise InputError(f"no Parquet file matched {source!r}; {remedy}")
-    return path.rstrip("/") or "/", [prefix + name for name in names]
-
-
-def _is_pool_file(name: str) -> bool:
-    hidden = any(part.startswith(("_", ".")) for part in name.split("/"))
-    return not hidden and name.lower().endswith(_PARQUET_SUFFIXES)
-
-
-def _matches(parts: list[str], pattern: list[str]) -> bool:
-    """Match path segments against glob segments, "**" standing for any number of visible segments."""
-    if not parts:
-        return all(segment == "**" for segment in pattern)
-    if not pattern:
-        return False
-    hidden = parts[0].startswith(("_", "."))
-    if pattern[0] == "**":
-        return _matches(parts, pattern[1:]) or (not hidden and _matches(parts[1:], pattern))
-    if hidden and not pattern[0].startswith(parts[0][0]):
-        return False
-    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])

@@ -105,6 +105,10 @@ class Options:
             if float in allowed and isinstance(value, int | float) and not isinstance(value, bool):
                 setattr(self, each.name, float(value))
 
+    def identity_of(self, name: str) -> str:
+        """Return what of an option makes a run another, in Python's words: its value, where a group says no more."""
+        return repr(getattr(self, name))
+
 
 @cache
 def types_of(schema: type) -> dict[str, Any]:
@@ -149,4 +153,9 @@ def value_of(settings: Any, name: str) -> Any:
 
 def deciding(settings: Any) -> dict[str, str]:
     """Return name -> value in Python's words of every option on which the result depends."""
-    return {each.name: repr(value_of(settings, each.name)) for each in described(type(settings)) if each.decides}
+    found = {}
+    for each in described(type(settings)):
+        if each.decides:
+            group, _, name = each.name.rpartition(".")
+            found[each.name] = (value_of(settings, group) if group else settings).identity_of(name)
+    return found

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from numbers import Integral, Real
 from types import NoneType
@@ -81,8 +84,11 @@ def _fit(option: str, value: Any, kind: Any) -> Any:
     if get_origin(kind) is dict:
         if not isinstance(value, Mapping):
             raise _refused(option, value, "give a mapping, like {a: b}")
-        key_kind, inner_kind = get_args(kind)
-        return {_fit(option, key, key_kind): _fit(f"{option}.{key}", inner, inner_kind) for key, inner in value.items()}
+        key_kind, inner = get_args(kind)
+        fitted = [(_fit(option, key, key_kind), _fit(f"{option}.{key}", each, inner)) for key, each in value.items()]
+        if len(found := dict(fitted)) < len(value):
+            raise ConfigError(f"{option} names something twice, among {', '.join(map(repr, value))}: keep one")
+        return found
     return _READERS[kind](option, value)
 
 
@@ -122,17 +128,28 @@ _READERS = {bool: _read_bool, int: _read_int, float: _read_float, str: _read_str
 def plain(option: str, value: Any) -> Any:
     """Return a value in the types that YAML has: mappings, lists, texts, numbers, true, false and null.
 
+    Dates, times, decimals and UUIDs become the text by which they are written, numbers of NumPy and tensors Python's.
+
     Raises:
-        ConfigError: it is of none of them (names the option).
+        ConfigError: it is of none of them, or two names of a mapping become one (names the option).
     """
     if value is None or isinstance(value, bool | bytes):
         return value
-    if isinstance(value, str | os.PathLike):
+    if type(value).__module__ == "numpy" and value.shape == () and "datetime64" in str(value.dtype):
+        return str(value)  # as a number it would depend on its unit
+    if getattr(value, "shape", None) == ():
+        return plain(option, value.item())
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, str | os.PathLike | Decimal | uuid.UUID):
         return str(value)
     if isinstance(value, Real):
         return int(value) if isinstance(value, Integral) else float(value)
     if isinstance(value, Mapping):
-        return {plain(option, key): plain(f"{option}.{key}", inner) for key, inner in value.items()}
+        named = {plain(option, key): plain(f"{option}.{key}", inner) for key, inner in value.items()}
+        if len(named) < len(value):
+            raise ConfigError(f"{option} names something twice, among {', '.join(map(repr, value))}: keep one")
+        return named
     if isinstance(value, list | tuple):
         return [plain(option, inner) for inner in value]
     kind = type(value).__name__
@@ -240,9 +257,14 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return a mapping; ConstructorError where a name stands twice."""
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"found duplicate key {twice[0]}", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
+        found = super().construct_mapping(node, deep=deep)
+        if len(found) < len(names):
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise yaml.constructor.ConstructorError(None, None, f"found duplicate key {twice[0]}", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"found {', '.join(names)}: two of them are the same", node.start_mark
+            )
+        return found
 
 
 _FLOAT, _TIMESTAMP = "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"

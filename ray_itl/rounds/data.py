@@ -100,12 +100,13 @@ def open_tuning_data(settings: FineTuneSettings) -> TuningData:
             raise ConfigError(f"data.{option} is not set: name a Parquet file, folder, glob or URI")
     if settings.model.objective == "classification" and not data.classes:
         raise ConfigError("data.classes is empty: list the labels of the task, in the order of the model's outputs")
-    labelled = [data.label_column] if settings.model.objective == "classification" else []
-    from_pool = [data.label_column] if data.classes and settings.labels.source == "column" else []
-    embedded = [settings.embedding.column] if settings.embedding.column else []
-    pool = open_raw_rows(data.pool, id_column=data.id_column, columns=[data.raw_column, *from_pool, *embedded])
-    targets = open_raw_rows(data.target, id_column="", columns=[data.raw_column, *embedded])
-    heldout = open_raw_rows(data.heldout, id_column="", columns=[data.raw_column, *labelled])
+    label, column = {data.label_column: "data.label_column"}, settings.embedding.column
+    labelled = label if settings.model.objective == "classification" else {}
+    from_pool = label if data.classes and settings.labels.source == "column" else {}
+    read = {**({column: "embedding.column"} if column else {}), data.raw_column: "data.raw_column"}
+    pool = open_raw_rows(data.pool, id_column=data.id_column, columns={**from_pool, **read}, id_option="data.id_column")
+    targets = open_raw_rows(data.target, id_column="", columns=read)
+    heldout = open_raw_rows(data.heldout, id_column="", columns={**labelled, data.raw_column: "data.raw_column"})
     asked = settings.rounds.count * settings.rounds.batch
     if asked > pool.num_rows:
         raise ConfigError(

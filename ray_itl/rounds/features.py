@@ -63,7 +63,13 @@ class RoundFeatures:
         if self._embedder is not None:
             return EmbeddedSource(self._data.pool, self._data.options.raw_column, self._embedder)
         data = self._data.options
-        return open_source(data.pool, id_column=data.id_column, embedding_column=self._given_column)
+        return open_source(
+            data.pool,
+            id_column=data.id_column,
+            embedding_column=self._given_column,
+            id_option="data.id_column",
+            embedding_option="embedding.column",
+        )
 
     def candidates(self, positions: np.ndarray) -> tuple[PoolSource, np.ndarray]:
         """Return some rows of the pool as a source of their own, and their positions in the pool, ascending."""
@@ -102,7 +108,7 @@ class RoundFeatures:
         if self._embedder is not None:
             return EmbeddedSource(rows, self._data.options.raw_column, self._embedder)
         target: Any = self._data.options.target
-        return open_rows(target, "", self._given_column)
+        return open_rows(target, "", self._given_column, embedding_option="embedding.column")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from ray_itl.io.atomic import write_parquet_table
 from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.rounds.settings import DataSettings, LabelSettings
 from ray_itl.sources.base import RowSource
+from ray_itl.sources.ids import id_arrow_type
 
 
 def obtain_labels(
@@ -37,7 +38,7 @@ def obtain_labels(
     positions = np.array([pick.position for pick in picks], dtype=np.int64)
     if settings.source == "people":
         table = rows.take(positions, [data.raw_column])
-        ids = pa.array([pick.row_id for pick in picks])
+        ids = pa.array([pick.row_id for pick in picks], id_arrow_type(rows.id_kind))
         write_parquet_table(folder.to_label, table.add_column(0, "id", ids))
         return None
     if settings.source == "column":
@@ -45,7 +46,7 @@ def obtain_labels(
     else:
         function = load_by_name(settings.function or "", {}, option="labels.function")
         labels = _call(function, picks, rows.take(positions, [data.raw_column]), settings.function or "")
-    table = pa.table({"id": pa.array([pick.row_id for pick in picks]), "label": labels})
+    table = pa.table({"id": pa.array([pick.row_id for pick in picks], id_arrow_type(rows.id_kind)), "label": labels})
     ordered = _in_order(table, picks, f"column {data.label_column!r} of the pool")
     write_parquet_table(folder.labels, table)
     return ordered

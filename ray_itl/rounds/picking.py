@@ -6,7 +6,7 @@ One of the rules is BADGE: k-means++ seeding on gradient embeddings (Ash et al.,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -98,6 +98,10 @@ class RoundContext:
     barred: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Positions of rows that cannot be used."""
 
+    def on(self, pool: Pool) -> RoundContext:
+        """Return the context with the noise variance as a number, relative to the rows of a pool where it is that."""
+        return replace(self, rule=self.rule.on_rows(pool.mean_squared_norm()))
+
     @property
     def acquisition(self) -> Acquisition:
         """The sequential rule; for a baseline ITL, by which its picks are valued."""
@@ -107,7 +111,7 @@ class RoundContext:
     def posterior(self) -> Posterior:
         """The weight posterior given everything picked before."""
         prior = Posterior.prior(self.targets.shape[1])
-        return prior.condition_on_rows(self.earlier_features, self.rule.noise_variance)
+        return prior.condition_on_rows(self.earlier_features, self.acquisition.noise_variance)
 
     @property
     def taken(self) -> np.ndarray:
@@ -123,6 +127,7 @@ def pick_from_pool(pool: Pool, context: RoundContext, count: int) -> list[Pick]:
     Raises:
         ConfigError: fewer rows are left than asked for.
     """
+    context = context.on(pool)
     acquisition, targets = context.acquisition, Targets.uniform(context.targets)
     name = context.rule.name
     if name in BASELINE_RULES:
@@ -146,7 +151,9 @@ def pick_from_candidates(candidates: PoolSource, context: RoundContext, count: i
         places = kmeans_plus_plus(shard.features, shard.ids, count, context.seed)
         return [Pick(place, shard.ids[place : place + 1].tolist()[0], float("nan")) for place in places]
     # Earlier picks are not among the candidates: the posterior alone carries what they taught.
-    pool, acquisition, targets = LocalPool([shard]), context.acquisition, Targets.uniform(context.targets)
+    pool = LocalPool([shard])
+    context = context.on(pool)
+    acquisition, targets = context.acquisition, Targets.uniform(context.targets)
     state = acquisition.start(context.posterior, targets)
     if context.rule.name in BASELINE_RULES:
         rule = cast(BaselineRule, context.rule.name)
@@ -156,6 +163,7 @@ def pick_from_candidates(candidates: PoolSource, context: RoundContext, count: i
 
 def best_candidates(pool: Pool, context: RoundContext, count: int) -> np.ndarray:
     """Return positions of about `count` rows of the largest gain given the earlier picks, ascending. One pass."""
+    context = context.on(pool)
     acquisition = context.acquisition
     state = acquisition.start(context.posterior, Targets.uniform(context.targets))
     none = torch.empty(pool.dim, acquisition.num_tracks, 0, dtype=torch.float64)

@@ -29,7 +29,7 @@ class DataSettings(Options, group="data"):
     heldout: Any = option(
         None, "Parquet of held-out rows of the task, labelled where the objective needs it.", decides=False
     )
-    id_column: str = option("id", "Column of unique ids of the pool, integers or strings.", column_name)
+    id_column: str = option("id", "Column of unique ids of the pool: numbers, texts, UUIDs or bytes.", column_name)
     raw_column: str = option(
         "embedding", "What the model reads, in all three: text, image bytes or arrays of numbers.", column_name
     )

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.skipping import passing_over_bad_rows
 from ray_itl.rounds.tracking import RoundsTracking
 from ray_itl.runs.directory import RunDirectory
+from ray_itl.sources.ids import id_arrow_type
 from ray_itl.training.examples import Examples, read_examples, write_examples
 from ray_itl.training.objectives import evaluate, training_objective
 from ray_itl.training.registry import ModelSpec, load
@@ -72,6 +74,8 @@ class ActiveFineTuner:
             RunDirectoryError: the directory cannot be written or belongs to another run.
             ShardError, TrainingError: a part of the cluster failed for good; the same call resumes.
         """
+        options = self._settings.acquisition.as_begun(self._run.identity)
+        self._settings = replace(self._settings, acquisition=options)
         data = open_tuning_data(self._settings)
         state = self._run.begin(tuning_identity(data, self._settings), {}, to_yaml(self._settings))
         if state != "new":
@@ -148,7 +152,7 @@ class ActiveFineTuner:
             selected = selector.select(folder, earlier, self._last_checkpoint)
             picks, seconds, drift = selected.picks, selected.seconds, selected.drift
             where = data.pool.locate(np.array([pick.position for pick in picks], dtype=np.int64))
-            folder.write_picks(picks, pa.int64() if data.pool.id_kind == "int" else pa.string(), where)
+            folder.write_picks(picks, id_arrow_type(data.pool.id_kind), where)
         # A language model learns from the rows themselves: labels, where given, only say which are on task.
         if settings.data.classes and obtain_labels(folder, data.pool, picks, settings.data, settings.labels) is None:
             return None

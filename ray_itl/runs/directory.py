@@ -50,6 +50,11 @@ class RunDirectory:
             return "new"
         return "finished" if self._read(_STATUS).get("state") == "finished" else "unfinished"
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What decides the result of the run here; empty where there is none."""
+        return {} if self.state == "new" else self._read(_MANIFEST).get("identity", {})
+
     def begin(self, identity: Mapping[str, str], details: Mapping[str, Any], config_text: str) -> RunState:
         """Create and claim the directory for a run, or join the run that is here.
 
@@ -117,7 +122,7 @@ class RunDirectory:
 
     def changes(self, identity: Mapping[str, str]) -> list[str]:
         """Return the names of what differs between an identity and that of the run here."""
-        before = self._read(_MANIFEST).get("identity", {})
+        before = self.identity
         names = {*before, *identity} - set(self._may_differ)
         return sorted(k for k in names if _without_zero(before.get(k)) != _without_zero(identity.get(k)))
 

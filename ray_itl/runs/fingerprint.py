@@ -22,7 +22,7 @@ def pool_fingerprint(source: PoolSource) -> str:
         return source.manifest.fingerprint
     digest = sha256()
     for ids, rows in source.batches(0, source.num_rows, BadRows()):
-        id_bytes = ids.tobytes() if ids.dtype == np.int64 else "\0".join(ids).encode()
+        id_bytes = ids.tobytes() if ids.dtype.kind in "iu" else "\0".join(ids).encode()
         digest.update(id_bytes)
         digest.update(np.ascontiguousarray(rows).tobytes())
     return digest.hexdigest()

@@ -24,7 +24,8 @@ from ray_itl.shards.cache import EntryKey, EntryLease, ShardCache, unusable
 from ray_itl.shards.disk_features import ALIGNMENT, DiskFeatures, MatrixWriter
 from ray_itl.shards.loading import RowFacts, RowRange
 from ray_itl.sources.bad_rows import BadRow, BadRows
-from ray_itl.sources.schema import IdKind, ids_from_arrow, ids_to_arrow, which_row
+from ray_itl.sources.ids import IdKind, id_dtype, ids_from_arrow, ids_to_arrow
+from ray_itl.sources.schema import which_row
 
 MATRIX = "features.safetensors"
 ROWS = "rows.parquet"
@@ -104,14 +105,15 @@ def write_facts(folder: Path, facts: RowFacts, bad: BadRows, first_position: int
         OSError: that failed.
     """
     ids, norms = facts
-    kind = pa.int64() if ids.dtype == np.int64 else pa.string()
-    schema = pa.schema([("id", kind), ("norm", pa.float64())])
+    schema = pa.schema([("id", ids_to_arrow(ids[:0]).type), ("norm", pa.float64())])
     nameless = np.zeros(len(ids), dtype=bool)
     nameless[bad.positions - first_position] = True
     with pq.ParquetWriter(folder / ROWS, schema, compression="none", write_page_checksum=True) as writer:
         for first in range(0, len(ids), _BATCH_ROWS):
             part = slice(first, first + _BATCH_ROWS)
-            named = pc.if_else(pa.array(nameless[part]), pa.scalar(None, kind), ids_to_arrow(ids[part]))
+            named = pc.call_function(
+                "if_else", [pa.array(nameless[part]), pa.scalar(None, schema.field(0).type), ids_to_arrow(ids[part])]
+            )
             writer.write_table(pa.table([named, pa.array(norms[part].numpy())], schema=schema))
     _sync(folder / ROWS)
     if len(bad):
@@ -133,7 +135,7 @@ def read_entry(
     """
     folder = lease.folder
     features = DiskFeatures(folder / MATRIX, num_rows, dim, dtype, device, lease)
-    ids = np.empty(num_rows, dtype=np.int64 if id_kind == "int" else np.dtypes.StringDType())
+    ids = np.empty(num_rows, dtype=id_dtype(id_kind))
     norms = torch.empty(num_rows, dtype=torch.float64)
     filled, bad = 0, BadRows()
     try:
@@ -141,7 +143,7 @@ def read_entry(
         for batch in _row_batches(folder / ROWS):
             rows = slice(filled, filled + batch.num_rows)
             column = batch.column(0)
-            column = column.fill_null(0 if id_kind == "int" else "") if len(bad) else column
+            column = column.fill_null("" if id_kind == "string" else 0) if len(bad) else column
             ids[rows] = ids_from_arrow(column, "id", id_kind, lambda i: which_row(ROWS, i))
             norms.numpy()[rows] = batch.column(1).to_numpy()
             filled += batch.num_rows

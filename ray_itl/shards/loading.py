@@ -22,6 +22,7 @@ from ray_itl.errors import InputError
 from ray_itl.sources.bad_rows import BadRows, Notes
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns, read_costs_and_groups
+from ray_itl.sources.ids import id_dtype
 from ray_itl.sources.manifest import plan_shards
 
 STORAGE_DTYPES = {
@@ -36,7 +37,7 @@ class RowFacts(NamedTuple):
     """What a shard knows of its n rows besides their features."""
 
     ids: np.ndarray
-    """n, int64 or StringDType."""
+    """n, int64, uint64 or StringDType."""
     norms: Tensor
     """|x|^2 of the rows as stored, n float64."""
 
@@ -120,8 +121,8 @@ class RowRange:
         Raises:
             InputError: files that cannot be read.
         """
-        kind = np.int64 if self.source.id_kind == "int" else np.dtypes.StringDType()
-        facts = RowFacts(np.empty(self.num_rows, dtype=kind), torch.empty(self.num_rows, dtype=torch.float64))
+        ids = np.empty(self.num_rows, dtype=id_dtype(self.source.id_kind))
+        facts = RowFacts(ids, torch.empty(self.num_rows, dtype=torch.float64))
         filled = 0
         for batch_ids, batch in self.source.batches(self.start, self.stop, bad):
             features = map_rows(self.feature_map, batch).to(self.dtype)

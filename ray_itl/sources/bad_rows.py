@@ -13,15 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from ray_itl.errors import InputError
-from ray_itl.sources.schema import (
-    STRING_ID,
-    IdKind,
-    WhichRow,
-    check_finite,
-    embedding_rows,
-    ids_from_arrow,
-    which_row,
-)
+from ray_itl.sources.ids import IdKind, id_arrow_type, id_dtype, ids_from_arrow
+from ray_itl.sources.schema import WhichRow, check_finite, embedding_rows, which_row
 
 SKIPPED_FILE = "skipped.parquet"
 REMEDY = "set pool.on_bad_row=skip"
@@ -114,7 +107,7 @@ class BadRows:
             {
                 "file": pa.array(files, pa.string()),
                 "row": pa.array(numbers, pa.int64()),
-                "id": pa.array([row.id for row in rows], pa.int64() if id_kind == "int" else pa.string()),
+                "id": pa.array([row.id for row in rows], id_arrow_type(id_kind)),
                 "reason": pa.array([row.reason.partition("; ")[0] for row in rows], pa.string()),
             }
         )
@@ -123,10 +116,10 @@ class BadRows:
 class BadRowsError(InputError):
     """Rows that cannot be used, all that were found."""
 
-    def __init__(self, message: str, rows: BadRows) -> None:
+    def __init__(self, message: str, rows: BadRows | None = None) -> None:
         """Take the words and the rows."""
         super().__init__(message)
-        self.rows = rows
+        self.rows = BadRows() if rows is None else rows
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.rows)
@@ -235,7 +228,7 @@ def ids_or_blank(array: pa.Array, column: str, kind: IdKind, which: WhichRow, no
         if notes is None:
             raise
     found = faults(len(array), lambda a, b: ids_from_arrow(array.slice(a, b - a), column, kind, _no_words))
-    ids = np.zeros(len(array), dtype=np.int64 if kind == "int" else STRING_ID)
+    ids = np.zeros(len(array), dtype=id_dtype(kind))
     for run in sound_runs(len(array), found):
         ids[run] = ids_from_arrow(array.slice(run.start, run.stop - run.start), column, kind, which)
     notes.add_all(found, None)

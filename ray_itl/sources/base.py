@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import torch
 
+from ray_itl.io.listing import PoolPaths
 from ray_itl.sources.bad_rows import BadRows
-from ray_itl.sources.schema import IdKind
+from ray_itl.sources.ids import IdKind
 
 PathInput = str | os.PathLike[str]
-PoolInput = PathInput | Sequence[PathInput] | pa.Table | pads.Dataset | np.ndarray | torch.Tensor
-"""Paths, folders, globs or URIs of Parquet files; an Arrow table or dataset; a `rows x dim` array."""
+PoolInput = PathInput | Sequence[PathInput] | PoolPaths | pa.Table | pads.Dataset | np.ndarray | torch.Tensor
+"""Paths, folders, globs or URIs of Parquet files and tables; an Arrow table or dataset; a `rows x dim` array."""
 
 
 class RowSource(Protocol):
@@ -78,9 +79,9 @@ class PoolSource(Protocol):
     def batches(self, start: int, stop: int, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` covering `start <= position < stop` in order, in bounded memory.
 
-        ids: int64 or StringDType, one per row; embeddings: `rows x dim` of `dtype`, C-contiguous, finite, of about
-        2 MiB, possibly a read-only view that lives as long as the batch. With `bad`, rows that cannot be used are noted
-        there once all is read, and are NaN.
+        ids: int64, uint64 or StringDType, one per row; embeddings: `rows x dim` of `dtype`, C-contiguous, finite, of
+        about 2 MiB, possibly a read-only view that lives as long as the batch. With `bad`, rows that cannot be used are
+        noted there once all is read, and are NaN.
         """
         ...
 

@@ -6,16 +6,15 @@ all rows and back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.sources.constants import UnfitError
 from ray_itl.sources.manifest import check_range
 from ray_itl.sources.parquet import ParquetRows
 from ray_itl.sources.schema import find_column
@@ -100,12 +99,17 @@ class RowMask:
         return self.count == self.num_rows
 
 
+Columns = Mapping[str, pa.Array]
+"""Columns by name, of some rows."""
+
+
 @dataclass(frozen=True)
 class Condition:
     """A condition on the columns of a row. A row meets it if it is true there, so not where it is null."""
 
     text: str
-    expression: pc.Expression
+    truth: Callable[[Columns], pa.Array | pa.Scalar]
+    """Where it is true, false or null, given some rows of its columns."""
     columns: tuple[str, ...]
     """The columns that it reads, each once."""
 
@@ -143,26 +147,25 @@ def rows_of_table_that_meet(condition: Condition, table: pa.Table) -> RowMask:
 def _met(condition: Condition, batches: Iterable[pa.RecordBatch], file: str) -> Iterator[np.ndarray]:
     """Yield for each batch which of its rows meet the condition, as bool."""
     for batch in batches:
-        arrays = [_plain(batch.column(name)) for name in condition.columns]
-        rows = pads.dataset(pa.table(arrays, names=list(condition.columns)))
+        columns = {name: batch.column(name) for name in condition.columns}
         try:
-            kept = rows.to_table(columns={"kept": condition.expression}, use_threads=False).column("kept")
-        except pa.ArrowException as error:
-            raise _unfit(condition, file, " ".join(str(error).split())) from error
-        if not pa.types.is_boolean(kept.type):
-            raise _unfit(condition, file, f"it is of type {kept.type}, not true or false")
-        yield kept.fill_null(False).to_numpy()
+            kept = condition.truth(columns)
+        except UnfitError as error:
+            raise _unfit(condition, file, str(error), error.remedy) from error
+        except (pa.ArrowException, ArithmeticError) as error:
+            remedy = "compare text with 'text', numbers with numbers, and times with date '2026-01-31'"
+            raise _unfit(condition, file, " ".join(str(error).split()), remedy) from error
+        except RecursionError as error:
+            raise ConfigError(f"pool.filter={condition.text[:80]}... is too long: write it with fewer parts") from error
+        if isinstance(kept, pa.Scalar):
+            yield np.full(batch.num_rows, bool(kept.as_py()))
+        else:
+            yield kept.fill_null(False).to_numpy(zero_copy_only=False)
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    """Return a column without its dictionary, which few of Arrow's functions take."""
-    return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
-
-
-def _unfit(condition: Condition, file: str, why: str) -> ConfigError:
+def _unfit(condition: Condition, file: str, why: str, remedy: str) -> ConfigError:
     where = f" does not fit the columns of file {file!r}" if file else " does not fit the columns of the pool"
-    kinds = "compare text with 'text', numbers with numbers, and times with date '2026-01-31'"
-    return ConfigError(f"pool.filter={condition.text}{where}: {why}; {kinds}")
+    return ConfigError(f"pool.filter={condition.text}{where}: {why}; {remedy}")
 
 
 def _check_any(condition: Condition, mask: RowMask) -> None:

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.sources.bad_rows import BadRows, Notes
 from ray_itl.sources.base import PoolSource, RowSource
+from ray_itl.sources.types import plain
+from ray_itl.sources.values import Key, UnfitValueError, distinct
 
 OTHER = "(other)"
 CostNotes = tuple[BadRows, np.ndarray] | None
 """Where to note bad costs, and the ids of the rows; None: nowhere."""
-_MAX_VALUES = 10_000
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,26 @@ class GroupColumn:
     """A column by which rows are grouped."""
 
     name: str
+    kind: pa.DataType
+    """The type in which its values are compared (see `values.comparable_type`)."""
+    keys: tuple[Key, ...]
+    """The values told apart."""
     values: tuple[str, ...]
-    """The values told apart, as text; OTHER, if there, stands for all that are not listed."""
+    """How they are shown; one more, OTHER, stands for all that are not told apart."""
 
     def codes(self, column: pa.Array) -> np.ndarray:
-        """Return the place of each row's value among the values: int64."""
-        encoded = column.cast(pa.string(), safe=False).fill_null("null").dictionary_encode()
-        places = {value: place for place, value in enumerate(self.values)}
-        other = places.get(OTHER, -1)
-        of_dictionary = np.array([places.get(v, other) for v in encoded.dictionary.to_pylist()], dtype=np.int64)
-        return of_dictionary[encoded.indices.to_numpy(zero_copy_only=False)]
+        """Return the place of each row's value among the values: int64; -1 where it is none of them.
+
+        Raises:
+            InputError: a value that is none of the column's type.
+        """
+        places = {key: place for place, key in enumerate(self.keys)}
+        other = len(self.keys) if len(self.values) > len(self.keys) else -1
+        try:
+            found, rows = distinct(column, self.kind)
+        except UnfitValueError as error:
+            raise InputError(f"column {self.name!r}: {error}; write it as one type in all files") from error
+        return np.array([places.get(key, other) for key in found] or [other], dtype=np.int64)[rows]
 
 
 @dataclass(frozen=True)
@@ -127,25 +137,6 @@ def costs_and_groups_at(source: PoolSource, spec: CostGroupColumns, positions: n
     return _joined([spec.of_batch(batch, positions, source) for batch in table.to_batches(len(positions))])
 
 
-def distinct_values(source: PoolSource, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return all values of each column, as text in order.
-
-    Raises:
-        ConfigError: a column has more than 10,000.
-    """
-    found: list[set[str]] = [set() for _ in columns]
-    for _, _, batch in _batches(source, columns, 0, source.num_rows):
-        for name, values in zip(columns, found, strict=True):
-            column = batch.column(name).cast(pa.string(), safe=False).fill_null("null")
-            values.update(pc.call_function("unique", [column]).to_pylist())
-            if len(values) > _MAX_VALUES:
-                raise ConfigError(
-                    f"selection.quotas: column {name} has more than {_MAX_VALUES:,} values: name those to limit "
-                    "instead of '*'"
-                )
-    return [tuple(sorted(values)) for values in found]
-
-
 def count_groups(
     source: PoolSource,
     spec: CostGroupColumns,
@@ -193,6 +184,7 @@ def row_costs(
     Raises:
         InputError: without `notes`, one is not a positive, finite number (names all such files and rows).
     """
+    column = plain(column)
     kind = column.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise InputError(f"selection.cost_column={name} is of type {kind}: name a column of numbers")

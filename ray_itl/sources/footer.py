@@ -25,6 +25,7 @@ _MAX_DEPTH = 20
 _MAX_FOOTER_BYTES = 1 << 25
 _TAIL_BYTES = 8  # the length of the footer, then the magic number
 _MAGIC = b"PAR1"
+_MAGIC_OF_ENCRYPTED = b"PARE"
 
 _BOOLEANS = (1, 2)
 _BYTE, _INTEGERS, _DOUBLE, _BINARY, _LISTS, _MAP, _STRUCT = 3, (4, 5, 6), 7, 8, (9, 10), 11, 12
@@ -42,6 +43,10 @@ _PER_BYTE = 1000
 _FREE = 1 << 24
 
 
+class NoFooterError(pa.ArrowInvalid):
+    """A file does not end as a Parquet file does: it is something else, or not all of it is there."""
+
+
 class GroupClaim(NamedTuple):
     """One row group: its rows, and the leaf values that a column (with all below it) has in them, nulls included."""
 
@@ -53,11 +58,14 @@ def footer_bytes(file: pa.NativeFile, size: int) -> bytes:
     """Return the footer of an open file of `size` bytes.
 
     Raises:
-        pyarrow.ArrowInvalid: it has none, or one above 32 MiB.
+        NoFooterError: it has none.
+        pyarrow.ArrowInvalid: it has one that is encrypted, or above 32 MiB.
     """
     tail = file.read_at(_TAIL_BYTES, size - _TAIL_BYTES) if size >= 2 * _TAIL_BYTES else b""
+    if tail[4:] == _MAGIC_OF_ENCRYPTED:
+        raise pa.ArrowInvalid("its footer is encrypted")
     if tail[4:] != _MAGIC:
-        raise pa.ArrowInvalid("it does not end as a Parquet file does, so it is something else or was cut short")
+        raise NoFooterError("it does not end as a Parquet file does, so it is something else or was cut short")
     length = int.from_bytes(tail[:4], "little")
     if length > size - _TAIL_BYTES:
         raise pa.ArrowInvalid(f"its footer claims {length} bytes in a file of {size}")
@@ -98,7 +106,7 @@ def check_amount(claims: Sequence[GroupClaim], size: int, path: str) -> None:
             )
 
 
-def check_dim(dim: int, column: str) -> None:
+def check_dim(dim: int, column: str, option: str) -> None:
     """Check that embeddings of a dimension are no larger than those that are used.
 
     Raises:
@@ -107,7 +115,7 @@ def check_dim(dim: int, column: str) -> None:
     if dim > MAX_DIM:
         raise InputError(
             f"embedding column {column!r} has dimension {dim:,}, more than {MAX_DIM:,}; name another column in "
-            "embedding_column, or use smaller embeddings"
+            f"{option}, or use smaller embeddings"
         )
 
 

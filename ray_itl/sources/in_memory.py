@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,22 +13,20 @@ import torch
 from ray_itl.errors import InputError
 from ray_itl.sources.bad_rows import BadRows, Notes, embeddings_or_nan, ids_or_blank, rows_or_nan
 from ray_itl.sources.condition import RowMask
+from ray_itl.sources.ids import IdKind, check_id_type, common_kind, fits_int64, ids_from_arrow
 from ray_itl.sources.manifest import check_range
 from ray_itl.sources.schema import (
-    STRING_ID,
-    IdKind,
     WhichRow,
     check_embedding_type,
     check_finite,
-    check_id_type,
     check_positions,
     embedding_matrix,
     find_column,
-    ids_from_arrow,
     usual_dim,
     which_row,
 )
 from ray_itl.sources.taking import take_rows
+from ray_itl.sources.types import carried_type, cast
 
 _BATCH_BYTES = 2 << 20
 _FLOATS = (np.float16, np.float32, np.float64)
@@ -38,19 +38,21 @@ class TableRows:
     An empty `id_column` means that a row's id is its position.
     """
 
-    def __init__(self, table: pa.Table, id_column: str, kept: RowMask | None = None):
+    def __init__(self, table: pa.Table, id_column: str, kept: RowMask | None = None, id_option: str = "id_column"):
         """Take a table.
 
-        With `kept`, those rows of the table alone are there; `locate` tells where they stand in the table.
+        With `kept`, those rows of the table alone are there; `locate` tells where they stand in the table. `id_option`
+        names the id column, for messages.
 
         Raises:
             InputError: the id column is not there or of another type, or the table has no rows.
         """
         self._rows = None if kept is None else kept.rows_between(0, kept.count)
+        table = _without_views(table)
         table = table if kept is None else table.filter(pa.array(kept.slice(0, kept.num_rows)))
         self.id_kind: IdKind = "int"
         if id_column:
-            self.id_kind = check_id_type(find_column(table.schema, id_column, "id_column", "").type, id_column, "")
+            self.id_kind = _id_kind(table, id_column, id_option)
         if table.num_rows == 0:
             raise InputError("the table has no rows; hand over one that has some")
         self.num_rows: int = table.num_rows
@@ -122,15 +124,23 @@ class TableRows:
 class TableSource(TableRows):
     """Rows with an embedding column (see `PoolSource`)."""
 
-    def __init__(self, table: pa.Table, id_column: str, embedding_column: str, kept: RowMask | None = None):
-        """Take a table with both columns; `kept` as of `TableRows`.
+    def __init__(
+        self,
+        table: pa.Table,
+        id_column: str,
+        embedding_column: str,
+        kept: RowMask | None = None,
+        id_option: str = "id_column",
+        embedding_option: str = "embedding_column",
+    ):
+        """Take a table with both columns; `kept` and the options as of `TableRows`.
 
         Raises:
             InputError: a column is not there or of another type, or the table has no rows.
         """
-        field = find_column(table.schema, embedding_column, "embedding_column", "")
-        kind = check_embedding_type(field.type, embedding_column, "")
-        super().__init__(table, id_column, kept)
+        field = find_column(table.schema, embedding_column, embedding_option, "")
+        kind = check_embedding_type(field.type, embedding_column, "", embedding_option)
+        super().__init__(table, id_column, kept, id_option)
         first = self.table.column(embedding_column).slice(0, 256).combine_chunks()
         self.dim: int = kind.dim or usual_dim(first, embedding_column, "")
         self.dtype: np.dtype = kind.dtype
@@ -169,16 +179,16 @@ class TableSource(TableRows):
 
 
 class ArraySource:
-    """Rows of a `rows x dim` float array or tensor (see `PoolSource`); pickles with all its data.
+    """Rows of a `rows x dim` (or `rows x 1 x dim`) float array or tensor (see `PoolSource`); pickles with all its data.
 
     The array is shared, not copied, if it is C-contiguous and on the CPU; bfloat16 becomes float32.
-    `ids` are distinct integers or strings, one per row; without them a row's id is its position.
+    `ids` are distinct integers, strings, UUIDs or bytes, one per row; without them a row's id is its position.
     """
 
     def __init__(
         self,
         embeddings: np.ndarray | torch.Tensor,
-        ids: np.ndarray | Sequence[int] | Sequence[str] | None = None,
+        ids: np.ndarray | Sequence[Any] | None = None,
     ):
         """Take a float matrix and, if any, the ids of its rows.
 
@@ -189,8 +199,10 @@ class ArraySource:
         self.num_rows, self.dim = self._rows.shape
         self.dtype: np.dtype = self._rows.dtype
         self._given_ids = None if ids is None else _id_array(ids, self.num_rows)
-        is_string = self._given_ids is not None and self._given_ids.dtype == STRING_ID
-        self.id_kind: IdKind = "string" if is_string else "int"
+        self.id_kind: IdKind = "int"
+        if self._given_ids is not None:
+            kinds: dict[str, IdKind] = {"i": "int", "u": "uint"}
+            self.id_kind = kinds.get(self._given_ids.dtype.kind, "string")
 
     def batches(self, start: int, stop: int, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` views for positions `start <= position < stop`, in order."""
@@ -243,6 +255,8 @@ def _float_matrix(embeddings: np.ndarray | torch.Tensor) -> np.ndarray:
     if isinstance(embeddings, torch.Tensor):
         tensor = embeddings.detach().cpu()
         embeddings = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    if embeddings.ndim == 3 and embeddings.shape[1] == 1:
+        embeddings = embeddings[:, 0]
     if embeddings.ndim != 2 or embeddings.dtype not in _FLOATS:
         raise InputError(
             f"the array has shape {embeddings.shape} and type {embeddings.dtype}; embeddings are a rows x "
@@ -253,15 +267,32 @@ def _float_matrix(embeddings: np.ndarray | torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(embeddings)
 
 
-def _id_array(ids: np.ndarray | Sequence[int] | Sequence[str], num_rows: int) -> np.ndarray:
+def _without_views(table: pa.Table) -> pa.Table:
+    """Return a table without the types that few of Arrow's functions take."""
+    for place, field in enumerate(table.schema):
+        kind = carried_type(field.type)
+        if kind != field.type:
+            table = table.set_column(place, field.with_type(kind), cast(table.column(place), kind))
+    return table
+
+
+def _id_kind(table: pa.Table, column: str, option: str) -> IdKind:
+    form = check_id_type(find_column(table.schema, column, option, "").type, column, "", option)
+    return common_kind({form}, lambda: all(map(fits_int64, table.column(column).chunks)))
+
+
+def _id_array(ids: np.ndarray | Sequence[Any], num_rows: int) -> np.ndarray:
     if len(ids) != num_rows:
         raise InputError(f"there are {len(ids)} ids for {num_rows} rows; give one id per row")
     try:
         if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
             array = pa.array(ids)
         else:
-            array = pa.array(ids.tolist() if isinstance(ids, np.ndarray) else list(ids))
+            values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+            array = pa.array([str(value) if isinstance(value, uuid.UUID) else value for value in values])
     except (pa.ArrowException, OverflowError) as error:
         raise InputError(f"ids are not all 64-bit integers or all strings: {error}; cast them") from error
-    kind = check_id_type(array.type, "ids", "")
+    kind = common_kind({check_id_type(array.type, "ids", "")}, lambda: fits_int64(array))
+    if kind == "uint" and fits_int64(array):
+        kind = "int"  # NumPy has unsigned ids where a list has signed ones
     return ids_from_arrow(array, "ids", kind, lambda i: which_row("", i))

@@ -6,14 +6,17 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from ray_itl.errors import ConfigError, RunDirectoryError
-from ray_itl.sources.schema import IdKind
+from ray_itl.io.tables import NAMES
+from ray_itl.sources.columns import PoolSchema
+from ray_itl.sources.ids import IdKind, id_word
+from ray_itl.sources.tables.version import TableVersion
 
 FORMAT_VERSION = 1
 _MAX_NAMES = 5
@@ -73,6 +76,15 @@ class Manifest:
     dim: int
     filter: str = ""
     """The condition that decides which rows are the pool's ("": all); `num_rows` and positions count all the same."""
+    dataset: str = ""
+    """What a Dataset of these files makes of their columns, where that is not what the files say."""
+    schema: PoolSchema = field(default_factory=PoolSchema, compare=False)
+    """How columns are read; follows from files and options, and is not written down."""
+
+    tables: tuple[TableVersion, ...] = ()
+    """The tables that some of the files are of, as they were read; the others are of none."""
+    unsettled: tuple[str, ...] = field(default=(), compare=False)
+    """Files that were passed over, as they had changed less than pool.settle_s before."""
 
     @property
     def num_rows(self) -> int:
@@ -87,10 +99,15 @@ class Manifest:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the pool: relative paths, contents, columns and condition, but not where the root is."""
-        columns = [self.id_column, self.id_kind, self.embedding_column, self.dtype, self.dim]
+        columns = [self.id_column, id_word(self.id_kind), self.embedding_column, self.dtype, self.dim]
         columns += [self.filter] if self.filter else []
+        columns += [{"dataset": self.dataset}] if self.dataset else []
         files = [[file.path, file.num_rows, file.fingerprint] for file in self.files]
         return hashlib.sha256(json.dumps([columns, files]).encode()).hexdigest()
+
+    def is_of_table(self, path: str) -> bool:
+        """Whether a path is that of a file of a table, now or in another version."""
+        return any(table.path == "." or path.startswith(f"{table.path}/") for table in self.tables)
 
     def plan(self, num_shards: int) -> tuple[ShardRange, ...]:
         """Cut the pool into contiguous ranges whose sizes differ by one row at most, in order.
@@ -114,7 +131,13 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the manifest as JSON text with a format version."""
-        return json.dumps({"format": FORMAT_VERSION, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False)
+        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "schema"}
+        fields["files"] = [dataclasses.asdict(file) for file in self.files]
+        fields["tables"] = [dataclasses.asdict(table) for table in self.tables]
+        for name in ("dataset", "tables", "unsettled"):
+            if not fields[name]:
+                del fields[name]  # so that older versions read it
+        return json.dumps({"format": FORMAT_VERSION, **fields}, indent=1, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -130,7 +153,9 @@ class Manifest:
                 files = tuple(
                     FileEntry(**{**file, "row_groups": tuple(file["row_groups"])}) for file in fields.pop("files")
                 )
-                return cls(sources=tuple(fields.pop("sources")), files=files, **fields)
+                tables = tuple(TableVersion(**table) for table in fields.pop("tables", ()))
+                lists = {name: tuple(fields.pop(name, ())) for name in ("sources", "unsettled")}
+                return cls(files=files, tables=tables, **lists, **fields)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RunDirectoryError(
                 f"the pool's manifest is damaged ({error}); start again in a new directory"
@@ -164,10 +189,17 @@ def describe_changes(before: Manifest, after: Manifest) -> str:
     """Say which files changed, vanished or appeared and which columns differ; "" if nothing did."""
     old, new = ({file.path: file.fingerprint for file in each.files} for each in (before, after))
     found = [describe_file_changes(old, new)]
-    for field in ("id_column", "id_kind", "embedding_column", "dtype", "dim", "filter"):
-        was, now = getattr(before, field), getattr(after, field)
+    for name in ("id_column", "id_kind", "embedding_column", "dtype", "dim", "filter", "dataset"):
+        was, now = getattr(before, name), getattr(after, name)
         if was != now:
-            found.append(f"{field} was {was!r} and is {now!r}")
+            found.append(f"{name} was {was!r} and is {now!r}")
+    versions = {(table.kind, table.path): table.version for table in after.tables}
+    for table in before.tables:
+        version = versions.get((table.kind, table.path), table.version)
+        if version != table.version:
+            found.append(
+                f"the {NAMES[table.kind]} was at version {table.version} and is at {version}: see pool.version"
+            )
     return "; ".join(part for part in found if part)
 
 

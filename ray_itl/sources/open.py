@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -13,13 +14,17 @@ import pyarrow.fs as pafs
 import torch
 
 from ray_itl.errors import InputError
-from ray_itl.io.filesystems import list_files
+from ray_itl.io.listing import PoolPaths
+from ray_itl.sources.agreement import build_manifest
 from ray_itl.sources.base import PathInput, PoolInput, PoolSource, RowSource
+from ray_itl.sources.columns import Asked, by_option
 from ray_itl.sources.condition import Condition, rows_of_table_that_meet
 from ray_itl.sources.in_memory import ArraySource, TableRows, TableSource
-from ray_itl.sources.inspection import build_manifest, open_parquet
+from ray_itl.sources.inspection import open_file
 from ray_itl.sources.parquet import ParquetRows, ParquetSource
+from ray_itl.sources.partitions import hive_columns
 from ray_itl.sources.schema import find_column, name_columns
+from ray_itl.sources.tables.listing import list_pool
 from ray_itl.sources.views import filtered
 
 
@@ -28,21 +33,26 @@ def open_source(
     *,
     id_column: str | None = None,
     embedding_column: str = "embedding",
-    columns: Sequence[str] = (),
+    columns: Sequence[str] | Mapping[str, str] = (),
     condition: str | None = None,
     filesystem: pafs.FileSystem | None = None,
+    id_option: str = "id_column",
+    embedding_option: str = "embedding_column",
 ) -> PoolSource:
     """Open a pool, reading no more than Parquet footers, and check its columns.
 
-    A dataset of plain Parquet files is streamed like its files; any other dataset is read into memory.
+    A dataset of plain Parquet files is streamed like its files, with the columns that its own schema has; any other
+    dataset is read into memory.
 
     Args:
         pool: Where the rows are; paths are resolved by `list_files`.
         id_column: Needed by files and tables; arrays have none, and a row's position is its id.
         embedding_column: The column of embeddings.
-        columns: Those that `take` will be asked for.
+        columns: Those that will be read besides, or each with the option that names it.
         condition: The pool is the rows that meet it (see `sql`), for which the columns that it looks at are read.
         filesystem: What paths are on, if they do not say it.
+        id_option: The option that names the id column, for messages.
+        embedding_option: The option that names the embedding column.
 
     Raises:
         InputError: the pool cannot be used (says what is wrong with it and how to put it right).
@@ -51,9 +61,10 @@ def open_source(
     """
     if not id_column and not isinstance(pool, np.ndarray | torch.Tensor):
         names = name_columns(_column_names(pool, filesystem))
-        raise InputError(f"id_column is not set; set it to the column that names each row, one of: {names}")
+        raise InputError(f"{id_option} is not set; set it to the column that names each row, one of: {names}")
     met = None if condition is None else _parsed(condition)
-    return open_rows(pool, id_column or "", embedding_column, columns, filesystem, met)
+    asked = Asked(id_column or "", embedding_column, by_option(columns), id_option, embedding_option)
+    return _open_embedded(pool, asked, filesystem, met)
 
 
 def _parsed(condition: str) -> Condition:
@@ -67,113 +78,110 @@ def open_rows(
     pool: PoolInput,
     id_column: str,
     embedding_column: str,
-    columns: Sequence[str] = (),
+    columns: Sequence[str] | Mapping[str, str] = (),
     filesystem: pafs.FileSystem | None = None,
-    condition: Condition | None = None,
+    id_option: str = "id_column",
+    embedding_option: str = "embedding_column",
 ) -> PoolSource:
     """Open rows of any kind as `open_source` does; an empty `id_column` makes positions the ids."""
+    asked = Asked(id_column, embedding_column, by_option(columns), id_option, embedding_option)
+    return _open_embedded(pool, asked, filesystem, None)
+
+
+def _open_embedded(
+    pool: PoolInput, asked: Asked, filesystem: pafs.FileSystem | None, condition: Condition | None
+) -> PoolSource:
+    if condition is not None:
+        asked = replace(asked, further={**dict.fromkeys(condition.columns, "pool.filter"), **asked.further})
     if isinstance(pool, np.ndarray | torch.Tensor):
-        if id_column or columns or condition:
+        if asked.id or asked.further:
+            options = [*([asked.id_option] if asked.id else []), *asked.further.values()]
+            named = ", ".join(dict.fromkeys(options))
             raise InputError(
-                "an array has no columns; leave the options that name one empty, pool.filter too, or hand over a "
+                f"an array has no columns; leave the options that name one empty ({named}), or hand over a "
                 "pyarrow.Table or Parquet files"
             )
         return ArraySource(pool)
     if isinstance(pool, pads.Dataset):
-        return _open_dataset(pool, id_column, embedding_column, columns, condition)
+        return _open_dataset(pool, asked, condition)
     if isinstance(pool, pa.Table):
-        return _open_table(pool, id_column, embedding_column, columns, condition)
-    return _open_files(_path_texts(pool), id_column, embedding_column, columns, filesystem, condition)
+        return _open_table(pool, asked, condition)
+    return _open_files(_asked_paths(pool), asked, filesystem, condition)
 
 
 def open_raw_rows(
-    pool: PathInput | Sequence[PathInput] | pa.Table | pads.Dataset,
+    pool: PathInput | Sequence[PathInput] | PoolPaths | pa.Table | pads.Dataset,
     *,
     id_column: str,
-    columns: Sequence[str] = (),
+    columns: Sequence[str] | Mapping[str, str] = (),
     filesystem: pafs.FileSystem | None = None,
+    id_option: str = "id_column",
 ) -> RowSource:
     """Open rows that are yet to be embedded, as `open_source` does; `columns` are those that will be read."""
+    asked = Asked(id_column, "", by_option(columns), id_option)
     if isinstance(pool, pads.Dataset):
-        return _open_raw_dataset(pool, id_column, columns)
+        return _open_raw_dataset(pool, asked)
     if isinstance(pool, pa.Table):
-        _check_columns(pool, columns)
-        return TableRows(pool, id_column)
-    paths = _path_texts(pool)
-    manifest = build_manifest(paths, id_column=id_column, embedding_column="", columns=columns, filesystem=filesystem)
-    return ParquetRows(manifest, filesystem)
+        _check_columns(pool, asked)
+        return TableRows(pool, asked.id, id_option=id_option)
+    return ParquetRows(build_manifest(_asked_paths(pool), asked, filesystem), filesystem)
 
 
-def _open_raw_dataset(dataset: pads.Dataset, id_column: str, columns: Sequence[str]) -> RowSource:
+def _open_raw_dataset(dataset: pads.Dataset, asked: Asked) -> RowSource:
     if _is_parquet(dataset):
-        rows = open_raw_rows(dataset.files, id_column=id_column, columns=columns, filesystem=dataset.filesystem)
-        if rows.num_rows == dataset.count_rows():
-            return rows
-    table = dataset.to_table(columns=_present(dataset.schema, {"id_column": [id_column], "columns": columns}))
-    return open_raw_rows(table, id_column=id_column, columns=columns)
+        return ParquetRows(build_manifest(dataset.files, asked, dataset.filesystem, dataset), dataset.filesystem)
+    return TableRows(_read_dataset(dataset, asked), asked.id, id_option=asked.id_option)
 
 
 def _is_parquet(dataset: pads.Dataset) -> TypeGuard[pads.FileSystemDataset]:
-    """Whether a dataset is Parquet files; where a filter drops some of their rows they count more rows than it."""
-    return isinstance(dataset, pads.FileSystemDataset) and isinstance(dataset.format, pads.ParquetFileFormat)
+    """Whether a dataset is Parquet files with all their rows."""
+    if not isinstance(dataset, pads.FileSystemDataset) or not isinstance(dataset.format, pads.ParquetFileFormat):
+        return False
+    try:
+        dataset.get_fragments()
+    except ValueError:  # it was filtered
+        return False
+    return True
 
 
-def _present(schema: pa.Schema, options: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the columns that options name, each once and not if unset.
-
-    Raises:
-        InputError: one is not there.
-    """
-    wanted = [(option, name) for option, names in options.items() for name in names if name]
-    return list(dict.fromkeys(find_column(schema, name, option, "").name for option, name in wanted))
+def _read_dataset(dataset: pads.Dataset, asked: Asked) -> pa.Table:
+    """Return the columns asked for as a table; InputError if one is not there."""
+    wanted = asked.options()
+    return dataset.to_table(columns=[find_column(dataset.schema, *named, "").name for named in wanted.items()])
 
 
-def _open_dataset(
-    dataset: pads.Dataset,
-    id_column: str,
-    embedding_column: str,
-    columns: Sequence[str],
-    condition: Condition | None,
-) -> PoolSource:
+def _open_dataset(dataset: pads.Dataset, asked: Asked, condition: Condition | None) -> PoolSource:
     if _is_parquet(dataset):
-        source = _open_files(dataset.files, id_column, embedding_column, columns, dataset.filesystem)
-        if source.num_rows == dataset.count_rows():
-            return source if condition is None else filtered(source, condition, dataset.filesystem)
-    options = {"id_column": [id_column], "embedding_column": [embedding_column], "columns": columns}
-    options |= {} if condition is None else {"pool.filter": condition.columns}
-    table = dataset.to_table(columns=_present(dataset.schema, options))
-    return _open_table(table, id_column, embedding_column, columns, condition)
+        files = dataset.filesystem
+        source = ParquetSource(build_manifest(dataset.files, asked, files, dataset), files)
+        return source if condition is None else filtered(source, condition, files)
+    return _open_table(_read_dataset(dataset, asked), asked, condition)
 
 
-def _open_table(
-    table: pa.Table, id_column: str, embedding_column: str, columns: Sequence[str], condition: Condition | None
-) -> TableSource:
-    _check_columns(table, columns)
+def _open_table(table: pa.Table, asked: Asked, condition: Condition | None) -> TableSource:
+    _check_columns(table, asked)
     kept = None if condition is None else rows_of_table_that_meet(condition, table)
-    return TableSource(table, id_column, embedding_column, kept)
+    return TableSource(table, asked.id, asked.embedding, kept, asked.id_option, asked.embedding_option)
 
 
-def _check_columns(table: pa.Table, columns: Sequence[str]) -> None:
-    for column in columns:
-        find_column(table.schema, column, "columns", "")
+def _check_columns(table: pa.Table, asked: Asked) -> None:
+    for column, option in asked.further.items():
+        find_column(table.schema, column, option, "")
 
 
 def _open_files(
-    paths: Sequence[str],
-    id_column: str,
-    embedding_column: str,
-    columns: Sequence[str],
-    filesystem: pafs.FileSystem | None,
-    condition: Condition | None = None,
+    paths: Sequence[str] | PoolPaths, asked: Asked, filesystem: pafs.FileSystem | None, condition: Condition | None
 ) -> ParquetSource:
-    manifest = build_manifest(
-        paths, id_column=id_column, embedding_column=embedding_column, columns=columns, filesystem=filesystem
-    )
-    source = ParquetSource(manifest, filesystem)
+    source = ParquetSource(build_manifest(paths, asked, filesystem), filesystem)
     return source if condition is None else filtered(source, condition, filesystem)
 
 
-def _path_texts(pool: PathInput | Sequence[PathInput]) -> list[str]:
+def _asked_paths(pool: PathInput | Sequence[PathInput] | PoolPaths) -> PoolPaths:
+    return pool if isinstance(pool, PoolPaths) else PoolPaths(tuple(path_texts(pool)))
+
+
+def path_texts(pool: PathInput | Sequence[PathInput]) -> list[str]:
+    """Return paths as text; InputError for what is neither a path nor a list of them."""
     is_list = isinstance(pool, list | tuple)
     paths: list[Any] = list(pool) if isinstance(pool, list | tuple) else [pool]
     wrong = [type(path).__name__ for path in paths if not isinstance(path, str | os.PathLike)]
@@ -189,7 +197,8 @@ def _column_names(pool: Any, filesystem: pafs.FileSystem | None) -> list[str]:
     """Return the columns of a table, of a dataset, or of the first of some files."""
     if isinstance(pool, pa.Table | pads.Dataset):
         return pool.schema.names
-    listing = list_files(_path_texts(pool), filesystem)
-    name = listing.paths[0]
-    with open_parquet(listing.filesystem, listing.full_path(name), name) as file:
-        return file.schema_arrow.names
+    listing = list_pool(_asked_paths(pool), filesystem)
+    by_folders = hive_columns([path for path in listing.paths if path not in listing.given]).types
+    by_logs = [name for keys in listing.given.values() for name in keys]
+    with open_file(listing, listing.filesystem, listing.paths[0]) as file:
+        return list(dict.fromkeys([*file.schema_arrow.names, *by_folders, *by_logs]))

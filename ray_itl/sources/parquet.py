@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,16 +18,12 @@ import pyarrow.parquet as pq
 from ray_itl.errors import InputError
 from ray_itl.io.filesystems import open_filesystem
 from ray_itl.sources.bad_rows import BadRows, Notes, embeddings_or_nan, ids_or_blank
-from ray_itl.sources.inspection import estimate_row_bytes, fingerprint_file, open_parquet, stream_rows, unreadable
+from ray_itl.sources.columns import FileColumns
+from ray_itl.sources.ids import IdKind
+from ray_itl.sources.inspection import estimate_row_bytes, fingerprint_of, open_file, stream_rows
 from ray_itl.sources.manifest import FileEntry, Manifest, Segment
-from ray_itl.sources.schema import (
-    IdKind,
-    WhichRow,
-    check_positions,
-    embedding_matrix,
-    find_column,
-    which_row,
-)
+from ray_itl.sources.schema import WhichRow, check_positions, embedding_matrix, which_row
+from ray_itl.sources.tables.lance import Fragment
 from ray_itl.sources.taking import take_rows
 
 _MAX_TAKE_THREADS = 8
@@ -144,8 +139,8 @@ class ParquetRows:
         first = segments[0].first_row
         stop = first + sum(segment.stop_row - segment.first_row for segment in segments)
         with self._open(file, columns, option) as opened:
-            row_bytes = row_bytes or estimate_row_bytes(opened.metadata, groups[0])
-            for offset, batch in stream_rows(opened, groups, first, stop, columns, row_bytes):
+            row_bytes = row_bytes or estimate_row_bytes(opened.file.metadata, groups[0])
+            for offset, batch in opened.stream(groups, first, stop, row_bytes):
                 yield (file.path, before + offset), batch
 
     def _gather(
@@ -157,7 +152,7 @@ class ParquetRows:
         for index, piece in self._by_file(positions):
             file, base = self.manifest.files[index], self.manifest.file_starts[index]
             with self._open(file, names) as opened:
-                for rows, batch in _pick_rows(opened, file, piece - base, names):
+                for rows, batch in _pick_rows(opened, file, piece - base):
                     which, notes = partial(_which_of, file.path, rows), Notes.on(bad, base + rows)
                     ids = self._ids(batch, base + rows, which, notes)
                     yield ids, batch.select(list(columns)), which, notes
@@ -202,34 +197,42 @@ class ParquetRows:
         file = self.manifest.files[index]
         rows = positions - self.manifest.file_starts[index]
         with self._open(file, columns) as opened:
-            schema = pa.schema([opened.schema_arrow.field(column) for column in columns])
-            batches = [batch for _, batch in _pick_rows(opened, file, rows, columns)]
-        return pa.Table.from_batches(batches, schema)
+            batches = [batch for _, batch in _pick_rows(opened, file, rows)]
+        return pa.Table.from_batches(batches, opened.columns.schema)
 
     def _check_file(self, file: FileEntry) -> None:
-        try:
-            _, fingerprint = fingerprint_file(self._filesystem, posixpath.join(self.manifest.root, file.path))
-        except (pa.ArrowException, OSError) as error:
-            raise unreadable(file.path, error) from error
-        if fingerprint != file.fingerprint:
+        if fingerprint_of(self.manifest, self._filesystem, file.path) != file.fingerprint:
             raise _replaced(file)
 
     @contextmanager
-    def _open(self, file: FileEntry, columns: Sequence[str], option: str = "columns") -> Iterator[pq.ParquetFile]:
+    def _open(self, file: FileEntry, columns: Sequence[str], option: str = "columns") -> Iterator[_OpenFile]:
         """Open a file, check that it is the planned one and has the columns, and once more after all was read.
 
         Rows come from a file that may be replaced at any moment by one of equal shape: only if the one that is there
         afterwards has the planned fingerprint, for which at most 1 MiB is read, were they the planned rows.
         """
-        with open_parquet(self._filesystem, posixpath.join(self.manifest.root, file.path), file.path) as opened:
+        with open_file(self.manifest, self._filesystem, file.path) as opened:
             metadata = opened.metadata
             groups = (metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
             if tuple(groups) != file.row_groups:
                 raise _replaced(file)
-            for column in columns:
-                find_column(opened.schema_arrow, column, option, file.path)
-            yield opened
+            schema = self.manifest.schema
+            yield _OpenFile(opened, FileColumns(schema, file.path, opened.schema_arrow, columns, option))
         self._check_file(file)
+
+
+class _OpenFile(NamedTuple):
+    """An open file, and the columns that are wanted of it."""
+
+    file: pq.ParquetFile | Fragment
+    columns: FileColumns
+
+    def stream(
+        self, groups: Sequence[int], first: int, stop: int, row_bytes: int
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield the wanted columns as `stream_rows` does those that are stored."""
+        for offset, batch in stream_rows(self.file, groups, first, stop, self.columns.stored, row_bytes):
+            yield offset, self.columns.conform(batch)
 
 
 class ParquetSource(ParquetRows):
@@ -250,13 +253,15 @@ class ParquetSource(ParquetRows):
         """
         column = self.manifest.embedding_column
         for ids, batch, which, notes in self._stream(start, stop, [column], self.dim * self.dtype.itemsize, bad):
-            yield ids, embeddings_or_nan(batch.column(0), self.dim, column, which, self.dtype, ids, notes)
+            rows = embeddings_or_nan(batch.column(0), self.dim, column, which, self.dtype, ids, notes)
+            yield ids, rows.astype(self.dtype, copy=False)  # the widest type of all files
 
     def batches_at(self, positions: np.ndarray, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct."""
         column = self.manifest.embedding_column
         for ids, batch, which, notes in self._gather(positions, [column], bad):
-            yield ids, embeddings_or_nan(batch.column(0), self.dim, column, which, self.dtype, ids, notes)
+            rows = embeddings_or_nan(batch.column(0), self.dim, column, which, self.dtype, ids, notes)
+            yield ids, rows.astype(self.dtype, copy=False)  # the widest type of all files
 
     def embeddings(self, positions: np.ndarray) -> np.ndarray:
         """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
@@ -270,25 +275,21 @@ class ParquetSource(ParquetRows):
         return matrix[inverse]
 
 
-def _pick_rows(
-    opened: pq.ParquetFile, file: FileEntry, rows: np.ndarray, columns: Sequence[str]
-) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+def _pick_rows(opened: _OpenFile, file: FileEntry, rows: np.ndarray) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
     """Yield `(rows, batch)` covering the given sorted rows of a file, reading those row groups that hold one."""
     base = 0
     for group, num_rows in enumerate(file.row_groups):
         low, high = np.searchsorted(rows, [base, base + num_rows])
         if low < high:
-            for inside, batch in _pick(opened, group, rows[low:high] - base, columns):
+            for inside, batch in _pick(opened, group, rows[low:high] - base):
                 yield base + inside, batch
         base += num_rows
 
 
-def _pick(
-    opened: pq.ParquetFile, group: int, rows: np.ndarray, columns: Sequence[str]
-) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+def _pick(opened: _OpenFile, group: int, rows: np.ndarray) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
     """Yield the given sorted rows of a row group, holding one small batch at a time."""
-    row_bytes = estimate_row_bytes(opened.metadata, group)
-    for start, batch in stream_rows(opened, [group], int(rows[0]), int(rows[-1]) + 1, columns, row_bytes):
+    row_bytes = estimate_row_bytes(opened.file.metadata, group)
+    for start, batch in opened.stream([group], int(rows[0]), int(rows[-1]) + 1, row_bytes):
         low, high = np.searchsorted(rows, [start, start + batch.num_rows])
         if low < high:
             all_of_it = high - low == batch.num_rows

@@ -1,30 +1,28 @@
-"""What the columns of a pool may be, and the turning of Arrow columns into ids and matrices.
+"""Finding the columns of a pool, and the turning of Arrow columns into matrices.
 
-Ids are int64 or numpy's variable-width strings. Small steps that every source shares are here as well: naming rows,
-checking positions, gathering chunks into a matrix.
+Small steps that every source shares are here as well: naming rows, checking positions, gathering chunks into a matrix.
 """
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_itl.errors import InputError
-
-IdKind = Literal["int", "string"]
+from ray_itl.sources.types import is_list, list_lengths, without_view
 
 _MAX_NAMES, _MAX_NAME = 30, 80
 _SAMPLE_ROWS = 256
+_MAX_COMPARED = 1000
 
 WhichRow = Callable[[int], str]
 """Maps a row of the array at hand to words for a message: "file 'a.parquet', row 17 (counting from 0)"."""
-STRING_ID = np.dtypes.StringDType()
-_INT64_MAX = np.iinfo(np.int64).max
 
 
 class EmbeddingType(NamedTuple):
@@ -39,19 +37,26 @@ def which_row(file: str, row: int) -> str:
     return f"file {file!r}, row {row} (counting from 0)" if file else f"row {row} (counting from 0)"
 
 
-def find_column(schema: pa.Schema, column: str, option: str, file: str) -> pa.Field:
+def find_column(schema: pa.Schema, column: str, option: str, file: str, further: Sequence[str] = ()) -> pa.Field:
     """Return the one field named `column`.
 
     Raises:
-        InputError: there is none, or several (lists the columns there are, and names the `option`).
+        InputError: there is none, or several (lists the columns there are, and the `further` ones that are not in the
+            file, with the nearest, and names the `option`).
     """
     found = schema.get_all_field_indices(column)
     if len(found) == 1:
         return schema.field(found[0])
-    problem = "no column" if not found else f"{len(found)} columns named"
-    raise InputError(
-        f"{_place(file)}{problem} {column!r}; the columns are {name_columns(schema.names)}; set {option} to one of them"
+    names = list(dict.fromkeys([*schema.names, *further]))
+    problem = (
+        f"no column {column!r}{_nearest(column, names)}" if not found else f"{len(found)} columns named {column!r}"
     )
+    raise InputError(f"{place(file)}{problem}; the columns are {name_columns(names)}; set {option} to one of them")
+
+
+def _nearest(column: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(column, names[:_MAX_COMPARED], cutoff=0.5)
+    return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 
 def name_columns(names: Sequence[str]) -> str:
@@ -61,45 +66,32 @@ def name_columns(names: Sequence[str]) -> str:
     return ", ".join(shown) + more if shown else "(none)"
 
 
-def check_id_type(kind: pa.DataType, column: str, file: str) -> IdKind:
-    """Return whether ids of this Arrow type are integers or strings.
-
-    Raises:
-        InputError: they are neither.
-    """
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if pa.types.is_integer(kind):
-        return "int"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return "string"
-    raise InputError(
-        f"{_place(file)}id column {column!r} has type {kind}, but an id is an integer or a string; "
-        "cast the column or name another one in id_column"
-    )
-
-
-def check_embedding_type(kind: pa.DataType, column: str, file: str) -> EmbeddingType:
+def check_embedding_type(kind: pa.DataType, column: str, file: str, option: str = "embedding_column") -> EmbeddingType:
     """Return element type and dimension of an embedding column.
 
-    Accepted are lists of float16, float32 or float64: fixed_size_list, list, large_list, and extension types stored as
-    one of these (a fixed shape tensor only of rank 1).
+    Accepted are lists of float16, float32 or float64 of any type of lists, lists of one such list each (a 1 x D
+    matrix), tensors of one dimension that is not 1, and other extension types stored as one of these.
 
     Raises:
         InputError: it is something else, or of dimension 0.
     """
-    storage = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
-    is_tensor = isinstance(kind, pa.FixedShapeTensorType)
-    fixed = pa.types.is_fixed_size_list(storage)
-    is_list = fixed or pa.types.is_list(storage) or pa.types.is_large_list(storage)
-    if not is_list or not pa.types.is_floating(storage.value_type) or (is_tensor and len(kind.shape) != 1):
+    is_flat = not isinstance(kind, pa.FixedShapeTensorType) or max(kind.shape, default=1) == int(np.prod(kind.shape))
+    values, dim = _storage(kind), None
+    while is_list(values):
+        fixed = values.list_size if pa.types.is_fixed_size_list(values) else None
+        values = _storage(values.value_type)
+        if not is_list(values):
+            dim = fixed
+        elif fixed is not None and fixed != 1:
+            is_flat = False
+    if not is_list(_storage(kind)) or not pa.types.is_floating(values) or not is_flat:
         raise InputError(
-            f"{_place(file)}embedding column {column!r} has type {kind}, but an embedding is a list of "
-            "float16, float32 or float64; cast the column or name another one in embedding_column"
+            f"{place(file)}embedding column {column!r} has type {kind}, but an embedding is a list of "
+            f"float16, float32 or float64; cast the column or name another one in {option}"
         )
-    if fixed and storage.list_size < 1:
-        raise InputError(f"{_place(file)}embedding column {column!r} has dimension 0; write real embeddings")
-    return EmbeddingType(np.dtype(storage.value_type.to_pandas_dtype()), storage.list_size if fixed else None)
+    if dim is not None and dim < 1:
+        raise InputError(f"{place(file)}embedding column {column!r} has dimension 0; write real embeddings")
+    return EmbeddingType(np.dtype(values.to_pandas_dtype()), dim)
 
 
 def embedding_rows(array: pa.Array, dim: int, column: str, which: WhichRow) -> np.ndarray:
@@ -108,13 +100,10 @@ def embedding_rows(array: pa.Array, dim: int, column: str, which: WhichRow) -> n
     The result shares Arrow's memory and may be read-only. Slices are respected.
 
     Raises:
-        InputError: a row is null, has another length than `dim`, or holds a null, NaN or infinity (names the first).
+        InputError: a row is null, is no single list, has another length than `dim`, or holds a null, NaN or infinity
+            (names the first).
     """
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    if array.null_count:
-        row = pc.index(array.is_null(), True).as_py()
-        raise InputError(f"{which(row)}: column {column!r} is null; drop the row or embed it")
+    array = _single_lists(array, column, which)
     _check_lengths(array, dim, column, which)
     flat = array.flatten()
     if flat.null_count:
@@ -125,19 +114,51 @@ def embedding_rows(array: pa.Array, dim: int, column: str, which: WhichRow) -> n
     return rows
 
 
+def _single_lists(array: pa.Array, column: str, which: WhichRow) -> pa.Array:
+    """Return one list of numbers for each row, out of the lists of one list that it may stand in."""
+    while True:
+        array = array.storage if isinstance(array, pa.ExtensionArray) else array
+        if pa.types.is_list_view(array.type) or pa.types.is_large_list_view(array.type):
+            array = without_view(array)
+        if array.null_count:
+            row = pc.index(array.is_null(), True).as_py()
+            raise InputError(f"{which(row)}: column {column!r} is null; drop the row or embed it")
+        if not is_list(_storage(array.type.value_type)):
+            return array
+        lengths = list_lengths(array)
+        wrong = np.flatnonzero(lengths != 1)
+        if wrong.size:
+            row = int(wrong[0])
+            raise InputError(
+                f"{which(row)}: column {column!r} holds {lengths[row]} lists; an embedding is one list of numbers, so "
+                "flatten the column or embed the row again"
+            )
+        array = array.flatten()
+
+
+def _storage(kind: pa.DataType) -> pa.DataType:
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
 def usual_dim(array: pa.Array, column: str, file: str) -> int:
     """Return the commonest dimension of the first rows of an embedding array, the first of several as common.
 
     Raises:
-        InputError: all rows are null or empty.
+        InputError: all rows are null or empty, or no single lists.
     """
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    lengths = Counter(len(value) for value in array[:_SAMPLE_ROWS] if value.is_valid and len(value))
-    if not lengths:
-        problem = "has no numbers" if array[0].is_valid else "is null"
-        raise InputError(f"{which_row(file, 0)}: column {column!r} {problem}; drop the row or embed it")
-    return lengths.most_common(1)[0][0]
+    lengths: Counter[int] = Counter()
+    problem = f"{which_row(file, 0)}: column {column!r} has no numbers; drop the row or embed it"
+    for row in reversed(range(min(len(array), _SAMPLE_ROWS))):
+        try:
+            length = len(_single_lists(array.slice(row, 1), column, lambda _, row=row: which_row(file, row)).flatten())
+        except InputError as error:
+            problem = str(error)
+        else:
+            lengths[length] += 1 if length else 0
+    if not lengths.total():
+        raise InputError(problem)
+    most = max(lengths.values())
+    return next(length for length in reversed(lengths) if lengths[length] == most)
 
 
 def check_finite(rows: np.ndarray, column: str, which: WhichRow) -> None:
@@ -151,38 +172,6 @@ def check_finite(rows: np.ndarray, column: str, which: WhichRow) -> None:
         row = int(np.argmin(finite.all(axis=1)))
         value = "NaN" if np.isnan(rows[row]).any() else "infinity"
         raise InputError(f"{which(row)}: column {column!r} holds {value}; drop the row or embed it again")
-
-
-def ids_from_arrow(array: pa.Array, column: str, kind: IdKind, which: WhichRow) -> np.ndarray:
-    """Return ids as an int64 array (`kind` "int") or a StringDType array ("string").
-
-    Dictionary encoding is decoded.
-
-    Raises:
-        InputError: an id is null, exceeds int64, or is not valid UTF-8 (names the first such row).
-    """
-    if isinstance(array, pa.DictionaryArray):
-        array = array.dictionary_decode()
-    if array.null_count:
-        row = pc.index(array.is_null(), True).as_py()
-        raise InputError(f"{which(row)}: id column {column!r} is null; give every row an id or drop the row")
-    if kind == "string":
-        return _strings(array, column, which)
-    if pa.types.is_uint64(array.type):
-        values = array.to_numpy()
-        too_large = np.flatnonzero(values > _INT64_MAX)
-        if too_large.size:
-            row = int(too_large[0])
-            raise InputError(
-                f"{which(row)}: id column {column!r} is {values[row]}, beyond the largest 64-bit signed "
-                "integer; store such ids as strings"
-            )
-    return array.to_numpy().astype(np.int64, copy=False)
-
-
-def ids_to_arrow(ids: np.ndarray) -> pa.Array:
-    """Return int64 ids as an Arrow int64 array, StringDType ids as an Arrow string array."""
-    return pa.array(ids, pa.int64()) if ids.dtype.kind in "iu" else pa.array(ids.tolist(), pa.string())
 
 
 def check_positions(positions: np.ndarray, num_rows: int) -> np.ndarray:
@@ -222,23 +211,6 @@ def _check_lengths(array: pa.Array, dim: int, column: str, which: WhichRow) -> N
         )
 
 
-def _place(file: str) -> str:
+def place(file: str) -> str:
+    """Return how a message about a file begins; "" for rows in memory."""
     return f"file {file!r}: " if file else ""
-
-
-def _strings(array: pa.Array, column: str, which: WhichRow) -> np.ndarray:
-    try:
-        return np.array(array.to_pylist(), dtype=STRING_ID)
-    except UnicodeDecodeError as error:
-        row = next(row for row in range(len(array)) if not _decodes(array[row]))
-        raise InputError(
-            f"{which(row)}: id column {column!r} is not valid UTF-8; write the ids as UTF-8 strings"
-        ) from error
-
-
-def _decodes(scalar: pa.Scalar) -> bool:
-    try:
-        scalar.as_py()
-    except UnicodeDecodeError:
-        return False
-    return True

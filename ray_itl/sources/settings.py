@@ -14,12 +14,15 @@ from ray_itl.options.checks import (
     distinct_names,
     is_positive,
     is_whole,
+    number_at_least,
     one_of,
     positive,
     require,
     text,
+    whole,
 )
 from ray_itl.options.declare import Options, option
+from ray_itl.options.text import plain
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 _EVEN = Check("give a positive even number", lambda value: is_whole(value, 1) and value % 2 == 0)
@@ -31,11 +34,23 @@ class PoolSettings(Options, group="pool"):
 
     path: Any = option(
         None,
-        "Parquet file, folder, glob or URI (s3://, gs://) of the pool, or a list of them. null: the digits that come "
-        "with scikit-learn.",
+        "Parquet file, folder, glob or URI (s3://, gs://) of the pool, or a list of them; or a Delta, Iceberg or Lance "
+        "table. null: the digits that come with scikit-learn.",
         decides=False,
     )
-    id_column: str = option("id", "Column of unique ids, integers or strings.", column_name)
+    version: int | None = option(
+        None,
+        "Of the table that pool.path means: its version, of Iceberg the snapshot's id. null: the newest.",
+        whole(0).said("give a whole number >= 0, or null"),
+        decides=False,
+    )
+    settle_s: float = option(
+        0.0,
+        "Files that changed less than so many seconds ago are passed over, as they may still be being written.",
+        number_at_least(0).said("give seconds >= 0"),
+        decides=False,
+    )
+    id_column: str = option("id", "Column of unique ids: numbers, texts, UUIDs or bytes.", column_name)
     embedding_column: str = option(
         "embedding", "Column of embeddings: lists of floats, all of one length.", column_name, decides=False
     )
@@ -107,6 +122,7 @@ class TargetSettings(Options, group="target"):
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
         super().__post_init__()
+        self.task_weights = plain("target.task_weights", self.task_weights)
         usable = all(is_positive(weight) for weight in self.task_weights.values())
         require(usable, "target.task_weights", dict(self.task_weights), "give positive numbers")
         together = not self.task_weights or self.task_column is not None

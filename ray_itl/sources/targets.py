@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
-from ray_itl.errors import InputError
+from ray_itl.errors import ConfigError, InputError
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolInput, PoolSource
 from ray_itl.sources.open import open_rows
 from ray_itl.sources.schema import which_row
+from ray_itl.sources.types import plain
+from ray_itl.sources.values import UnfitValueError, comparable_type, keys_of
+from ray_itl.sources.written import how_to_write, keys_for
 
 
 @dataclass(frozen=True)
@@ -25,9 +30,35 @@ class TargetTable:
     weights: np.ndarray | None
     """M float64, finite and not negative, some positive; None if every target counts the same."""
     ids: np.ndarray | None
-    """M int64 or StringDType; None if none were asked for."""
+    """M int64, uint64 or StringDType; None if none were asked for."""
     tasks: list[str] | None = None
     """For each target the name of its task; None if none were asked for."""
+    task_column: pa.ChunkedArray | None = None
+    """The same as the rows have it."""
+
+    def task_weights(self, weights: Mapping[Any, float]) -> dict[str, float]:
+        """Return the weights of tasks by their names, given those by values of the task column, as options have them.
+
+        Raises:
+            ConfigError: a value that the column cannot hold, or that is named twice.
+        """
+        if self.tasks is None or self.task_column is None:
+            return {str(value): weight for value, weight in weights.items()}
+        kind = comparable_type(self.task_column.type) or pa.string()
+        keys = [key for chunk in self.task_column.chunks for key in keys_of(chunk, kind)]
+        names, found = dict(zip(keys, self.tasks, strict=True)), {}
+        for value, weight in weights.items():
+            try:
+                name = next((names[key] for key in keys_for(value, kind) if key in names), str(value))
+            except UnfitValueError as error:
+                raise ConfigError(
+                    f"target.task_weights: target.task_column is of type {kind}, which cannot hold {value!r} "
+                    f"({error}): {how_to_write(kind)}"
+                ) from error
+            if name in found:
+                raise ConfigError(f"target.task_weights names the task {name} twice: keep one weight")
+            found[name] = weight
+        return found
 
 
 def read_targets(
@@ -39,18 +70,22 @@ def read_targets(
     task_column: str | None = None,
     filesystem: pafs.FileSystem | None = None,
     what: str = "targets",
+    group: str = "",
 ) -> TargetTable:
     """Read all targets, from anything a pool may be (see `open_source`), in its order.
 
-    `what` the rows are begins every message.
+    `what` the rows are begins every message, and the options that name columns are of that `group` ("target").
 
     Raises:
         InputError: it cannot be used as a pool; weights are not numbers, null, negative, not finite or all zero; or the
             task of a row is null.
     """
     try:
-        columns = [column for column in (weight_column, task_column) if column]
-        source = open_rows(target, id_column or "", embedding_column, columns, filesystem)
+        prefix = f"{group}." if group else ""
+        named = {weight_column: f"{prefix}weight_column", task_column: f"{prefix}task_column"}
+        columns = {column: option for column, option in named.items() if column}
+        own = f"{prefix}id_column", f"{prefix}embedding_column"
+        source = open_rows(target, id_column or "", embedding_column, columns, filesystem, *own)
         embeddings = np.empty((source.num_rows, source.dim))
         ids = []
         row, bad = 0, BadRows()
@@ -60,32 +95,37 @@ def read_targets(
             row += len(batch)
         if len(bad):  # never passed over: what the picks are about would be something else
             raise bad.refusal(source.locate)
-        weights = _read_weights(source, weight_column) if weight_column else None
+        weights = _read_weights(source, weight_column, f"{prefix}weight_column") if weight_column else None
         tasks = _read_tasks(source, task_column) if task_column else None
+        names = None if tasks is None else [str(value) for value in tasks.to_pylist()]
     except InputError as error:
-        raise InputError(f"{what}: {error}") from error
-    return TargetTable(embeddings, weights, np.concatenate(ids) if id_column else None, tasks)
+        raise type(error)(f"{what}: {error}") from error
+    return TargetTable(embeddings, weights, np.concatenate(ids) if id_column else None, names, tasks)
 
 
-def _read_tasks(source: PoolSource, column: str) -> list[str]:
-    """Return the M names of tasks, as text."""
+def _read_tasks(source: PoolSource, column: str) -> pa.ChunkedArray:
+    """Return the M tasks."""
     values = source.take(np.arange(source.num_rows), [column]).column(0)
     if values.null_count:
         files, rows = source.locate(np.array([values.is_null().to_pylist().index(True)]))
         raise InputError(
             f"{which_row(files[0], int(rows[0]))}: task column {column!r} is null; name the task of every target"
         )
-    return [str(value) for value in values.to_pylist()]
+    if comparable_type(values.type) is None:
+        raise InputError(f"task column {column!r} is of type {values.type}: name a column of text or numbers")
+    return values
 
 
-def _read_weights(source: PoolSource, column: str) -> np.ndarray:
+def _read_weights(source: PoolSource, column: str, option: str) -> np.ndarray:
     """Return the M weights as float64, checked."""
     positions = np.arange(source.num_rows)
     values = source.take(positions, [column]).column(0)
-    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+    values = plain(values)
+    kind = values.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise InputError(
             f"weight column {column!r} has type {values.type}, but weights are numbers; cast the column or "
-            "name another one in weight_column"
+            f"name another one in {option}"
         )
     # NaN stands in for null: it is as wrong, and the first wrong row is named below.
     weights = pc.fill_null(values.cast(pa.float64()), float("nan")).to_numpy()

@@ -16,9 +16,10 @@ from ray_itl.errors import InputError
 from ray_itl.sources.bad_rows import BadRows, noted
 from ray_itl.sources.base import PoolSource, RowSource
 from ray_itl.sources.condition import Condition, RowMask, rows_that_meet
+from ray_itl.sources.ids import IdKind
 from ray_itl.sources.manifest import FileEntry, Manifest, check_range
 from ray_itl.sources.parquet import ParquetSource
-from ray_itl.sources.schema import IdKind, check_positions
+from ray_itl.sources.schema import check_positions
 
 
 class FilteredSource(ParquetSource):

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 
 from ray_itl.errors import InputError
-from ray_itl.sources.manifest import FileEntry, describe_file_changes
+from ray_itl.sources.manifest import FileEntry, Manifest, describe_file_changes
 
 ChangeKind = Literal["new", "changed", "moved", "vanished"]
 
@@ -66,30 +66,31 @@ class PoolChanges:
         return sum(file.num_rows for file in self.new_files)
 
 
-def compare(files: Sequence[FileEntry], seen: SeenFiles, on_changed: str) -> PoolChanges:
+def compare(pool: Manifest, seen: SeenFiles, on_changed: str) -> PoolChanges:
     """Compare a pool's files with what was seen of them.
 
     A file whose contents were seen under another name counts as seen. A file counts as changed or vanished only if what
-    it held is in no file of the pool any more.
+    it held is in no file of the pool any more. Files of tables may vanish: their log says that they shall. Of a file
+    that changed too lately to be looked at there is no news.
 
     Args:
-        files: The pool's files, in order of their paths.
+        pool: The pool as it is now.
         seen: What earlier ticks saw.
         on_changed: "refuse"; "as_new": the rows of a changed file are new; "as_seen": they are not.
 
     Raises:
         InputError: files changed or vanished, and `on_changed` is "refuse" (names them).
     """
-    now = {file.path: file.fingerprint for file in files}
+    now = {file.path: file.fingerprint for file in pool.files}
     present = set(now.values())
-    lost = {path for path, fingerprint in seen.files.items() if fingerprint not in present}
-    if lost and on_changed == "refuse":
-        raise _refusal({path: seen.files[path] for path in lost}, {path: now[path] for path in lost if path in now})
-    changes = [
-        FileChange(path, "vanished", fingerprint, 0) for path, fingerprint in seen.files.items() if path not in now
-    ]
+    before = {path: fingerprint for path, fingerprint in seen.files.items() if path not in set(pool.unsettled)}
+    lost = {path for path, fingerprint in before.items() if fingerprint not in present}
+    refused = [path for path in lost if not pool.is_of_table(path)]
+    if refused and on_changed == "refuse":
+        raise _refusal({path: before[path] for path in refused}, {path: now[path] for path in refused if path in now})
+    changes = [FileChange(path, "vanished", fingerprint, 0) for path, fingerprint in before.items() if path not in now]
     new_files = []
-    for file in files:
+    for file in pool.files:
         if seen.files.get(file.path) == file.fingerprint:
             continue
         is_changed, is_known = file.path in lost, file.fingerprint in seen.contents

@@ -55,6 +55,8 @@ class TickRecord:
     submission_id: str | None
     path: str
     """Its run directory, relative to the state directory."""
+    noise_variance: float | None = None
+    """As a number; None of a tick without rows to pick from, and of those of older versions."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def conditioned_on(problem: Problem, history: History, changes: PoolChanges, can
     """
     if history.features is not None:
         known = history.features if problem.known is None else torch.cat([problem.known, history.features])
-        problem = replace(problem, known=known)
+        problem = replace(problem, known=known, at_first=problem)
     if candidates == "new":
         if not changes.num_rows:
             return replace(problem, nothing_to_pick=True)

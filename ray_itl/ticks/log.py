@@ -70,6 +70,10 @@ class StateStore:
             raise RunDirectoryError(f"{name!r} is not a name within {self.location}: the state was tampered with")
         return posixpath.join(self._root, name)
 
+    def place(self, name: str) -> tuple[pafs.FileSystem, str]:
+        """Return the filesystem of a file, and its path there."""
+        return self._filesystem, self.path(name)
+
     def read(self, name: str) -> bytes | None:
         """Return a file's contents, or None if there is no such file."""
         with self._explained("read", name):
@@ -86,9 +90,20 @@ class StateStore:
     def names(self, folder: str) -> list[str]:
         """Return the names of what is in a folder, sorted, without leftovers of interrupted writes."""
         with self._explained("list", folder):
-            selector = pafs.FileSelector(self.path(folder), allow_not_found=True)
-            found = [info.base_name for info in self._filesystem.get_file_info(selector)]
+            found = self._local_names(folder) if self.is_local else self._remote_names(folder)
         return sorted(name for name in found if not name.endswith(TEMPORARY_SUFFIX))
+
+    def _local_names(self, folder: str) -> list[str]:
+        """List a folder, but for names that are not UTF-8: nothing of a state has one, and Arrow stumbles over them."""
+        try:
+            found = os.listdir(os.fsencode(self.path(folder)))  # noqa: PTH208
+        except FileNotFoundError:
+            return []
+        return [name.decode() for name in found if name.decode("utf-8", "ignore").encode() == name]
+
+    def _remote_names(self, folder: str) -> list[str]:
+        selector = pafs.FileSelector(self.path(folder), allow_not_found=True)
+        return [info.base_name for info in self._filesystem.get_file_info(selector)]
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file, in place of any of that name."""
@@ -233,6 +248,10 @@ class TickLog:
     def has(self, number: int) -> bool:
         """Whether a number is taken."""
         return self._store.read(_name(number)) is not None
+
+    def place(self, number: int) -> tuple[pafs.FileSystem, str]:
+        """Return where the entry of a number is."""
+        return self._store.place(_name(number))
 
     def _numbers(self) -> Sequence[int]:
         return [int(found[1]) for name in self._store.names(FOLDER) if (found := _NAME.fullmatch(name))]

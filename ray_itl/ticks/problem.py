@@ -8,32 +8,43 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import pyarrow.fs as pafs
+
 from ray_itl.curation.identity import run_identity
-from ray_itl.curation.open import open_problem
+from ray_itl.curation.open import Inputs, as_it_was, open_problem, with_noise
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.options.declare import described
+from ray_itl.sources.ids import id_word
 from ray_itl.sources.manifest import Manifest
 from ray_itl.ticks.changes import PoolChanges
-from ray_itl.ticks.history import PastTick, conditioned_on, read_history, require_files
+from ray_itl.ticks.history import PastTick, TickRecord, conditioned_on, read_history, require_files
 from ray_itl.ticks.state import State
 
 _NOT_FOR_ALL_TICKS = {"pool", "limits", *(each.name for each in described(CurationSettings) if each.per_tick)}
 """What of a run's identity may differ from tick to tick: it decides what a tick may pick, not what is known."""
 
 
-def open_whole_pool(settings: CurationSettings) -> Problem:
-    """Open the problem on the whole pool, where fewer rows than selection.n will do."""
+def open_whole_pool(settings: CurationSettings, written_now: tuple[pafs.FileSystem, str] | None = None) -> Problem:
+    """Open the problem on the whole pool, where fewer rows than selection.n will do; of the file see `Inputs`."""
     one = replace(settings, selection=replace(settings.selection, n=1))
-    return replace(open_problem(one), selection=settings.selection)
+    return replace(open_problem(one, Inputs(written_now=written_now)), selection=settings.selection)
+
+
+def with_first_noise(whole: Problem, records: Sequence[TickRecord], settings: CurationSettings) -> Problem:
+    """Return the problem with the noise variance of the first tick, where one is relative to the rows that it saw."""
+    noise = next((record.noise_variance for record in records if record.noise_variance is not None), None)
+    if not whole.noise_is_relative or noise is None:
+        return whole
+    return with_noise(whole, replace(settings.acquisition, noise_variance=noise, relative_noise=1.0))
 
 
 def shared_identity(whole: Problem, settings: CurationSettings) -> dict[str, str]:
     """Return what all ticks of a state share."""
     own = {name: value for name, value in run_identity(whole, settings).items() if name not in _NOT_FOR_ALL_TICKS}
     source = whole.source
-    kind = f"{source.dim} x {source.dtype} in {settings.pool.embedding_column}, {source.id_kind} ids"
+    kind = f"{source.dim} x {source.dtype} in {settings.pool.embedding_column}, {id_word(source.id_kind)} ids"
     return {**own, "kind of pool rows": kind}
 
 
@@ -75,7 +86,7 @@ def reopen_tick(settings: CurationSettings, candidates: Manifest) -> Problem:
         raise InputError(
             f"state.dir={settings.state.dir} has no tick {settings.state.tick}: restore the state directory"
         )
-    whole = open_whole_pool(settings)
+    whole = open_whole_pool(as_it_was(settings, candidates))
     source = require_files(whole)
     here = {file.path: file for file in source.manifest.files}
     gone = [file.path for file in candidates.files if file.path not in here]
@@ -85,4 +96,6 @@ def reopen_tick(settings: CurationSettings, candidates: Manifest) -> Problem:
     place = names.index(settings.state.tick)
     new_files = [] if records[place].stop == "nothing_new" else files
     history = read_history(state.store, records[:place])
+    # Its own noise is that of the first tick, or its own if it was that.
+    whole = with_first_noise(whole, records, settings)
     return conditioned_on(replace(whole, source=source.only(files)), history, PoolChanges([], new_files), "new")

@@ -14,7 +14,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ray_itl.core.posterior import target_variance
 from ray_itl.curation.constraints import with_lists
 from ray_itl.curation.identity import run_identity
 from ray_itl.curation.outputs import check_columns
@@ -42,8 +41,8 @@ from ray_itl.ticks.history import (
     read_history,
     require_files,
 )
-from ray_itl.ticks.lease import Lease, acquire_within
-from ray_itl.ticks.problem import check_identity, open_whole_pool, shared_identity
+from ray_itl.ticks.lease import Clocks, Lease, acquire
+from ray_itl.ticks.problem import check_identity, open_whole_pool, shared_identity, with_first_noise
 from ray_itl.ticks.state import RUNS, State
 
 
@@ -88,14 +87,14 @@ def run_tick(
     ticks = state.ticks()
     name = tick_name(settings.state.tick, ticks, clock())
     if not any(tick.record.tick == name for tick in ticks):
-        lease = acquire_within(
-            settings.state.wait_s, reporter.info, state.log, name, settings.state.lease_s, submission_id(), clock
-        )
+        asked, clocks = settings.state, Clocks(day=clock)
+        lease = acquire(state.log, name, asked.lease_s, submission_id(), asked.wait_s, reporter.info, clocks)
         with lease.kept_alive():
             ticks = state.ticks()  # another may have been published before the claim
             name = tick_name(settings.state.tick, ticks, clock())
             if not any(tick.record.tick == name for tick in ticks):
-                settings = replace(settings, state=replace(settings.state, tick=name))
+                options = settings.acquisition.as_begun(ticks[-1].identity if ticks else {})
+                settings = replace(settings, acquisition=options, state=replace(settings.state, tick=name))
                 record = _Work(state, settings, lease, reporter, clock).execute(ticks)
                 state.refresh_history(reporter.info)
                 return Tick(record, state.store.location, is_new=True, skipped_rows=_skipped(state, record))
@@ -139,7 +138,7 @@ class _Work:
         self._lease = lease
         self._reporter = reporter
         self._clock = clock
-        self._began = clock()
+        self._began = time.monotonic()
         self._heartbeat = Heartbeat(self._set_status, clock, lease.check)
 
     def execute(self, ticks: list[PastTick]) -> TickRecord:
@@ -160,11 +159,12 @@ class _Work:
         if settings.pool.filter is not None:
             self._reporter.info("reading the columns that pool.filter looks at")
         with self._reporter.stage("open"):
-            whole = open_whole_pool(settings)
+            whole = open_whole_pool(settings, self._lease.written_now() if settings.pool.settle_s else None)
             identity = shared_identity(whole, settings)
             check_identity(ticks, identity, settings)
+            whole = with_first_noise(whole, records, settings)
             history = read_history(state.store, records)
-            changes = compare(require_files(whole).manifest.files, history.seen, settings.state.on_changed)
+            changes = compare(require_files(whole).manifest, history.seen, settings.state.on_changed)
             problem = with_lists(conditioned_on(whole, history, changes, settings.state.candidates), settings)
         found = f"{plural(len(changes.new_files), 'new file')} with {plural(changes.num_rows, 'row')}"
         self._reporter.info(
@@ -175,7 +175,7 @@ class _Work:
         run = replace(settings, run=replace(settings.run, dir=str(folder)))
         selection = curate_problem(problem, run, self._reporter, self._watch, kept=settings)
         write_parquet_table(folder / FILES, changes_table(changes.files))
-        return self._publish(folder, self._record(whole, problem, changes, selection, records), identity)
+        return self._publish(folder, self._record(problem, changes, selection, records), identity)
 
     def _folder(self, problem: Problem) -> Path:
         """Return where this tick is prepared: a try on other inputs, however it ended, is not continued."""
@@ -184,10 +184,8 @@ class _Work:
         return self._state.staging(self._settings.run.dir) / name
 
     def _record(
-        self, whole: Problem, problem: Problem, changes: PoolChanges, selection: Selection, records: list[TickRecord]
+        self, problem: Problem, changes: PoolChanges, selection: Selection, records: list[TickRecord]
     ) -> TickRecord:
-        first = target_variance(whole.posterior, whole.targets)
-        before = target_variance(problem.posterior, whole.targets) / first if first > 0 else 1.0
         skipped = selection.metrics.get("skipped_rows", 0)
         return TickRecord(
             tick=str(self._settings.state.tick),
@@ -201,11 +199,12 @@ class _Work:
             stop=_stop(self._settings, changes, selection),
             next_gain=selection.metrics["next_gain"],
             cumulative_picks=sum(record.picks for record in records) + len(selection),
-            uncertainty_before=before,
-            uncertainty_left=before * float(selection.remaining_uncertainty[-1]),
-            seconds=round(self._clock() - self._began, 3),
+            uncertainty_before=float(selection.remaining_uncertainty[0]),
+            uncertainty_left=float(selection.remaining_uncertainty[-1]),
+            seconds=round(time.monotonic() - self._began, 3),
             submission_id=submission_id(),
             path=f"{RUNS}/{self._settings.state.tick}-{self._lease.number:08d}",
+            noise_variance=selection.metrics["noise_variance"],
         )
 
     def _publish(self, folder: Path, record: TickRecord, identity: Mapping[str, str]) -> TickRecord:

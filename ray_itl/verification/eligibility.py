@@ -1,7 +1,6 @@
 """Which of some rows the limits of a run left open at each of its picks, from pairs of rows and a count of the picks.
 
-How alike rows are is computed for all pairs; what costs and quotas leave room for, which depends on the whole pool, is
-what the engine's own `LimitState` says of the picks before.
+How alike rows are is computed for all pairs; what costs and quotas leave room for is counted in `room`.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from ray_itl.core.limits import LimitState
 from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.core.rules import cosines, unit_rows
 from ray_itl.curation.problem import Problem
+from ray_itl.verification.room import Room
 
 _CHUNK_CELLS = 1 << 22
 
@@ -61,39 +60,39 @@ class Eligibility:
         run. After the last pick that is known only of a pool that is compared whole. O(n R) beside O(R n D) for
         likeness to picks, and what n steps of the quotas take.
         """
-        standing = self.problem.limits.limit_state(self.problem.selection.n)
+        room = Room.of(self.problem.limits, self.problem.selection.n)
         open_rows, breaches = {}, []
         for step in range(len(self.picks) + 1):
             last = step == len(self.picks)
-            allowed = not last and self._lets_through(standing, step)
+            allowed = not last and self._lets_through(room, step)
             if step in steps or not allowed:
-                standing, mask = self._open(standing, step, gives_up=pool_is_whole or not last)
+                room, largest, mask = self._open(room, step, gives_up=pool_is_whole or not last)
                 open_rows[step] = mask
-                allowed = not last and bool(mask[self.picks[step]])
-            if last:
-                break
-            pick = int(self.picks[step])
-            if not allowed:
-                breaches.append(Breach(step + 1, self.ids[[pick]].tolist()[0], self._reason(standing, step)))
-            standing = standing.take(float(self.costs_and_groups.costs[pick]), int(self.costs_and_groups.groups[pick]))
+                if not last and not mask[self.picks[step]]:
+                    picked = self.ids[self.picks[[step]]].tolist()[0]
+                    breaches.append(Breach(step + 1, picked, self._reason(room, largest, step)))
         return Walk(open_rows, breaches)
 
-    def _open(self, standing: LimitState, step: int, gives_up: bool) -> tuple[LimitState, np.ndarray]:
-        """Return which rows are open, and the standing, without the minimums that turned out to have no row."""
+    def _before(self, step: int) -> tuple[list[float], np.ndarray]:
+        """Return what the picks before a step cost, and their groups."""
+        picks = self.picks[:step]
+        return self.costs_and_groups.costs[picks].tolist(), self.costs_and_groups.groups.numpy()[picks]
+
+    def _open(self, room: Room, step: int, gives_up: bool) -> tuple[Room, np.ndarray, np.ndarray]:
+        """Return the room without the minimums that turned out to have no row, its costs, and which rows are open."""
         free = self._ends > step
         while True:
-            mask = free & (
-                self.costs_and_groups.costs.numpy() <= standing.max_costs()[self.costs_and_groups.groups.numpy()]
-            )
-            relaxed = standing.relax() if gives_up and not mask.any() else None
+            largest = room.largest_costs(*self._before(step))
+            mask = free & (self.costs_and_groups.costs.numpy() <= largest[self.costs_and_groups.groups.numpy()])
+            relaxed = room.without_what_cannot_be(*self._before(step)) if gives_up and not mask.any() else None
             if relaxed is None:
-                return standing, mask
-            standing = relaxed
+                return room, largest, mask
+            room = relaxed
 
-    def _lets_through(self, standing: LimitState, step: int) -> bool:
-        pick = int(self.picks[step])
-        room = standing.max_costs()[int(self.costs_and_groups.groups[pick])]
-        return bool(self._ends[pick] > step and float(self.costs_and_groups.costs[pick]) <= room)
+    def _lets_through(self, room: Room, step: int) -> bool:
+        pick = self.picks[[step]]
+        largest = room.largest_costs(*self._before(step), self.costs_and_groups.groups.numpy()[pick])
+        return bool(self._ends[pick[0]] > step and float(self.costs_and_groups.costs[pick[0]]) <= largest[0])
 
     @cached_property
     def _ends(self) -> np.ndarray:
@@ -126,7 +125,7 @@ class Eligibility:
                 near[part] |= _alike(self.rows[part], points, distance).any(axis=1)
         return near
 
-    def _reason(self, standing: LimitState, step: int) -> str:
+    def _reason(self, room: Room, largest: np.ndarray, step: int) -> str:
         """Return why a pick was not open."""
         pick = int(self.picks[step])
         end, group, cost = (
@@ -141,12 +140,10 @@ class Eligibility:
         if end <= step:
             same = self.picks[end - 1] == pick
             return f"it {'is' if same else 'is nearer than selection.min_distance to'} the pick of rank {end}"
-        room = float(standing.max_costs()[group])
-        if standing.quotas is not None and not np.isfinite(room):
-            cells = zip(standing.quotas.columns, standing.quotas.cells[group], strict=True)
-            names = ", ".join(f"{quota.column}={quota.values[value]}" for quota, value in cells)
-            return f"selection.quotas and selection.budget leave no room for {names}"
-        return f"it costs {cost:g}, of which selection.budget and what it holds back for minimums leave {room:g}"
+        most = float(largest[group])
+        if room.bounds and not np.isfinite(most):
+            return f"selection.quotas and selection.budget leave no room for {room.words(group)}"
+        return f"it costs {cost:g}, of which selection.budget and what it holds back for minimums leave {most:g}"
 
 
 def _alike(rows: Tensor, points: Tensor, distance: float) -> np.ndarray:

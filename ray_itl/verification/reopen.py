@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.identity import ASKED, run_identity
-from ray_itl.curation.open import open_problem
+from ray_itl.curation.open import as_it_was, open_problem, with_noise
 from ray_itl.curation.problem import Problem
-from ray_itl.curation.settings import CurationSettings
+from ray_itl.curation.settings import CurationSettings, EvaluationSettings
 from ray_itl.curation.skipping import passing_over, read_skipped
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.options.text import from_yaml
@@ -29,8 +29,9 @@ class ReopenedRun(NamedTuple):
 
     run: RunDirectory
     options: CurationSettings
+    """Its noise variance, too, as a number."""
     problem: Problem
-    """With its lists and limits."""
+    """With its lists and limits, and its noise variance as a number."""
     source: ParquetSource
     """The problem's."""
 
@@ -43,7 +44,12 @@ def reopen_run(folder: str | None) -> ReopenedRun:
         InputError: no finished run there, or one on rows in memory, or what it read has changed.
     """
     run, options = _finished_run(folder)
+    options = replace(options, evaluation=EvaluationSettings())  # which decides nothing, and may name what is gone
     problem = _reopened(run, options)
+    noise = run.read_metrics().get("noise_variance")
+    if options.acquisition.noise_variance is None and noise is not None:
+        options = replace(options, acquisition=replace(options.acquisition, noise_variance=noise, relative_noise=1.0))
+        problem = with_noise(problem, options.acquisition)
     return ReopenedRun(run, options, problem, cast(ParquetSource, problem.source))
 
 
@@ -86,8 +92,9 @@ def _reopened(run: RunDirectory, options: CurationSettings) -> Problem:
     listed = run.path / SKIPPED_FILE
     if listed.exists():  # whatever the try said that wrote config.yaml
         options = replace(options, pool=replace(options.pool, on_bad_row="skip"))
-    problem = open_problem(options) if options.state.dir is None else reopen_tick(options, run.read_pool_manifest())
-    problem = with_limits(with_lists(problem, options), options)
+    pool = run.read_pool_manifest()
+    problem = open_problem(as_it_was(options, pool)) if options.state.dir is None else reopen_tick(options, pool)
+    problem = with_limits(with_lists(problem, options), options, expects_values=False)  # earlier versions did not
     changed = run.changes(run_identity(problem, options))
     if changed:
         raise InputError(

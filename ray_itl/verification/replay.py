@@ -134,6 +134,8 @@ class Replay:
     """Indices into `rows` of the n picks, in order."""
     prices: np.ndarray
     """What gains are divided by before rows are compared: R."""
+    mean_squared_norm: float | None
+    """Of the pool, as the run has recorded it; None of older versions, whose ties do not depend on it."""
     open_rows: Mapping[int, np.ndarray]
     """Number of picks -> which rows may come next (R bool), for the steps that are asked for and for n."""
 
@@ -167,14 +169,14 @@ class Replay:
 
     def tolerance(self, gain: float, last_step: int) -> float:
         """Return by how much a recorded gain may differ from the dense one after so many picks."""
-        return _GAIN_TOLERANCE * abs(gain) + _TIE_REST * self._gain_scale + self._rounding(last_step)
+        return _GAIN_TOLERANCE * abs(gain) + self._tie_rest + self._rounding(last_step)
 
     def target_variances(self) -> np.ndarray:
         """Return sum_a w_a k(a, a) before the first pick and after each: n + 1."""
         weighted = _at_most(self.problem.targets.weighted)
         observed = self._observed(len(self.picks))
         crossed = observed @ weighted.mT
-        whitened = torch.linalg.solve_triangular(_factor(observed, self.options.noise_variance), crossed, upper=False)
+        whitened = torch.linalg.solve_triangular(_factor(observed, self._noise), crossed, upper=False)
         falls = np.cumsum(np.concatenate([[0.0], whitened.square().sum(dim=1).numpy()]))
         return float(weighted.square().sum()) - falls[len(observed) - len(self.picks) :]
 
@@ -183,12 +185,12 @@ class Replay:
         is_open = self.open_rows[step]
         if self.problem.baseline is not None:
             return TieTest(self._cosines(step), self.prices, self.ids, is_open, 0.0, 0.0, 0.0)
-        rest = _TIE_REST * self._gain_scale
-        return TieTest(gains, self.prices, self.ids, is_open, _TIE_SHARE, rest, self._rounding(last_step))
+        rounding = self._rounding(last_step)
+        return TieTest(gains, self.prices, self.ids, is_open, _TIE_SHARE, self._tie_rest, rounding)
 
     def _gains(self, steps: Sequence[int]) -> Tensor:
         """Return the gain of every row at each of some steps, len(steps) x R: the weighted sum over objectives."""
-        noise = self.options.noise_variance
+        noise = self._noise
         observed = self._observed(steps[-1])
         num_known = len(observed) - steps[-1]
         factor = _factor(observed, noise)
@@ -211,17 +213,21 @@ class Replay:
 
     def _gains_by(self, kernel: Tensor, num_rows: int, targets: Targets) -> Tensor:
         """Return the gains of rows about one task."""
-        noise, target_noise = self.options.noise_variance, self._target_noise
-        return self._definition(kernel, num_rows, targets.weights, noise, target_noise)
+        return self._definition(kernel, num_rows, targets.weights, self._noise, self._target_noise)
 
     @cached_property
     def _definition(self) -> DenseGains:
         return dense_definition(self.options)
 
     @property
+    def _noise(self) -> float:
+        """s2."""
+        return self.problem.acquisition.noise_variance
+
+    @property
     def _target_noise(self) -> float:
         target_noise = self.options.target_noise_variance
-        return self.options.noise_variance if target_noise is None else target_noise
+        return self._noise if target_noise is None else target_noise
 
     def _observed(self, num_picks: int) -> Tensor:
         """Return what is observed after some picks: known rows, then these."""
@@ -245,8 +251,15 @@ class Replay:
 
     @cached_property
     def _gain_scale(self) -> float:
-        """The size beside which the rule calls 1e-12 nothing: a part of its contract."""
+        """The size of gain that the rule gives, in its unit: a part of its contract."""
         return self.problem.start().gain_scale
+
+    @property
+    def _tie_rest(self) -> float:
+        """What is nothing beside any gain: 1e-12 of that size times m / (m + s2), m being the mean squared norm."""
+        norm = self.mean_squared_norm
+        share = 1.0 if not norm else norm / (norm + self._noise)
+        return _TIE_REST * self._gain_scale * share
 
     def _rounding(self, last_step: int) -> float:
         """Return by how much rounding may put a dense gain off: kernels are as exact as their largest entry."""
@@ -254,7 +267,7 @@ class Replay:
         terms = known + last_step + sum(len(sample.rows) for sample, _ in self.objectives)
         weight = sum(abs(weight) for _, weight in self.objectives)
         largest = float(self.rows.square().sum(dim=1).max())
-        return 16 * 2.0**-52 * terms**0.5 * largest / self.options.noise_variance * self._gain_scale * weight
+        return 16 * 2.0**-52 * terms**0.5 * largest / self._noise * self._gain_scale * weight
 
 
 def _dense_targets(targets: Targets, noiseless: bool) -> Targets:

@@ -15,13 +15,13 @@ import torch
 
 from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.curation.problem import Problem
-from ray_itl.curation.summary import limits_used_by
 from ray_itl.shards.loading import rows_as_stored
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.verification.replay import Replay, TieTest
+from ray_itl.verification.room import Room
 
 
-def variance_at_share(problem: Problem, first: float, noise_variance: float, dtype: str) -> float:
+def variance_at_share(problem: Problem, first: float, dtype: str) -> float:
     """Return the targets' variance at which `selection.share` is reached.
 
     The variance given known rows K and all pool rows X is sum_a w_a a'(I + (K'K + X'X) / s2)^-1 a.
@@ -29,16 +29,20 @@ def variance_at_share(problem: Problem, first: float, noise_variance: float, dty
     Args:
         problem: The problem, with a share.
         first: sum_a w_a k(a, a) before the first pick.
-        noise_variance: s2.
         dtype: In which the shards held rows.
 
     Reads the pool once: O(N D^2).
     """
+    noise_variance = problem.acquisition.noise_variance
     precision = torch.eye(problem.dim, dtype=torch.float64)
     if problem.known is not None:
         precision += problem.known.mT @ problem.known / noise_variance
+    position = 0
     for _, embeddings in problem.source.batches(0, problem.source.num_rows, BadRows()):
-        rows = rows_as_stored(problem.feature_map, embeddings[np.isfinite(embeddings).all(axis=1)], dtype)
+        usable = np.isfinite(embeddings).all(axis=1)
+        usable[problem.skipped.within(position, position + len(embeddings))] = False
+        position += len(embeddings)
+        rows = rows_as_stored(problem.feature_map, embeddings[usable], dtype)
         precision += rows.mT @ rows / noise_variance
     factor = torch.linalg.cholesky(precision)
     whitened = torch.linalg.solve_triangular(factor, problem.targets.weighted.mT, upper=False)
@@ -145,7 +149,7 @@ class StoppingCheck:
         if share is None:
             return [f"metrics.json has stop={stop}, but selection.share is not set"] if stop == "share" else []
         variances = self.replay.target_variances()
-        enough = variance_at_share(self.replay.problem, variances[0], self.replay.options.noise_variance, self.dtype)
+        enough = variance_at_share(self.replay.problem, variances[0], self.dtype)
         slack = _VARIANCE_TOLERANCE * variances[0]
         before = np.flatnonzero(variances[: self._num_picks + (stop != "share")] < enough - slack)
         if len(before):
@@ -158,9 +162,9 @@ class StoppingCheck:
     def _wrong_use(self) -> list[str]:
         """Compare what metrics.json says of the limits with a recount."""
         picks = self.replay.picks
-        used = limits_used_by(
-            self.replay.problem, self._costs[picks].tolist(), self.costs_and_groups.groups[picks].tolist()
-        )
+        problem = self.replay.problem
+        room = Room.of(problem.limits, problem.selection.n)
+        used = room.use(self._costs[picks].tolist(), self.costs_and_groups.groups.numpy()[picks])
         if self.metrics.get("limits", used) == used:
             return []
         return [f"metrics.json says of the limits {self.metrics['limits']}, but the picks make it {used}"]

@@ -15,8 +15,8 @@ from ray_itl.observability.console import JobSummary
 from ray_itl.runs.ledger import Ledger
 from ray_itl.shards.loading import rows_as_stored
 from ray_itl.sources.costs_and_groups import costs_and_groups_at
+from ray_itl.sources.ids import ids_from_arrow
 from ray_itl.sources.parquet import ParquetSource
-from ray_itl.sources.schema import ids_from_arrow
 from ray_itl.verification.eligibility import Breach, Eligibility
 from ray_itl.verification.reopen import ReopenedRun, read_table, reopen_run
 from ray_itl.verification.replay import Replay, WrongGain, WrongStep
@@ -171,7 +171,8 @@ def _replayed(
         {*steps, len(picks)}, pool_is_whole=whole
     )
     prices = problem.limits.driver_rules.prices(costs_and_groups.costs).numpy()
-    replay = Replay(problem, options.acquisition, rows, ids, problem.objectives, picks, prices, walk.open_rows)
+    norm, objectives = run.read_metrics().get("mean_squared_norm"), problem.objectives
+    replay = Replay(problem, options.acquisition, rows, ids, objectives, picks, prices, norm, walk.open_rows)
     gains = table.column("gain").to_numpy()
     wrong, wrong_gains = replay.check(steps, gains) if steps else ([], [])
     faults = StoppingCheck(

@@ -2,7 +2,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ray_itl.cli.hydra_words import readable_by_hydra, unknown_flag
+from ray_itl.cli.arguments import readable_by_hydra
+from ray_itl.cli.hydra_words import unknown_flag
 
 
 @given(st.text(st.characters(exclude_categories=("C", "Z")) | st.sampled_from(" ='\"\\<()"), min_size=1))

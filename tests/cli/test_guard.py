@@ -32,11 +32,35 @@ def test_storage_that_fails_is_no_bug(capsys: pytest.CaptureFixture[str]) -> Non
     assert shown.count("\n") == 1
 
 
-def test_what_nobody_foresaw_is_shown_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_nobody_foresaw_is_one_line_and_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("MY_TOKEN", "dont-tell-anybody")
     with pytest.raises(SystemExit) as caught:
-        raising(OSError(errno.ENOTDIR, "Not a directory"))
+        raising(KeyError("dont-tell-anybody"))
     assert caught.value.code == 1
-    assert "Traceback" in capsys.readouterr().err
+    (report,) = tmp_path.glob("ray_itl-bug-*.log")
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: this is a bug of ray_itl (KeyError: ")
+    assert str(report) in shown
+    assert shown.count("\n") == 1
+    kept = report.read_text()
+    assert "Traceback" in kept
+    assert '"torch": ' in kept
+    assert "dont-tell-anybody" not in shown + kept
+
+
+def test_a_bug_is_told_in_full_where_no_file_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(SystemExit) as caught:
+        raising(KeyError("x"))
+    assert caught.value.code == 1
+    shown = capsys.readouterr().err
+    assert "in raising" in shown
+    assert shown.count("\n") == 1
 
 
 class Terminated(Reporter):

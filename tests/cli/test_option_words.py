@@ -43,4 +43,3 @@ def test_words_that_are_no_override() -> None:
     assert said.startswith("a=b=c cannot be read (mismatched input '='): put what has")
     assert "https" not in said
     assert "backslash" not in said
-    assert "in a name within { }, a backslash before each" in unreadable('q={"*": 1}', "no viable alternative")

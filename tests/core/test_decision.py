@@ -30,13 +30,13 @@ def _best(
     field = Contenders(
         rows, np.array(ids), scores, ones, torch.tensor(prices, dtype=torch.float64), torch.tensor(may_win)
     )
-    return TotalOrder(InformationGain(_NOISE), (1.0, 1.0)).best(_state(), field)
+    return TotalOrder(InformationGain(_NOISE), (1.0, 1.0), 1.0).best(_state(), field)
 
 
 def test_a_row_of_small_scores_is_rescored_though_the_best_row_is_known_well() -> None:
     state, rows = _state(), torch.eye(2, dtype=torch.float64)
     exact = state.scores(rows)
-    judge = TotalOrder(InformationGain(_NOISE), (1.0, 1.0))
+    judge = TotalOrder(InformationGain(_NOISE), (1.0, 1.0), 1.0)
     assert judge.gains(exact).argmax() == 0
     off = (exact[0], exact[1] + torch.tensor([100 * 2.0**-52, 0.0], dtype=torch.float64))
     assert judge.gains(off).argmax() == 1
@@ -59,7 +59,7 @@ def test_rows_compete_by_gain_over_price() -> None:
 def test_ties_are_measured_in_gain_at_the_price_of_each_row() -> None:
     """Both are worth the same per price, to 1e-10 of it: the smaller id wins, whichever gains more."""
     exact = _state().scores(torch.eye(2, dtype=torch.float64))
-    gains = TotalOrder(InformationGain(_NOISE), (1.0, 1.0)).gains(exact)
+    gains = TotalOrder(InformationGain(_NOISE), (1.0, 1.0), 1.0).gains(exact)
     prices = [float(gains[0]) * (1 + 1e-10), float(gains[1])]
     assert _best(exact, ids=[0, 1], prices=prices).place == 0
     assert _best(exact, ids=[1, 0], prices=prices).place == 1

@@ -457,9 +457,7 @@ def test_scores_shrink_by_the_products_the_columns_promise(rule: Rule, problem: 
     acquisition = rule.acquisition(problem.noise)
     state = acquisition.start(problem.posterior(), problem.targets)
     tracked = [
-        form.scale * problem.pool.square().sum(dim=1)
-        + form.offset
-        + form.sign * (problem.pool @ form.factor).square().sum(dim=1)
+        form.scale * problem.pool.square().sum(dim=1) + form.sign * (problem.pool @ form.factor).square().sum(dim=1)
         for form in state.quadratics()
     ]
     for index in picks:

@@ -28,7 +28,7 @@ from tests.core.helpers import (
     with_copies,
     with_zeros,
 )
-from tests.oracle import first_in_order
+from tests.oracle import first_in_order, size_beside_noise
 
 _N, _DIM, _PICKS = 180, 12, 20
 
@@ -60,6 +60,7 @@ def _expected(problem: Problem, n: int) -> list[tuple[int, float] | None]:
     """The first of all gains at each step, without the rows that could not be picked there."""
     dense = problem.dense(n)
     scale = float(problem.targets.weighted.square().sum()) if problem.rule.dense == "vtl" else 1.0
+    scale *= size_beside_noise(problem.pool, problem.noise)
     free = torch.ones(len(problem.pool), dtype=torch.bool)
     free[list(problem.excluded)] = False
     expected: list[tuple[int, float] | None] = []

@@ -28,7 +28,7 @@ def test_it_adds_its_columns_and_changes_no_pick() -> None:
 
 
 def test_runner_up_and_neighbours_are_those_of_the_definition() -> None:
-    found = select(ROWS, TARGET, 8, explain=True).table.to_pylist()
+    found = select(ROWS, TARGET, 8, noise_variance=1.0, explain=True).table.to_pylist()
     rows, targets = torch.from_numpy(ROWS).double(), torch.from_numpy(TARGET).double()
     dense = dense_greedy("itl", rows, np.arange(len(ROWS)), Targets.uniform(targets), 8, 1.0)
     units, unit_targets = (torch.nn.functional.normalize(part, dim=1) for part in (rows, targets))

@@ -129,7 +129,7 @@ def test_an_interrupted_run_of_an_instance_goes_on_with_an_equal_one_only(files:
     settings = files.settings(acquisition={"name": settings_of(THRICE).name}, selection={"n": 40})
     with pytest.raises(InterruptedError):
         curate(settings, Inputs(rule=THRICE), StopAfter(2))
-    run, picks = files.folder / "run", select(files.pool, files.target, 40).ids
+    run, picks = files.folder / "run", select(files.pool, files.target, 40, noise_variance=1.0).ids
     with pytest.raises(RunDirectoryError, match=r"acquisition\.name"):
         select(files.pool, files.target, 40, acquisition=ALMOST_THRICE, run_dir=run)
     with pytest.raises(ConfigError, match=r"was an instance, which options cannot describe: hand an equal one to"):
@@ -190,7 +190,7 @@ def test_a_user_rule_sums_over_tasks_if_it_says_so() -> None:
         ("tests.user_rules:Demanding", r"Demanding cannot be built from options \(.*factor.*\): give its further"),
         ("tests.user_rules:Bits", r"Bits\.unit is 'bits': use nats or variance"),
         (InformationGain, r"acquisition\.name=<class .*> cannot be used"),
-        (Renamed(0.0), r"acquisition\.noise_variance=0\.0 cannot be used: give a positive number"),
+        (Renamed(0.0), r"acquisition\.noise_variance=0\.0 cannot be used: give a number > 0"),
         (Renamed(0.5), r"noise_variance=2\.0 is not that of acquisition=Renamed\(noise_variance=0\.5.*leave it out"),
     ],
 )

@@ -115,7 +115,7 @@ def test_names_of_tasks_and_the_order_of_targets_do_not_decide(files: Files) -> 
 
 
 def test_what_cannot_be_used(files: Files) -> None:
-    with pytest.raises(ConfigError, match="the targets have no task 'chats'; they have chat, code, maths: name these"):
+    with pytest.raises(ConfigError, match=r"no task 'chats': did you mean 'chat'\? there are chat, code, maths"):
         files.run(files.settings(target={"task_column": "task", "task_weights": {"chats": 2.0}}))
     with pytest.raises(ConfigError, match="17 tasks, more than 16"):
         tasks_among([str(i) for i in range(17)], {})

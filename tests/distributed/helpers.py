@@ -26,8 +26,9 @@ from ray_itl.distributed.ray_pool import RayPool
 from ray_itl.distributed.shard_actor import ShardActor
 from ray_itl.shards.disk_loading import CacheOptions, load_disk_shard
 from ray_itl.shards.loading import STORAGE_DTYPES, RowRange
+from ray_itl.sources.agreement import build_manifest
 from ray_itl.sources.base import PoolSource
-from ray_itl.sources.inspection import build_manifest
+from ray_itl.sources.columns import Asked
 from ray_itl.sources.manifest import plan_shards
 from ray_itl.sources.parquet import ParquetSource
 
@@ -46,7 +47,7 @@ def write_rows(folder: Path, rows: np.ndarray, ids: Iterable[int | str] | None =
     names = np.random.default_rng(1).permutation(len(rows)) if ids is None else list(ids)
     embeddings = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
     pq.write_table(pa.table({"id": names, "embedding": embeddings}), folder / "pool.parquet", row_group_size=100)
-    return ParquetSource(build_manifest([str(folder)], id_column="id", embedding_column="embedding"))
+    return ParquetSource(build_manifest([str(folder)], Asked("id", "embedding")))
 
 
 def make_targets() -> Targets:

@@ -20,7 +20,8 @@ from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.distributed.placement import ShardPlan
 from ray_itl.distributed.ray_pool import RayPool
 from ray_itl.shards.loading import STORAGE_DTYPES, load_shard
-from ray_itl.sources.inspection import build_manifest
+from ray_itl.sources.agreement import build_manifest
+from ray_itl.sources.columns import Asked
 from ray_itl.sources.parquet import ParquetSource
 from tests.core.helpers import ITL, RULES, Problem, Rule, clustered, shuffled_ids, with_copies
 
@@ -38,7 +39,7 @@ def write_pool(folder: Path, rows: Tensor, ids: np.ndarray, num_files: int) -> P
         values = pa.array(rows[start:stop].numpy().reshape(-1))
         table = pa.table({"id": ids[start:stop], "embedding": pa.FixedSizeListArray.from_arrays(values, D)})
         pq.write_table(table, folder / f"part-{number}.parquet", row_group_size=700)
-    return ParquetSource(build_manifest([str(folder)], id_column="id", embedding_column="embedding"))
+    return ParquetSource(build_manifest([str(folder)], Asked("id", "embedding")))
 
 
 def picks_of(pool: Pool, rule: Rule | BaselineRule) -> list[int | str]:

@@ -27,8 +27,9 @@ from ray_itl.embedding.settings import (
 from ray_itl.embedding.source import EmbeddedSource
 from ray_itl.errors import InputError, RunDirectoryError
 from ray_itl.sources.bad_rows import BadRowsError
-from ray_itl.sources.inspection import build_manifest
-from ray_itl.sources.open import open_source
+from ray_itl.sources.manifest import Manifest
+from ray_itl.sources.open import open_raw_rows, open_source
+from ray_itl.sources.parquet import ParquetRows
 
 ROWS = 100
 SKIPPED = "skipped.parquet"
@@ -256,11 +257,17 @@ def test_a_finished_run_of_another_pool_is_left_alone(pool: Path, tmp_path: Path
     assert {path.name: path.read_bytes() for path in (tmp_path / "run" / "embeddings").iterdir()} == before
 
 
+def manifest_of(pool: Path, id_column: str) -> Manifest:
+    rows = open_raw_rows(pool, id_column=id_column)
+    assert isinstance(rows, ParquetRows)
+    return rows.manifest
+
+
 def test_parts_are_named_by_what_is_in_them(pool: Path) -> None:
-    manifest = build_manifest([str(pool)], id_column="id", embedding_column="")
+    manifest = manifest_of(pool, "id")
     named = contents(manifest, 64)
     assert list(named.values()) == list(range(6))
-    assert not set(named) & set(contents(build_manifest([str(pool)], id_column="row", embedding_column=""), 64))
+    assert not set(named) & set(contents(manifest_of(pool, "row"), 64))
     assert not set(named) & set(contents(manifest, 50))
 
 

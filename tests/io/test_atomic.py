@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_itl.errors import RunDirectoryError
-from ray_itl.io.atomic import write_atomic, write_json, write_parquet_table
+from ray_itl.io.atomic import remove_leftovers, write_atomic, write_json, write_parquet_table
 from tests.sources.helpers import names_in
 
 
@@ -83,3 +83,17 @@ def test_target_that_is_a_folder(tmp_path):
     with pytest.raises(RunDirectoryError, match="cannot write"):
         write_atomic(tmp_path / "a", b"")
     assert names_in(tmp_path) == ["a"]
+
+
+def test_leftovers_are_old_by_the_clock_of_their_folder(tmp_path, monkeypatch):
+    """The clock of this machine may be hours ahead of the server's: a write that goes on is left alone."""
+    monkeypatch.setattr("time.time", lambda: 1e10)
+    young, old = tmp_path / ".a.json.0123abcd.tmp", tmp_path / ".b.json.0123abcd.tmp"
+    young.touch()
+    old.touch()
+    os.utime(old, (1000, 1000))
+    remove_leftovers(tmp_path)
+    assert young.exists()
+    assert not old.exists()
+    remove_leftovers(tmp_path, older_than_s=0.0)
+    assert not any(tmp_path.iterdir())

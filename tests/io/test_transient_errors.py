@@ -11,7 +11,8 @@ from ray_itl.errors import InputError, StorageError
 from ray_itl.io.filesystems import is_transient
 from ray_itl.runs.directory import RunDirectory, UnusableRunDirectoryError
 from ray_itl.runs.ledger import Ledger, LedgerEntry
-from ray_itl.sources.inspection import build_manifest
+from ray_itl.sources.agreement import build_manifest
+from ray_itl.sources.columns import Asked
 from ray_itl.sources.parquet import ParquetSource
 from tests.distributed.helpers import make_rows, write_rows
 
@@ -55,7 +56,7 @@ def test_a_pool_that_cannot_be_read(tmp_path: Path, number: int, kind: type[Exce
     with pytest.raises(kind, match=r"pool\.parquet"):
         next(ParquetSource(manifest, filesystem).batches(0, 100))
     with pytest.raises(kind, match=r"pool\.parquet"):
-        build_manifest([str(tmp_path / "pool")], id_column="id", embedding_column="embedding", filesystem=filesystem)
+        build_manifest([str(tmp_path / "pool")], Asked("id", "embedding"), filesystem)
 
 
 @pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, StorageError), (errno.EROFS, UnusableRunDirectoryError)])

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
+from ray_itl.cli.arguments import readable_by_hydra
 from ray_itl.cli.config import launch, to_settings
 from ray_itl.cli.guard import guarded
 from ray_itl.curation.settings import CurationSettings
@@ -102,6 +103,8 @@ PIECES = [
         "float32",
         "a:b",
         "{a: {b: [1]}}",
+        "{größe: {'ü: x': [é, \"a\"]}}",
+        "{null: {max: 1}, nan: {max: 1}}",
         "[a,a]",
         "pool.path",
         "acquisition",
@@ -153,7 +156,7 @@ def refused_or_sound(job: str, words: list[str]) -> bool:
 
 def composed(job: str, words: list[str]) -> DictConfig:
     try:
-        return compose_job(job, *words)
+        return compose_job(job, *map(readable_by_hydra, words))
     finally:
         GlobalHydra.instance().clear()
 

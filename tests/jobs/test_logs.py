@@ -97,9 +97,11 @@ def test_errors_in_json(
     assert [json.loads(line)["event"] for line in shown.out.splitlines()] in ([], ["step"])
 
 
-def test_a_bug_in_json_keeps_its_traceback(
-    files: Files, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_bug_in_json_names_a_file_with_its_traceback(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
     def open_problem(*_: object) -> None:
         raise ValueError("a bug")
 
@@ -107,8 +109,9 @@ def test_a_bug_in_json_keeps_its_traceback(
     with pytest.raises(SystemExit) as caught:
         run("curate", *options(files, "json"))
     (error,) = map(json.loads, capsys.readouterr().err.splitlines())
-    assert (caught.value.code, error["exit_code"], error["error"]) == (1, 1, "ValueError")
-    assert error["traceback"].endswith("ValueError: a bug\n")
+    (report,) = tmp_path.glob("ray_itl-bug-*.log")
+    assert (caught.value.code, error["exit_code"], str(report) in error["message"]) == (1, 1, True)
+    assert report.read_text().endswith("ValueError: a bug\n")
 
 
 @pytest.mark.cluster

@@ -91,16 +91,19 @@ def test_every_command_is_a_script_too() -> None:
     assert set(COMMANDS) == {path.stem for path in (ROOT / "jobs").glob("*.py")}
 
 
-def test_a_bug_keeps_its_traceback(
+def test_a_bug_leaves_its_traceback_in_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def curate(*_: object, **__: object) -> None:
         raise ValueError("a bug")
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("ray_itl.cli.curate.curate", curate)
     monkeypatch.setattr(sys, "argv", [str(ROOT / "jobs" / "curate.py"), "pool.path=p", "target.path=t"])
     with pytest.raises(SystemExit) as caught:
         runpy.run_path(sys.argv[0], run_name="__main__")
     assert caught.value.code == 1
-    assert capsys.readouterr().err.endswith("ValueError: a bug\n")
+    (report,) = tmp_path.glob("ray_itl-bug-*.log")
+    assert capsys.readouterr().err.startswith("error: this is a bug of ray_itl (ValueError: a bug): please report it")
+    assert report.read_text().endswith("ValueError: a bug\n")

@@ -125,7 +125,11 @@ def test_a_tick_that_fails_tells_no_secret(tmp_path: Path) -> None:
     assert telling(told | {"output": done.stderr.encode()}) == []
 
 
-def test_a_bug_s_traceback_tells_no_credentials_of_a_uri(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bug_s_traceback_tells_no_credentials_of_a_uri(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
     @guarded
     def job() -> None:
         raise ZeroDivisionError("s3://AKIA1:abcDEF@bucket/pool")
@@ -133,8 +137,9 @@ def test_a_bug_s_traceback_tells_no_credentials_of_a_uri(capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as caught:
         job()
     assert caught.value.code == 1
-    shown = capsys.readouterr().err
-    assert "ZeroDivisionError: s3://..." in shown
+    (report,) = tmp_path.glob("ray_itl-bug-*.log")
+    shown = capsys.readouterr().err + report.read_text()
+    assert shown.count("ZeroDivisionError: s3://...") == 2
     assert "abcDEF" not in shown
 
 

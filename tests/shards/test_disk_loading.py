@@ -16,8 +16,9 @@ from ray_itl.errors import CacheError, InputError
 from ray_itl.shards.disk_features import DiskFeatures
 from ray_itl.shards.disk_loading import MATRIX, ROWS, CacheOptions, load_disk_shard
 from ray_itl.shards.loading import STORAGE_DTYPES, RowRange, load_shard
+from ray_itl.sources.agreement import build_manifest
+from ray_itl.sources.columns import Asked
 from ray_itl.sources.in_memory import ArraySource
-from ray_itl.sources.inspection import build_manifest
 from ray_itl.sources.parquet import ParquetSource
 from tests.sources.helpers import names_in, open_pool, pool_table, random_rows, write_pool
 
@@ -179,7 +180,7 @@ def test_rows_of_a_file_that_was_replaced_do_not_enter_the_cache(tmp_path: Path)
     folder = tmp_path / "pool"
     folder.mkdir()
     write_pool(folder, (NUM_ROWS,), row_group_size=100)
-    source = ParquetSource(build_manifest([str(folder)], id_column="id", embedding_column="embedding"))
+    source = ParquetSource(build_manifest([str(folder)], Asked("id", "embedding")))
     pq.write_table(pool_table(random_rows(NUM_ROWS, seed=7)), folder / "part-0.parquet", row_group_size=100)
     what = RowRange(source, 0, NUM_ROWS, Identity(), torch.float32)
     with pytest.raises(InputError, match=r"part-0\.parquet' was replaced"):

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_itl.sources.inspection import build_manifest
+from ray_itl.sources.agreement import build_manifest
+from ray_itl.sources.columns import Asked
 from ray_itl.sources.parquet import ParquetSource
 
 LIST_KINDS = ("fixed", "list", "large_list", "tensor")
@@ -53,7 +54,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def open_pool(folder: Path) -> ParquetSource:
-    return ParquetSource(build_manifest([str(folder)], id_column="id", embedding_column="embedding"))
+    return ParquetSource(build_manifest([str(folder)], Asked("id", "embedding")))
 
 
 def read_range(source, start: int, stop: int) -> tuple[list, np.ndarray]:

@@ -92,13 +92,12 @@ def test_what_a_condition_keeps(condition: str, ids: list[int]) -> None:
         ("cast(tokens as text) = '7'", r"CAST\(tokens AS TEXT\) is not known here"),
         ("meta[0] = 1", "is not known here"),
         ("lang collate x = 'en'", "is not known here"),
-        ("tokens in (1, 'a')", r"^pool\.filter=tokens in \(1, 'a'\): "),
+        ("tokens in (1, 'a')", r"a is text, and the values are of type int64; write a number, without quotes"),
         ("tokens in (-'x')", r"^pool\.filter=tokens in \(-'x'\): "),
-        ("tokens < 99999999999999999999", r"^pool\.filter=tokens < 9+: "),
         ("lang like 5", r"^pool\.filter=lang like 5: "),
         ("tokens is tokens", "is tokens is not known"),
         ("day > date 'tomorrow'", "'tomorrow' is no date or time"),
-        ("lang = 5", "does not fit the columns of the pool: .*equal.*compare text with 'text'"),
+        ("lang = 5", r"does not fit the columns of the pool: in lang = 5, 5 is a number.*type string; write '5'"),
         ("lang", "it is of type string, not true or false"),
         ("(" * 3000 + "id = 1" + ")" * 3000, "nested too deeply"),
     ],
@@ -145,7 +144,10 @@ def _kept_or_refusal(condition: str) -> list[int] | str:
 def test_columns_and_rows_that_are_not_there(tmp_path: Path) -> None:
     pq.write_table(_table(), tmp_path / "a.parquet")
     for pool in (_table(), str(tmp_path), pads.dataset(tmp_path), pads.dataset(_table())):
-        with pytest.raises(InputError, match=r"no column 'lung'; the columns are id, .*; set pool\.filter to one"):
+        with pytest.raises(
+            InputError,
+            match=r"no column 'lung' \(did you mean 'lang'\?\); the columns are id, .*; set pool\.filter to one",
+        ):
             open_source(pool, id_column="id", condition="lung = 'en'")
         with pytest.raises(InputError, match="none of the pool's 4 rows meets it"):
             open_source(pool, id_column="id", condition="lang = 'fr'")

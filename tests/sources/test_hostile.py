@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_itl.errors import InputError
+from ray_itl.sources.agreement import build_manifest
+from ray_itl.sources.columns import Asked
 from ray_itl.sources.footer import MAX_ROW_GROUPS
-from ray_itl.sources.inspection import build_manifest
 from tests.sources.damage import TAIL
 from tests.sources.helpers import pool_table, random_rows
 
@@ -105,6 +106,7 @@ def rows_beyond_number(path: Path) -> None:
 
 
 def huge_fixed_size(path: Path) -> None:
+    """A file without rows may be of any type: nothing is made of it, and the rows beside it are read."""
     kind = pa.list_(pa.float32(), 2**31 - 1)
     pq.write_table(pa.table({"id": pa.array([], pa.int64()), "embedding": pa.array([], kind)}), path)
     pq.write_table(pool_table(random_rows(3)), path.with_name("b.parquet"))
@@ -127,7 +129,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
         "claims 25,600,000 numbers in .* bytes, which is not believed",
     ),
     "2^50 rows": (rows_beyond_number, r"claims 1,125,899,906,842,624 rows in \d+ bytes"),
-    "dimension 2^31": (huge_fixed_size, "dimension 2,147,483,647|dimension 3 where"),
+    "dimension 2^31": (huge_fixed_size, "^$"),
 }
 
 
@@ -152,19 +154,19 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, i
 def test_a_hostile_file_is_refused_cheaply(outcomes: dict[str, tuple[str, int, float]], name: str) -> None:
     error, memory, seconds = outcomes[name]
     assert re.search(CASES[name][1], error), error
-    assert "a.parquet" in error or "'embedding'" in error
+    assert "a.parquet" in error or "'embedding'" in error or not error
     assert memory < 100 * MEBIBYTE
     assert seconds < 5
 
 
 def test_constant_rows_of_ordinary_number_are_believed(tmp_path: Path) -> None:
     pq.write_table(pool_table(np.zeros((100_000, 64), np.float32)), tmp_path / "a.parquet")
-    assert build_manifest([str(tmp_path)], id_column="id", embedding_column="embedding").num_rows == 100_000
+    assert build_manifest([str(tmp_path)], Asked("id", "embedding")).num_rows == 100_000
 
 
 def test_many_row_groups_are_fine(tmp_path: Path) -> None:
     pq.write_table(pool_table(random_rows(2000)), tmp_path / "a.parquet", row_group_size=1)
-    manifest = build_manifest([str(tmp_path)], id_column="id", embedding_column="embedding")
+    manifest = build_manifest([str(tmp_path)], Asked("id", "embedding"))
     assert len(manifest.files[0].row_groups) == 2000 < MAX_ROW_GROUPS
 
 
@@ -172,5 +174,5 @@ def test_a_long_list_of_columns_is_cut_short(tmp_path: Path) -> None:
     table = pa.table({f"column-{i:04d}" + "x" * 100: [0] for i in range(500)})
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(InputError, match=r"column-0029x+… and 470 more") as caught:
-        build_manifest([str(tmp_path)], id_column="id", embedding_column="embedding")
+        build_manifest([str(tmp_path)], Asked("id", "embedding"))
     assert len(str(caught.value)) < 4000

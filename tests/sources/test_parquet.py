@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_itl.errors import InputError
-from ray_itl.sources.inspection import build_manifest
+from ray_itl.sources.agreement import build_manifest
+from ray_itl.sources.columns import Asked
 from ray_itl.sources.parquet import ParquetSource
 from tests.sources.helpers import (
     LIST_KINDS,
@@ -155,7 +156,7 @@ def test_pickle_is_small_and_reads_the_same(tmp_path):
 
 def test_position_ids(tmp_path):
     write_pool(tmp_path, [5, 9])
-    source = ParquetSource(build_manifest([str(tmp_path)], id_column="", embedding_column="embedding"))
+    source = ParquetSource(build_manifest([str(tmp_path)], Asked("", "embedding")))
     assert read_range(source, 3, 12)[0] == list(range(3, 12))
 
 

@@ -7,7 +7,6 @@ import pytest
 from ray_itl.errors import InputError
 from ray_itl.sources.schema import (
     check_embedding_type,
-    check_id_type,
     embedding_rows,
     find_column,
     usual_dim,
@@ -90,6 +89,60 @@ def test_no_rows_are_fine():
     assert rows_of(embedding_array(random_rows(4)).slice(2, 0)).shape == (0, 3)
 
 
+@pytest.mark.parametrize("row", [[[1.0, 2, 3]], [[4.0, 5, 6]]])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.list_(pa.float32())),
+        pa.list_(pa.list_(pa.float32(), 3), 1),
+        pa.large_list(pa.list_(pa.float32())),
+        pa.list_(pa.large_list(pa.float32())),
+        pa.list_view(pa.list_(pa.float32())),
+        pa.list_(pa.list_(pa.list_(pa.float32()))),
+    ],
+    ids=str,
+)
+def test_lists_of_one_list_are_rows(kind, row):
+    deep = pa.types.is_list(kind) and pa.types.is_list(kind.value_type) and pa.types.is_list(kind.value_type.value_type)
+    rows = [[[each]] if deep else [each] for each in ([9.0, 9, 9], row[0], [7.0, 8, 9])]
+    array = pa.array(rows, kind).slice(1)
+    np.testing.assert_array_equal(rows_of(array), [row[0], [7, 8, 9]])
+    assert check_embedding_type(kind, "v", "").dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", [pa.list_view(pa.float32()), pa.large_list_view(pa.float32())], ids=str)
+def test_views_of_lists(kind):
+    array = pa.array([[1.0] * 3, [1, 2, 3], None, [4, 5]], kind)
+    np.testing.assert_array_equal(rows_of(array.slice(0, 2)), [[1, 1, 1], [1, 2, 3]])
+    with pytest.raises(InputError, match=r"row 102 .*column 'vector' is null"):
+        rows_of(array)
+    with pytest.raises(InputError, match=r"row 100 .*column 'vector' has 2 numbers where the pool has 3"):
+        rows_of(array.slice(3))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([[[1.0] * 3], [[1.0] * 3] * 2], r"row 101 .*'vector' holds 2 lists; an embedding is one list"),
+        ([[[1.0] * 3], []], r"row 101 .*'vector' holds 0 lists"),
+        ([[[1.0] * 3], [None]], r"row 101 .*'vector' is null"),
+        ([[[1.0] * 3], None], r"row 101 .*'vector' is null"),
+        ([[[1.0] * 3], [[1.0, 2.0]]], r"row 101 .*'vector' has 2 numbers where the pool has 3"),
+    ],
+)
+def test_lists_of_lists_that_are_no_row(rows, message):
+    with pytest.raises(InputError, match=message):
+        rows_of(pa.array(rows, pa.list_(pa.list_(pa.float32()))))
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (4, 1), (1, 4, 1)])
+def test_tensors_of_one_dimension(shape):
+    rows = random_rows(5, dim=4)
+    array = pa.FixedShapeTensorArray.from_numpy_ndarray(rows.reshape(5, *shape))
+    assert check_embedding_type(array.type, "v", "") == (np.float32, 4)
+    np.testing.assert_array_equal(rows_of(array, 4), rows)
+
+
 @pytest.mark.parametrize(("row", "problem"), [(None, "is null"), ([], "has no numbers")])
 def test_rows_without_dimension(row, problem):
     array = pa.array([row, row], pa.list_(pa.float32()))
@@ -107,7 +160,8 @@ def test_the_dimension_is_that_of_most_rows():
     [
         pa.float32(),
         pa.list_(pa.int32()),
-        pa.list_(pa.list_(pa.float32())),
+        pa.list_(pa.list_(pa.int32())),
+        pa.list_(pa.list_(pa.float32()), 2),
         pa.string(),
         pa.fixed_shape_tensor(pa.float32(), (2, 2)),
     ],
@@ -130,23 +184,13 @@ def test_embedding_types(kind):
     assert found == (np.float16, 4 if kind in ("fixed", "tensor") else None)
 
 
-@pytest.mark.parametrize("kind", [pa.int8(), pa.uint64(), pa.dictionary(pa.int32(), pa.int64())], ids=str)
-def test_integer_ids(kind):
-    assert check_id_type(kind, "id", "") == "int"
-
-
-@pytest.mark.parametrize(
-    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str
-)
-def test_string_ids(kind):
-    assert check_id_type(kind, "id", "") == "string"
-
-
-@pytest.mark.parametrize("kind", [pa.float64(), pa.binary(), pa.bool_(), pa.date32(), pa.list_(pa.int8())], ids=str)
-def test_types_that_are_no_id(kind):
-    message = rf"file 'a.parquet': id column 'key' has type {re.escape(str(kind))}, .*cast the column"
+def test_missing_column_names_the_nearest_there_are():
+    schema = pa.schema([("tokens", pa.int8()), ("token", pa.int8()), ("x", pa.int8())])
+    message = (
+        r"no column 'tokns' \(did you mean 'tokens' or 'token'\?\); the columns are tokens, token, x, day; set cost"
+    )
     with pytest.raises(InputError, match=message):
-        check_id_type(kind, "key", "a.parquet")
+        find_column(schema, "tokns", "cost", "", ["day"])
 
 
 def test_missing_column_lists_the_columns_there_are():

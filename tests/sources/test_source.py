@@ -1,4 +1,6 @@
 import pickle
+import uuid
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -203,7 +205,6 @@ def test_integer_ids_of_an_array(ids):
         ([1, None, 2], "row 1 .*'ids' is null"),
         ([0.5, 1.0, 2.0], "'ids' has type double"),
         ([1, 2, 2**63], "not all 64-bit integers or all strings"),
-        (np.array([1, 2, 2**63], np.uint64), r"row 2 .*beyond the largest"),
     ],
 )
 def test_wrong_ids_of_an_array(ids, message):
@@ -234,6 +235,28 @@ def test_tensors_of_every_float_type(dtype):
     expected = tensor.detach().double().numpy()
     np.testing.assert_array_equal(source.embeddings(np.arange(4)), expected)
     assert source.dtype == (np.float32 if dtype == torch.bfloat16 else str(dtype).removeprefix("torch."))
+
+
+@pytest.mark.parametrize(
+    ("ids", "kind", "expected"),
+    [
+        (np.array([1, 2, 2**63], np.uint64), "uint", [1, 2, 2**63]),
+        ([uuid.UUID(int=k) for k in range(3)], "string", [str(uuid.UUID(int=k)) for k in range(3)]),
+        ([b"\x01", b"\x02\xff", b""], "string", ["01", "02ff", ""]),
+        ([Decimal(7), Decimal(8), Decimal(2**60)], "int", [7, 8, 2**60]),
+    ],
+)
+def test_ids_of_databases_of_an_array(ids, kind, expected):
+    source = ArraySource(random_rows(3), ids)
+    assert (source.id_kind, read_range(source, 0, 3)[0]) == (kind, expected)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_an_array_of_1_x_d_matrices(kind):
+    rows = random_rows(4)
+    source = open_source(kind(rows[:, None]))
+    assert (source.num_rows, source.dim) == (4, 3)
+    np.testing.assert_array_equal(read_range(source, 1, 4)[1], rows[1:])
 
 
 def test_array_that_is_not_contiguous():

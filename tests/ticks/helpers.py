@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,40 @@ from ray_itl.errors import BusyError
 from ray_itl.observability.reporter import Reporter
 from ray_itl.sources.settings import PoolSettings, TargetSettings
 from ray_itl.ticks.history import TickRecord
+from ray_itl.ticks.lease import Clocks, Lease, acquire
+from ray_itl.ticks.log import StateStore, TickLog
 from ray_itl.ticks.state import State
 from ray_itl.ticks.tick import Tick, run_tick
 from tests.helpers import SMALL_BLOCKS, clustered, table_of
 from tests.oracle import dense_greedy
 
 BUSY, DEAD = os.EX_TEMPFAIL, -signal.SIGKILL
+
+
+@dataclass
+class FakeClocks:
+    """Clocks of one machine that tests set; `sleep` moves all of them."""
+
+    day: float = 1000.0
+    steady: float = 5.0
+    asleep: float = 0.0
+    naps: list[float] = field(default_factory=list)
+
+    def clocks(self) -> Clocks:
+        return Clocks(lambda: self.day, lambda: self.steady, lambda: self.steady + self.asleep, self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        self.pass_by(seconds)
+
+    def pass_by(self, seconds: float) -> None:
+        self.day += seconds
+        self.steady += seconds
+
+
+def seize(location: str, tick: str = "t1") -> Lease:
+    """Take a state over from whoever holds it, as a process would to which it seems dead."""
+    return acquire(TickLog(StateStore(location)), tick, 60, None, wait_s=1e6, clocks=FakeClocks().clocks())
 
 
 class Growing:

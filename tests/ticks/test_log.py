@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_itl.errors import ConfigError, RunDirectoryError
-from ray_itl.ticks.log import StateStore
+from ray_itl.ticks.log import StateStore, UnusableStoreError
 
 
 @pytest.fixture(params=["local", "uri", "memory"])
@@ -110,3 +110,12 @@ def test_leftovers_of_killed_writes_go_when_they_are_old(tmp_path: Path) -> None
     assert {path.name for path in (tmp_path / "log").iterdir()} == {"a.json", young.name}
     store.remove_leftovers("")
     store.remove_leftovers("nosuch")
+
+
+def test_a_name_that_is_not_utf8_is_none_of_a_state(tmp_path: Path) -> None:
+    store = StateStore(str(tmp_path))
+    store.write("log/a.json", b"whole")
+    (tmp_path / "log" / os.fsdecode(b"\xff\xfe.json")).touch()
+    assert store.names("log") == ["a.json"]
+    with pytest.raises(UnusableStoreError, match=r"state\.dir: the name .*\\xff' is not UTF-8"):
+        StateStore(os.fsdecode(b"/data/\xff"))

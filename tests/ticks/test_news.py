@@ -1,19 +1,23 @@
 """What counts as new, changed, moved or vanished: contents decide, not names or times."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_itl.errors import InputError
-from ray_itl.sources.manifest import FileEntry
+from ray_itl.sources.manifest import FileEntry, Manifest
+from ray_itl.sources.tables.version import TableVersion
 from ray_itl.ticks.changes import SeenFiles, changes_of_table, changes_table, compare
 
 
-def files(**contents: str) -> list[FileEntry]:
-    return [FileEntry(path, len(content), 1, content, (len(content),)) for path, content in sorted(contents.items())]
+def files(**contents: str) -> Manifest:
+    found = [FileEntry(path, len(content), 1, content, (len(content),)) for path, content in sorted(contents.items())]
+    return Manifest("", "/pool", ("/pool",), tuple(found), "id", "int", "embedding", "float32", 2)
 
 
-def seen(*ticks: list[FileEntry], on_changed: str = "as_new") -> SeenFiles:
+def seen(*ticks: Manifest, on_changed: str = "as_new") -> SeenFiles:
     """What was seen after ticks over these pools."""
     history = []
     for pool in ticks:
@@ -40,7 +44,7 @@ def test_what_happened_to_each_file(case: str) -> None:
     changes = compare(after, seen(before), "as_new")
     assert {file.path: file.fate for file in changes.files} == fates
     assert [file.path for file in changes.new_files] == fresh
-    assert changes.num_rows == sum(file.num_rows for file in after if file.path in fresh)
+    assert changes.num_rows == sum(file.num_rows for file in after.files if file.path in fresh)
     again = compare(after, seen(before, after), "refuse")
     assert (again.files, again.new_files) == ([], [])
 
@@ -87,3 +91,24 @@ def test_news_survive_their_table() -> None:
     changes = compare(files(a="B", b="BB"), seen(files(a="A")), "as_new").files
     assert changes_of_table(changes_table(changes)) == list(changes)
     assert changes_of_table(changes_table([])) == []
+
+
+def test_files_of_a_table_may_vanish_and_others_beside_it_may_not() -> None:
+    table = TableVersion("delta", "t", 2)
+    before = files(**{"t/a": "A", "t/b": "B", "c": "C"})
+    after = replace(files(**{"t/b": "B", "t/d": "DD", "c": "C"}), tables=(table,))
+    changes = compare(after, seen(before), "refuse")
+    assert {each.path: each.fate for each in changes.files} == {"t/a": "vanished", "t/d": "new"}
+    assert [file.path for file in changes.new_files] == ["t/d"]
+    with pytest.raises(InputError, match="vanished: c"):
+        compare(replace(files(**{"t/b": "B"}), tables=(table,)), seen(before), "refuse")
+    whole = replace(files(a="A"), tables=(replace(table, path="."),))
+    assert compare(whole, seen(files(a="A", b="B")), "refuse").num_rows == 0
+
+
+def test_of_a_file_that_has_not_settled_there_is_no_news() -> None:
+    before = files(a="A", b="B")
+    passed_over = replace(files(a="A"), unsettled=("b", "c"))
+    assert compare(passed_over, seen(before), "refuse").files == []
+    after = seen(before, passed_over)
+    assert [each.fate for each in compare(files(a="A", b="B", c="CC"), after, "refuse").files] == ["new"]

@@ -30,7 +30,7 @@ from ray_itl.ticks.tick import run_tick, summarise_tick
 from ray_itl.verification.settings import FinishedRun, VerifySettings
 from ray_itl.verification.verify import verify
 from tests.helpers import DIM, clustered, table_of
-from tests.ticks.helpers import Growing, dense_ticks
+from tests.ticks.helpers import Growing, dense_ticks, seize
 
 
 @pytest.fixture
@@ -303,8 +303,8 @@ def test_beside_a_live_tick_it_refuses_and_after_a_dead_one_it_takes_over(growin
         growing.tick("t1")
     assert contents(growing.folder / "state") == before
     settings = growing.settings("t1")
-    long_after = datetime.now().timestamp() + 61
-    assert run_tick(settings, clock=lambda: long_after).is_new
+    seize(growing.location).release()
+    assert run_tick(settings).is_new
 
 
 def test_it_waits_for_another_tick_to_end_where_asked_to(growing: Growing, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,11 +352,10 @@ def test_a_tick_that_lost_its_lease_stops_and_does_not_publish(
 ) -> None:
     """It finds out in mid-selection from its heart beat, or at the latest when it publishes."""
     growing.grow(0)
-    far = datetime.now().timestamp() + 1000
     log = TickLog(StateStore(growing.location))
     monkeypatch.setattr(
         "ray_itl.ticks.tick.write_parquet_table",
-        lambda *_: acquire(log, "t1", 60, None, lambda: far).publish({"record": {}, "identity": {}}),
+        lambda *_: seize(growing.location).publish({"record": {}, "identity": {}}),
     )
     with pytest.raises(BusyError, match="tick t0 was taken for dead"):
         growing.tick("t0")
@@ -369,7 +368,6 @@ def test_a_selection_ends_at_the_block_after_its_lease_was_lost(
     growing: Growing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     growing.grow(0)
-    far = datetime.now().timestamp() + 1000
     counts, renewed = [], threading.Semaphore(0)
     renew = Lease.renew
 
@@ -380,7 +378,7 @@ def test_a_selection_ends_at_the_block_after_its_lease_was_lost(
     def note(_: State, facts: Mapping[str, Any]) -> None:
         counts.append(facts.get("num_picked", 0))
         if counts[-1] == 4:
-            acquire(TickLog(StateStore(growing.location)), "t1", 60, None, lambda: far)
+            seize(growing.location)
             while renewed.acquire(blocking=False):
                 pass
             assert all(renewed.acquire(timeout=60) for _ in range(2))  # the first may have looked before

@@ -118,7 +118,7 @@ def test_replayed_gains_are_those_of_the_dense_reference(files: Files, name: str
     order = np.array([pick.index for pick in picks])
     open_rows = {step: ~np.isin(ids, order[:step]) for step in range(7)}
     samples = [(problem.targets, 1.0)]
-    replay = Replay(problem, settings.acquisition, rows, ids, samples, order, np.ones(40), open_rows)
+    replay = Replay(problem, settings.acquisition, rows, ids, samples, order, np.ones(40), None, open_rows)
     recorded = np.array([pick.gain for pick in picks])
     assert replay.check(range(6), recorded) == ([], [])
     off = recorded * (1 + 3e-6 * (np.arange(6) == 4))

@@ -31,17 +31,18 @@ TIE_SHARE, TIE_REST = 1e-9, 1e-12
 """The tie width: a share of the gain, and one of the gain scale."""
 GainUnit = Literal["nats", "variance"]
 Scores = tuple[Tensor, ...]
-"""K tensors of one shape, float64: the scores of rows."""
+"""K tensors of one shape, float64: the scores of rows, without constants such as the noise variance.
+
+Beside a noise far above the rows' squared norms, all that tells rows apart would be lost to rounding."""
 
 
 class Quadratic(NamedTuple):
-    """The function x -> scale |x|^2 + sign |x F|^2 + offset, by which a shard starts from its own rows."""
+    """The function x -> scale |x|^2 + sign |x F|^2, by which a shard starts from its own rows."""
 
     scale: float
     sign: float
     factor: Tensor
     """F, D x r float64; r may be 0."""
-    offset: float
 
     @property
     def magnitude(self) -> float:
@@ -85,7 +86,7 @@ class AcquisitionState(ABC):
 
     @property
     def gain_scale(self) -> float:
-        """The size of gain beside which 1e-12 is nothing: 1 nat, or all the targets' variance."""
+        """The size of gain beside which 1e-12 is nothing where rows are far above the noise: 1 nat, or all variance."""
         return 1.0
 
 
@@ -159,27 +160,38 @@ class Acquisition(ABC):
         """
 
     @abstractmethod
-    def gain(self, scores: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
-        """Return the gain of every row, computed without cancellation.
+    def gain(self, scores: Scores) -> Tensor:
+        """Return the gain of every row, computed without cancellation: noise is added to no difference of scores.
 
         Args:
             scores: K tensors of one shape, float64 or the precision of the screen.
-            offsets: The scores' constant terms where they come without (which in float32 they must: a large noise
-                variance would round the rest away); None where they are in.
 
         Returns:
             Gains in `unit`, of the scores' shape.
         """
 
     @abstractmethod
-    def gain_error(self, scores: Scores, errors: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
+    def gain_error(self, scores: Scores, errors: Scores) -> Tensor:
         """Return by how much every row's gain may be off when its scores are, to first order.
 
         Args:
             scores: As for `gain`.
             errors: By how much each score may be off, absolutely.
-            offsets: As for `gain`.
         """
+
+    def bounded_gain(self, scores: Scores, errors: Scores) -> tuple[Tensor, Tensor]:
+        """Return gains and by how much each may be off: infinitely where rounding exceeds what a score must be above.
+
+        Beside a noise far below the rows' norms, rounding may bring a score below what no variance can be, and then the
+        gain is no number. Such a row is not passed over but left to be scored exactly.
+
+        Args:
+            scores: As for `gain`.
+            errors: As for `gain_error`.
+        """
+        gains, off = self.gain(scores), self.gain_error(scores, errors)
+        unknown = ~(torch.isfinite(gains) & (off >= 0))
+        return gains.masked_fill_(unknown, 0.0), off.masked_fill_(unknown, float("inf"))
 
     def products_(self, dots: Tensor) -> Tensor:
         """Turn dot products x . column (N x num_tracks x B) into decrements, in place: here p_t -> p_t^2."""
@@ -204,17 +216,12 @@ def tie_width(gains: Tensor, gain_scale: float) -> Tensor:
     return TIE_SHARE * gains.abs() + TIE_REST * gain_scale
 
 
-def with_offsets(scores: Scores, offsets: tuple[float, ...] | None) -> Scores:
-    """Return scores completed by their constant terms, if these are not in them yet."""
-    return scores if offsets is None else tuple(s + c for s, c in zip(scores, offsets, strict=True))
-
-
 def scaled_covariance(posterior: Posterior, row: Tensor, noise_variance: float) -> Tensor:
     """Return w = S y / sqrt(y'Sy + s2): picking y subtracts w w' from S."""
     f = posterior.root.mT @ row
     return posterior.root @ f / (float(f @ f) + noise_variance) ** 0.5
 
 
-def variance_form(posterior: Posterior, noise_variance: float) -> Quadratic:
-    """Return x'Sx + s2 as |x|^2 less what the picks have removed, |removed'x|^2, plus s2."""
-    return Quadratic(1.0, -1.0, removed_factor(posterior.root), noise_variance)
+def variance_form(posterior: Posterior) -> Quadratic:
+    """Return x'Sx as |x|^2 less what the picks have removed, |removed'x|^2."""
+    return Quadratic(1.0, -1.0, removed_factor(posterior.root))

@@ -20,7 +20,6 @@ from ray_itl.core.acquisitions.base import (
     Scores,
     scaled_covariance,
     variance_form,
-    with_offsets,
 )
 from ray_itl.core.posterior import Posterior, Targets
 
@@ -46,7 +45,7 @@ class InformationGain(Acquisition):
 
     @property
     def score_tracks(self) -> tuple[int, ...]:
-        """x'Sx + s2, then x'S_t x + s2 of each task; each has a track of its own."""
+        """x'Sx, then x'S_t x of each task; each has a track of its own."""
         return tuple(range(1 + len(self.task_weights)))
 
     def start(self, posterior: Posterior, *tasks: Targets) -> _InformationGainState:
@@ -57,32 +56,35 @@ class InformationGain(Acquisition):
         )
         return _InformationGainState(self.noise_variance, posterior, given)
 
-    def gain(self, scores: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
-        """Return sum_t c_t / 2 log(1 + (num - den_t) / den_t)."""
-        num, *_ = scores
-        dens = with_offsets(scores, offsets)[1:]
+    def gain(self, scores: Scores) -> Tensor:
+        """Return sum_t c_t / 2 log(1 + (x'Sx - x'S_t x) / (x'S_t x + s2))."""
+        variance, *given = scores
         gains = [
-            (0.5 * weight) * torch.log1p((num - free) / den)
-            for weight, free, den in zip(self.task_weights, scores[1:], dens, strict=True)
+            (0.5 * weight) * torch.log1p((variance - left) / (left + self.noise_variance))
+            for weight, left in zip(self.task_weights, given, strict=True)
         ]
         return gains[0] if len(gains) == 1 else torch.stack(gains).sum(dim=0)
 
-    def gain_error(self, scores: Scores, errors: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
-        """Return sum_t |c_t| / 2 (num_error / num + den_error / den_t)."""
-        relative = [error / score for error, score in zip(errors, with_offsets(scores, offsets), strict=True)]
+    def gain_error(self, scores: Scores, errors: Scores) -> Tensor:
+        """Return sum_t |c_t| / 2 (error / (x'Sx + s2) + error_t / (x'S_t x + s2))."""
+        relative = [error / (score + self.noise_variance) for error, score in zip(errors, scores, strict=True)]
         parts = [0.5 * abs(c) * (relative[0] + r) for c, r in zip(self.task_weights, relative[1:], strict=True)]
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum(dim=0)
 
     def linear(self, gains: Tensor) -> Linear | None:
-        """num - exp(2 g) den > 0 for one task of weight 1."""
+        """x'Sx - e^2g x'S_A x - (e^2g - 1) s2 > 0 for one task of weight 1."""
         if self.task_weights != (1.0,):
             return None
         ones = torch.ones_like(gains)
-        return Linear(torch.stack([ones, -torch.exp(2.0 * gains)]), torch.zeros_like(gains))
+        # Not s2 - e^2g s2: beside a large noise gains are small, and the difference would be all rounding.
+        constants = -self.noise_variance * torch.expm1(2.0 * gains)
+        return Linear(torch.stack([ones, -torch.exp(2.0 * gains)]), constants)
 
     def order(self, scores: Scores) -> Tensor:
-        """Return num / den for one task of weight 1."""
-        return scores[0] / scores[1] if self.task_weights == (1.0,) else self.gain(scores)
+        """Return (x'Sx - x'S_A x) / (x'S_A x + s2) for one task of weight 1."""
+        if self.task_weights != (1.0,):
+            return self.gain(scores)
+        return (scores[0] - scores[1]) / (scores[1] + self.noise_variance)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class _InformationGainState(AcquisitionState):
         return (self.given_picks, *self.given_targets)
 
     def scores(self, rows: Tensor) -> Scores:
-        return tuple(p.variance(rows) + self.noise_variance for p in self._posteriors)
+        return tuple(p.variance(rows) for p in self._posteriors)
 
     def columns(self, row: Tensor) -> Tensor:
         return torch.stack([scaled_covariance(p, row, self.noise_variance) for p in self._posteriors], dim=1)
@@ -110,4 +112,4 @@ class _InformationGainState(AcquisitionState):
         return replace(self, given_picks=picks, given_targets=tuple(targets))
 
     def quadratics(self) -> tuple[Quadratic, ...]:
-        return tuple(variance_form(p, self.noise_variance) for p in self._posteriors)
+        return tuple(variance_form(p) for p in self._posteriors)

@@ -20,7 +20,6 @@ from ray_itl.core.acquisitions.base import (
     Scores,
     scaled_covariance,
     variance_form,
-    with_offsets,
 )
 from ray_itl.core.posterior import Posterior, Targets
 
@@ -44,14 +43,14 @@ class Uncertainty(Acquisition):
         del tasks
         return _UncertaintyState(self.noise_variance, posterior)
 
-    def gain(self, scores: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
+    def gain(self, scores: Scores) -> Tensor:
         """Return 1/2 log(1 + x'Sx / s2)."""
-        (variance,) = with_offsets(scores, offsets)
+        (variance,) = scores
         return 0.5 * torch.log1p(variance / self.noise_variance)
 
-    def gain_error(self, scores: Scores, errors: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
+    def gain_error(self, scores: Scores, errors: Scores) -> Tensor:
         """Return error / (2 (x'Sx + s2))."""
-        (variance,) = with_offsets(scores, offsets)
+        (variance,) = scores
         return 0.5 * errors[0] / (variance + self.noise_variance)
 
     def linear(self, gains: Tensor) -> Linear | None:
@@ -82,4 +81,4 @@ class _UncertaintyState(AcquisitionState):
         return replace(self, given_picks=self.given_picks.condition(row, self.noise_variance))
 
     def quadratics(self) -> tuple[Quadratic, ...]:
-        return (variance_form(self.given_picks, 0.0),)
+        return (variance_form(self.given_picks),)

@@ -21,7 +21,6 @@ from ray_itl.core.acquisitions.base import (
     Scores,
     scaled_covariance,
     variance_form,
-    with_offsets,
 )
 from ray_itl.core.posterior import Posterior, Targets
 
@@ -46,7 +45,7 @@ class VarianceReduction(Acquisition):
 
     @property
     def score_tracks(self) -> tuple[int, ...]:
-        """x'Sx + s2, then q_t of each task. Track 0 is w, track t is z_t."""
+        """x'Sx, then q_t of each task. Track 0 is w, track t is z_t."""
         return tuple(range(1 + len(self.task_weights)))
 
     def start(self, posterior: Posterior, *tasks: Targets) -> _VarianceReductionState:
@@ -60,26 +59,27 @@ class VarianceReduction(Acquisition):
         dots[:, 0].square_()
         return dots
 
-    def gain(self, scores: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
-        """Return sum_t c_t q_t / den."""
-        den, *parts = with_offsets(scores, offsets)
+    def gain(self, scores: Scores) -> Tensor:
+        """Return sum_t c_t q_t / (x'Sx + s2)."""
+        variance, *parts = scores
         num = parts[0] * self.task_weights[0]
         for weight, part in zip(self.task_weights[1:], parts[1:], strict=True):
             num = num + weight * part
-        return num / den
+        return num / (variance + self.noise_variance)
 
-    def gain_error(self, scores: Scores, errors: Scores, offsets: tuple[float, ...] | None = None) -> Tensor:
-        """Return sum_t |c_t| (q_t_error + |q_t| / den den_error) / den."""
-        den, *parts = with_offsets(scores, offsets)
+    def gain_error(self, scores: Scores, errors: Scores) -> Tensor:
+        """Return sum_t |c_t| (q_t_error + |q_t| / d d_error) / d, where d = x'Sx + s2."""
+        variance, *parts = scores
+        den = variance + self.noise_variance
         off = torch.zeros_like(den)
         for weight, part, error in zip(self.task_weights, parts, errors[1:], strict=True):
             off = off + abs(weight) * (error + part.abs() / den * errors[0])
         return off / den
 
     def linear(self, gains: Tensor) -> Linear | None:
-        """sum_t c_t q_t - g den > 0."""
+        """sum_t c_t q_t - g x'Sx - g s2 > 0."""
         weights = torch.tensor(self.task_weights, dtype=gains.dtype)[:, None].expand(-1, len(gains))
-        return Linear(torch.cat([-gains[None], weights]), torch.zeros_like(gains))
+        return Linear(torch.cat([-gains[None], weights]), -self.noise_variance * gains)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class _VarianceReductionState(AcquisitionState):
     def scores(self, rows: Tensor) -> Scores:
         whitened = rows @ self.given_picks.root
         parts = ((whitened @ self._whitened(root).mT).square().sum(dim=1) for root in self.moment_roots)
-        return (whitened.square().sum(dim=1) + self.noise_variance, *parts)
+        return (whitened.square().sum(dim=1), *parts)
 
     def columns(self, row: Tensor) -> Tensor:
         w = scaled_covariance(self.given_picks, row, self.noise_variance)
@@ -116,8 +116,8 @@ class _VarianceReductionState(AcquisitionState):
 
     def quadratics(self) -> tuple[Quadratic, ...]:
         factors = (self.given_picks.root @ self._whitened(root).mT for root in self.moment_roots)
-        parts = (Quadratic(0.0, 1.0, factor, 0.0) for factor in factors)
-        return (variance_form(self.given_picks, self.noise_variance), *parts)
+        parts = (Quadratic(0.0, 1.0, factor) for factor in factors)
+        return (variance_form(self.given_picks), *parts)
 
     def _whitened(self, root: Tensor) -> Tensor:
         return root @ self.given_picks.root

@@ -2,7 +2,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from ray_itl.errors import InputError
-from ray_itl.io.filesystems import list_files
+from ray_itl.io.listing import list_files
 
 NAMES = (
     "a.parquet", "b.pq", "c.PARQUET", "notes.txt", "_meta.parquet", ".hidden.parquet",
