@@ -19,6 +19,7 @@ from torch import Tensor
 
 from benchmarks.data import ClusteredRows, write_pool
 from benchmarks.settings import EngineSettings
+from ray_itl.cluster.connection import connect
 from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.feature_store import MemoryFeatures
 from ray_itl.core.features import Identity
@@ -29,8 +30,7 @@ from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.reference import one_pass_per_pick
 from ray_itl.core.result import GreedyResult
 from ray_itl.core.shard import PoolShard
-from ray_itl.distributed.cluster import connect
-from ray_itl.distributed.ray_pool import open_ray_pool
+from ray_itl.distributed.opening import open_ray_pool
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.sources.open import open_source
 from ray_itl.sources.parquet import ParquetSource

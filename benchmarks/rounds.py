@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from benchmarks.settings import RoundsSettings
-from ray_itl.distributed.cluster import connect
+from ray_itl.cluster.connection import connect
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.experiments.tasks import Task, digits_task
 from ray_itl.rounds.settings import (

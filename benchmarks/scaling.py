@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.curves_page import CurvesChart, CurvesReport, render_curves
 from benchmarks.data import ClusteredRows, write_pool
 from benchmarks.settings import ScalingSettings
+from ray_itl.cluster.connection import connect, simulated_cluster
 from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.feature_store import MemoryFeatures
 from ray_itl.core.features import Identity
@@ -25,8 +26,7 @@ from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.pool import LocalPool, Pool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.shard import PoolShard
-from ray_itl.distributed.cluster import connect, simulated_cluster
-from ray_itl.distributed.ray_pool import open_ray_pool
+from ray_itl.distributed.opening import open_ray_pool
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.experiments.cache import Notify
 from ray_itl.sources.manifest import plan_shards

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from ray_itl.core.acquisitions.base import Acquisition
@@ -17,6 +16,7 @@ from ray_itl.curation.run import curate
 from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, RunSettings, SelectionSettings
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.io.temporary import temporary_folder
 from ray_itl.observability.reporter import Reporter
 from ray_itl.runs.paths import absolute_path
 from ray_itl.selection import Selection
@@ -130,6 +130,7 @@ def select(
         InputError: data that cannot be used: names file, row or column and the remedy.
         ConfigError: an argument out of range.
         RunDirectoryError: run_dir cannot be written, or belongs to a run with other inputs.
+        NoRoomError: others hold the cluster's CPUs, GPUs or memory, or the Ray actor does in which this is called.
         ShardError: a shard failed and could not be rebuilt.
         CacheError: features are to be kept on disk, and the disk is full or fails.
     """
@@ -215,11 +216,11 @@ def _opened(rows: Any, settings: CurationSettings) -> Iterator[Any]:
             "a Ray Dataset has no lasting identity by which run_dir could be resumed: write it with write_parquet and "
             "pass the folder, or leave out run_dir"
         )
-    with TemporaryDirectory(prefix="ray_itl-dataset-") as folder:
+    with temporary_folder("dataset") as folder:
         if rows.count() == 0:
             raise InputError("the Ray Dataset has no rows")
-        rows.write_parquet(folder)
-        yield folder
+        rows.write_parquet(str(folder))
+        yield str(folder)
 
 
 __all__ = ["select"]

@@ -36,8 +36,16 @@ class NumericalError(RayItlError, ArithmeticError):
     """Float64 arithmetic cannot carry out the request: names the quantity and the option to change."""
 
 
+class DivergedError(NumericalError, ConfigError):
+    """A training became NaN or infinite: names the step and the options. Trying again will not help, others may."""
+
+
 class ShardError(RayItlError):
     """A shard of the pool failed and could not be rebuilt: names the shard, cause and knob."""
+
+
+class NoRoomError(BusyError, ShardError):
+    """Others hold the CPUs, GPUs or memory of the cluster that are needed: says how many. Trying later helps."""
 
 
 class StaleShardError(RayItlError):
@@ -50,6 +58,10 @@ class TrainingError(RayItlError):
 
 class CacheError(RayItlError):
     """The local cache of a shard's features cannot be written or read: names the file or folder, and the remedy."""
+
+
+class LabelError(RayItlError):
+    """A labelling function of the user's failed: names it, the round and the cause. The same command asks it again."""
 
 
 class MissingExtraError(RayItlError, ImportError):

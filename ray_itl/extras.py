@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from ray_itl.errors import ConfigError, MissingExtraError
+from ray_itl.text import error_summary
 
 
 def load_extra(module: str, needed_by: str, extra: str) -> ModuleType:
@@ -51,9 +52,10 @@ def load_by_name(
         raise ConfigError(f"{option}={name!r} is not known: use one of {known}, or {form}")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:  # ValueError: an empty module name
+    except Exception as error:  # whatever a module of the user's does as it is imported
+        why = str(error) if isinstance(error, ImportError | AttributeError) else error_summary(error)
         raise ConfigError(
-            f"{option}={name!r} cannot be imported ({error}): check the spelling, and that the module is installed or "
+            f"{option}={name!r} cannot be imported ({why}): check the spelling, and that the module is installed or "
             "in the job's working directory"
         ) from error
     if not callable(found):

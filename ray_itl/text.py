@@ -7,6 +7,7 @@ from numbers import Integral, Real
 
 from ray_itl.errors import ConfigError
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _UNITS = {unit: 1024**k for k, unit in enumerate(("B", "KiB", "MiB", "GiB", "TiB"))} | {
     unit: 1000**k for k, unit in enumerate(("KB", "MB", "GB", "TB"), start=1)
 }
@@ -40,8 +41,13 @@ def format_size(num_bytes: float) -> str:
 
 def error_summary(error: BaseException) -> str:
     """Return an error's type, the first line of its message and, as Ray appends a traceback to some, the last."""
-    lines = [line.strip() for line in str(error).strip().splitlines()]
+    lines = [line.strip() for line in without_colours(str(error)).strip().splitlines()]
     return ": ".join(dict.fromkeys([type(error).__name__, *lines[:1], *lines[-1:]]))
+
+
+def without_colours(text: str) -> str:
+    """Return a text without the codes by which terminals colour it: logs and files have no use for them."""
+    return _COLOUR.sub("", text)
 
 
 def number(value: float) -> str:

@@ -40,7 +40,7 @@ def _refuse(*_: Any, **__: Any) -> None:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """One small embedded cluster for all tests of a process that need any: starting one takes ten seconds."""
-    from ray_itl.distributed.cluster import connect  # loads Ray, which most tests need not
+    from ray_itl.cluster.connection import connect  # loads Ray, which most tests need not
 
     with connect("local", num_cpus=4, object_store_bytes=120 * 2**20):
         yield

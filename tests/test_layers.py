@@ -16,8 +16,9 @@ from tests.house import ROOT, all_imports, imports_of, modules_in
 LAYERS = [
     {"ray_itl.errors", "ray_itl.text"},
     {"ray_itl.extras"},
+    {"ray_itl.images"},
     {"ray_itl.core", "ray_itl.io", "ray_itl.report"},
-    {"ray_itl.options"},
+    {"ray_itl.options", "ray_itl.cluster"},
     {"ray_itl.sources"},
     {"ray_itl.shards", "ray_itl.runs", "ray_itl.training"},
     {"ray_itl.distributed", "ray_itl.observability", "ray_itl.selection"},
@@ -39,7 +40,7 @@ PLACES = {
     "yaml": {"ray_itl.options"},
     "sqlglot": {"ray_itl.sources.sql"},
     "ray": {
-        *("ray_itl.distributed", "ray_itl.training.ray_trainer", "ray_itl.training.worker_group"),
+        *("ray_itl.cluster", "ray_itl.distributed", "ray_itl.training.ray_trainer", "ray_itl.training.worker_group"),
         "ray_itl.embedding.on_ray",
     },
     "pyarrow": {
@@ -47,7 +48,7 @@ PLACES = {
         *("ray_itl.curation", "ray_itl.embedding", "ray_itl.ticks", "ray_itl.rounds", "ray_itl.api"),
         *("ray_itl.selection", "ray_itl.verification", "ray_itl.experiments", "ray_itl.report.notebook", "benchmarks"),
     },
-    "PIL": {"ray_itl.experiments", "ray_itl.training.inputs"},
+    "PIL": {"ray_itl.experiments", "ray_itl.images"},
     "transformers": {"ray_itl.training.models"},
     "plotly": {"ray_itl.report"},
     "jinja2": {"ray_itl.report"},

@@ -39,6 +39,7 @@ def test_what_is_written_can_be_read(size: int) -> None:
     [
         ("", "ValueError"),
         ("it is full", "ValueError: it is full"),
+        ("\x1b[36mray::run()\x1b[39m failed", "ValueError: ray::run() failed"),  # as Ray's messages are
         ("\n it is full \n", "ValueError: it is full"),
         ("a task failed\n  File 'a.py', line 3\nKeyError: 5", "ValueError: a task failed: KeyError: 5"),
     ],

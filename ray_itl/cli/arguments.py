@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 
-from ray_itl.cli.names import carried
+from ray_itl.cli.names import carried, carried_if_needed
 from ray_itl.errors import ConfigError
 
 _CONDITION, _RULE = "pool.filter=", "acquisition="
@@ -19,6 +19,7 @@ _PLAIN = re.compile(r"[\w/\-+.$%*@?|:\\ \t]*", re.ASCII)
 _REFERENCE = re.compile(r"\$\{[^}]*\}")
 _UNESCAPED = re.compile(r"\\([^0-9A-Za-z])")
 _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", re.DOTALL)
+_NAME = re.compile(r"[\w*-]+", re.ASCII)
 _QUOTED_NAME = re.compile(r"[{,]\s*[\"']")
 _PART = re.compile(r"\$\{[^}]*\}|\\.|.", re.DOTALL)
 
@@ -126,7 +127,8 @@ class _Argument:
         self._skip_blanks()
         if quoted := _QUOTED.match(self._value, self._place):
             self._place = quoted.end()
-            name = carried(str(_read(f"a={quoted[0]}")[1]))
+            name = str(_read(f"a={quoted[0]}")[1])
+            name = name if _NAME.fullmatch(name) and carried_if_needed(name) == name else carried(name)
         else:
             text = self._text(":,}")
             name = carried(None) if text.lower() == "null" else text

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ray_itl.cli.arguments import readable_by_hydra
 from ray_itl.cli.guard import end_with, open_closed_streams
 from ray_itl.cli.hydra_words import in_words, unknown_flag, unreadable
-from ray_itl.cli.names import let_yaml_have_null_as_a_name, with_names, words_with_names
+from ray_itl.cli.names import names_in_files, with_names, words_with_names
 from ray_itl.errors import ConfigError
 from ray_itl.options.declare import default_of, described
 from ray_itl.options.help import help_text
@@ -31,7 +31,6 @@ def register_schemas(**schemas: type) -> None:
 
     From then on options take no environment variables, and ${help:curate} is the text of all options of curate_schema.
     """
-    let_yaml_have_null_as_a_name()
     OmegaConf.register_new_resolver("oc.env", _refuse_variable, replace=True)
     OmegaConf.register_new_resolver("command", command_line, replace=True)  # for the texts of --help
     OmegaConf.register_new_resolver("help", _help, replace=True)
@@ -86,7 +85,8 @@ def launch(main: Callable[[], None]) -> None:
     if (wrong := unknown_flag(sys.argv[1:])) is not None:  # Hydra would print its usage, in many lines
         end_with(2, ConfigError(wrong), in_json)
     try:
-        main()
+        with names_in_files():
+            main()
     except OverrideParseException as error:
         end_with(2, ConfigError(words_with_names(unreadable(str(error.override), str(error)))), in_json)
     except (HydraException, OmegaConfBaseException) as error:

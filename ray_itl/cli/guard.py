@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import NoReturn, ParamSpec, TypeVar
 
 from ray_itl.cli.bug_report import write_bug_report
+from ray_itl.cli.library_output import in_our_form
 from ray_itl.errors import (
     BusyError,
     ConfigError,
@@ -25,6 +26,7 @@ from ray_itl.errors import (
 )
 from ray_itl.io.credentials import one_line
 from ray_itl.io.filesystems import is_transient, transient_error
+from ray_itl.io.temporary import sweep
 from ray_itl.observability.console import json_line
 
 P = ParamSpec("P")
@@ -47,9 +49,11 @@ def guarded(job: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(job)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        in_json = _asks_for_json(*args)
+        log = _log_of(*args)
+        in_json = log == "json"
+        sweep()  # what killed runs left in the temporary directory
         try:
-            with _terminable():
+            with _terminable(), in_our_form(log):
                 return job(*args, **kwargs)
         except KeyboardInterrupt:
             end_with(_SIGNAL_EXIT + signal.SIGINT, RayItlError("stopped by SIGINT"), in_json)
@@ -77,10 +81,10 @@ def _bug(error: Exception) -> RayItlError:
     return RayItlError(f"this is a bug of ray_itl ({type(error).__name__}: {str(error)[:200]}): {where}")
 
 
-def _asks_for_json(*args: object) -> bool:
-    """Whether the composed configuration of a job has run.log=json; some have no such option."""
+def _log_of(*args: object) -> str:
+    """Return run.log of the composed configuration of a job, or "lines": some have no such option."""
     run = getattr(args[0], "run", None) if args else None
-    return getattr(run, "log", None) == "json"
+    return str(getattr(run, "log", "lines"))
 
 
 class _Terminated(SystemExit):

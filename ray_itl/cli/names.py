@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import omegaconf._utils
 
 from ray_itl.errors import ConfigError
 
+_NO_TEXT = re.compile(r"null|true|false|[-+]?(?:nan|inf|[\d_.]+(?:e[-+]?\d+)?)", re.IGNORECASE)
+"""What Hydra takes for something else than text."""
 _CARRIED = re.compile(r"__name_((?:[0-9a-f]{2})+)")
 
 
 def carried(name: str | None) -> str:
     """Return what a name is called on its way through Hydra."""
     return f"__name_{json.dumps(name).encode().hex()}"
+
+
+def carried_if_needed(name: Any) -> Any:
+    """Return what a name of a file of options is called, so that it is the same as on the command line."""
+    if name is None or (isinstance(name, str) and (not name.isascii() or _NO_TEXT.fullmatch(name))):
+        return carried(name)
+    return name
 
 
 def _restored(name: Any) -> Any:
@@ -47,11 +57,10 @@ def words_with_names(message: str) -> str:
     return _CARRIED.sub(lambda found: str(_restored(found[0])), message)
 
 
-def let_yaml_have_null_as_a_name() -> None:
-    """Make OmegaConf, which holds no such name, read one, and refuse two names that YAML reads as the same."""
+@contextmanager
+def names_in_files() -> Iterator[None]:
+    """Let files of options name what the command line may, and refuse two names in them that YAML reads as the same."""
     make_loader: Any = omegaconf._utils.get_yaml_loader  # there is no public place for a loader
-    if hasattr(make_loader, "__wrapped__"):
-        return
 
     def get_yaml_loader() -> Any:
         base = make_loader()
@@ -62,9 +71,12 @@ def let_yaml_have_null_as_a_name() -> None:
                 found = super().construct_mapping(node, deep=deep)
                 if len(found) < len(names):
                     raise ConfigError(f"{', '.join(map(str, names))}: YAML reads two of these names as the same")
-                return {carried(None) if name is None else name: value for name, value in found.items()}
+                return {carried_if_needed(name): value for name, value in found.items()}
 
         return Loader
 
-    get_yaml_loader.__wrapped__ = make_loader  # pyright: ignore[reportFunctionMemberAccess]
     omegaconf._utils.get_yaml_loader = get_yaml_loader
+    try:
+        yield
+    finally:
+        omegaconf._utils.get_yaml_loader = make_loader

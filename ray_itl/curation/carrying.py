@@ -24,7 +24,7 @@ def tell_of_other_columns(run: RunDirectory, settings: CurationSettings, reporte
     before = _asked_before(run)
     if before is None or _asked(before) == _asked(settings):
         return
-    reporter.info(
+    reporter.warn(
         f"pool.columns={settings.pool.columns} and selection.explain={str(settings.selection.explain).lower()} are not "
         "what this run began with: its picks stay, only what is written of them changes"
     )
@@ -57,7 +57,7 @@ def with_columns(
     selection = replace(selection, table=own)
     write_selection(run, selection)
     run.replace_config(to_yaml(_asking(before, settings)))
-    reporter.info(
+    reporter.warn(
         f"pool.columns={wanted} are not what this run was finished with: selection.parquet is written anew with them, "
         "the picks are those that were there"
     )

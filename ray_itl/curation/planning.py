@@ -14,7 +14,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
@@ -28,6 +27,7 @@ from ray_itl.curation.pool import plan_local, storage_options
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.distributed.placement import ShardPlan
+from ray_itl.io.temporary import temporary_folder
 from ray_itl.observability.console import JobSummary
 from ray_itl.shards.cache import ShardCache, unusable
 from ray_itl.shards.disk_loading import entry_bytes
@@ -209,8 +209,8 @@ def planned(settings: CurationSettings) -> RunPlan:
     Raises:
         InputError, ConfigError: as the run itself would, also where it cannot fit.
     """
-    with TemporaryDirectory(prefix="ray_itl-plan-") if settings.pool.path is None else nullcontext("") as folder:
-        settings = digits_settings(settings, Path(folder)) if settings.pool.path is None else settings
+    with temporary_folder("plan") if settings.pool.path is None else nullcontext(Path()) as folder:
+        settings = digits_settings(settings, folder) if settings.pool.path is None else settings
         problem, told = checked(settings)
         in_process = settings.cluster.num_shards == 0
         shards = plan_local(problem, settings) if in_process else _on_ray(problem, settings)
@@ -269,8 +269,8 @@ def expected_passes(settings: CurationSettings) -> tuple[int, int]:
 
 def _on_ray(problem: Problem, settings: CurationSettings) -> ShardPlan:
     # Imported here so that plans of this process never load Ray.
-    from ray_itl.distributed.cluster import connect
-    from ray_itl.distributed.ray_pool import plan_for_cluster
+    from ray_itl.cluster.connection import connect
+    from ray_itl.distributed.opening import plan_for_cluster
 
     with connect(settings.cluster.address):
         rows, dim, dtype = problem.source.num_rows, problem.dim, settings.pool.dtype

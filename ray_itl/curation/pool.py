@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import cast
 
 import numpy as np
@@ -22,6 +21,7 @@ from ray_itl.core.result import Progress
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.distributed.placement import ShardPlan, plan_in_process
+from ray_itl.io.temporary import temporary_folder
 from ray_itl.observability.reporter import Reporter
 from ray_itl.runs.fingerprint import pool_fingerprint
 from ray_itl.shards.disk_loading import load_disk_shard
@@ -99,6 +99,7 @@ def open_pool(
     Raises:
         InputError: rows that cannot be read, or an id that occurs twice among those that can be used.
         ConfigError: resources that no node has, or more memory than there is.
+        NoRoomError: others hold the cluster's CPUs, GPUs or memory until the deadline.
         ShardError: a shard that could not be brought up.
         CacheError: no room on disk, where features are to be kept there.
     """
@@ -153,12 +154,12 @@ def _ray_pool(
     problem: Problem, source: PoolSource, settings: CurationSettings, reporter: Reporter, run_name: str, bad: BadRows
 ) -> Iterator[OpenPool]:
     # Imported here so that selections in this process never load Ray.
-    from ray_itl.distributed.cluster import connect
+    from ray_itl.cluster.connection import connect
     from ray_itl.distributed.metrics import SelectionMetrics
-    from ray_itl.distributed.ray_pool import open_ray_pool
+    from ray_itl.distributed.opening import open_ray_pool
 
     cluster, storage = settings.cluster, storage_options(problem, settings)
-    with connect(cluster.address):
+    with connect(cluster.address, notify=reporter.info):
         announce = f"loading {source.num_rows:,} rows x {problem.dim} on Ray"
         metrics = SelectionMetrics(run_name)
         with open_ray_pool(
@@ -170,6 +171,7 @@ def _ray_pool(
             metrics.on_pass,
             storage,
             problem.cost_group_columns,
+            tell=reporter.waiting,
         ) as pool:
             with reporter.stage("load", announce):
                 pool.load(reporter.rows("loaded", source.num_rows), bad)
@@ -186,7 +188,7 @@ def _readable_by_actors(source: PoolSource, columns: Sequence[str], bad: BadRows
     if isinstance(source, ParquetSource):
         yield source
         return
-    with TemporaryDirectory(prefix="ray_itl-pool-") as folder:
+    with temporary_folder("pool") as folder:
         yield write_to_parquet(source, folder, columns, bad)
 
 

@@ -101,12 +101,12 @@ def curate_problem(
         problem = with_limits(problem, settings)
         if settings.run.dir is None or RunDirectory(settings.run.dir).state != "finished":
             for words in check_before(problem, settings):
-                reporter.info(words)
+                reporter.warn(words)
     for note in problem.notes:
         reporter.info(f"beware: {note}")
     if settings.run.dir is None:
         return _Run(problem, settings, reporter, None, watch).execute()
-    tracking = SelectionTracking(settings, reporter.info)
+    tracking = SelectionTracking(settings, reporter.warn)
     with reporter.stage("open"):
         identity = recorded_identity(problem, settings)
         run = RunDirectory(settings.run.dir, may_differ=ASKED)
@@ -115,6 +115,8 @@ def curate_problem(
         run.tidy()  # it may have been killed right after it had finished
         reporter.info(f"this run is finished already: its results are in {run.path}")
         selection = with_columns(run, problem, settings, read_selection(run), reporter)
+        for warning in selection.metrics.get("warnings", []):
+            reporter.warn(warning)
         tracking.catch_up(selection)
         return selection
     if state == "unfinished":
@@ -154,7 +156,7 @@ class _Run:
         self._settings = settings
         self._reporter = reporter
         self._run = run
-        self._status = RunStatus(run, problem.source.num_rows, problem.selection.n, watch)
+        self._status = RunStatus(run, problem.source.num_rows, problem.selection.n, watch, warnings=reporter.warnings)
         self._mean_squared_norm: float | None = None
         self._ledger = None if run is None else Ledger(run.path, allow_repeats=settings.selection.replacement)
 
@@ -167,6 +169,7 @@ class _Run:
         explanation = None
         with status.going_on():
             status.step("load")
+            reporter.on_waiting = status.waiting
             name = "" if self._run is None else self._run.path.name
             with open_pool(problem, settings, reporter, name) as opened, status.telling_failure():
                 pool = opened.pool
@@ -223,7 +226,7 @@ class _Run:
             )
         drowned = noise_drowns_rows(self._problem.acquisition.noise_variance, mean_squared_norm)
         if drowned is not None:
-            self._reporter.info(f"warning: {drowned}")
+            self._reporter.warn(drowned)
         self._mean_squared_norm = mean_squared_norm
         return self._problem
 
@@ -294,6 +297,10 @@ class _Run:
         features = result.features.to(dtype)
         skipped = skipped_table(self._problem) if len(self._problem.skipped) else None
         selection = replace(selection, metrics=metrics, run_dir=path, picked_features=features, skipped=skipped)
+        for warning in warnings_about(selection):
+            self._reporter.warn(warning)
+        if self._reporter.warnings:
+            metrics["warnings"] = list(self._reporter.warnings)
         if self._run is not None:
             write_posterior(self._run, self._problem, result)
             write_picks(self._run, features)
@@ -307,12 +314,13 @@ class _Run:
     ) -> None:
         if self._run is None or sample is None:
             return
-        warnings = warnings_about(selection)
         if not len(selection):
             self._reporter.info("no report.html: nothing was picked")
             return
-        data = build_report(self._problem, self._settings, selection, result, sample, comparison, warnings)
+        data = build_report(
+            self._problem, self._settings, selection, result, sample, comparison, self._reporter.warnings
+        )
         try:
             write_atomic(self._run.path / "report.html", render(data).encode())
         except MissingExtraError as error:
-            self._reporter.info(f"no report.html: {error}")
+            self._reporter.warn(f"no report.html: {error}")

@@ -211,7 +211,7 @@ def warnings_about(selection: Selection) -> list[str]:
             "smaller noise variance would tell them apart."
         )
     left = selection.remaining_uncertainty
-    if left[-1] > 0.99 * left[0] and drowned is None:
+    if len(gains) and left[-1] > 0.99 * left[0] and drowned is None:
         warnings.append(
             "The picks remove less than 1% of the targets' uncertainty: the pool may not cover the task, or a smaller "
             "acquisition.relative_noise would tell more."

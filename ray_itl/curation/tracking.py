@@ -76,11 +76,11 @@ _EVERY_S = 5.0
 class SelectionTracking:
     """Tracks one selection that has a run directory; does nothing where no tracking is asked for."""
 
-    def __init__(self, settings: CurationSettings, notify: Notify, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: CurationSettings, warn: Notify, clock: Callable[[], float] = time.monotonic) -> None:
         """Take all options. MissingExtraError where a tool is asked for that is not installed."""
         self._settings = settings
         self._folder = Path(str(settings.run.dir))
-        self._tracker = open_tracker(settings.tracking, self._folder, notify)
+        self._tracker = open_tracker(settings.tracking, self._folder, warn)
         self._clock = clock
         self._due = clock() + _EVERY_S
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ray_itl.cluster.room import Nodes, amounts, fit_beside, places, places_on
 from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
 from ray_itl.shards.footprint import PROCESS_BYTES, STATE_BYTES, Footprint, StorageOptions
 from ray_itl.shards.loading import STORAGE_DTYPES
-from ray_itl.text import format_size
+from ray_itl.text import format_size, plural
 
 _MIN_SHARD_BYTES = 128 * 2**20
 _MAX_THREADS = 4
 _MAX_SHARDS = 256
+_LEAST_SHARE = 0.5
+"""CPUs that a shard reserves at least, where it is this module that says how many."""
+Group = tuple[int, dict[str, float]]
+"""Processes of one kind: how many, and the needs of each by Ray's names."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,10 @@ class ShardPlan:
         """Return the bytes of main memory that a shard of so many rows is said to need."""
         return self.footprint(num_rows, dim).memory(self.on_disk or self.num_gpus > 0) + self.driver_bytes
 
+    def needs(self, num_rows: int, dim: int) -> dict[str, float]:
+        """Return what a shard of so many rows asks of a node, by Ray's names."""
+        return {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": float(self.memory(num_rows, dim))}
+
     def footprint(self, num_rows: int, dim: int) -> Footprint:
         """Return what a shard of so many rows takes."""
         return Footprint(num_rows, dim, self.dtype, self.state_bytes)
@@ -56,7 +64,7 @@ def plan_shards_for(
     num_rows: int,
     dim: int,
     dtype: str,
-    nodes: Sequence[Mapping[str, float]],
+    nodes: Nodes,
     options: ClusterSettings,
     storage: StorageOptions | None = None,
     gpu_bytes: int | None = None,
@@ -84,9 +92,9 @@ def plan_shards_for(
     num_shards = options.num_shards
     if num_shards == "auto":
         step = options.cpus_per_shard or min(_MAX_THREADS, *cpus)
-        places = sum(_places(node, {"GPU": gpus} if gpus else {"CPU": step}) for node in nodes)
+        most = places_on(nodes, {"GPU": gpus} if gpus else {"CPU": step})
         wanted = -(-num_rows * dim * STORAGE_DTYPES[dtype].itemsize // _MIN_SHARD_BYTES)
-        num_shards = max(1, min(places, wanted, _MAX_SHARDS))
+        num_shards = max(1, min(most, wanted, _MAX_SHARDS))
     threads = max(1, min(_MAX_THREADS, int(min(cpus)), total_cpus // num_shards))
     if options.cpus_per_shard is not None:
         threads = max(threads, int(options.cpus_per_shard))
@@ -122,7 +130,7 @@ def place_features(
     num_rows: int,
     dim: int,
     storage: StorageOptions,
-    nodes: Sequence[Mapping[str, float]],
+    nodes: Nodes,
     gpu_bytes: int | None,
 ) -> ShardPlan:
     """Return the plan with features in memory or on disk, as asked for or as they fit.
@@ -136,7 +144,7 @@ def place_features(
         plan = on_disk
     elif storage.storage == "auto":
         need = plan.memory(rows, dim)
-        fits = sum(_places(node, {"memory": need, "CPU": plan.num_cpus}) for node in nodes) >= plan.num_shards
+        fits = places_on(nodes, {"memory": need, "CPU": plan.num_cpus}) >= plan.num_shards
         fits = fits and (limit is None or need + PROCESS_BYTES <= limit)
         fits = fits and (gpu_bytes is None or plan.footprint(rows, dim).gpu_bytes <= gpu_bytes)
         plan = plan if fits else on_disk
@@ -151,7 +159,76 @@ def place_features(
     return plan
 
 
-def check_fits(plan: ShardPlan, num_rows: int, dim: int, nodes: Sequence[Mapping[str, float]]) -> None:
+def plan_within_free(
+    num_rows: int,
+    dim: int,
+    dtype: str,
+    nodes: Nodes,
+    free: Nodes,
+    options: ClusterSettings,
+    storage: StorageOptions | None = None,
+    gpu_bytes: int | None = None,
+    beside: Group | None = None,
+) -> ShardPlan:
+    """Plan as `plan_shards_for`, but within what is free now and beside processes that are to come.
+
+    With cluster.num_shards=auto there are no more shards than find room now, and where not even one of the usual size
+    does, there is one that reserves fewer CPUs. Where cluster.cpus_per_shard is not set, shards reserve what the
+    others leave, down to nothing: they rest while the others work.
+
+    Args:
+        num_rows: N.
+        dim: D, of the features.
+        dtype: Storage dtype.
+        nodes: As for `plan_shards_for`.
+        free: What of it nobody holds, node by node.
+        options: What the user asks for.
+        storage: As for `plan_shards_for`.
+        gpu_bytes: As for `plan_shards_for`.
+        beside: Processes that are to run while the shards rest but live, how many and the needs of each; None: none.
+
+    Raises:
+        ConfigError: as for `plan_shards_for`.
+    """
+
+    def plan_of(count: int | str) -> ShardPlan:
+        asked = replace(options, num_shards=count)
+        plan = plan_shards_for(num_rows, dim, dtype, nodes, asked, storage, gpu_bytes)
+        return (
+            plan if beside is None or options.cpus_per_shard is not None else _beside(plan, needs(plan), nodes, beside)
+        )
+
+    def needs(plan: ShardPlan) -> dict[str, float]:
+        return plan.needs(-(-num_rows // plan.num_shards), dim)
+
+    plan = plan_of(options.num_shards)
+    if options.num_shards != "auto":
+        return plan
+    for count in range(plan.num_shards, 0, -1):
+        fewer = plan_of(count)
+        whole = beside is None or fit_beside(nodes, [(count, needs(fewer)), beside])
+        if whole and places_on(free, needs(fewer)) >= count:
+            return fewer
+    one = plan_of(1)
+    if options.cpus_per_shard is not None:
+        return one
+    room = max((node.get("CPU", 0) for node in free if places(node, {**needs(one), "CPU": 0})), default=0)
+    share = min(one.num_cpus, max(_LEAST_SHARE, int(room / _LEAST_SHARE) * _LEAST_SHARE))
+    return replace(one, num_cpus=share, num_threads=max(1, min(one.num_threads, int(2 * share))))
+
+
+def _beside(plan: ShardPlan, needs: dict[str, float], nodes: Nodes, beside: Group) -> ShardPlan:
+    """Return the plan with as many CPUs for each shard as others leave on these nodes; none where that changes nothing.
+
+    Where it does not fit even so, the plan stays as it is: `check_fits` says so.
+    """
+    for share in (plan.num_cpus, plan.num_cpus / 2, plan.num_cpus / 4, 0.0):
+        if fit_beside(nodes, [(plan.num_shards, {**needs, "CPU": share}), beside]):
+            return replace(plan, num_cpus=share)
+    return plan
+
+
+def check_fits(plan: ShardPlan, num_rows: int, dim: int, nodes: Nodes) -> None:
     """Check that the cluster's nodes, were they idle, have room for every shard.
 
     Args:
@@ -163,27 +240,44 @@ def check_fits(plan: ShardPlan, num_rows: int, dim: int, nodes: Sequence[Mapping
     Raises:
         ConfigError: names the option that asks for too much.
     """
-    needs: dict[str, tuple[float, str]] = {
-        "CPU": (plan.num_cpus, "cluster.cpus_per_shard"),
-        "GPU": (plan.num_gpus, "cluster.gpus_per_shard"),
-        "memory": (plan.memory(-(-num_rows // plan.num_shards), dim), "cluster.num_shards"),
-    }
-    for name, (need, option) in needs.items():
-        most = max(node.get(name, 0) for node in nodes)
+    needs = plan.needs(-(-num_rows // plan.num_shards), dim)
+    options = {"CPU": "cluster.cpus_per_shard", "GPU": "cluster.gpus_per_shard", "memory": "cluster.num_shards"}
+    for name, need in needs.items():
+        most = max((node.get(name, 0) for node in nodes), default=0)
         if need > most:
-            raise ConfigError(_too_much(name, need, most, option, plan))
-    amounts = {name: need for name, (need, _) in needs.items()}
-    places = sum(_places(node, amounts) for node in nodes)
-    if places < plan.num_shards:
+            raise ConfigError(_too_much(name, need, most, options[name], plan))
+    room = places_on(nodes, needs)
+    if room < plan.num_shards:
         raise ConfigError(
-            f"cluster.num_shards={plan.num_shards}, but the cluster has room for {places} shards of {plan.num_cpus:g} "
-            f"CPUs, {plan.num_gpus:g} GPUs and {format_size(needs['memory'][0])} of memory: add nodes, or lower "
+            f"cluster.num_shards={plan.num_shards}, but the cluster has room for {room} shards of {plan.num_cpus:g} "
+            f"CPUs, {plan.num_gpus:g} GPUs and {format_size(needs['memory'])} of memory: add nodes, or lower "
             "cluster.num_shards, cluster.cpus_per_shard or cluster.gpus_per_shard"
         )
 
 
-def _places(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
-    return min((int(node.get(name, 0) / need + 1e-9) for name, need in needs.items() if need > 0), default=0)
+def check_fits_beside(shards: Group, workers: Group, nodes: Nodes) -> None:
+    """Check that the cluster's nodes, were they idle, have room for shards and the workers of a trainer together.
+
+    Args:
+        shards: How many (0: they are not on the cluster), and the least needs of each.
+        workers: How many, and the needs of each.
+        nodes: Resources of every node.
+
+    Raises:
+        ConfigError: names the options.
+    """
+    if fit_beside(nodes, [shards, workers]):
+        return
+    count, needs = workers
+    asks = f"trainer.num_workers={count} with trainer.cpus_per_worker={needs.get('CPU', 0):g}"
+    asks += " and trainer.use_gpu=true" if needs.get("GPU") else ""
+    has = amounts({name: sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU")})
+    own = f" beside this run's own {plural(shards[0], 'shard')} ({amounts(shards[1])} each)" if shards[0] else ""
+    remedy = ", cluster.num_shards or cluster.cpus_per_shard" if shards[0] else ""
+    raise ConfigError(
+        f"{asks} need room{own}, but the cluster has {has} on {plural(len(nodes), 'node')}: add nodes, or lower "
+        f"trainer.num_workers, trainer.cpus_per_worker{remedy}"
+    )
 
 
 def _too_much(name: str, need: float, most: float, option: str, plan: ShardPlan) -> str:

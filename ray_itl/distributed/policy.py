@@ -92,3 +92,10 @@ class RecoveryPolicy:
                 "started and was killed for want of memory, Ray's logs (raylet.out) say so"
             )
         return Retry(pause_s=min(1.0, self.restart_deadline_s - waited_s))
+
+    def no_room(self, shard: str, lack: str) -> str:
+        """Return the message about a shard that found no place until the deadline, given what the cluster lacks."""
+        return (
+            f"{shard} found no place within cluster.restart_deadline_s={self.restart_deadline_s:g} seconds: {lack}: "
+            "once there is room, run the same command again to resume"
+        )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ray_itl.cluster.room import RoomAsked
+from ray_itl.cluster.waiting import RoomWatch, Tell, await_room
 from ray_itl.core.features import FeatureMap
 from ray_itl.core.ids import IdSpan, spans_overlap
 from ray_itl.core.messages import (
@@ -26,84 +27,20 @@ from ray_itl.core.messages import (
 )
 from ray_itl.core.pool import block_per_shard, mean_of_norms, merge_reports, request_per_shard
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
-from ray_itl.distributed.cluster import gpu_memory, living_nodes
 from ray_itl.distributed.codec import unpack
 from ray_itl.distributed.journal import Journal, Recovery
-from ray_itl.distributed.placement import ShardPlan, check_fits, plan_shards_for
+from ray_itl.distributed.placement import ShardPlan
 from ray_itl.distributed.policy import RecoveryPolicy
-from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardFacts, ShardSpec
 from ray_itl.distributed.shard_group import ShardGroup, ShardMember, put
 from ray_itl.errors import ConfigError, ShardError
 from ray_itl.shards.disk_loading import CacheOptions
-from ray_itl.shards.footprint import StorageOptions
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns
 from ray_itl.sources.manifest import plan_shards
-from ray_itl.sources.parquet import ParquetSource
 
-
-@contextmanager
-def open_ray_pool(
-    source: PoolSource,
-    feature_map: FeatureMap,
-    dtype: str,
-    options: ClusterSettings,
-    notify: Callable[[str], None] | None = None,
-    on_pass: Callable[[list[PassTime]], None] | None = None,
-    storage: StorageOptions | None = None,
-    cost_group_columns: CostGroupColumns | None = None,
-) -> Iterator[RayPool]:
-    """Plan shards for the cluster this process is connected to and yield their pool, on which to call `load` first.
-
-    Args:
-        source: Where the rows are; must be readable on every node.
-        feature_map: Applied to every row.
-        dtype: Storage dtype, a key of `STORAGE_DTYPES`.
-        options: What the user asks for.
-        notify: Told, in a line, about the shards and about every one that was lost.
-        on_pass: See `RayPool`.
-        storage: Where features are kept; None: in memory. On disk only those of a ParquetSource.
-        cost_group_columns: Where rows' costs and groups come from; None: none are needed.
-
-    Raises:
-        ConfigError: the shards ask for more than the cluster's nodes have, or than a shard may use.
-    """
-    storage = storage or StorageOptions()
-    plan = plan_for_cluster(source.num_rows, feature_map.dim(source.dim), dtype, options, storage)
-    policy = RecoveryPolicy(restart_deadline_s=options.restart_deadline_s)
-    cache = storage.cache(source.manifest.fingerprint) if plan.on_disk and isinstance(source, ParquetSource) else None
-    with RayPool(
-        source,
-        feature_map,
-        plan,
-        policy,
-        notify=notify,
-        on_pass=on_pass,
-        cache=cache,
-        cost_group_columns=cost_group_columns,
-    ) as pool:
-        if notify is not None:
-            where = ", features on disk" if plan.on_disk else ""
-            notify(f"shards: {pool.num_shards} (threads each: {plan.num_threads}, on {plan.device}{where})")
-        yield pool
-
-
-def plan_for_cluster(
-    num_rows: int, dim: int, dtype: str, options: ClusterSettings, storage: StorageOptions
-) -> ShardPlan:
-    """Return a plan of shards that fits the cluster this process is connected to; see `plan_shards_for`.
-
-    Raises:
-        ConfigError: the shards ask for more than the cluster's nodes have, or than a shard may use.
-    """
-    nodes, gpu_bytes = living_nodes(), None
-    if options.gpus_per_shard > 0 and storage.storage == "auto" and any(node.get("GPU", 0) for node in nodes):
-        gpu_bytes = gpu_memory(options.gpus_per_shard, options.restart_deadline_s)
-    plan = plan_shards_for(num_rows, dim, dtype, nodes, options, storage, gpu_bytes)
-    check_fits(plan, num_rows, dim, nodes)
-    return plan
+REMEDY = "lower cluster.num_shards, cluster.cpus_per_shard or cluster.gpus_per_shard, or raise the deadline"
 
 
 class RayPool:
@@ -124,6 +61,7 @@ class RayPool:
         on_pass: Callable[[list[PassTime]], None] | None = None,
         cache: CacheOptions | None = None,
         cost_group_columns: CostGroupColumns | None = None,
+        tell: Tell = lambda _: None,
         actor_class: type[ShardActor] = ShardActor,
     ) -> None:
         """Prepare the shards; `load` starts them.
@@ -137,6 +75,7 @@ class RayPool:
             on_pass: Told, after each pass over the rows, the rows and seconds of every shard.
             cache: Where shards keep features, if the plan says on disk.
             cost_group_columns: Where rows' costs and groups come from; None: none are needed.
+            tell: Told, in a line, that shards wait for room; None: no longer.
             actor_class: What runs in the processes.
         """
         assert (cache is not None) == plan.on_disk, "features on disk are those of Parquet files"
@@ -152,8 +91,18 @@ class RayPool:
         members = self._members(source)
         self._num_shards = len(members)
         self._policy = policy or RecoveryPolicy()
+        deadline_s, needs = self._policy.restart_deadline_s, members[0].options
+        asked = {"CPU": needs["num_cpus"], "GPU": needs["num_gpus"], "memory": needs["memory"]}
+        self._asked = RoomAsked("shard", len(members), asked, "cluster.restart_deadline_s", deadline_s)
+        self._tell = tell
         self._crew = ShardGroup(
-            source, members, self._policy, lambda: self._journal.recovery(), notify or (lambda _: None), actor_class
+            source,
+            members,
+            self._policy,
+            lambda: self._journal.recovery(),
+            notify or (lambda _: None),
+            RoomWatch(self._asked, tell, REMEDY),
+            actor_class,
         )
         self._facts: list[ShardFacts] = []
 
@@ -166,8 +115,11 @@ class RayPool:
 
         Raises:
             InputError: unreadable or bad rows, by file and row: all bad ones that there are.
-            ShardError: no place on the cluster within the deadline, or processes that keep dying.
+            NoRoomError: others hold what the shards need until the deadline.
+            ConfigError: the cluster is too small, and did not grow until then.
+            ShardError: processes that do not come up, or keep dying.
         """
+        await_room(self._asked, self._tell, REMEDY)
         self._settle(self._crew.start(on_rows), bad)
 
     def reload(

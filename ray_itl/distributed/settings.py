@@ -15,8 +15,8 @@ class ClusterSettings(Options, group="cluster"):
 
     num_shards: Any = option(
         "auto",
-        "A number of Ray actors; auto: by the cluster's CPUs or GPUs and the pool's size; 0: in this process, without "
-        "Ray.",
+        "A number of Ray actors; auto: by the cluster's free CPUs or GPUs and the pool's size; 0: in this process, "
+        "without Ray.",
         auto_or_whole,
         decides=False,
     )
@@ -36,7 +36,8 @@ class ClusterSettings(Options, group="cluster"):
     )
     restart_deadline_s: float = option(
         300.0,
-        "Seconds that a lost shard may take to come back before the run gives up (and can be resumed).",
+        "Seconds that shards may wait for room on the cluster, and a lost one to come back, before the run gives up "
+        "(and can be resumed).",
         positive.said("give seconds > 0"),
         decides=False,
     )

@@ -11,18 +11,21 @@ from typing import Any
 
 import ray
 from ray import ObjectRef
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 
+from ray_itl.cluster.waiting import RoomWatch
 from ray_itl.distributed.codec import pack
 from ray_itl.distributed.failures import classify
 from ray_itl.distributed.policy import Failure, FailureKind, GiveUp, RecoveryPolicy
 from ray_itl.distributed.shard_actor import ShardActor, ShardFacts, ShardSpec
-from ray_itl.errors import ShardError
+from ray_itl.errors import NoRoomError, ShardError
 from ray_itl.sources.base import PoolSource
 
 _INLINE_BYTES = 100_000
 _START_BATCH = 64
 _POLL_S = 1.0
+_LOOK_S = 5.0
+"""How often the head and the room for lost shards are looked at while something is awaited."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class ShardGroup:
         policy: RecoveryPolicy,
         recovery: Callable[[], Any],
         notify: Callable[[str], None],
+        watch: RoomWatch,
         actor_class: type[ShardActor] = ShardActor,
     ) -> None:
         """Prepare; nothing runs before `start`.
@@ -64,11 +68,13 @@ class ShardGroup:
             policy: When to rebuild and when to give up.
             recovery: Returns the Recovery for the call in progress, or None when shards need only their rows.
             notify: Told, in a line, about every lost shard.
+            watch: Looks after the cluster while shards are awaited.
             actor_class: What runs in the processes.
         """
         self._policy = policy
         self._recovery = recovery
         self._notify = notify
+        self._cluster = watch
         groups: dict[str, Any] = {"concurrency_groups": {"health": 2}}
         self._actor_class = ray.remote(**groups)(actor_class)
         self._source = ray.put(source)
@@ -192,6 +198,7 @@ class ShardGroup:
         pending = refs
         while pending:
             _, pending = ray.wait(pending, num_returns=len(pending), timeout=_POLL_S, fetch_local=False)
+            self._cluster.look()
             counts = [actor.loaded_rows.remote(self._version) for actor in self._actors]
             ready, _ = ray.wait(counts, num_returns=len(counts), timeout=_POLL_S)
             try:
@@ -202,11 +209,22 @@ class ShardGroup:
     def _collect(self, refs: list[ObjectRef], send: Callable[[int], ObjectRef]) -> list[Any]:
         """Return all results, in order; a failed call is sent again once its shard was rebuilt."""
         try:
-            return ray.get(refs, timeout=self._policy.restart_deadline_s)
+            return self._get_all(refs)
         except RayError:
             recovery = self._recovery()
             shipped = None if recovery is None else put(recovery)
             return self._in_parallel(lambda index: self._result(index, refs[index], send, shipped), range(len(refs)))
+
+    def _get_all(self, refs: list[ObjectRef]) -> list[Any]:
+        """Return all results if they come in time; looks after the cluster meanwhile."""
+        deadline = time.monotonic() + self._policy.restart_deadline_s
+        while True:
+            try:
+                return ray.get(refs, timeout=max(0.0, min(_LOOK_S, deadline - time.monotonic())))
+            except GetTimeoutError:
+                self._cluster.look()
+                if time.monotonic() >= deadline:
+                    raise
 
     def _in_parallel(self, work: Callable[[int], Any], indices: Sequence[int]) -> list[Any]:
         """Wait for shards side by side, so that several lost ones are rebuilt at once."""
@@ -236,8 +254,12 @@ class ShardGroup:
         """Wait for calls to one shard for as long as its process lives; return the first Failure or the last result."""
         result = None
         for ref in pending:
-            while not ray.wait([ref], timeout=self._policy.restart_deadline_s)[0]:
-                self._await_process(index)
+            asked = time.monotonic()
+            while not ray.wait([ref], timeout=min(_LOOK_S, self._policy.restart_deadline_s))[0]:
+                self._cluster.look()
+                if time.monotonic() - asked >= self._policy.restart_deadline_s:
+                    self._await_process(index)
+                    asked = time.monotonic()
             try:
                 result = ray.get(ref)
             except RayError as error:
@@ -262,17 +284,29 @@ class ShardGroup:
         """Wait until the shard's process answers; it may have lost everything."""
         begin, deaths, failure = time.monotonic(), 0, None
         while True:
-            probe = self._actors[index].pid.remote()
-            left = self._policy.restart_deadline_s - (time.monotonic() - begin)
-            ready, _ = ray.wait([probe], timeout=max(left, 0.0))
+            ready = self._probe(index, begin)
             answer = self._answer(index, ready) if ready else None
             if ready and not isinstance(answer, Failure):
+                self._cluster.over()
                 return
             failure = answer or failure
             if answer is not None and answer.kind is not FailureKind.UNAVAILABLE:
                 self._after_failure(index, answer, deaths)
                 deaths += 1
-            decision = self._policy.while_waiting(self._members[index].name, failure, time.monotonic() - begin)
+            name, waited_s = self._members[index].name, time.monotonic() - begin
+            decision = self._policy.while_waiting(name, failure, waited_s)
             if isinstance(decision, GiveUp):
-                raise ShardError(decision.message)
+                lack = self._cluster.why_not(self._actors[index])
+                raise ShardError(decision.message) if lack is None else NoRoomError(self._policy.no_room(name, lack))
             time.sleep(decision.pause_s)
+
+    def _probe(self, index: int, begin: float) -> list[ObjectRef]:
+        """Ask the shard's process for a sign of life; return the answer once it is there, or nothing if none comes."""
+        probe = self._actors[index].pid.remote()
+        while True:
+            waited_s = time.monotonic() - begin
+            left = self._policy.restart_deadline_s - waited_s
+            ready, _ = ray.wait([probe], timeout=max(0.0, min(left, _LOOK_S)))
+            if ready or left <= 0:
+                return ready
+            self._cluster.look_for(self._actors[index], waited_s)

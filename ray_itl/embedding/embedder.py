@@ -89,7 +89,8 @@ class Embedder:
             checkpoint: Its weights, a file that every process can read; None for those it is built with.
             seed: Of the weights that no checkpoint gives.
             settings: What of the model is the embedding.
-            device: Where the model runs on the machine that embeds, "cpu" or "cuda"; not needed before it does.
+            device: Where the model runs in the process that embeds: "cpu", "cuda", or "auto" (the GPU where that
+                process has one, else the CPU).
 
         Raises:
             ConfigError: a model that cannot be built, or has no such embedding.
@@ -125,7 +126,8 @@ class Embedder:
         batch), and not at all if the batch holds the same rows in the same places.
         """
         learner, projection = self._loaded()
-        inputs = {name: values.to(self.device) for name, values in inputs.items()}
+        device = self._device()
+        inputs = {name: values.to(device) for name, values in inputs.items()}
         # What rounding there is must not depend on what the GPU did before, nor be that of 10-bit mantissas.
         with torch.inference_mode(), torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
             rows = self._rows(learner, projection, inputs)
@@ -152,12 +154,24 @@ class Embedder:
         return self._ready
 
     def _prepare(self, learner: Learner) -> tuple[Learner, KroneckerProjection | None]:
-        settings, projection = self.settings, None
+        settings, projection, device = self.settings, None, self._device()
         if settings.projection_dim is not None:
             projection = KroneckerProjection(
                 self.num_classes, self.feature_dim, self.dim, settings.projection, settings.projection_seed
-            ).to(self.device)
-        return learner.eval().requires_grad_(False).to(self.device), projection
+            ).to(device)
+        return learner.eval().requires_grad_(False).to(device), projection
+
+    def _device(self) -> str:
+        """Return where the model runs in this process; ConfigError if that is a GPU and there is none."""
+        has_gpu = torch.cuda.is_available()
+        if self.device == "auto":
+            return "cuda" if has_gpu else "cpu"
+        if self.device != "cpu" and not has_gpu:
+            raise ConfigError(
+                "the model is to run on a GPU (cluster.gpus_per_worker > 0), but the process that embeds has none that "
+                "torch can use: set cluster.gpus_per_worker=0, or embed on a cluster with GPUs"
+            )
+        return self.device
 
     def _check_dim(self) -> int:
         settings = self.settings

@@ -99,8 +99,10 @@ def embed_pool(settings: EmbedJobSettings, reporter: Reporter | None = None) -> 
         reporter.info(f"this run is finished already: its results are in {run.path}")
         return _embedded(parts, parts.source.num_rows, 0.0, len(_all_skipped(parts)))
     status = Heartbeat(lambda facts: run.set_status(**facts))
+    reporter.on_waiting = status.waiting
     try:
         with status.beating():
+            _check_cluster(settings)
             _check_ids(parts, reporter)
             return _embed(settings, run, parts, reporter, status)
     except BaseException as error:
@@ -150,7 +152,7 @@ def _keep_what_is_good(
     if run.changes(identity) == ["pool"]:
         before = run.read_pool_manifest()
         kept = parts.put_aside(before)
-        reporter.info(
+        reporter.warn(
             f"the pool has changed since ({describe_changes(before, parts.manifest)}): {kept:,} finished parts are of "
             "files that have not, and are kept"
         )
@@ -206,6 +208,8 @@ def _embed(
         skipped = _skipped(run, parts, bad)
         parts.check()
         parts.tidy()
+    if skipped:
+        reporter.warn(f"{skipped:,} rows that cannot be embedded were left out: {run.path / SKIPPED_FILE}")
     result = _embedded(parts, before, seconds, skipped)
     rate = (total - before) / max(seconds, 1e-9)
     facts = {
@@ -255,8 +259,8 @@ def _here(parts: EmbeddingParts, missing: list[int], reporter: Reporter, bad: Ba
         except BadRowsError as error:
             if len(error.rows) == parts.all[part].num_rows:  # it is not the rows
                 raise
-            if not len(bad):
-                reporter.info(f"  {error}; all other parts are embedded before the run ends with this")
+            if not len(bad) and part != missing[-1]:
+                reporter.warn(f"{error}; all other parts are embedded before the run ends with this")
             bad.extend(error.rows)
 
 
@@ -271,17 +275,26 @@ def _embedding(
         yield _here(parts, missing, reporter, bad)
         return
     # Imported here so that embedding in this process never loads Ray.
-    from ray_itl.distributed.cluster import connect
+    from ray_itl.cluster.connection import connect
     from ray_itl.embedding.on_ray import embed_on_ray, plan_workers
 
-    with connect(cluster.address):
+    with connect(cluster.address, notify=reporter.info):
         wanted = None if cluster.num_workers == "auto" else cluster.num_workers
         options = plan_workers(
             wanted, cluster.cpus_per_worker, cluster.gpus_per_worker, len(missing), cluster.start_deadline_s
         )
         reporter.info(f"embedding {len(missing):,} parts on Ray with {options.num_workers} workers")
-        with closing(embed_on_ray(parts, missing, options, bad)) as finished:
+        with closing(embed_on_ray(parts, missing, options, reporter.waiting, bad)) as finished:
             yield finished
+
+
+def _check_cluster(settings: EmbedJobSettings) -> None:
+    """Raise ConfigError for an address that no cluster can have, before any work is spent."""
+    if settings.cluster.num_workers != 0:
+        # Imported here so that embedding in this process never loads Ray.
+        from ray_itl.cluster.connection import check_address
+
+        check_address(settings.cluster.address)
 
 
 def _check_ids(parts: EmbeddingParts, reporter: Reporter) -> None:

@@ -16,9 +16,12 @@ import ray.data
 import torch
 from ray.exceptions import GetTimeoutError, RayError
 
-from ray_itl.distributed.cluster import living_nodes
+from ray_itl.cluster.head import can_grow
+from ray_itl.cluster.nodes import free_nodes, living_nodes
+from ray_itl.cluster.room import Nodes, RoomAsked, places_on
+from ray_itl.cluster.waiting import Tell, await_room, watched_head
 from ray_itl.embedding.parts import EmbeddingParts
-from ray_itl.errors import ConfigError, RayItlError, ShardError
+from ray_itl.errors import ConfigError, NoRoomError, RayItlError, ShardError
 from ray_itl.io.atomic import TEMPORARY_SUFFIX
 from ray_itl.sources.bad_rows import BadRows, BadRowsError
 
@@ -35,12 +38,28 @@ class WorkerOptions:
     start_deadline_s: float
     """Seconds within which the first of them must have found their places."""
 
+    @property
+    def needs(self) -> dict[str, float]:
+        """What each asks of a node, by Ray's names."""
+        return {"CPU": self.cpus, "GPU": self.gpus}
+
+    @property
+    def asked(self) -> RoomAsked:
+        """The room that they need together."""
+        option = "cluster.start_deadline_s"
+        return RoomAsked("worker", self.num_workers, self.needs, option, self.start_deadline_s)
+
+
+_SETTLE_S = 3.0
+"""For so long, what has just ended may still be counted as held."""
+_REMEDY = "lower cluster.num_workers, cluster.cpus_per_worker or cluster.gpus_per_worker"
+
 
 def plan_workers(num_workers: int | None, cpus: float, gpus: float, num_parts: int, deadline_s: float) -> WorkerOptions:
-    """Return options that the cluster's living nodes, were they idle, have room for.
+    """Return options that the connected cluster has room for, or will have once others give theirs back.
 
     Args:
-        num_workers: Processes, or None for as many as there is room for. Never more than parts.
+        num_workers: Processes, or None for as many as there is room for now, but at least one. Never more than parts.
         cpus: CPUs that each reserves, above 0.
         gpus: GPUs that each reserves.
         num_parts: Parts to embed, at least 1.
@@ -49,38 +68,63 @@ def plan_workers(num_workers: int | None, cpus: float, gpus: float, num_parts: i
     Raises:
         ConfigError: names the option that asks for too much.
     """
-    nodes = living_nodes()
-    needs = {"CPU": cpus, "GPU": gpus}
-    places = sum(
-        min(int(node.get(name, 0) / need + 1e-9) for name, need in needs.items() if need > 0) for node in nodes
-    )
-    if places < (num_workers or 1):
+    nodes, needs, deadline = living_nodes(), {"CPU": cpus, "GPU": gpus}, time.monotonic() + _SETTLE_S
+    try:
+        check_workers_fit(num_workers, cpus, gpus, nodes)
+    except ConfigError:
+        if not can_grow():
+            raise
+    if num_workers is None:
+        usual = min(num_parts, places_on(nodes, needs))
+        while (num_workers := places_on(free_nodes(), needs)) < usual and time.monotonic() < deadline:
+            time.sleep(_SETTLE_S / 10)
+    return WorkerOptions(max(1, min(num_workers, num_parts)), cpus, gpus, deadline_s)
+
+
+def check_workers_fit(num_workers: int | None, cpus: float, gpus: float, nodes: Nodes) -> None:
+    """Check that nodes, were they idle, have room for workers (None: for one). Pure.
+
+    Raises:
+        ConfigError: names the option that asks for too much.
+    """
+    room = places_on(nodes, {"CPU": cpus, "GPU": gpus})
+    if room < (num_workers or 1):
         raise ConfigError(
             f"cluster.num_workers={num_workers or 'auto'} with cluster.cpus_per_worker={cpus:g} and "
-            f"cluster.gpus_per_worker={gpus:g}, but the cluster has room for {places} such workers: lower them, or add "
+            f"cluster.gpus_per_worker={gpus:g}, but the cluster has room for {room} such workers: lower them, or add "
             "nodes"
         )
-    return WorkerOptions(min(num_workers or places, num_parts), cpus, gpus, deadline_s)
 
 
 def embed_on_ray(
-    parts: EmbeddingParts, numbers: Sequence[int], options: WorkerOptions, bad: BadRows
+    parts: EmbeddingParts,
+    numbers: Sequence[int],
+    options: WorkerOptions,
+    tell: Tell = lambda _: None,
+    bad: BadRows | None = None,
 ) -> Generator[tuple[int, int], None, None]:
     """Write some parts on the cluster this process is connected to; yield (part, rows) of each once it is written.
 
     Parts come back in any order. Each worker streams the rows of its part from Parquet itself: a part is the same file
     whichever worker writes it, and one whose worker died is given to another, until three have died of it.
 
-    Parts that are not written for bad rows do not come back: `bad` collects these rows. One of bad rows alone ends the
-    run: it is not the rows.
+    Args:
+        parts: All parts.
+        numbers: Those to write.
+        options: The workers.
+        tell: Told, in a line, that workers wait for room; None: no longer.
+        bad: Collects the bad rows of parts that are not written for them. One of bad rows alone ends the run all the
+            same: it is not the rows. None: the first such part ends it.
 
     Raises:
         InputError, ConfigError, RunDirectoryError: what a worker raised.
-        ShardError: workers that find no place in time, or keep dying.
+        NoRoomError: others hold what the workers need until the deadline.
+        ShardError: workers that keep dying, or a head that is gone.
     """
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is raised
     parts.tidy()
-    with _context(options.start_deadline_s):
+    await_room(options.asked, tell, _REMEDY)
+    with _context(options.start_deadline_s), watched_head():
         # One block a part, so that every part is a task. Items are put into blocks here, which takes no CPU of the
         # cluster, where workers may hold all of them.
         items = [{"part": number} for number in numbers]
@@ -98,14 +142,15 @@ def embed_on_ray(
             for batch in batches:
                 for row in batch.to_pylist():
                     error = pickle.loads(row["error"]) if row["error"] else None
-                    if isinstance(error, BadRowsError) and len(error.rows) < parts.all[row["part"]].num_rows:
+                    some = isinstance(error, BadRowsError) and len(error.rows) < parts.all[row["part"]].num_rows
+                    if some and bad is not None:
                         bad.extend(error.rows)
                     elif error is not None:
                         raise error
                     else:
                         yield row["part"], row["rows"]
         except GetTimeoutError as error:
-            raise ShardError(
+            raise NoRoomError(
                 f"{options.num_workers} workers found no place on the cluster within cluster.start_deadline_s="
                 f"{options.start_deadline_s:g} seconds: others hold its CPUs or GPUs; lower cluster.num_workers, wait "
                 "for them, or add nodes"

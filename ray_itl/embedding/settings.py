@@ -83,9 +83,7 @@ class RawPoolSettings(Options, group="pool"):
         None, "Parquet file, folder, glob or URI (s3://, gs://) of the rows, or a list of them.", decides=False
     )
     id_column: str = option("id", "Column of unique ids: numbers, texts, UUIDs or bytes.", column_name, decides=False)
-    raw_column: str = option(
-        "text", "What the model reads: texts, PNG or JPEG bytes, or lists of numbers.", column_name
-    )
+    raw_column: str = option("text", "What the model reads: texts, encoded images, or lists of numbers.", column_name)
     columns: list[str] = option([], "Further columns to carry along, as [a,b].", _CARRIED)
     on_bad_row: str = option(
         "refuse",
@@ -138,7 +136,8 @@ class WorkerSettings(Options, group="cluster"):
 
     num_workers: Any = option(
         "auto",
-        "Ray actors, each with a model; auto: as many as the cluster has room for; 0: in this process, without Ray.",
+        "Ray actors, each with a model; auto: as many as the cluster has room for now; 0: in this process, without "
+        "Ray.",
         auto_or_whole,
         decides=False,
     )

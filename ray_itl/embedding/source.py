@@ -207,11 +207,4 @@ def _regroup(batches: Iterator[tuple[np.ndarray, pa.RecordBatch]], size: int) ->
 
 
 def _join(batches: list[pa.RecordBatch]) -> pa.Table:
-    tables = [pa.Table.from_batches([batch]) for batch in batches]
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowException as error:
-        raise InputError(
-            f"columns {', '.join(batches[0].schema.names)} have types that differ between files ({error}); rewrite the "
-            "files with one type"
-        ) from error
+    return pa.concat_tables(map(pa.Table.from_batches, ([batch] for batch in batches)), promote_options="default")

@@ -40,7 +40,7 @@ def run_experiment(settings: FineTuneJobSettings, reporter: Reporter) -> JobSumm
         result = ActiveFineTuner(one, reporter).run()
         curves = with_member(result.curves, (one.acquisition.name, one.rounds.seed))
         _report(curves, one, result.path, None, reporter)
-        RoundsTracking(one, reporter.info).keep_report(result.state)
+        RoundsTracking(one, reporter.warn).keep_report(result.state)
         return _summary_of_one(result)
     return _sweep(settings, reporter)
 
@@ -81,7 +81,7 @@ def _sweep(settings: FineTuneJobSettings, reporter: Reporter) -> JobSummary:
     folder = Path(str(settings.run.dir))
     members = sweep_members(settings, reporter)
     folder.mkdir(parents=True, exist_ok=True)
-    table = run_sweep(members, folder, settings.sweep.num_processes, reporter.info)
+    table = run_sweep(members, folder, settings.sweep.num_processes, reporter)
     one, reference = next(iter(members.values())), settings.sweep.reference
     found = sweep_standings(table, one, reference)
     budget = settings.rounds.count * settings.rounds.batch
@@ -106,9 +106,9 @@ def _row_in_figures(row: LearningRow) -> dict[str, Any]:
 def _report(
     table: pa.Table, settings: FineTuneSettings, folder: Path, reference: str | None, reporter: Reporter
 ) -> None:
-    report = build_learning_report(table, settings, f"Active fine-tuning: {folder.name}", reference)
+    report = build_learning_report(table, settings, f"Active fine-tuning: {folder.name}", reference, reporter.warnings)
     if problem := write_tuning_report(report, folder):
-        reporter.info(problem)
+        reporter.warn(problem)
 
 
 def _fine_tuning(settings: FineTuneJobSettings, seed: int, reporter: Reporter) -> FineTuneSettings:

@@ -1,5 +1,6 @@
 """Files and filesystems, apart from what is in them.
 
 atomic (files whole or not at all), filesystems (any of them, opened), listing (paths to files), globs (which paths are
-meant), walk (what is below a folder), tables (which folders are tables), credentials (noticing and masking them).
+meant), walk (what is below a folder), tables (which folders are tables), credentials (noticing and masking them),
+temporary (folders that go with their process).
 """

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 
+from ray_itl.text import without_colours
+
 REMEDY = (
     "leave them out and give them by environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or "
     "GOOGLE_APPLICATION_CREDENTIALS, which is neither stored nor shown"
@@ -40,9 +42,10 @@ def masked(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a message in one line, without credentials, and with what cannot be printed escaped.
+    """Return a message in one line, without credentials and colours, and with what cannot be printed escaped.
 
     Names of files and columns come from elsewhere: they are not to move the cursor or to fake a line of a log.
     """
-    joined = masked("; ".join(line.strip() for line in text.splitlines() if line.strip()))
+    lines = (line.strip() for line in without_colours(text).splitlines())
+    joined = masked("; ".join(line for line in lines if line))
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)

@@ -10,12 +10,13 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO
 
 from ray_itl.errors import ConfigError
+from ray_itl.text import plural
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,18 @@ class Event:
     """One thing told."""
 
     name: str
-    """message, step, rows, picks or round."""
+    """message, warning, step, rows, picks or round."""
     text: str = ""
     """For people; empty where there is nothing to say to them."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """For machines: numbers, texts, and lists and mappings of them."""
     passing: bool = False
     """Whether the next event makes this one worthless, as with progress: tellers may leave it out."""
+
+    @property
+    def words(self) -> str:
+        """Text as people get it: a warning says that it is one."""
+        return f"warning: {self.text}" if self.name == "warning" else self.text
 
 
 @dataclass(frozen=True)
@@ -43,17 +49,20 @@ class JobSummary:
     facts: Mapping[str, Any] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
     """Where the files are; `results` is the place of them all."""
+    warnings: Sequence[str] = ()
+    """What may not be as meant: all that was warned of while the job ran."""
 
     @property
     def line(self) -> str:
-        """All that must be known, in one line."""
+        """All that must be known, in one line: how many warnings there were, too."""
+        count = f"; {plural(len(self.warnings), 'warning')}" if self.warnings else ""
         where = self.paths.get("results")
-        return self.headline if where is None else f"{self.headline}; results: {where}"
+        return self.headline + count + ("" if where is None else f"; results: {where}")
 
     @property
     def text(self) -> str:
-        """All lines for people."""
-        return f"{self.headline}\n{self.details}" if self.details else self.headline
+        """All lines for people, the warnings first, since their own lines may be far above by now."""
+        return "\n".join([self.headline, *(f"warning: {each}" for each in self.warnings), *self.details.splitlines()])
 
 
 class Renderer(Protocol):
@@ -127,7 +136,8 @@ class JsonLines:
 
     def finish(self, ending: JobSummary) -> None:
         """Write the ending."""
-        self._write("finished", ending.headline, {**ending.facts, "paths": dict(ending.paths)})
+        warned = {"warnings": list(ending.warnings)} if ending.warnings else {}
+        self._write("finished", ending.headline, {**ending.facts, **warned, "paths": dict(ending.paths)})
 
     def _write(self, name: str, text: str, facts: Mapping[str, Any]) -> None:
         message = {"message": text.strip()} if text.strip() else {}
@@ -158,7 +168,7 @@ class Lines:
     def emit(self, event: Event) -> None:
         """Write the event's words, if it has any."""
         if event.text and (not event.passing or self._throttle.ready()):
-            write_line(sys.stderr, event.text)
+            write_line(sys.stderr, event.words)
 
     def clear(self) -> None:
         """Nothing is ever half-drawn."""
@@ -169,7 +179,23 @@ class Lines:
 
 
 class FinalLine:
-    """Only one line, at the end, on standard output: for schedulers."""
+    """Only one line, at the end, on standard output, and warnings on standard error: for schedulers."""
+
+    def emit(self, event: Event) -> None:
+        """Write warnings, and nothing else."""
+        if event.name == "warning":
+            write_line(sys.stderr, event.words)
+
+    def clear(self) -> None:
+        """Nothing is ever half-drawn."""
+
+    def finish(self, ending: JobSummary) -> None:
+        """Write the ending in one line."""
+        write_line(sys.stdout, ending.line)
+
+
+class Silence:
+    """Nothing at all: for parts of a job that says itself how they went."""
 
     def emit(self, event: Event) -> None:
         """Say nothing."""
@@ -178,8 +204,7 @@ class FinalLine:
         """Nothing is ever half-drawn."""
 
     def finish(self, ending: JobSummary) -> None:
-        """Write the ending in one line."""
-        write_line(sys.stdout, ending.line)
+        """Say nothing."""
 
 
 LOGS = ("auto", "lines", "quiet", "json")

@@ -32,7 +32,7 @@ class LiveLine:
             return
         if not event.passing:
             self.clear()
-            self._console.print(Text(event.text), soft_wrap=True)
+            self._console.print(Text(event.words), soft_wrap=True)
             return
         self._line.text = event.text.strip()
         if self._live is None:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ray_itl.observability.console import Event, FinalLine, JobSummary, JsonLines, Lines, Renderer, check_log
@@ -32,15 +32,34 @@ class Advance:
 class Reporter:
     """Makes events of what a run does and gives them to the form of telling that run.log asks for."""
 
-    def __init__(self, log: str = "lines") -> None:
-        """Tell in a form (see `choose_renderer`). ConfigError for one that there is not."""
+    def __init__(self, log: str = "lines", renderer: Renderer | None = None) -> None:
+        """Tell in a form, a renderer or one by name (see `choose_renderer`). ConfigError for one that there is not."""
         self.seconds: dict[str, float] = {}
-        self._renderer = Lines() if log == "lines" else choose_renderer(log)
+        self.warnings: list[str] = []
+        """All that was warned of, each once, in order."""
+        self._renderer = renderer or (Lines() if log == "lines" else choose_renderer(log))
         self._step: str | None = None
+        self.on_waiting: Callable[[str | None], object] = lambda _: None
+        """Told what the run waits for, and None once it does no longer: for its status."""
+
+    def waiting(self, line: str | None) -> None:
+        """Tell what the run waits for; None: it goes on."""
+        self.info("there is room now: going on" if line is None else line)
+        self.on_waiting(line)
 
     def info(self, line: str) -> None:
         """Tell people something."""
         self._tell("message", line)
+
+    def warn(self, line: str) -> None:
+        """Tell people, in every form, of something that may not be as meant; the job's last line counts such.
+
+        Args:
+            line: A sentence that says what, and what to do. Told once, however often it comes.
+        """
+        if line not in self.warnings:
+            self.warnings.append(line)
+            self._tell("warning", line)
 
     @contextmanager
     def stage(self, name: str, announce: str = "") -> Iterator[None]:
@@ -98,8 +117,8 @@ class Reporter:
         self._tell("round", text, facts)
 
     def finish(self, ending: JobSummary) -> None:
-        """Say what the job did, where its files are and what to do next."""
-        self._renderer.finish(ending)
+        """Say what the job did, what it warned of, where its files are and what to do next."""
+        self._renderer.finish(replace(ending, warnings=(*ending.warnings, *self.warnings)))
 
     def _tell(self, name: str, text: str = "", facts: Mapping[str, Any] | None = None, passing: bool = False) -> None:
         step = {} if self._step is None else {"step": self._step}
@@ -126,8 +145,8 @@ def _left(eta_s: float | None) -> str:
 def choose_renderer(log: str) -> Renderer:
     """Return the form of telling for run.log.
 
-    lines: plain lines; quiet: the last line and errors only; json: one JSON object a line; auto: a line that is drawn
-    anew in place where standard error is a terminal, else lines.
+    lines: plain lines; quiet: warnings, errors and the last line only; json: one JSON object a line; auto: a line that
+    is drawn anew in place where standard error is a terminal, else lines.
 
     Raises:
         ConfigError: another word.

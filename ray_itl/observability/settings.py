@@ -16,8 +16,8 @@ from ray_itl.runs.paths import lasting_path
 def log_option() -> Any:
     """Declare the option run.log, which every job has."""
     meaning = (
-        "auto: a live line on a terminal, else lines; lines; quiet: errors and the last line; json: one object a line "
-        "on stdout, and one on stderr for an error."
+        "auto: a live line on a terminal, else lines; lines; quiet: warnings, errors and the last line; json: one "
+        "object a line on stdout, and one on stderr for an error."
     )
     return option("auto", meaning, one_of(*LOGS), decides=False)
 

@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -77,6 +77,11 @@ class Heartbeat:
             self._facts = dict(facts)
             return self._put()
 
+    def waiting(self, line: str | None) -> None:
+        """Write, on top of what the last status told, what the work waits for; None: for nothing any more."""
+        with suppress(RunDirectoryError):  # a courtesy
+            self.tell({**self._facts, "waiting": line})
+
     def end(self, error: BaseException) -> Mapping[str, Any]:
         """Write that an exception ended the work, on top of what the last status told."""
         return self.tell({**self._facts, **ending(error)})
@@ -119,9 +124,9 @@ class RunStatus:
     It holds `state` (running, finished, failed or interrupted), `step` (load, select, explain, compare or write: what
     the run is doing), `rows` (of the pool), `num_picked` of `num_asked`, `gain` (of all picks), `passes` (over the
     pool, in this try), `rows_per_s` (scanned in this step; null while nothing tells), `eta_s` (seconds until all are
-    picked, judged by this try's picks so far; null while none tell), `error` of a failed or interrupted run, and what
-    `Heartbeat` adds: the `time` and who writes. Of a process that was killed it says "running" with a `time` that gets
-    old.
+    picked, judged by this try's picks so far; null while none tell), `warnings` (where there are any), `waiting` (for
+    what, where it waits for room on a cluster), `error` of a failed or interrupted run, and what `Heartbeat` adds: the
+    `time` and who writes. Of a process that was killed it says "running" with a `time` that gets old.
     """
 
     def __init__(
@@ -131,7 +136,9 @@ class RunStatus:
         num_asked: int,
         watch: Watch = lambda _: None,
         clock: Callable[[], float] = time.time,
+        warnings: Sequence[str] = (),
     ) -> None:
+        self._warnings = warnings
         self._facts = {"rows": num_rows, "num_picked": 0, "num_asked": num_asked, "gain": 0.0, "passes": 0}
         self._rows_per_s: float | None = None
         self._eta_s: float | None = None
@@ -169,6 +176,10 @@ class RunStatus:
         self._write("running")
         return Advance(self._facts["gain"], self._rows_per_s, self._eta_s)
 
+    def waiting(self, line: str | None) -> None:
+        """Say what the run waits for; None: for nothing any more."""
+        self._write("running", waiting=line)
+
     def finished(self, num_picked: int) -> None:
         """Say that all results are written."""
         self._facts["num_picked"], self._rows_per_s, self._eta_s = num_picked, None, 0
@@ -201,4 +212,5 @@ class RunStatus:
     def _write(self, state: str, **more: Any) -> None:
         self._has_ended = state != "running"
         facts = {"state": state, "step": self._step, **self._facts, "rows_per_s": self._rows_per_s}
-        self._watch(self._heartbeat.tell({**facts, "eta_s": self._eta_s, **more}))
+        warned = {"warnings": list(self._warnings)} if self._warnings else {}
+        self._watch(self._heartbeat.tell({**facts, "eta_s": self._eta_s, **warned, **more}))

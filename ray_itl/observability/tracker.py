@@ -26,11 +26,11 @@ class Tracker:
     logged (`last_step`) and whether everything is (`complete`), so that a later try neither repeats nor omits anything.
     """
 
-    def __init__(self, logs: Sequence[RunLog], memo: Path | None, notify: Notify) -> None:
+    def __init__(self, logs: Sequence[RunLog], memo: Path | None, warn: Notify) -> None:
         self._logs = list(logs)
         self._memo = memo
         self._known: dict[str, dict[str, Any]] = _read(memo)
-        self._notify = notify
+        self._warn = warn
 
     @property
     def pending(self) -> bool:
@@ -85,7 +85,7 @@ class Tracker:
             except Exception as error:  # whatever a tracking library raises
                 self._logs.remove(log)
                 why = f"{type(error).__name__}: {one_line(str(error))}"
-                self._notify(f"warning: logging to {log.name} failed, the run goes on without it ({why[:400]})")
+                self._warn(f"logging to {log.name} failed, the run goes on without it ({why[:400]})")
 
     def _is_complete(self, log: RunLog) -> bool:
         known = self._of(log)
@@ -99,7 +99,7 @@ class Tracker:
             write_json(self._memo, self._known)
 
 
-def open_tracker(settings: TrackingSettings, run: Path | None, notify: Notify) -> Tracker:
+def open_tracker(settings: TrackingSettings, run: Path | None, warn: Notify) -> Tracker:
     """Return the tracker of the run in a directory; nothing is contacted or written yet.
 
     Raises:
@@ -114,7 +114,7 @@ def open_tracker(settings: TrackingSettings, run: Path | None, notify: Notify) -
     if settings.tensorboard_dir is not None:
         before = known.get(TensorBoardLog.name, {}).get("run", {})
         logs.append(TensorBoardLog(Path(settings.tensorboard_dir) / name, before))
-    return Tracker(logs, memo, notify)
+    return Tracker(logs, memo, warn)
 
 
 @contextmanager

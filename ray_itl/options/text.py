@@ -118,8 +118,14 @@ def _read_float(option: str, value: Any) -> float:
 
 def _read_str(option: str, value: Any) -> str:
     if isinstance(value, str | bool | Real | os.PathLike):
-        return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+        return _utf8(option, os.fspath(value) if isinstance(value, os.PathLike) else str(value))
     raise _refused(option, value, "give a text")
+
+
+def _utf8(option: str, text: str) -> str:
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # bytes that the system could not read as text
+        raise _refused(option, text, "it is no UTF-8: rename what it names")
+    return text
 
 
 _READERS = {bool: _read_bool, int: _read_int, float: _read_float, str: _read_str}
@@ -142,7 +148,7 @@ def plain(option: str, value: Any) -> Any:
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, str | os.PathLike | Decimal | uuid.UUID):
-        return str(value)
+        return _utf8(option, str(value))
     if isinstance(value, Real):
         return int(value) if isinstance(value, Integral) else float(value)
     if isinstance(value, Mapping):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import cast
 
+from ray_itl.errors import InputError
+from ray_itl.images import read_image
 from ray_itl.report.document import inert
 from ray_itl.report.figures import load_library
 from ray_itl.report.selection_data import ReportData
@@ -19,8 +20,7 @@ THUMBNAIL_BYTES = 1_500_000
 MAX_THUMBNAILS = 200
 _SIDE = 96
 _MAX_PIXELS = 50_000_000
-_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
-_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM")
+_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 TABLE_BYTES = 2_200_000
 _ADDRESS_CHARS = 120
 _NAME_CHARS = 40
@@ -51,9 +51,9 @@ def table_text(data: ReportData) -> str:
 def thumbnails(values: Sequence[object]) -> list[str]:
     """Return a data URI of each image at most 96 pixels wide and high, and "" where there is none to show.
 
-    Only the first 200 are made, and only as many as fit in `THUMBNAIL_BYTES`. Every image is decoded and encoded anew
-    (as PNG or JPEG), so that nothing of the file but its pixels gets into the page; what cannot be decoded, or has more
-    than 50 million pixels, is left out. Without Pillow there are none.
+    Only the first 200 are made, and only as many as fit in `THUMBNAIL_BYTES`. Every image is decoded as for models (see
+    `images.read_image`) and encoded anew (as PNG or JPEG), so that nothing of the file but its pixels gets into the
+    page; what cannot be decoded, or has more than 50 million pixels, is left out. Without Pillow there are none.
     """
     shown = [""] * len(values)
     room = THUMBNAIL_BYTES
@@ -186,19 +186,12 @@ def _looks_like_an_image(content: bytes) -> bool:
 
 
 def _thumbnail(content: bytes) -> str:
-    images = load_library("PIL.Image")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata and large images are dealt with here
-            with images.open(io.BytesIO(content), formats=_FORMATS) as image:
-                if image.width * image.height > _MAX_PIXELS:
-                    return ""
-                image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
-                small = image.convert("RGBA" if "A" in image.mode or "transparency" in image.info else "RGB")
-        small.thumbnail((_SIDE, _SIDE))
-    except Exception:  # whatever a decoder makes of bytes from anywhere, the page goes on without
+        small = read_image(content, near=(2 * _SIDE, 2 * _SIDE), most_pixels=_MAX_PIXELS)
+    except InputError:  # the page goes on without
         return ""
+    small.thumbnail((_SIDE, _SIDE))
     stream = io.BytesIO()
-    kind = "png" if small.mode == "RGBA" or small.width * small.height <= 1024 else "jpeg"
+    kind = "png" if small.width * small.height <= 1024 else "jpeg"
     small.save(stream, kind, **({"quality": 80} if kind == "jpeg" else {}))
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -5,7 +5,6 @@ Also the run's identity: what decides the result. A run directory may only be co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +15,9 @@ import torch
 
 from ray_itl.core.ranking import hash_order
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.extras import load_by_name
 from ray_itl.options.declare import deciding
+from ray_itl.rounds.classes import Classes
 from ray_itl.rounds.settings import DataSettings, FineTuneSettings
 from ray_itl.runs.fingerprint import rows_fingerprint
 from ray_itl.sources.bad_rows import BadRows
@@ -37,6 +38,8 @@ class TuningData:
     """Which columns the model reads, and which labels are the task's."""
     objective: str
     """Of the training, a key of `training.objectives`: classification needs labelled held-out rows."""
+    classes: Classes
+    """Which labels are the task's, and which output of the model each is."""
     barred: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Positions of rows of the pool that cannot be used and are passed over."""
 
@@ -70,7 +73,7 @@ class TuningData:
         if self.objective == "classification":
             column = self.options.label_column
             values = rows.take(positions, [column]).column(column).to_pylist()
-            numbers = self.class_numbers(values)
+            numbers = [self.classes.number(value) for value in values]
             if (strange := [v for v, c in zip(values, numbers, strict=True) if c is None]) != []:
                 raise InputError(
                     f"data.heldout has the label {strange[0]!r}, which is not one of data.classes="
@@ -79,19 +82,13 @@ class TuningData:
             labels = torch.tensor(numbers, dtype=torch.int64)
         return Examples(self.encode(learner, rows, positions), labels)
 
-    def class_numbers(self, labels: Sequence[Any]) -> list[int | None]:
-        """Return the output of the model for each label; None for those that are not trained on."""
-        data = self.options
-        numbers = {label: number for number, label in enumerate(data.classes)}
-        others = len(numbers) if data.others == "class" else None
-        return [numbers.get(label, others) for label in labels]
-
 
 def open_tuning_data(settings: FineTuneSettings) -> TuningData:
     """Open the three sets of rows; reads footers only.
 
     Raises:
-        ConfigError: a set is not named, or there are fewer rows than the rounds ask for.
+        ConfigError: a set is not named, there are fewer rows than the rounds ask for, or classes or a labelling
+            function that cannot be used.
         InputError: files or columns that cannot be used.
     """
     data = settings.data
@@ -115,7 +112,10 @@ def open_tuning_data(settings: FineTuneSettings) -> TuningData:
     m = settings.rounds.targets_per_round
     if m is not None and m > targets.num_rows:
         raise ConfigError(f"rounds.targets_per_round={m}, but data.target has {targets.num_rows} rows: ask for fewer")
-    return TuningData(pool, targets, heldout, data, settings.model.objective)
+    if settings.labels.function is not None:
+        load_by_name(settings.labels.function, {}, option="labels.function")
+    classes = Classes(data.classes, has_others=data.others == "class")
+    return TuningData(pool, targets, heldout, data, settings.model.objective, classes)
 
 
 def smallest_by_hash(ids: np.ndarray, free: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -55,7 +55,8 @@ class RoundFeatures:
             embedding = EmbeddingSettings(
                 options.kind, options.unit_norm, options.projection_dim, batch_size=options.batch_size
             )
-            device = "cuda" if settings.trainer.use_gpu else "cpu"
+            # Workers of a cluster may have GPUs where this process has none: each embeds on what it has.
+            device = "auto" if settings.trainer.use_gpu else "cpu"
             self._embedder = Embedder(ModelSpec(model.name, model.options), checkpoint, seed, embedding, device)
 
     def pool(self) -> PoolSource:

@@ -26,7 +26,7 @@ def sweep_standings(table: pa.Table, settings: FineTuneSettings, reference: str 
 
 
 def build_learning_report(
-    table: pa.Table, settings: FineTuneSettings, title: str, reference: str | None
+    table: pa.Table, settings: FineTuneSettings, title: str, reference: str | None, warnings: Sequence[str] = ()
 ) -> LearningReport:
     """Return the report of a table of curves with the columns variant and seed (see `run_sweep`).
 
@@ -35,6 +35,7 @@ def build_learning_report(
         settings: Of any run of the sweep; gives the facts.
         title: Heading of the page.
         reference: The variant that others are measured against; left out where the table has none of that name.
+        warnings: Sentences to show first.
     """
     score, higher_is_better = SCORES[settings.model.objective]
     curves = mean_curves(table, f"heldout.{score}")
@@ -47,7 +48,7 @@ def build_learning_report(
         rows=standings(curves, reference or "", higher_is_better),
         reference=reference if reference in names and len(names) > 1 else None,
         facts=_facts(settings),
-        warnings=_warnings(curves[0].num_seeds),
+        warnings=[*warnings, *_warnings(curves[0].num_seeds)],
         stage_seconds=_stage_seconds(table),
         drift={name: trail for name in names if (trail := _drift(table, name)) is not None},
     )

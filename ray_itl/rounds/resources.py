@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from ray_itl.core.features import Identity
 from ray_itl.core.pool import Pool
 from ray_itl.distributed.settings import ClusterSettings
+from ray_itl.errors import ConfigError
 from ray_itl.observability.reporter import Reporter
 from ray_itl.rounds.settings import TrainerSettings
 from ray_itl.shards.loading import SourcePool
@@ -40,8 +42,22 @@ class PoolCache:
     weights, for every further one.
     """
 
-    def __init__(self, cluster: ClusterSettings, dtype: str, reporter: Reporter) -> None:
-        """Say where pools live; nothing is loaded yet. With shards, Ray must be connected."""
+    def __init__(
+        self,
+        cluster: ClusterSettings,
+        dtype: str,
+        reporter: Reporter,
+        beside: tuple[int, dict[str, float]] | None = None,
+    ) -> None:
+        """Say where pools live; nothing is loaded yet. With shards, Ray must be connected.
+
+        Args:
+            cluster: Where shards run.
+            dtype: Storage dtype.
+            reporter: Told about loading.
+            beside: Processes that need room beside the shards, how many and the needs of each; None: none.
+        """
+        self._beside = beside
         self._cluster = cluster
         self._dtype = dtype
         self._reporter = reporter
@@ -79,22 +95,72 @@ class PoolCache:
         if self._cluster.num_shards == 0:
             return SourcePool(source, Identity(), self._dtype, on_rows=told, bad=bad)
         # Imported here so that runs in this process never load Ray.
-        from ray_itl.distributed.ray_pool import open_ray_pool
+        from ray_itl.distributed.opening import open_ray_pool
 
         pool = self._stack.enter_context(
-            open_ray_pool(source, Identity(), self._dtype, self._cluster, self._reporter.info)
+            open_ray_pool(
+                source,
+                Identity(),
+                self._dtype,
+                self._cluster,
+                self._reporter.info,
+                tell=self._reporter.waiting,
+                beside=self._beside,
+            )
         )
         pool.load(told, bad)
         return pool
 
 
-def make_trainer(settings: TrainerSettings, run: Path) -> Trainer:
-    """Return a trainer, to be closed by the caller; those on Ray need a connection.
+def workers_of(settings: TrainerSettings) -> tuple[int, dict[str, float]] | None:
+    """Return how many workers train on Ray and the needs of each by Ray's names; None where this process trains."""
+    if settings.kind == "local":
+        return None
+    return settings.num_workers, {"CPU": settings.cpus_per_worker, "GPU": float(settings.use_gpu)}
+
+
+def check_room(cluster: ClusterSettings, trainer: TrainerSettings) -> None:
+    """Check, before any work, that the connected cluster has room for the run's shards and workers together.
 
     Raises:
-        ConfigError: an option out of range.
+        ConfigError: it has not, and no node can join it (names the options).
+    """
+    # Imported here so that runs in this process never load Ray.
+    from ray_itl.cluster.head import can_grow
+    from ray_itl.cluster.nodes import living_nodes
+    from ray_itl.distributed.placement import ShardPlan, check_fits, check_fits_beside
+
+    nodes, workers = living_nodes(), workers_of(trainer)
+    count = 1 if cluster.num_shards == "auto" else cluster.num_shards
+    least = 0.0 if workers else ShardPlan(1).num_cpus
+    share = least if cluster.cpus_per_shard is None else cluster.cpus_per_shard
+    try:
+        if count:
+            check_fits(ShardPlan(count, num_cpus=share, num_gpus=cluster.gpus_per_shard), 1, 1, nodes)
+        if workers:
+            check_fits_beside((count, {"CPU": share, "GPU": cluster.gpus_per_shard}), workers, nodes)
+    except ConfigError:
+        if not can_grow():
+            raise
+
+
+def make_trainer(settings: TrainerSettings, run: Path, tell: Callable[[str | None], None] = lambda _: None) -> Trainer:
+    """Return a trainer, to be closed by the caller; those on Ray need a connection.
+
+    Args:
+        settings: Its options.
+        run: The run directory.
+        tell: Told, in a line, that workers wait for room; None: no longer.
+
+    Raises:
+        ConfigError: an option out of range, or no GPU for training in this process.
     """
     if settings.kind == "local":
+        if settings.use_gpu and not torch.cuda.is_available():
+            raise ConfigError(
+                "trainer.use_gpu=true with trainer.kind=local, but this process has no GPU that torch can use: set "
+                "trainer.use_gpu=false, or train on a cluster with GPUs (trainer.kind=ray)"
+            )
         return LocalTrainer("cuda" if settings.use_gpu else "cpu")
     # Imported here so that training in this process never loads Ray.
     from ray_itl.training.ray_trainer import RayTrainer
@@ -107,4 +173,5 @@ def make_trainer(settings: TrainerSettings, run: Path) -> Trainer:
         long_lived=settings.kind == "ray_long_lived",
         max_failures=settings.max_failures,
         restart_deadline_s=settings.restart_deadline_s,
+        tell=tell,
     )

@@ -165,7 +165,11 @@ class TrainerSettings(Options, group="trainer"):
         decides=False,
     )
     num_workers: int = option(1, "Workers that train together.", whole(1), decides=False)
-    use_gpu: bool = option(False, "Whether each worker has a GPU.", decides=False)
+    use_gpu: bool = option(
+        False,
+        "Whether each worker has a GPU. Rows are embedded on that of the process that embeds, where it has one.",
+        decides=False,
+    )
     cpus_per_worker: float = option(1.0, "CPUs a worker reserves.", decides=False)
     max_failures: int = option(2, "How often lost workers are replaced.", whole(0), decides=False)
     restart_deadline_s: float = option(

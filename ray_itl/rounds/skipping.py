@@ -52,7 +52,7 @@ def passing_over_bad_rows(
         write_parquet_table(listed, table.append_column("position", [positions]))
     positions = pq.read_table(listed).column("position").to_numpy()
     if len(positions):
-        reporter.info(f"{plural(len(positions), 'row')} of data.pool cannot be used and are passed over: {listed}")
+        reporter.warn(f"{plural(len(positions), 'row')} of data.pool cannot be used and are passed over: {listed}")
     return replace(data, barred=positions.astype(np.int64))
 
 

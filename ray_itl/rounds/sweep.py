@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import pyarrow as pa
 import torch
 
 from ray_itl.io.atomic import write_parquet_table
+from ray_itl.observability.console import Silence
+from ray_itl.observability.reporter import Reporter
 from ray_itl.report.learning_data import LearningCurve, LearningRow
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
@@ -26,7 +28,7 @@ def run_sweep(
     members: Mapping[Member, FineTuneSettings],
     folder: Path,
     num_processes: int,
-    notify: Callable[[str], None],
+    reporter: Reporter,
 ) -> pa.Table:
     """Carry out every member in a run directory of its own and gather the learning curves.
 
@@ -37,7 +39,7 @@ def run_sweep(
         members: Settings of every variant and seed, with distinct run directories.
         folder: Where learning_curves.parquet goes.
         num_processes: Members at a time.
-        notify: Told about every member that is done.
+        reporter: Told about every member that is done, and of what it warned.
 
     Returns:
         The curves of all members: columns variant, seed, and those of a run's learning_curves.parquet.
@@ -47,8 +49,12 @@ def run_sweep(
     with ProcessPoolExecutor(num_processes, mp_context=context, initializer=_end_with_parent) as processes:
         running = {member: processes.submit(_run_member, settings) for member, settings in members.items()}
         for done, ((variant, seed), future) in enumerate(running.items(), start=1):
-            tables.append(with_member(future.result(), (variant, seed)))
-            notify(f"{done} of {len(members)}: {variant}, seed {seed}")
+            curves, warnings = future.result()
+            tables.append(with_member(curves, (variant, seed)))
+            reporter.info(f"{done} of {len(members)}: {variant}, seed {seed}")
+            if warnings:
+                more = f" (and {len(warnings) - 1:,} more, in its status.json)" if len(warnings) > 1 else ""
+                reporter.warn(f"{variant}, seed {seed}: {warnings[0]}{more}")
     table = pa.concat_tables(tables, promote_options="permissive")
     write_parquet_table(folder / "learning_curves.parquet", table)
     return table
@@ -150,9 +156,11 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _run_member(settings: FineTuneSettings) -> pa.Table:
+def _run_member(settings: FineTuneSettings) -> tuple[pa.Table, list[str]]:
+    """Return a member's curves, and what it warned of: the sweep tells it, in the form of log that it has."""
     torch.set_num_threads(1)
-    return ActiveFineTuner(settings).run().curves
+    reporter = Reporter(renderer=Silence())
+    return ActiveFineTuner(settings, reporter).run().curves, reporter.warnings
 
 
 def _mean_and_error(groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -16,11 +16,11 @@ from ray_itl.runs.environment import submission_id
 class RoundsTracking:
     """Tracks one fine-tuning; does nothing where no tracking is asked for."""
 
-    def __init__(self, settings: FineTuneSettings, notify: Notify) -> None:
+    def __init__(self, settings: FineTuneSettings, warn: Notify) -> None:
         """Take all options. MissingExtraError where a tool is asked for that is not installed."""
         self._settings = settings
         self._folder = Path(str(settings.run.dir))
-        self._tracker = open_tracker(settings.tracking, self._folder, notify)
+        self._tracker = open_tracker(settings.tracking, self._folder, warn)
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -12,27 +12,29 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from ray_itl.core.trajectory import Pick
-from ray_itl.errors import RayItlError, RunDirectoryError
+from ray_itl.errors import DivergedError, InputError, RayItlError, RunDirectoryError
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import Heartbeat
 from ray_itl.options.text import to_yaml
 from ray_itl.rounds.data import TuningData, open_tuning_data, tuning_identity
+from ray_itl.rounds.divergence import go_on_otherwise, note_divergence
+from ray_itl.rounds.label_survey import check_labels
+from ray_itl.rounds.labelled import write_labelled
 from ray_itl.rounds.labelling import obtain_labels
-from ray_itl.rounds.resources import PoolCache, make_trainer
+from ray_itl.rounds.resources import PoolCache, check_room, make_trainer, workers_of
 from ray_itl.rounds.result import FineTuning, curves_table
 from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.rounds.selecting import RoundSelector, first_weights_seed
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.skipping import passing_over_bad_rows
 from ray_itl.rounds.tracking import RoundsTracking
-from ray_itl.runs.directory import RunDirectory
+from ray_itl.runs.directory import RunDirectory, RunState
 from ray_itl.sources.ids import id_arrow_type
-from ray_itl.training.examples import Examples, read_examples, write_examples
-from ray_itl.training.objectives import evaluate, training_objective
+from ray_itl.training.examples import read_examples, write_examples
+from ray_itl.training.objectives import evaluate, not_a_number, training_objective
 from ray_itl.training.registry import ModelSpec, load
 from ray_itl.training.seeds import derive_seed
 from ray_itl.training.trainer import Trainer, TrainTask
@@ -60,7 +62,7 @@ class ActiveFineTuner:
         self._reporter = reporter or Reporter(settings.run.log)
         self._spec = ModelSpec(settings.model.name, settings.model.options)
         self._run = RunDirectory(settings.run.dir or "")
-        self._tracking = RoundsTracking(settings, self._reporter.info)
+        self._tracking = RoundsTracking(settings, self._reporter.warn)
         self._status = Heartbeat(lambda facts: self._run.set_status(**facts))
 
     def run(self) -> FineTuning:
@@ -77,9 +79,7 @@ class ActiveFineTuner:
         options = self._settings.acquisition.as_begun(self._run.identity)
         self._settings = replace(self._settings, acquisition=options)
         data = open_tuning_data(self._settings)
-        state = self._run.begin(tuning_identity(data, self._settings), {}, to_yaml(self._settings))
-        if state != "new":
-            self._reporter.info(f"continuing the run in {self._run.path}")
+        state = self._begin(data)
         try:
             with (
                 self._status.beating(),
@@ -100,17 +100,33 @@ class ActiveFineTuner:
                 self._run.abandon()
             raise
 
+    def _begin(self, data: TuningData) -> RunState:
+        """Check what can be before any work, and claim the run directory; returns the state found."""
+        if RoundFolder(self._run.path, 0).read_record() is None:
+            check_labels(data, self._settings.labels.source == "column", self._reporter.warn)
+        identity, config = tuning_identity(data, self._settings), to_yaml(self._settings)
+        if (otherwise := go_on_otherwise(self._run, identity, config)) is not None:
+            self._reporter.warn(otherwise)
+        state = self._run.begin(identity, {}, config)
+        if state != "new":
+            self._reporter.info(f"continuing the run in {self._run.path}")
+        return state
+
     @contextmanager
     def _resources(self) -> Iterator[tuple[PoolCache, Trainer]]:
         settings = self._settings
         with ExitStack() as stack:
             if settings.cluster.num_shards != 0 or settings.trainer.kind != "local":
                 # Imported here so that runs in this process never load Ray.
-                from ray_itl.distributed.cluster import connect
+                from ray_itl.cluster.connection import connect
 
-                stack.enter_context(connect(settings.cluster.address))
-            pool_cache = stack.enter_context(PoolCache(settings.cluster, settings.embedding.dtype, self._reporter))
-            trainer = make_trainer(settings.trainer, self._run.path)
+                stack.enter_context(connect(settings.cluster.address, notify=self._reporter.info))
+                check_room(settings.cluster, settings.trainer)
+            self._reporter.on_waiting = self._status.waiting
+            beside = workers_of(settings.trainer)
+            pool_cache = PoolCache(settings.cluster, settings.embedding.dtype, self._reporter, beside)
+            stack.enter_context(pool_cache)
+            trainer = make_trainer(settings.trainer, self._run.path, self._reporter.waiting)
             stack.callback(trainer.close)
             yield pool_cache, trainer
 
@@ -129,6 +145,7 @@ class ActiveFineTuner:
                 return self._wait(records, folder)
             earlier.extend(folder.read_picks() or [])
             records.append(record)
+            self._warn_of(record)
             self._tracking.round(record)
             self._reporter.round(self._line(record), {**record, "of": self._settings.rounds.count})
         self._tell("finished")
@@ -157,7 +174,7 @@ class ActiveFineTuner:
         if settings.data.classes and obtain_labels(folder, data.pool, picks, settings.data, settings.labels) is None:
             return None
         began = time.perf_counter()
-        counts = self._write_examples(data, folder, earlier, picks)
+        counts = write_labelled(data, folder, earlier, picks, lambda: self._spec.build(self._first_seed))
         seconds["prepare"] = time.perf_counter() - began
         began = time.perf_counter()
         metrics = self._train(trainer, folder, heldout, counts["num_trained"])
@@ -184,42 +201,15 @@ class ActiveFineTuner:
             examples = read_examples(heldout)
             objective = training_objective(settings.model.objective, examples, settings.training.reweight_classes)
             scores = evaluate(learner, examples, objective, settings.training.evaluation_batch_size)
+            if (odd := not_a_number(scores)) is not None:
+                raise InputError(
+                    f"held-out rows score {odd} before any training: the weights of model.checkpoint="
+                    f"{settings.model.checkpoint} are no numbers, or too large; give others"
+                )
             folder.create()
             record = {"round": 0, "num_labelled": 0, "num_on_task": 0, "num_trained": 0, "heldout": scores}
             folder.write_record(record)
         return record
-
-    def _write_examples(
-        self, data: TuningData, folder: RoundFolder, earlier: Sequence[Pick], new: Sequence[Pick]
-    ) -> dict[str, int]:
-        """Encode every labelled row of the task so far for training; return counts."""
-        picks = [*earlier, *new]
-        positions = np.array([pick.position for pick in picks], dtype=np.int64)
-        on_task, classes, task = np.ones(len(picks), dtype=bool), None, self._settings.data.classes
-        labels = [v for number in range(1, folder.number + 1) for v in self._labels_of(number)] if task else []
-        if task:
-            on_task = np.array([label in task for label in labels])
-        if self._settings.model.objective == "classification":
-            numbers = data.class_numbers(labels)
-            positions = positions[[number is not None for number in numbers]]
-            classes = torch.tensor([number for number in numbers if number is not None], dtype=torch.int64)
-        if len(positions) and not folder.examples.exists():
-            learner = self._spec.build(self._first_seed)
-            write_examples(folder.examples, Examples(data.encode(learner, data.pool, positions), classes))
-        return {
-            "num_labelled": len(picks),
-            "num_on_task": int(on_task.sum()),
-            "num_new_on_task": int(on_task[len(earlier) :].sum()),
-            "num_trained": len(positions),
-        }
-
-    def _labels_of(self, number: int) -> list[Any]:
-        folder = RoundFolder(self._run.path, number)
-        picks, labels = folder.read_picks(), folder.read_labels()
-        if picks is None or labels is None:
-            raise RunDirectoryError(f"{folder.path} lacks selection.parquet or labels.parquet: restore them")
-        by_id = dict(zip(labels.column("id").to_pylist(), labels.column("label").to_pylist(), strict=True))
-        return [by_id[pick.row_id] for pick in picks]
 
     def _train(self, trainer: Trainer, folder: RoundFolder, heldout: Path, num_examples: int) -> dict[str, Any]:
         """Train on all labelled rows of the task; with none yet, the model stays and keeps its scores."""
@@ -243,7 +233,10 @@ class ActiveFineTuner:
             trainable_only=model.trainable_only,
             heldout=str(heldout),
         )
-        return trainer.fit(task).metrics
+        try:
+            return trainer.fit(task).metrics
+        except DivergedError as error:
+            raise note_divergence(folder, error) from error
 
     def _last_checkpoint(self, number: int) -> str | None:
         """Return the newest checkpoint after round `number`: its own, else one before, else the one to begin with."""
@@ -258,7 +251,16 @@ class ActiveFineTuner:
         return first_weights_seed(self._settings.rounds.seed)
 
     def _tell(self, state: str, **facts: Any) -> None:
-        self._status.tell({"state": state, "rounds": self._settings.rounds.count, **facts})
+        warned = {"warnings": list(self._reporter.warnings)} if self._reporter.warnings else {}
+        self._status.tell({"state": state, "rounds": self._settings.rounds.count, **facts, **warned})
+
+    def _warn_of(self, record: dict[str, Any]) -> None:
+        """Warn of a round that labelled nothing of the task."""
+        if self._settings.data.classes and record["num_new_on_task"] == 0:
+            self._reporter.warn(
+                f"round {record['round']}: none of the {self._settings.rounds.batch:,} rows labelled is of "
+                f"data.classes={self._settings.data.classes}"
+            )
 
     def _wait(self, records: Sequence[dict[str, Any]], folder: RoundFolder) -> FineTuning:
         self._tell("awaiting_labels", round=folder.number, labels=str(folder.labels))

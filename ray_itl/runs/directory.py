@@ -138,6 +138,24 @@ class RunDirectory:
         """Write config.yaml, where a try asks for other results of the same picks than the one that began."""
         write_atomic(self.path / _CONFIG, text.encode())
 
+    def amend(self, identity: Mapping[str, str], config_text: str, note: Mapping[str, Any]) -> dict[str, str]:
+        """Make the run here one of another identity, and keep in manifest.json what was different until now.
+
+        Args:
+            identity: As for `begin`.
+            config_text: The contents of config.yaml from now on.
+            note: What else is to be kept of the change.
+
+        Returns:
+            The former values of what differs.
+        """
+        manifest = self._read(_MANIFEST)
+        former = {name: manifest["identity"].get(name, "") for name in self.changes(identity)}
+        write_atomic(self.path / _CONFIG, config_text.encode())
+        amended = [*manifest.get("amended", []), {**note, "until_then": former}]
+        write_json(self.path / _MANIFEST, {**manifest, "identity": dict(identity), "amended": amended})
+        return former
+
     def _changed_files(self, details: Mapping[str, Any]) -> str:
         """Say which files of a pool in Parquet files are not those of the run here."""
         before, after = self._read(_MANIFEST).get("pool_manifest"), details.get("pool_manifest")

@@ -56,19 +56,21 @@ def build_manifest(
         StorageError: storage failed for the moment.
     """
     listing = list_pool(sources, filesystem)
-    return _manifest_of(listing, asked, _schema_of(listing, dataset))
+    return _manifest_of(listing, asked, _schema_of(listing, asked, dataset))
 
 
-def _schema_of(listing: PoolListing, dataset: pads.FileSystemDataset | None) -> PoolSchema:
+def _schema_of(listing: PoolListing, asked: Asked, dataset: pads.FileSystemDataset | None) -> PoolSchema:
+    """Return what folders, tables, or a Dataset, say of the columns."""
     if dataset is None:
         plain = hive_columns([path for path in listing.paths if path not in listing.given])
-        return PoolSchema(folders=with_tables(plain, listing.given))
+        folders = with_tables(plain, listing.given).without(asked.embedding)
+        return PoolSchema(folders=folders, options=asked.options())
     names = {listing.full_path(path): path for path in listing.paths}
-    return PoolSchema(folders=dataset_columns(dataset, names), dataset=dataset.schema)
+    folders = dataset_columns(dataset, names).without(asked.embedding)
+    return PoolSchema(folders=folders, options=asked.options(), dataset=dataset.schema)
 
 
 def _manifest_of(listing: PoolListing, asked: Asked, schema: PoolSchema) -> Manifest:
-    schema = replace(schema, folders=schema.folders.without(asked.embedding))
     with ThreadPoolExecutor(_MAX_THREADS) as threads:
         footers = list(threads.map(lambda path: read_footer(listing, path, asked, schema), listing.paths))
     full = [footer for footer in footers if footer.entry.num_rows]
@@ -131,7 +133,7 @@ def _has_small_ids(listing: PoolListing, path: str, column: str) -> bool:
     """Whether int64 holds the ids of a file, all of which are read."""
     with open_file(listing, listing.filesystem, path) as file:
         batches = file.iter_batches(_BATCH_ROWS, columns=[column], use_threads=False)
-        return all(fits_int64(batch.column(0)) for batch in batches)
+        return all(fits_int64(ids) for batch in batches for ids in batch.columns)
 
 
 def _common_embedding(listing: PoolListing, footers: list[Footer], asked: Asked, schema: PoolSchema) -> tuple[str, int]:
@@ -142,7 +144,11 @@ def _common_embedding(listing: PoolListing, footers: list[Footer], asked: Asked,
     types: dict[str, EmbeddingType] = {}
     for footer in footers:
         path = footer.entry.path
-        kind = schema.type_of(column, footer.stored.get(column))
+        if column not in footer.stored:
+            raise InputError(
+                f"file {path!r} lacks the column {column!r} of the Dataset: embed its rows, or leave it out"
+            )
+        kind = schema.type_of(column, footer.stored[column])
         types[path] = check_embedding_type(kind, column, path, asked.embedding_option)
     fixed = [(path, kind.dim) for path, kind in types.items() if kind.dim is not None]
     for other in fixed:

@@ -50,6 +50,8 @@ class PoolSchema:
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
     """Those asked for by options, but for ids and embeddings, which are read as they are stored."""
     folders: FolderColumns = field(default_factory=FolderColumns)
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Column -> the option that asks for it, for messages."""
     dataset: pa.Schema | None = None
     """Of a Dataset, its own schema: it decides which columns there are, and a file may lack them. A type of nulls
     leaves it to the files."""
@@ -78,7 +80,7 @@ class FileColumns:
         Raises:
             InputError: a column is neither there nor given by folders (names the file and the `option`).
         """
-        self._file = file
+        self._file, self._options = file, {name: schema.options.get(name, option) for name in columns}
         self._given = {name: value for name, value in schema.folders.of(file).items() if name in columns}
         self.stored: list[str] = []
         """Those to be read from the file."""
@@ -88,8 +90,8 @@ class FileColumns:
                 fields.append(pa.field(name, schema.type_of(name, None)))
                 continue
             if schema.dataset is not None:
-                find_column(schema.dataset, name, option, "")
-            own = find_column(stored, name, option, file, list(schema.folders.types))
+                find_column(schema.dataset, name, self._options[name], "")
+            own = find_column(stored, name, self._options[name], file, list(schema.folders.types))
             fields.append(own.with_type(schema.type_of(name, own.type)))
             self.stored.append(name)
         self.schema = pa.schema(fields)
@@ -118,7 +120,8 @@ class FileColumns:
         except pa.ArrowException as error:
             raise InputError(
                 f"{place(self._file)}column {field.name!r} is of type {array.type} and cannot be read as {field.type}, "
-                f"the type of the pool's column: {error}; rewrite the file, or leave the column out"
+                f"the type of the pool's column: {error}; rewrite the file, or leave the column out of "
+                f"{self._options[field.name]}"
             ) from error
 
 

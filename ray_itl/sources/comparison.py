@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from ray_itl.sources.arithmetic import is_number, is_time, widened
 from ray_itl.sources.constants import Bracket, Constant, Operand, UnfitError, bracket
+from ray_itl.sources.moments import NANOSECONDS
 from ray_itl.sources.types import is_text
 from ray_itl.sources.values import is_bytes, is_uuid, plain_array
 
@@ -53,7 +54,9 @@ def is_in(value: Operand, constants: Sequence[Constant]) -> pa.Array | pa.Scalar
         return value.cast(pa.bool_())
     found = [bracket(each, value.type) for each in constants]
     storage = _ordered(value)
-    values = pa.array([each.low for each in found if each.is_value], storage.type)
+    low = [each.low for each in found if each.is_value]
+    zeros = [0.0, -0.0] if pa.types.is_floating(storage.type) and 0.0 in low else []  # which Arrow tells apart here
+    values = pa.array([*low, *zeros], storage.type)
     return _functions.if_else(pc.is_valid(value), pc.is_in(storage, values), pa.scalar(None, pa.bool_()))
 
 
@@ -129,11 +132,30 @@ def _compare_columns(sign: str, left: Any, right: Any) -> pa.Array | pa.Scalar:
         left, right = left.cast(pa.large_string()), right.cast(pa.large_string())
     elif all(is_bytes(kind) or is_uuid(kind) for kind in kinds):
         left, right = _ordered(left), _ordered(right)
-    elif not (all(map(is_time, kinds)) or all(map(pa.types.is_boolean, kinds))):
+    elif all(map(is_time, kinds)):
+        left, right = _in_one_unit(left, right)
+    elif not all(map(pa.types.is_boolean, kinds)):
         raise UnfitError(f"values of type {kinds[0]} and {kinds[1]} cannot be compared", "compare values of one kind")
-    if sum(pa.types.is_timestamp(kind) and kind.tz is not None for kind in kinds) == 1 and all(map(is_time, kinds)):
-        raise UnfitError("the times of one column have a zone, those of the other none", "compare each with a constant")
     return pc.call_function(_ARROWS[sign], [left, right])
+
+
+def _in_one_unit(left: Any, right: Any) -> tuple[Any, Any]:
+    """Return times as whole numbers of one unit, however far they are from each other."""
+    kinds = left.type, right.type
+    if sum(pa.types.is_timestamp(kind) and kind.tz is not None for kind in kinds) == 1:
+        raise UnfitError("the times of one column have a zone, those of the other none", "compare each with a constant")
+    families = [(pa.types.is_time(kind), pa.types.is_duration(kind)) for kind in kinds]
+    if families[0] != families[1]:
+        raise UnfitError(f"values of type {kinds[0]} and {kinds[1]} cannot be compared", "compare values of one kind")
+    sides = [_ordered(each) for each in (left, right)]
+    units = [NANOSECONDS["D" if pa.types.is_date(kind) else kind.unit] for kind in kinds]
+    if units[0] == units[1]:
+        return sides[0], sides[1]
+    both = [
+        pc.call_function("multiply", [widened(s), pa.scalar(u, pa.decimal256(14, 0))])
+        for s, u in zip(sides, units, strict=True)
+    ]
+    return both[0], both[1]
 
 
 def _compare_numbers(sign: str, left: Any, right: Any) -> pa.Array | pa.Scalar:

@@ -44,7 +44,7 @@ _FREE = 1 << 24
 
 
 class NoFooterError(pa.ArrowInvalid):
-    """A file does not end as a Parquet file does: it is something else, or not all of it is there."""
+    """A file does not end as a Parquet file does, though it may begin as one: not all of it is there."""
 
 
 class GroupClaim(NamedTuple):
@@ -58,14 +58,17 @@ def footer_bytes(file: pa.NativeFile, size: int) -> bytes:
     """Return the footer of an open file of `size` bytes.
 
     Raises:
-        NoFooterError: it has none.
-        pyarrow.ArrowInvalid: it has one that is encrypted, or above 32 MiB.
+        NoFooterError: it has none, and may get one.
+        pyarrow.ArrowInvalid: it is something else, or has one that is encrypted, or above 32 MiB.
     """
     tail = file.read_at(_TAIL_BYTES, size - _TAIL_BYTES) if size >= 2 * _TAIL_BYTES else b""
     if tail[4:] == _MAGIC_OF_ENCRYPTED:
         raise pa.ArrowInvalid("its footer is encrypted")
     if tail[4:] != _MAGIC:
-        raise NoFooterError("it does not end as a Parquet file does, so it is something else or was cut short")
+        head = file.read_at(min(size, len(_MAGIC)), 0)
+        is_begun = _MAGIC.startswith(head) or not any(head)  # zeros: room that was made for it
+        kind = NoFooterError if is_begun else pa.ArrowInvalid
+        raise kind("it does not end as a Parquet file does, so it is something else or was cut short")
     length = int.from_bytes(tail[:4], "little")
     if length > size - _TAIL_BYTES:
         raise pa.ArrowInvalid(f"its footer claims {length} bytes in a file of {size}")

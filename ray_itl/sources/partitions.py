@@ -61,12 +61,13 @@ def with_tables(columns: FolderColumns, given: Mapping[str, Mapping[str, pa.Scal
 
 
 def dataset_columns(dataset: pads.FileSystemDataset, names: Mapping[str, str]) -> FolderColumns:
-    """Return the columns that a dataset's partitioning gives; `names` are those of its files here."""
+    """Return the columns that a dataset's partitioning gives; `names` maps paths of its files to those in the pool."""
+    known = {posixpath.normpath(path): name for path, name in names.items()}
     values: dict[str, Mapping[str, Any]] = {}
     for fragment in dataset.get_fragments():
         keys = pads.get_partition_keys(fragment.partition_expression)
         if keys:
-            values[names[fragment.path]] = keys
+            values[known[posixpath.normpath(fragment.path)]] = keys
     found = dict.fromkeys(name for keys in values.values() for name in keys)
     own = dataset.schema
     return FolderColumns({name: own.field(name).type for name in found if name in own.names}, values)

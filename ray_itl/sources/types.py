@@ -148,6 +148,10 @@ def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
             return _wider_decimal(*map(_digits, both))
     if all(map(pa.types.is_timestamp, both)) and first.tz and second.tz and first.tz != second.tz:
         both = tuple(pa.timestamp(kind.unit, "UTC") for kind in both)  # the same instants
+    if any(map(pa.types.is_date, both)) and any(pa.types.is_timestamp(kind) and kind.tz is None for kind in both):
+        return first if pa.types.is_timestamp(first) else second  # a date is its midnight
+    if is_text(first) != is_text(second) and not any(map(pa.types.is_null, both)):
+        return None  # Arrow would make bytes of text
     try:
         schemas = [pa.schema([("", kind)]) for kind in both]
         return pa.unify_schemas(schemas, promote_options="permissive").field(0).type

@@ -77,7 +77,7 @@ def is_uuid(kind: pa.DataType) -> bool:
 def plain_array(array: pa.Array) -> pa.Array:
     """Return an array without its encoding and, but for UUIDs, its extension: of a type that Arrow computes with."""
     if isinstance(array, pa.DictionaryArray):
-        return plain_array(array.dictionary_decode())
+        return plain_array(array.dictionary).take(array.indices)
     if pa.types.is_run_end_encoded(array.type):
         return plain_array(pc.call_function("run_end_decode", [array]))
     if isinstance(array, pa.ExtensionArray):

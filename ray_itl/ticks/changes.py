@@ -83,7 +83,8 @@ def compare(pool: Manifest, seen: SeenFiles, on_changed: str) -> PoolChanges:
     """
     now = {file.path: file.fingerprint for file in pool.files}
     present = set(now.values())
-    before = {path: fingerprint for path, fingerprint in seen.files.items() if path not in set(pool.unsettled)}
+    unsettled = set(pool.unsettled)
+    before = {path: fingerprint for path, fingerprint in seen.files.items() if path not in unsettled}
     lost = {path for path, fingerprint in before.items() if fingerprint not in present}
     refused = [path for path in lost if not pool.is_of_table(path)]
     if refused and on_changed == "refuse":

@@ -21,7 +21,7 @@ from ray_itl.curation.problem import Problem
 from ray_itl.curation.run import curate_problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.summary import why_stopped
-from ray_itl.errors import BusyError
+from ray_itl.errors import BusyError, NoRoomError
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import Reporter
@@ -96,9 +96,9 @@ def run_tick(
                 options = settings.acquisition.as_begun(ticks[-1].identity if ticks else {})
                 settings = replace(settings, acquisition=options, state=replace(settings.state, tick=name))
                 record = _Work(state, settings, lease, reporter, clock).execute(ticks)
-                state.refresh_history(reporter.info)
+                state.refresh_history(reporter.warn)
                 return Tick(record, state.store.location, is_new=True, skipped_rows=_skipped(state, record))
-    state.refresh_history(reporter.info)
+    state.refresh_history(reporter.warn)
     record = next(tick.record for tick in ticks if tick.record.tick == name)
     state.settle_status(name, asdict(record))
     return Tick(record, state.store.location, is_new=False, skipped_rows=_skipped(state, record))
@@ -148,7 +148,8 @@ class _Work:
             with self._heartbeat.beating():
                 return self._execute(ticks)
         except BaseException as error:
-            if not isinstance(error, BusyError):  # then the status is another tick's to write
+            if not isinstance(error, BusyError) or isinstance(error, NoRoomError):
+                # else the status is another tick's to write
                 self._heartbeat.end(error)
             raise
 
@@ -212,7 +213,8 @@ class _Work:
         self._state.store.upload(folder, record.path)
         self._lease.publish(log_content(record, identity))
         shutil.rmtree(folder if self._settings.run.dir is not None else folder.parent, ignore_errors=True)
-        self._heartbeat.tell({"state": "finished", **asdict(record)})
+        warned = {"warnings": list(self._reporter.warnings)} if self._reporter.warnings else {}
+        self._heartbeat.tell({"state": "finished", **asdict(record), **warned})
         return record
 
     def _watch(self, status: Mapping[str, Any]) -> None:

@@ -1,11 +1,8 @@
-"""Raw Arrow columns as tensors and strings: numbers, pixels, PNG or JPEG images, texts."""
+"""Raw Arrow columns as tensors and strings: numbers, pixels, encoded images, texts."""
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +10,13 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from ray_itl.errors import ConfigError, InputError
+from ray_itl.errors import InputError
+from ray_itl.images import read_image
 from ray_itl.sources.schema import which_row
 
 _MODES = {1: "L", 3: "RGB"}
+_BILINEAR = 2
+"""Of pillow, which is imported only when there are images."""
 
 
 def decode_numbers(column: pa.Array, dim: int) -> Tensor:
@@ -55,9 +55,9 @@ def decode_images(
     """Return an n x channels x side x side float32 tensor, (pixel - mean) / std with pixels from 0 to 1.
 
     Args:
-        column: PNG or JPEG bytes (or structs with a field `bytes`), resized to side x side without keeping
-            proportions; or lists of channels * side * side numbers, channel by channel and row by row, where uint8
-            is divided by 255 and floats are taken as they are.
+        column: Encoded images (or structs with a field `bytes`) as `images.read_image` reads them, resized to side x
+            side without keeping proportions; or lists of channels * side * side numbers, channel by channel and row by
+            row, where uint8 is divided by 255 and floats are taken as they are.
         side: Height and width in pixels.
         channels: 1 for grey, 3 for RGB.
         mean: One number, or one for each channel.
@@ -65,12 +65,14 @@ def decode_images(
 
     Raises:
         InputError: a row that cannot be decoded.
-        ConfigError: images of bytes without pillow.
+        MissingExtraError: images of bytes without pillow.
     """
     column = _storage(column)
     if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
         _reject_nulls(column, "drop the row")
         column = column.field("bytes")
+    if pa.types.is_binary_view(column.type):
+        column = column.cast(pa.large_binary())
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         pixels = _decode_files(column, side, channels) / 255
     else:
@@ -120,38 +122,21 @@ def _reject_nulls(column: pa.Array, remedy: str) -> None:
 
 def _decode_files(column: pa.Array, side: int, channels: int) -> Tensor:
     """Return pixels from 0 to 255 as float32, n x channels x side x side."""
-    image = _pillow()
     _reject_nulls(column, "drop the row")
     pixels = np.empty((len(column), side, side, channels), np.uint8)
     for row, content in enumerate(column):
         try:
-            pixels[row] = _decode_file(image, content.as_py(), side, channels)
-        except (OSError, ValueError, SyntaxError, image.DecompressionBombError, Warning) as error:
+            picture = read_image(content.as_py())
+        except InputError as error:
             raise InputError(
-                f"{which_row('', row)}: cannot be read as a PNG or JPEG image ({error}); drop the row or write the "
-                "image again"
+                f"{which_row('', row)}: cannot be read as an image ({error}); drop the row or write the image again, "
+                "as PNG or JPEG"
             ) from error
+        picture = picture.convert(_MODES[channels])
+        if picture.size != (side, side):
+            picture = picture.resize((side, side), _BILINEAR)
+        pixels[row] = np.asarray(picture).reshape(side, side, channels)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
-
-
-def _decode_file(image: Any, content: bytes, side: int, channels: int) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", image.DecompressionBombWarning)
-        with image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as picture:
-            picture = picture.convert(_MODES[channels])
-            if picture.size != (side, side):
-                picture = picture.resize((side, side), image.Resampling.BILINEAR)
-            return np.asarray(picture).reshape(side, side, channels)
-
-
-def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ConfigError(
-            'columns of PNG or JPEG need pillow, which is not installed: pip install "ray_itl[vision]"'
-        ) from error
-    return Image
 
 
 def trim_padding(inputs: dict[str, Tensor]) -> dict[str, Tensor]:

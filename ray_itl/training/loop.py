@@ -8,7 +8,6 @@ worker's part) and without dropout (every worker drops its own); the models ship
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ray_itl.errors import ConfigError, InputError, NumericalError
+from ray_itl.errors import ConfigError, DivergedError, InputError
 from ray_itl.training.examples import Examples
 from ray_itl.training.learner import Learner
 from ray_itl.training.objectives import Objective
@@ -51,7 +50,7 @@ def train(
     Raises:
         InputError: no examples, or some that do not fit the learner.
         ConfigError: the learner has nothing to train.
-        NumericalError: the loss became NaN or infinite.
+        DivergedError: the loss or a weight became NaN or infinite.
     """
     workers = workers or OneWorker()
     parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
@@ -59,18 +58,24 @@ def train(
     optimiser = make_optimiser(parameters, settings)
     examples = examples.to(parameters[0].device)
     order = torch.Generator().manual_seed(derive_seed(seed, "batches"))
-    history = History([], [])
+    history, step = History([], []), 0
     learner.train()
     with _reproducible(derive_seed(seed, "dropout", workers.rank)):
         for epoch in range(settings.epochs):
             began = time.perf_counter()
             sums = torch.zeros(2, dtype=torch.float64)
             for batch in torch.randperm(len(examples), generator=order).split(settings.batch_size):
-                sums += _step(learner, examples, objective, batch, optimiser, settings.max_gradient_norm, workers)
-            history.losses.append(_mean_loss(sums, epoch))
+                step += 1
+                new = _step(learner, examples, objective, batch, optimiser, settings.max_gradient_norm, workers)
+                _require_finite(f"loss is {float(new[0])}", new, step, epoch)
+                sums += new
+            loss, weight = sums.tolist()
+            history.losses.append(loss / weight)
             history.seconds.append(time.perf_counter() - began)
             if settings.stop_at_loss is not None and history.losses[-1] <= settings.stop_at_loss:
                 break
+    for parameter in parameters if step else ():  # the last step may have spoilt what its loss did not show
+        _require_finite("weights are no numbers", parameter.detach(), step, len(history.losses) - 1)
     learner.eval()
     return history
 
@@ -115,14 +120,13 @@ def _step(
     return sums.cpu()
 
 
-def _mean_loss(sums: Tensor, epoch: int) -> float:
-    loss, weight = sums.tolist()
-    if not math.isfinite(loss):
-        raise NumericalError(
-            f"the training loss is {loss} in epoch {epoch}: lower training.learning_rate or set "
-            "training.max_gradient_norm"
+def _require_finite(what: str, values: Tensor, step: int, epoch: int) -> None:
+    """Raise DivergedError if a value is NaN or infinite; all workers see the same values."""
+    if not torch.isfinite(values).all():
+        raise DivergedError(
+            f"the training diverged: its {what} at step {step} (epoch {epoch + 1}); lower training.learning_rate or "
+            "set training.max_gradient_norm"
         )
-    return loss / weight
 
 
 def _check(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -151,6 +152,12 @@ def class_weights(labels: Tensor) -> Tensor:
     present = counts > 0
     weights = len(labels) / (present.sum() * counts.clamp(min=1))
     return torch.where(present, weights, 0)
+
+
+def not_a_number(scores: Mapping[str, Any]) -> str | None:
+    """Return name and value of the first score that is NaN or infinite; None if all are numbers."""
+    odd = (f"{name} {value}" for name, value in scores.items() if isinstance(value, float) and not math.isfinite(value))
+    return next(odd, None)
 
 
 @torch.no_grad()

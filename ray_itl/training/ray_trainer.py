@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ray
 
+from ray_itl.cluster.waiting import Tell
 from ray_itl.errors import ConfigError, TrainingError
 from ray_itl.options.checks import require
 from ray_itl.training.coordinator import FailurePolicy
@@ -35,6 +36,7 @@ class RayTrainer:
         long_lived: bool = False,
         max_failures: int = 3,
         restart_deadline_s: float = 300.0,
+        tell: Tell = lambda _: None,
     ) -> None:
         """Check options; nothing starts before the first task.
 
@@ -48,6 +50,7 @@ class RayTrainer:
             long_lived: Keep the workers between tasks.
             max_failures: How often workers may be lost during one task.
             restart_deadline_s: Seconds within which workers must find places, when they start and once lost.
+            tell: Told, in a line, that workers wait for room; None: no longer.
 
         Raises:
             ConfigError: An option is out of range.
@@ -61,6 +64,7 @@ class RayTrainer:
         self._plan = WorkerPlan(num_workers, use_gpu, cpus_per_worker, threads, storage_path)
         self._policy = FailurePolicy(max_failures, restart_deadline_s)
         self._long_lived = long_lived
+        self._tell = tell
         self._workers: TrainWorkers | None = None
 
     def fit(self, task: TrainTask) -> TrainResult:
@@ -70,7 +74,8 @@ class RayTrainer:
             task: Paths that every worker can read.
 
         Raises:
-            InputError, ConfigError, NumericalError: The task cannot succeed (says why and the remedy).
+            InputError, ConfigError, DivergedError: The task cannot succeed (says why and the remedy).
+            NoRoomError: Others hold what the workers need until the deadline.
             TrainingError: Workers failed more often than allowed, did not start in time, or wrote to another disk.
         """
         task = task.absolute()
@@ -92,9 +97,9 @@ class RayTrainer:
 
     def _run(self, task: TrainTask) -> None:
         if not ray.is_initialized():
-            raise ConfigError("RayTrainer needs a Ray cluster: connect to one first (ray_itl.distributed.cluster)")
+            raise ConfigError("RayTrainer needs a Ray cluster: connect to one first (ray_itl.cluster.connection)")
         if self._workers is None:
-            self._workers = TrainWorkers(self._plan, self._policy)
+            self._workers = TrainWorkers(self._plan, self._policy, self._tell)
         try:
             self._workers.run(task)
             if not self._long_lived:

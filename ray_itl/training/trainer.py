@@ -16,12 +16,12 @@ from typing import Any, Protocol
 
 import torch
 
-from ray_itl.errors import InputError
+from ray_itl.errors import DivergedError, InputError
 from ray_itl.io.atomic import write_json
 from ray_itl.training.checkpoint import save_checkpoint
 from ray_itl.training.examples import read_examples
 from ray_itl.training.loop import train
-from ray_itl.training.objectives import evaluate, training_objective
+from ray_itl.training.objectives import evaluate, not_a_number, training_objective
 from ray_itl.training.registry import ModelSpec, load
 from ray_itl.training.seeds import derive_seed
 from ray_itl.training.settings import TrainingSettings
@@ -87,7 +87,7 @@ class Trainer(Protocol):
         """Run a task, or return its result if it is done already.
 
         Raises:
-            InputError, ConfigError, NumericalError: the task cannot succeed (says why and the remedy).
+            InputError, ConfigError, DivergedError: the task cannot succeed (says why and the remedy).
             TrainingError: workers failed more often than allowed, or did not start.
         """
         ...
@@ -144,7 +144,7 @@ def run_task(task: TrainTask, workers: Workers, device: torch.device) -> TrainRe
         device: Of this worker.
 
     Raises:
-        InputError, ConfigError, NumericalError: The task cannot succeed.
+        InputError, ConfigError, DivergedError: The task cannot succeed; no checkpoint is left.
         RunDirectoryError: The output cannot be written.
     """
     began = time.perf_counter()
@@ -159,6 +159,11 @@ def run_task(task: TrainTask, workers: Workers, device: torch.device) -> TrainRe
     if task.heldout is not None:
         heldout = read_examples(task.heldout)
         metrics = evaluate(learner, heldout, objective, task.settings.evaluation_batch_size, workers)
+        if (odd := not_a_number(metrics)) is not None:  # on every worker
+            raise DivergedError(
+                f"the training diverged: held-out rows score {odd} after it; lower training.learning_rate or set "
+                "training.max_gradient_norm"
+            )
     if workers.rank == 0:
         save_checkpoint(learner, task.output, task.trainable_only)
     result = TrainResult(task.output, history.losses, history.seconds, time.perf_counter() - began, metrics)

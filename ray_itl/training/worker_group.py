@@ -15,6 +15,7 @@ import contextlib
 import os
 import secrets
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,15 +27,20 @@ from ray.util import get_current_placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor, distributed
 
+from ray_itl.cluster.head import HeadWatch
+from ray_itl.cluster.room import RoomAsked
+from ray_itl.cluster.waiting import Tell, await_room
 from ray_itl.errors import RayItlError, TrainingError
 from ray_itl.text import error_summary
 from ray_itl.training.coordinator import Assignment, FailurePolicy, TaskCoordinator, TaskStatus
 from ray_itl.training.trainer import TrainTask, run_task
 
 _POLL_INTERVAL_S = 2.0
+_LOOK_S = 5.0
+_REMEDY = "lower trainer.num_workers or trainer.cpus_per_worker, or raise the deadline"
 _LEAVE_TIMEOUT_S = 30.0
 _KILL_TIMEOUT_S = 10.0
-_PLACEMENT_TRIES = 4
+_PLACEMENT_TRIES = 2
 _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default of 2 s adds seconds to every start and end
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in model.options mean the job's folder
@@ -53,19 +59,26 @@ class WorkerPlan:
     storage_path: str
     """Where Ray Train keeps its own notes: an absolute path or URI that every node can write."""
 
+    @property
+    def needs(self) -> dict[str, float]:
+        """What a worker asks of a node, by Ray's names."""
+        return {"CPU": self.cpus_per_worker, **({"GPU": 1.0} if self.use_gpu else {})}
+
 
 class TrainWorkers:
     """Workers that run one task after another; they start with the first and stay until `release` or `close`."""
 
-    def __init__(self, plan: WorkerPlan, policy: FailurePolicy) -> None:
+    def __init__(self, plan: WorkerPlan, policy: FailurePolicy, tell: Tell = lambda _: None) -> None:
         """Start the coordinator; workers start with the first task.
 
         Args:
             plan: The workers.
             policy: When to give up a task.
+            tell: Told, in a line, that workers wait for room; None: no longer.
         """
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._plan, self._policy = plan, policy
+        self._plan, self._policy, self._tell = plan, policy, tell
+        self._head = HeadWatch()
         self._serial = 0
         self._coordinator: Any = ray.remote(_Coordinator).options(num_cpus=0, scheduling_strategy=here).remote()
         self._running: Any = None  # the run of Ray Train whose workers take tasks
@@ -79,11 +92,17 @@ class TrainWorkers:
             task: With absolute paths.
 
         Raises:
+            NoRoomError: Others hold what the workers need until the deadline.
             RayItlError: The task cannot succeed, or its workers could not be kept alive. All that can be called
                 afterwards is `kill`.
         """
+        plan, deadline_s = self._plan, self._policy.restart_deadline_s
         try:
-            self._await_leave(self._policy.restart_deadline_s)
+            self._await_leave(deadline_s)
+            if self._running is None:
+                option = "trainer.restart_deadline_s"
+                asked = RoomAsked("training worker", plan.num_workers, plan.needs, option, deadline_s)
+                await_room(asked, self._tell, _REMEDY)
             self._assign(task)
             if self._running is None:
                 self._running = self._coordinator.run.remote(self._plan, self._policy.restart_deadline_s)
@@ -144,11 +163,20 @@ class TrainWorkers:
     def _await_leave(self, timeout_s: float) -> None:
         if self._leaving is not None:
             self._leaving, leaving = None, self._leaving
-            ray.get(leaving, timeout=timeout_s)
+            self._get(leaving, timeout_s)
             self._placement_group = None
 
     def _ask(self, answer: Any) -> Any:
-        return ray.get(answer, timeout=self._policy.restart_deadline_s)
+        return self._get(answer, self._policy.restart_deadline_s)
+
+    def _get(self, answer: Any, timeout_s: float) -> Any:
+        """Return an answer, and look meanwhile whether the head lives."""
+        deadline = time.monotonic() + timeout_s
+        while not ray.wait([answer], timeout=max(0.0, min(_LOOK_S, deadline - time.monotonic())))[0]:
+            self._head.check()
+            if time.monotonic() >= deadline:
+                break
+        return ray.get(answer, timeout=0)
 
 
 class _Coordinator(TaskCoordinator):
@@ -178,13 +206,12 @@ def _run_workers(plan: WorkerPlan, placement_timeout_s: float, coordinator: Any)
     from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    resources = {"CPU": plan.cpus_per_worker, **({"GPU": 1} if plan.use_gpu else {})}
     trainer = TorchTrainer(
         _run_worker,
         train_loop_config={"plan": plan, "coordinator": coordinator},
         torch_config=TorchConfig(backend="nccl" if plan.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=plan.num_workers, use_gpu=plan.use_gpu, resources_per_worker=resources
+            num_workers=plan.num_workers, use_gpu=plan.use_gpu, resources_per_worker=plan.needs
         ),
         run_config=RunConfig(
             name=f"workers-{secrets.token_hex(4)}",

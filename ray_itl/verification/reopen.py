@@ -19,6 +19,7 @@ from ray_itl.errors import ConfigError, InputError
 from ray_itl.options.text import from_yaml
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.sources.bad_rows import SKIPPED_FILE
+from ray_itl.sources.manifest import Manifest
 from ray_itl.sources.parquet import ParquetSource
 from ray_itl.ticks.problem import reopen_tick
 from ray_itl.verification.replay import dense_definition
@@ -88,12 +89,22 @@ def _finished_run(folder: str | None) -> tuple[RunDirectory, CurationSettings]:
     return run, options
 
 
+def _reopened_alone(options: CurationSettings, pool: Manifest) -> Problem:
+    """Return the problem of a run that was no tick, without the files that had not settled then."""
+    problem = open_problem(as_it_was(options, pool))
+    if not pool.unsettled:
+        return problem
+    source = cast(ParquetSource, problem.source)
+    settled = [file for file in source.manifest.files if file.path not in pool.unsettled]
+    return replace(problem, source=source.only(settled)) if settled else problem
+
+
 def _reopened(run: RunDirectory, options: CurationSettings) -> Problem:
     listed = run.path / SKIPPED_FILE
     if listed.exists():  # whatever the try said that wrote config.yaml
         options = replace(options, pool=replace(options.pool, on_bad_row="skip"))
     pool = run.read_pool_manifest()
-    problem = open_problem(as_it_was(options, pool)) if options.state.dir is None else reopen_tick(options, pool)
+    problem = _reopened_alone(options, pool) if options.state.dir is None else reopen_tick(options, pool)
     problem = with_limits(with_lists(problem, options), options, expects_values=False)  # earlier versions did not
     changed = run.changes(run_identity(problem, options))
     if changed:

@@ -31,6 +31,9 @@ class Lines(Reporter):
     def info(self, line: str) -> None:
         self.told.append(line)
 
+    def warn(self, line: str) -> None:
+        self.told.append(line)
+
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:

@@ -161,7 +161,7 @@ MISSING: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("option", MISSING)
 def test_a_missing_column_names_the_option_that_asks_for_it(files: Files, option: str) -> None:
-    changes = {
+    changes: dict[str, Any] = {
         group: {k: str(files.folder / v) if k == "path" else v for k, v in options.items()}
         for group, options in MISSING[option].items()
     }
@@ -258,6 +258,21 @@ def test_a_dataset_whose_first_file_has_no_rows_is_of_the_types_of_the_others(fi
         if number == 0:
             carried = select(dataset, TARGET, 10, columns=["text"]).table
             assert carried.column("text").to_pylist() == [f"text {number}" for number in expected]
+
+
+def test_embeddings_that_a_file_of_a_dataset_lacks(files: Files) -> None:
+    path = files.pool / "part-2.parquet"
+    pq.write_table(pq.read_table(path).drop_columns("embedding"), path)
+    with pytest.raises(InputError, match=r"file 'part-2.parquet' lacks the column 'embedding' of the Dataset"):
+        select(pads.dataset(files.pool), TARGET, 10)
+
+
+def test_numbers_that_float64_does_not_hold_are_told_with_the_option(files: Files) -> None:
+    change(files, 0, "size", lambda ids: pa.array([2**60 + 1] * len(ids)))
+    change(files, 1, "size", lambda ids: pa.array([0.5] * len(ids)))
+    change(files, 2, "size", lambda ids: pa.array([0.5] * len(ids)))
+    with pytest.raises(InputError, match=r"'part-0.parquet': column 'size' is of type int64 .* out of pool\.columns"):
+        files.run(files.settings(n=200, pool={"columns": ["size"]}))
 
 
 def test_decimals_are_costs_and_weights(files: Files) -> None:

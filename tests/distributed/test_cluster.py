@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import ray
 
+from ray_itl.cluster.connection import connect
+from ray_itl.cluster.nodes import living_nodes
 from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.features import Identity
-from ray_itl.distributed.cluster import connect, living_nodes
 from ray_itl.distributed.metrics import SelectionMetrics
+from ray_itl.distributed.opening import open_ray_pool
 from ray_itl.distributed.placement import ShardPlan
-from ray_itl.distributed.ray_pool import open_ray_pool
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
 from tests.distributed.helpers import local_pool, make_rows, picked, select, write_rows

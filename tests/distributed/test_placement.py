@@ -2,7 +2,14 @@
 
 import pytest
 
-from ray_itl.distributed.placement import ShardPlan, check_fits, plan_in_process, plan_shards_for
+from ray_itl.distributed.placement import (
+    ShardPlan,
+    check_fits,
+    check_fits_beside,
+    plan_in_process,
+    plan_shards_for,
+    plan_within_free,
+)
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
 from ray_itl.shards.footprint import StorageOptions
@@ -104,3 +111,61 @@ def test_a_shard_in_this_process_has_what_is_left():
 def test_what_cannot_fit_is_refused_by_name(plan, num_rows, option):
     with pytest.raises(ConfigError, match=option):
         check_fits(plan, num_rows, 768, LAPTOP)
+
+
+def busy(nodes, cpus):
+    """Nodes of which others hold so many CPUs each."""
+    return [{**node, "CPU": max(0.0, node["CPU"] - cpus)} for node in nodes]
+
+
+BESIDE = (1, {"CPU": 1.0, "GPU": 0.0})
+ONE_CPU = [{"CPU": 1.0, "memory": 8 * GIB}]
+
+
+@pytest.mark.parametrize(
+    ("held", "num_shards", "num_cpus"),
+    [(0, 16, 2.0), (4, 16, 2.0), (9, 12, 2.0), (13, 4, 2.0), (14.4, 1, 1.5), (15.2, 1, 0.5), (16, 1, 0.5)],
+)
+def test_auto_takes_what_is_free(held, num_shards, num_cpus):
+    pool = (10**7, 768, "float32", CLUSTER, busy(CLUSTER, held))
+    plan = plan_within_free(*pool, ClusterSettings())
+    assert (plan.num_shards, plan.num_cpus) == (num_shards, num_cpus)
+    check_fits(plan, 10**7, 768, CLUSTER)
+    assert plan_within_free(*pool, ClusterSettings(num_shards=9)).num_shards == 9  # what was asked for is waited for
+    assert plan_within_free(*pool, ClusterSettings(cpus_per_shard=1.5)).num_cpus == 1.5
+
+
+@pytest.mark.parametrize(
+    ("options", "nodes", "beside", "shards"),
+    [
+        (ClusterSettings(), ONE_CPU, BESIDE, (1, 0.0)),
+        (ClusterSettings(num_shards=2), ONE_CPU, BESIDE, (2, 0.0)),
+        (ClusterSettings(), [{"CPU": 2.0, "memory": 8 * GIB}], BESIDE, (1, 1.0)),
+        (ClusterSettings(), [{"CPU": 2.0, "memory": 8 * GIB}], (1, {"CPU": 1.5}), (1, 0.5)),
+        (ClusterSettings(), LAPTOP, (4, {"CPU": 1.0}), (2, 2.0)),
+        (ClusterSettings(), LAPTOP, (7, {"CPU": 1.0}), (2, 0.5)),
+        (ClusterSettings(cpus_per_shard=2), LAPTOP, (6, {"CPU": 1.0}), (1, 2.0)),
+    ],
+)
+def test_shards_leave_room_for_the_trainer(options, nodes, beside, shards):
+    plan = plan_within_free(10**6, 768, "float32", nodes, nodes, options, beside=beside)
+    assert (plan.num_shards, plan.num_cpus) == shards
+    check_fits(plan, 10**6, 768, nodes)
+    check_fits_beside((plan.num_shards, {"CPU": plan.num_cpus}), beside, nodes)
+
+
+@pytest.mark.parametrize(
+    ("shards", "workers", "words"),
+    [
+        (
+            (1, {"CPU": 0.5}),
+            BESIDE,
+            r"trainer\.num_workers=1 with trainer\.cpus_per_worker=1 .*own 1 shard \(0\.5 CPUs",
+        ),
+        ((0, {}), (1, {"CPU": 2.0}), r"trainer\.cpus_per_worker=2 need room, but the cluster has 1 CPU on 1 node"),
+        ((0, {}), (1, {"CPU": 1.0, "GPU": 1.0}), r"and trainer\.use_gpu=true"),
+    ],
+)
+def test_a_trainer_that_finds_no_room_is_known_before_any_work(shards, workers, words):
+    with pytest.raises(ConfigError, match=words):
+        check_fits_beside(shards, workers, ONE_CPU)

@@ -15,7 +15,7 @@ from ray_itl.core.messages import ExactSearch, Request, ScoreSpec
 from ray_itl.core.posterior import Posterior
 from ray_itl.distributed.policy import RecoveryPolicy
 from ray_itl.distributed.shard_actor import ShardActor
-from ray_itl.errors import InputError, ShardError
+from ray_itl.errors import ConfigError, InputError, ShardError
 from tests.distributed.helpers import (
     DIM,
     Fault,
@@ -128,7 +128,7 @@ def test_endless_deaths_end_the_pool(source, tmp_path):
 
 
 def test_a_shard_without_a_place_names_the_deadline(source):
-    with pytest.raises(ShardError, match=r"cluster\.restart_deadline_s=2"):
+    with pytest.raises(ConfigError, match=r"cluster\.restart_deadline_s=2 .*4 CPUs in all"):
         ray_pool(source, 2, num_cpus=2.5, policy=RecoveryPolicy(restart_deadline_s=2)).load()
     assert_no_process_left()
 

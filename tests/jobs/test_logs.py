@@ -59,6 +59,21 @@ def test_quiet_runs_say_one_line(files: Files, capsys: pytest.CaptureFixture[str
     assert shown.err == ""
 
 
+def test_what_a_quiet_run_warns_of_is_on_stderr_and_in_its_record(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*options(files, "quiet"), "acquisition.noise_variance=1e9"]
+    run("curate", *words)
+    first = capsys.readouterr()
+    run("curate", *words)
+    assert capsys.readouterr() == first  # a finished run says it again
+    assert re.fullmatch(r"warning: The noise variance \(1e\+09\) is .*\n", first.err)
+    assert re.fullmatch(rf"picked 12 of .*; 1 warning; results: {files.folder / 'run'}\n", first.out)
+    told = first.err.strip().removeprefix("warning: ")
+    for name in ("metrics.json", "status.json"):
+        assert json.loads((files.folder / "run" / name).read_text())["warnings"] == [told]
+
+
 def test_a_plan_in_json(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
     run("curate", *options(files, "json"), "plan=true")
     (plan,) = map(json.loads, capsys.readouterr().out.splitlines())

@@ -18,12 +18,13 @@ from ray_itl.observability.console import (
     JobSummary,
     JsonLines,
     Lines,
+    Silence,
     Throttle,
     json_line,
     write_line,
 )
 from ray_itl.observability.live import LiveLine
-from ray_itl.observability.reporter import choose_renderer
+from ray_itl.observability.reporter import Reporter, choose_renderer
 
 NOTE = Event("message", "loading", {"step": "load"})
 PROGRESS = [Event("rows", f"  loaded {k} of 9", {"done": k}, passing=True) for k in range(9)]
@@ -44,6 +45,37 @@ def test_the_final_line_is_all(capsys: pytest.CaptureFixture[str]) -> None:
         line.emit(event)
     line.finish(ENDING)
     assert capsys.readouterr() == ("picked 3; results: /r\n", "")
+
+
+def test_warnings_reach_every_form_and_the_ending(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "the task is not in the pool"
+    for log, (out, err) in {
+        "lines": ("\npicked 3\nwarning: {w}\nreport: /r/report.html\n", "warning: {w}\n"),
+        "quiet": ("picked 3; 1 warning; results: /r\n", "warning: {w}\n"),
+    }.items():
+        reporter = Reporter(log)
+        for _ in range(2):  # told once, however often it comes
+            reporter.warn(words)
+        reporter.finish(ENDING)
+        assert capsys.readouterr() == (out.format(w=words), err.format(w=words))
+    reporter = Reporter("json")
+    reporter.warn(words)
+    reporter.warn("and that")
+    reporter.finish(ENDING)
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(each["event"], each["message"]) for each in told[:2]] == [("warning", words), ("warning", "and that")]
+    assert told[2]["warnings"] == [words, "and that"]
+    live = Console(file=io.StringIO(), force_terminal=True, width=40)
+    Reporter(renderer=LiveLine(live)).warn(words)
+    assert f"warning: {words}" in live.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_silence_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = Reporter(renderer=Silence())
+    reporter.warn("anything")
+    reporter.finish(ENDING)
+    assert capsys.readouterr() == ("", "")
+    assert reporter.warnings == ["anything"]
 
 
 def test_json_is_an_object_a_line_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,7 +120,7 @@ def test_a_server_that_does_not_answer_costs_seconds_and_no_picks(files: Files, 
     selection = files.run(tracked(files, uri), listener)
     assert time.monotonic() - began < 200
     assert len(selection) == 12
-    assert sum(line.startswith("warning: logging to MLflow failed") for line in listener.lines) == 1
+    assert sum(line.startswith("logging to MLflow failed") for line in listener.warnings) == 1
     files.run(tracked(files, store.uri))  # once there is a server, the same command logs the run
     (run,) = store.runs()
     np.testing.assert_allclose([gain for _, gain in store.curve(run, "gain")], selection.gains)

@@ -66,7 +66,7 @@ def test_a_folder_that_cannot_be_written_is_told_of_and_the_selection_is_made(fi
     (files.folder / "tb").write_text("in the way")
     listener = Listener()
     assert len(files.run(tracked(files), listener)) == 12
-    warnings = [line for line in listener.lines if line.startswith("warning: logging to TensorBoard failed")]
+    warnings = [line for line in listener.warnings if line.startswith("logging to TensorBoard failed")]
     assert len(warnings) == 1
     (files.folder / "tb").unlink()
     files.run(tracked(files))

@@ -26,7 +26,7 @@ def decoded(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(body)))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"])
 def test_every_format_is_shown_small(kind: str):
     values = [encoded((400, 200), kind), {"bytes": encoded((20, 30), kind), "path": None}, None]
     assert holds_images(values)
@@ -36,8 +36,14 @@ def test_every_format_is_shown_small(kind: str):
     assert none == ""
 
 
-def test_transparency_stays():
-    assert decoded(thumbnails([encoded((200, 200), mode="RGBA")])[0]).mode == "RGBA"
+def test_pictures_are_shown_as_models_see_them():
+    """Opaque, on white, and upright: as `images.read_image` gives them to models."""
+    clear, exif = io.BytesIO(), Image.Exif()
+    Image.new("RGBA", (20, 10), (0, 0, 0, 0)).save(clear, "PNG")
+    exif[0x0112] = 6
+    shown = decoded(thumbnails([clear.getvalue()])[0])
+    assert (shown.mode, shown.getpixel((0, 0))) == ("RGB", (255, 255, 255))
+    assert decoded(thumbnails([encoded((400, 200), "JPEG", exif=exif.tobytes())])[0]).size == (48, 96)
 
 
 @pytest.mark.parametrize("value", ["text", b"bytes", 5, None, {"path": "x.png"}, [1.0, 2.0]])

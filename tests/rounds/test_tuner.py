@@ -26,6 +26,7 @@ from ray_itl.rounds.settings import (
     LabelSettings,
     ModelSettings,
     RoundSettings,
+    TrainerSettings,
 )
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.seeds import derive_seed
@@ -223,7 +224,12 @@ def _without(name: str) -> Callable[[DataSettings], DataSettings]:
         (_without("heldout"), "data.heldout is not set"),
         (lambda data: DataSettings(**{**vars(data), "classes": []}), "data.classes is empty"),
         (lambda data: DataSettings(**{**vars(data), "classes": [3, 6]}), "has the label 9"),
-        (lambda data: DataSettings(**{**vars(data), "raw_column": "picture"}), "picture"),
+        (lambda data: DataSettings(**{**vars(data), "raw_column": "imagge"}), r"mean 'image'\?.*set data\.raw_column"),
+        (
+            lambda data: DataSettings(**{**vars(data), "label_column": "lable"}),
+            r"mean 'label'\?.*set data\.label_column",
+        ),
+        (lambda data: DataSettings(**{**vars(data), "id_column": "ids"}), r"no column 'ids'.*set data\.id_column"),
         (lambda data: DataSettings(**{**vars(data), "id_column": "label"}), "occurs more than once"),
     ],
 )
@@ -233,6 +239,18 @@ def test_bad_rows_are_named_and_nothing_is_left(
     with pytest.raises((InputError, ConfigError), match=message):
         tune(digits_settings(change(data), tmp_path / "run"))
     assert not (tmp_path / "run" / "rounds" / "0001" / "selection.parquet").exists()
+
+
+def test_a_driver_without_gpu_embeds_for_workers_that_have_one_and_trains_nothing_itself(
+    data: DataSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    settings = digits_settings(data, tmp_path / "run", trainer=TrainerSettings(use_gpu=True))
+    features = RoundFeatures(open_tuning_data(settings), settings, None, first_weights_seed(settings.rounds.seed))
+    assert features.rows(np.array([0, 5])).shape == (2, 32)
+    with pytest.raises(ConfigError, match=r"trainer\.use_gpu=true with trainer\.kind=local.* no GPU"):
+        tune(settings)
+    assert not (tmp_path / "run").exists()
 
 
 def test_more_rows_than_the_pool_has_are_refused(data: DataSettings, tmp_path: Path) -> None:

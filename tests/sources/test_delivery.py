@@ -73,6 +73,20 @@ def test_a_file_of_which_hardly_anything_is_there(cut: Path, size: int) -> None:
         open_pool(cut.parent)
 
 
+def test_a_file_of_which_only_the_end_is_missing_may_have_room_for_it(cut: Path) -> None:
+    for data in (cut.read_bytes() + b"\0" * 20, b"\0" * 900):
+        cut.write_bytes(data)
+        with pytest.raises(UnfinishedFileError):
+            open_pool(cut.parent)
+
+
+def test_what_is_something_else_stays_that(cut: Path) -> None:
+    cut.write_bytes(b"id,embedding\n1,2\n")
+    with pytest.raises(InputError, match="something else") as caught:
+        open_pool(cut.parent)
+    assert not isinstance(caught.value, UnfinishedFileError)
+
+
 def grow(path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"more")

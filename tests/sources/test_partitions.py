@@ -90,6 +90,14 @@ def test_dictionaries_of_a_dataset(tmp_path: Path) -> None:
     assert by_id(source, ["lang"])[5] == ("de",)
 
 
+@pytest.mark.parametrize("path", ["pool", "./pool", "../there/pool"])
+def test_datasets_of_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    write_folders(tmp_path / "there" / "pool", ["lang=en", "lang=de"])
+    monkeypatch.chdir(tmp_path / "there")
+    source = open_source(pads.dataset(path, partitioning="hive"), id_column="id", columns=["lang"])
+    assert by_id(source, ["lang"])[4] == ("de",)
+
+
 def test_a_folder_gives_ids(tmp_path: Path) -> None:
     for k in (7, 5):
         (tmp_path / f"key={k}").mkdir()

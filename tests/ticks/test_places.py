@@ -6,6 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,8 @@ import pytest
 from ray_itl import select
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import CurationSettings
-from ray_itl.errors import InputError, UnfinishedFileError
+from ray_itl.curation.summary import warnings_about
+from ray_itl.errors import ConfigError, InputError, UnfinishedFileError
 from ray_itl.io.listing import PoolPaths, list_files
 from ray_itl.io.walk import Stamp
 from ray_itl.sources.tables.listing import list_pool
@@ -97,7 +99,7 @@ def write(growing: Growing, name: str, first: int, age_s: float) -> None:
     growing.pool.mkdir(exist_ok=True)
     path = growing.pool / name
     pq.write_table(rows(first, first + 20), path)
-    os.utime(path, (time.time() - age_s,) * 2)
+    os.utime(path, (time.time() - age_s, time.time() - age_s))
 
 
 @pytest.fixture
@@ -125,6 +127,19 @@ def test_a_file_that_has_not_settled_is_for_the_next_tick(growing: Growing, caps
     assert (second.record.new_files, second.record.new_rows) == (1, 20)
     assert set(picks(growing)[1]) <= set(range(20, 40))
     assert "unsettled_files" not in json.loads(Path(growing.location, second.record.path, "metrics.json").read_text())
+
+
+@pytest.mark.usefixtures("by_mtime")
+def test_a_run_that_passed_over_a_file_can_be_checked_once_it_has_settled(growing: Growing, tmp_path: Path) -> None:
+    write(growing, "a.parquet", 0, 1000)
+    write(growing, "b.parquet", 20, 10)
+    settings = growing.settings(None, n=4, pool={"settle_s": 100.0})
+    settings.state.dir, settings.run.dir = None, str(tmp_path / "run")
+    selection = curate(settings)
+    assert set(selection.table["id"].to_pylist()) <= set(range(20))
+    assert any("1 file of the pool that changed" in words for words in warnings_about(selection))
+    os.utime(growing.pool / "b.parquet", (1000, 1000))
+    verify(VerifySettings(run=FinishedRun(dir=settings.run.dir)))
 
 
 @pytest.mark.usefixtures("by_mtime")
@@ -178,8 +193,9 @@ def test_the_time_of_a_tick_is_that_of_its_lease(growing: Growing, monkeypatch: 
 
 
 def test_the_settings_are_checked() -> None:
-    for option in ({"settle_s": -1.0}, {"version": -1}, {"version": "a"}):
-        with pytest.raises(Exception, match=f"pool.{next(iter(option))}"):
+    wrong: list[dict[str, Any]] = [{"settle_s": -1.0}, {"version": -1}, {"version": "a"}]
+    for option in wrong:
+        with pytest.raises(ConfigError, match=rf"pool\.{next(iter(option))}"):
             type(CurationSettings().pool)(**option)
 
 

@@ -3,6 +3,7 @@
 import io
 import pickle
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,50 @@ def test_a_text_model_that_cannot_be_had_is_named(tmp_path: Path, monkeypatch: p
     for name in (str(tmp_path), "nobody/nothing-of-this-name", "../not a name"):
         with pytest.raises(InputError, match=r"cannot be had .*model\.safetensors"):
             ModelSpec("sentence_encoder", {"model": name}).build(0)
+
+
+def test_loading_is_silent_and_leaves_the_settings_of_transformers(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also of a model whose files have weights besides, of which transformers prints a table."""
+    folder = text_folder(tmp_path)
+    from safetensors.torch import load_file, save_file
+    from transformers.utils import logging
+
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file({**tensors, "further": torch.zeros(2)}, tmp_path / "model.safetensors", {"format": "pt"})
+    capfd.readouterr()  # of writing the model
+    before = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    ModelSpec("sentence_encoder", {"model": folder}).build(0)
+    assert capfd.readouterr() == ("", "")
+    assert (logging.is_progress_bar_enabled(), logging.get_verbosity()) == before == (True, before[1])
+
+
+def test_bars_that_nothing_turns_off_are_kept_off_the_streams(capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("transformers")
+    from ray_itl.training.models.pretrained import without_bars
+
+    with without_bars():
+        sys.stderr.write("\rConverting:  10%|#")
+        warnings.warn("of a library", UserWarning, stacklevel=1)
+    assert capfd.readouterr() == ("", "")
+    sys.stderr.write("ours")
+    assert capfd.readouterr() == ("", "ours")
+
+
+def test_a_model_whose_files_lack_weights_is_refused(tmp_path: Path) -> None:
+    """They would be drawn at random; but the pooler, which nothing here uses, may be missing."""
+    folder = text_folder(tmp_path)
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(tmp_path / "model.safetensors")
+    kept = {name: values for name, values in tensors.items() if "pooler" not in name}
+    save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
+    ModelSpec("sentence_encoder", {"model": folder}).build(0)
+    lost = "encoder.layer.1.output.dense.weight"
+    save_file({k: v for k, v in kept.items() if k != lost}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=rf"lack 1 weights of the model, as {lost}"):
+        ModelSpec("sentence_encoder", {"model": folder}).build(0)
 
 
 def test_encoders_without_a_classifier_say_so(tmp_path: Path) -> None:

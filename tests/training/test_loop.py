@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ray_itl.errors import ConfigError, InputError, NumericalError
+from ray_itl.errors import ConfigError, DivergedError, InputError
 from ray_itl.training.examples import Examples
 from ray_itl.training.loop import train
 from ray_itl.training.objectives import Classification, evaluate, training_objective
@@ -139,11 +139,39 @@ def test_it_says_what_cannot_be_trained():
         trained(MLP, Examples({"vectors": torch.zeros(2, 64)}, torch.tensor([0, 10])))
     with pytest.raises(InputError, match="no labels"):
         trained(MLP, Examples({"vectors": torch.zeros(2, 64)}))
-    with pytest.raises(NumericalError, match=r"training\.learning_rate"):
-        trained(MLP, FEW, optimiser="sgd", learning_rate=1e30)
     frozen = MLP.build(0).requires_grad_(False)
     with pytest.raises(ConfigError, match="requires a gradient"):
         train(frozen, FEW, Classification(), TrainingSettings(), 0)
+
+
+def test_a_loss_that_is_no_number_names_step_epoch_and_option():
+    with pytest.raises(DivergedError, match=r"loss is nan at step 2 \(epoch 1\); lower training\.learning_rate"):
+        trained(MLP, FEW, optimiser="sgd", learning_rate=1e30, batch_size=50)
+
+
+@pytest.mark.parametrize("batch_size", [64, 100])
+def test_weights_that_the_last_step_made_no_numbers_are_seen(batch_size, monkeypatch):
+    step, steps = torch.optim.SGD.step, iter(range(1, 9))
+    last = math.ceil(len(FEW) / batch_size)
+
+    def spoil(self, *args, **kwargs):
+        step(self, *args, **kwargs)
+        if next(steps) == last:
+            self.param_groups[0]["params"][1].data[0] = math.inf
+
+    monkeypatch.setattr(torch.optim.SGD, "step", spoil)
+    with pytest.raises(DivergedError, match=rf"weights are no numbers at step {last} \(epoch 1\)"):
+        trained(MLP, FEW, optimiser="sgd", epochs=1, batch_size=batch_size)
+
+
+def test_all_workers_end_alike_when_a_training_diverges():
+    def work(workers):
+        with pytest.raises(DivergedError) as caught:
+            trained(MLP, FEW, workers=workers, optimiser="sgd", learning_rate=1e30)
+        return str(caught.value)
+
+    told = on_threads(3, work)
+    assert told[0] == told[1] == told[2] != ""
 
 
 @pytest.mark.parametrize(

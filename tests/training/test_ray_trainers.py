@@ -11,7 +11,7 @@ import pytest
 import ray
 import torch
 
-from ray_itl.errors import InputError, TrainingError
+from ray_itl.errors import ConfigError, DivergedError, InputError, TrainingError
 from ray_itl.training.ray_trainer import RayTrainer
 from ray_itl.training.registry import ModelSpec
 from ray_itl.training.trainer import LocalTrainer, read_result
@@ -53,6 +53,10 @@ def test_one_fresh_worker_gives_the_bits_of_the_local_trainer(tmp_path):
     assert result.metrics == local.metrics
     assert_idle()
     assert trainer.fit(task) == result  # nothing starts for a task that is done
+    wild = replace(task, output=str(tmp_path / "wild"), settings=replace(task.settings, learning_rate=1e30))
+    with pytest.raises(DivergedError, match=r"training\.learning_rate"):
+        trainer.fit(wild)
+    assert not (tmp_path / "wild").exists()
 
 
 def test_two_long_lived_workers_agree_with_the_local_trainer_also_when_killed(tmp_path, monkeypatch):
@@ -96,6 +100,6 @@ def test_workers_that_die_too_often_end_the_task(tmp_path):
 @pytest.mark.slow
 def test_workers_that_find_no_place_end_the_wait(tmp_path):
     trainer = RayTrainer(1, str(tmp_path / "notes"), cpus_per_worker=100, restart_deadline_s=8)
-    with pytest.raises(TrainingError, match=r"trainer\.restart_deadline_s=8 "):
+    with pytest.raises(ConfigError, match=r"trainer\.restart_deadline_s=8 .*4 CPUs in all"):
         trainer.fit(make_task(tmp_path))
     assert_idle()

@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import math
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from ray_itl.errors import ConfigError, InputError, NumericalError, TrainingError
+from ray_itl.errors import ConfigError, DivergedError, InputError, NumericalError, TrainingError
+from ray_itl.training import trainer as trainer_module
 from ray_itl.training.coordinator import Assignment, FailurePolicy, TaskCoordinator, TaskStatus
 from ray_itl.training.examples import write_examples
 from ray_itl.training.ray_trainer import RayTrainer
@@ -176,6 +179,18 @@ def test_options_out_of_range_are_named(option, value):
 
 def test_errors_of_a_task_are_the_users_own(tmp_path):
     task = make_task(tmp_path, settings=replace(SETTINGS, optimiser="sgd", learning_rate=1e30))
-    with pytest.raises(NumericalError, match="learning_rate"):
+    with pytest.raises(DivergedError, match="learning_rate") as caught:
         LocalTrainer().fit(task)
+    assert read_result(task) is None
+    assert not Path(task.output).exists()
+    assert isinstance(caught.value, NumericalError)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # between processes
+
+
+def test_scores_that_are_no_numbers_leave_no_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer_module, "evaluate", lambda *_: {"accuracy": 0.5, "log_loss": math.inf})
+    task = make_task(tmp_path)
+    with pytest.raises(DivergedError, match=r"score log_loss inf after it; lower training\.learning_rate"):
+        LocalTrainer().fit(task)
+    assert not Path(task.output).exists()
     assert read_result(task) is None

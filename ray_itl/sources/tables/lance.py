@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -82,11 +83,16 @@ class Fragment:
         return sum(file.file_size_bytes or 0 for file in self._fragment.metadata.files)
 
     def iter_batches(
-        self, batch_size: int, row_groups: Sequence[int], columns: Sequence[str], use_threads: bool = False
+        self,
+        batch_size: int,
+        row_groups: Sequence[int] | None = None,
+        columns: Sequence[str] = (),
+        use_threads: bool = False,
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of adjacent groups in order."""
+        """Yield columns of the rows of adjacent groups (None: of all) in order."""
         del use_threads
-        first = row_groups[0] * _GROUP_ROWS
+        row_groups = range(self.metadata.num_row_groups) if row_groups is None else row_groups
+        first = row_groups[0] * _GROUP_ROWS if row_groups else 0
         num_rows = sum(self.metadata.row_group(group).num_rows for group in row_groups)
         scanner = self._fragment.scanner(
             columns=list(columns), offset=first, limit=num_rows, batch_size=batch_size, batch_readahead=_READAHEAD
@@ -146,4 +152,6 @@ def _open_version(location: Location, version: int) -> Any:
 
 def _open(location: Location, version: int | None) -> Any:
     library = load_extra("lance", f"the Lance dataset {location.address!r}", "tables")
+    # Ray forks only to start another program, which is safe; the library warns of every fork.
+    warnings.filterwarnings("ignore", "lance is not fork-safe", UserWarning)
     return library.dataset(location.address, version=version, storage_options=location.object_store or None)

@@ -48,9 +48,7 @@ def list_pool(asked: Sequence[str] | PoolPaths, filesystem: pafs.FileSystem | No
     listing = list_files(paths.paths, filesystem)
     stamps, unsettled = _settled(listing, paths)
     tables = _by_folder(listing.asked_tables)
-    if paths.version is not None and len(tables) != 1:
-        found = f"means {len(tables)} tables" if tables else "is no table"
-        raise ConfigError(f"pool.version={paths.version}, but {paths.paths[0]!r} {found}: leave it out")
+    _check_version(paths, len(tables))
     read = {place: _read(*place, listing, paths.version) for place in tables}
     files: dict[str, Mapping[str, pa.Scalar] | None] = {listing.full_path(path): None for path in stamps}
     for place, asked_tables in tables.items():
@@ -78,6 +76,12 @@ def list_pool(asked: Sequence[str] | PoolPaths, filesystem: pafs.FileSystem | No
     )
 
 
+def _check_version(paths: PoolPaths, num_tables: int) -> None:
+    if paths.version is not None and num_tables != 1:
+        found = f"means {num_tables} tables" if num_tables else "is no table"
+        raise ConfigError(f"pool.version={paths.version}, but {paths.paths[0]!r} {found}: leave it out")
+
+
 def _settled(listing: Listing, paths: PoolPaths) -> tuple[Mapping[str, Stamp], list[str]]:
     """Part files that are old enough from those that are not; a time in the future is no age."""
     if not paths.settle_s:
@@ -88,7 +92,8 @@ def _settled(listing: Listing, paths: PoolPaths) -> tuple[Mapping[str, Stamp], l
         for path, stamp in listing.stamps.items()
         if stamp.changed is not None and now - stamp.changed < paths.settle_s
     ]
-    return {path: stamp for path, stamp in listing.stamps.items() if path not in set(young)}, young
+    passed_over = set(young)
+    return {path: stamp for path, stamp in listing.stamps.items() if path not in passed_over}, young
 
 
 _Place = tuple[TableKind, str, str]

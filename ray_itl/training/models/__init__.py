@@ -1,1 +1,1 @@
-"""The models that come along: classifiers, efficientnet, sentence_encoder, language_model."""
+"""The models that come along: classifiers, efficientnet, sentence_encoder and language_model (read by pretrained)."""

@@ -18,6 +18,7 @@ from ray_itl.errors import ConfigError, InputError
 from ray_itl.sources.schema import which_row
 from ray_itl.training.inputs import decode_texts, trim_padding
 from ray_itl.training.learner import Inputs, Learner
+from ray_itl.training.models.pretrained import read_model, without_bars
 
 _GGUF = ".gguf"
 
@@ -137,8 +138,9 @@ def convert_gguf(path: str | Path, folder: str | Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
         made = Path(temporary) / "model"
-        _as_unquantised(model).save_pretrained(made)
-        tokenizer.save_pretrained(made)
+        with without_bars():
+            _as_unquantised(model).save_pretrained(made)
+            tokenizer.save_pretrained(made)
         made.rename(target)
 
 
@@ -166,8 +168,10 @@ def _read(path: str, revision: str | None, dtype: torch.dtype) -> tuple[Any, Any
         place = {"pretrained_model_name_or_path": str(Path(path).parent), "gguf_file": Path(path).name}
         weights = {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**place, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(**place, **weights, dtype=dtype, trust_remote_code=False)
+        with without_bars():
+            tokenizer = AutoTokenizer.from_pretrained(**place, trust_remote_code=False)
+            options = {**place, **weights, "dtype": dtype, "trust_remote_code": False}
+            model = read_model(AutoModelForCausalLM, options)
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(

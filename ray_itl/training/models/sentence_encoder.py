@@ -14,6 +14,7 @@ from ray_itl.errors import ConfigError, InputError
 from ray_itl.training.inputs import decode_texts, trim_padding
 from ray_itl.training.learner import Inputs, Learner
 from ray_itl.training.models.classifiers import draw_anew
+from ray_itl.training.models.pretrained import read_model, without_bars
 
 
 class SentenceEncoder(Learner):
@@ -88,12 +89,13 @@ def _load(model: str) -> tuple[Any, nn.Module]:
             'model.name=sentence_encoder needs transformers, which is not installed: pip install "ray_itl[text]"'
         ) from error
     try:
-        try:
-            return _from_pretrained(AutoTokenizer, AutoModel, model, local_files_only=True)
-        except OSError:
-            if Path(model).exists():
-                raise
-            return _from_pretrained(AutoTokenizer, AutoModel, model, local_files_only=False)
+        with without_bars():
+            try:
+                return _from_pretrained(AutoTokenizer, AutoModel, model, local_files_only=True)
+            except OSError:
+                if Path(model).exists():
+                    raise
+                return _from_pretrained(AutoTokenizer, AutoModel, model, local_files_only=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
@@ -103,7 +105,10 @@ def _load(model: str) -> tuple[Any, nn.Module]:
 
 
 def _from_pretrained(tokenizers: Any, models: Any, name: str, local_files_only: bool) -> tuple[Any, nn.Module]:
-    options = {"local_files_only": local_files_only, "trust_remote_code": False}
-    tokenizer = tokenizers.from_pretrained(name, **options)
-    encoder = models.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **options)
-    return tokenizer, encoder
+    options = {
+        "pretrained_model_name_or_path": name,
+        "local_files_only": local_files_only,
+        "trust_remote_code": False,
+    }
+    tokenizer = tokenizers.from_pretrained(**options)
+    return tokenizer, read_model(models, {**options, "use_safetensors": True, "dtype": torch.float32})

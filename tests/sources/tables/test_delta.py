@@ -74,7 +74,7 @@ def test_deletion_vectors_are_refused_where_there_are_any(folder: Path) -> None:
 
 
 def test_mapped_columns_are_refused_where_files_have_other_names(folder: Path) -> None:
-    protocol = {"minReaderVersion": 2, "minWriterVersion": 5}
+    protocol: dict[str, Any] = {"minReaderVersion": 2, "minWriterVersion": 5}
     numbers = {
         name: {"delta.columnMapping.id": number, "delta.columnMapping.physicalName": name}
         for number, name in enumerate(("id", "embedding", "lang"), 1)

@@ -1,0 +1,1 @@
+"""Tests of connecting to a cluster and of waiting for room on it."""
