@@ -56,6 +56,7 @@ def select(
     exclude: Any = None,
     include: Any = None,
     explain: bool = False,
+    on_bad_row: Literal["refuse", "skip"] = "refuse",
     dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32",
     storage: Literal["auto", "memory", "disk"] = "auto",
     num_shards: int | Literal["auto"] = 0,
@@ -110,6 +111,9 @@ def select(
         explain: Whether to add columns that say why each row was picked: its nearest targets, the targets that it says
             most about, the nearest earlier pick, the runner-up and by how much the gain exceeds the runner-up's. Takes
             one more pass over the pool, O(N D n); see `ray_itl.curation.explanation.explanation_schema`.
+        on_bad_row: What becomes of a selection from rows some of which cannot be used (NaN, null, of another length, of
+            no positive cost): refused, naming the first ten; or skip: made as if they were not there, and listed by
+            `Selection.skipped`.
         dtype: Storage of features. Exactness is stated for the rows as stored.
         storage: Whether features are kept in memory, in a cache on disk ($RAY_ITL_CACHE, else ~/.cache/ray_itl), or on
             disk only if they do not fit memory.
@@ -136,7 +140,7 @@ def select(
     settings = CurationSettings(
         pool=PoolSettings(
             path=_path_text(pool), id_column=id_column, embedding_column=embedding_column, columns=carried,
-            filter=filter, features=features, dtype=dtype, storage=storage,
+            filter=filter, features=features, dtype=dtype, on_bad_row=on_bad_row, storage=storage,
         ),
         target=TargetSettings(
             _path_text(target), embedding_column, weight_column, None, task_column, dict(task_weights or {})

@@ -149,6 +149,8 @@ class Selection:
     run_dir: Path | None = None
     picked_features: Tensor | None = field(default=None, repr=False, compare=False)
     """n x D as the shards held them; None for one that was read from its files (see `features`)."""
+    skipped: pa.Table | None = field(default=None, repr=False, compare=False)
+    """Rows of the pool that cannot be used and were passed over: file, row, id, reason. None where there were none."""
 
     @property
     def ids(self) -> list[int | str]:

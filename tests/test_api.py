@@ -199,8 +199,8 @@ BAD_ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "other dimension": ({"target": TARGET[:, :7]}, "target embeddings have 7 dimensions, the pool's have 8"),
     "known of other dimension": ({"known": TARGET[:, :7]}, "known embeddings have 7 dimensions"),
     "columns of an array": ({"columns": ["text"]}, "an array has no columns"),
-    "target NaN": ({"target": np.full_like(TARGET, np.nan)}, "targets: row 0.*NaN"),
-    "known infinite": ({"known": np.full_like(TARGET, np.inf)}, "known rows: row 0.*inf"),
+    "target NaN": ({"target": np.full_like(TARGET, np.nan)}, "targets: 7 rows.*row 0.*NaN"),
+    "known infinite": ({"known": np.full_like(TARGET, np.inf)}, "known rows: 7 rows.*row 0.*inf"),
     "empty list": ({"pool": []}, "list of paths is empty; name at least one"),
 }
 

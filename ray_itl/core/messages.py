@@ -141,6 +141,14 @@ class RowBatch:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def take(self, places: np.ndarray) -> RowBatch:
+        """Return the rows at some places, in that order."""
+        at = torch.from_numpy(places)
+        scores = tuple(score[at] for score in self.scores)
+        return RowBatch(
+            self.positions[places], self.ids[places], self.features[at], scores, self.costs[at], self.groups[at]
+        )
+
 
 @dataclass(frozen=True)
 class BlockReport:

@@ -133,11 +133,14 @@ class LocalPool:
 
     def mean_squared_norm(self) -> float:
         """See `Pool.mean_squared_norm`."""
-        return mean_of_norms([shard.sum_of_norms for shard in self._shards], self._num_rows)
+        return mean_of_norms(
+            [shard.sum_of_norms for shard in self._shards], sum(shard.num_usable for shard in self._shards)
+        )
 
     def repeated_id(self) -> tuple[int | str, np.ndarray] | None:
         """See `Pool.repeated_id`. One sorted copy of all ids."""
-        repeated = id_span(np.concatenate([shard.ids for shard in self._shards])).repeated
+        ids = np.concatenate([shard.usable_ids for shard in self._shards])
+        repeated = id_span(ids).repeated if len(ids) else None
         if repeated is None:
             return None
         return repeated, np.concatenate([shard.positions_of(repeated) for shard in self._shards])

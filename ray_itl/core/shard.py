@@ -53,6 +53,7 @@ class PoolShard:
         first_position: int,
         norms: Tensor | None = None,
         costs_and_groups: CostsAndGroups | None = None,
+        unusable: np.ndarray | None = None,
     ) -> None:
         """Take ownership of n rows.
 
@@ -62,9 +63,11 @@ class PoolShard:
             first_position: Position of the first row in the pool.
             norms: |x|^2 of every row (n float64); None costs a pass.
             costs_and_groups: Of the rows; None: every row costs 1, and all are of one group.
+            unusable: Indices of rows of which the features and ids mean nothing; the driver excludes them.
         """
         self.features = features
         self.ids = ids
+        self._unusable = np.empty(0, dtype=np.int64) if unusable is None else unusable
         self.first_position = first_position
         self.held = torch.zeros(features.num_rows, dtype=torch.bool, device=features.device)
         self.norms = self._squared_norms() if norms is None else norms.to(features.device)
@@ -87,14 +90,24 @@ class PoolShard:
         return self.features.dim
 
     @property
+    def num_usable(self) -> int:
+        """Number of rows that can be used."""
+        return self.num_rows - len(self._unusable)
+
+    @property
+    def usable_ids(self) -> np.ndarray:
+        """Ids of the rows that can be used: those that must be distinct."""
+        return np.delete(self.ids, self._unusable) if len(self._unusable) else self.ids
+
+    @property
     def largest_norm(self) -> float:
         """Largest |x|^2 of the shard."""
         return float(self.norms.max()) if self.num_rows else 0.0
 
     @property
     def sum_of_norms(self) -> float:
-        """Sum of |x|^2 over the shard."""
-        return float(self.norms.sum())
+        """Sum of |x|^2 over the rows that can be used."""
+        return float(self.norms.sum() - self.norms[torch.from_numpy(self._unusable).to(self.norms.device)].sum())
 
     def start(self, start: ScoreSpec) -> None:
         """Compute every row's scores before the first pick; forget everything else. One pass, O(n D r)."""
@@ -237,10 +250,14 @@ class PoolShard:
         return RankedRows(np.split(inverse, ends), [scores for _, scores in best], rows)
 
     def second_moment(self) -> Tensor:
-        """Return X'X of all rows, D x D float64. One pass, O(n D^2)."""
+        """Return X'X of all rows that can be used, D x D float64. One pass, O(n D^2)."""
         moment = torch.zeros(self.dim, self.dim, dtype=torch.float64)
-        for _, features in self.features.chunks():
+        for rows, features in self.features.chunks():
             exact = features.to(torch.float64)
+            unusable = self._unusable[(self._unusable >= rows.start) & (self._unusable < rows.stop)] - rows.start
+            if len(unusable):
+                exact = exact.clone()
+                exact[torch.from_numpy(unusable).to(exact.device)] = 0.0
             moment += (exact.mT @ exact).cpu()
         return moment
 
@@ -254,7 +271,8 @@ class PoolShard:
 
     def positions_of(self, row_id: int | str) -> np.ndarray:
         """Return the positions at which an id stands in this shard. O(n)."""
-        return np.flatnonzero(self.ids == row_id) + self.first_position
+        found = np.flatnonzero(self.ids == row_id)
+        return np.setdiff1d(found, self._unusable, assume_unique=True) + self.first_position
 
     @property
     def _started(self) -> ScoreSpec:

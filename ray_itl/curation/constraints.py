@@ -22,8 +22,10 @@ from ray_itl.curation.quota_values import BoundedColumn, absent_values, bounded_
 from ray_itl.curation.settings import CurationSettings, SelectionSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.shards.loading import rows_as_stored
+from ray_itl.sources.bad_rows import REMEDY, BadRows
 from ray_itl.sources.costs_and_groups import CostGroupColumns, Survey, count_groups
 from ray_itl.sources.lookup import ids_given, missing_ids, positions_of, read_ids
+from ray_itl.text import plural
 
 
 def with_limits(problem: Problem, settings: CurationSettings, expects_values: bool = True) -> Problem:
@@ -40,7 +42,7 @@ def with_limits(problem: Problem, settings: CurationSettings, expects_values: bo
     Raises:
         ConfigError: limits that no selection can meet, or values of quotas that the pool cannot or does not have, with
             the reason and what would do.
-        InputError: costs that are not positive numbers (names file and row).
+        BadRowsError: costs that are not positive numbers, and pool.on_bad_row is refuse.
     """
     chosen = settings.selection
     limits = Limits(_rules(problem, chosen), math.inf if chosen.budget is None else chosen.budget)
@@ -53,7 +55,11 @@ def with_limits(problem: Problem, settings: CurationSettings, expects_values: bo
     spec = CostGroupColumns(chosen.cost_column, tuple(each.column for each in bounded))
     bounds = [_bounds(each, problem.selection.n) for each in bounded]
     wanted = _wanted(bounds) if chosen.budget is not None and chosen.cost_column is not None else {}
-    found = count_groups(problem.source, spec, wanted, problem.excluded)
+    bad = BadRows()
+    found = count_groups(problem.source, spec, wanted, problem.excluded, bad)
+    if len(bad) and settings.pool.on_bad_row == "refuse":
+        raise bad.refusal(problem.source.locate, REMEDY)
+    check_number_left(problem, settings, len(bad) + len(problem.skipped))
     quotas = None
     if spec.group_columns:
         absent = absent_values(bounded, found.spec.cell_values())
@@ -68,6 +74,16 @@ def with_limits(problem: Problem, settings: CurationSettings, expects_values: bo
         quotas = _lowered(quotas) if settings.state.dir is not None else _checked(quotas, problem.selection.n, chosen)
     limits = replace(limits, quotas=quotas, reserve=_reserve(quotas, found, chosen))
     return replace(problem, limits=limits, cost_group_columns=found.spec)
+
+
+def check_number_left(problem: Problem, settings: CurationSettings, num_bad: int) -> None:
+    """Raise ConfigError where a pool without its bad rows has fewer than are asked for; ticks take what there is."""
+    n, left = problem.selection.n, problem.source.num_rows - num_bad
+    if num_bad and n > left and not problem.selection.replacement and settings.state.dir is None:
+        raise ConfigError(
+            f"selection.n={n}, but the pool has {plural(left, 'row')} that can be used ({num_bad:,} cannot): ask for 1 "
+            "to that many"
+        )
 
 
 def _rules(problem: Problem, chosen: SelectionSettings) -> Rules | None:

@@ -8,8 +8,16 @@ import torch
 
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
-from ray_itl.options.declare import deciding
+from ray_itl.options.declare import deciding, value_of
 from ray_itl.runs.fingerprint import file_digest, pool_fingerprint, tensor_digest
+
+ASKED = ("pool.columns", "selection.explain")
+"""Options that decide what is written of the picks, and no pick: on record beside the identity, which they are not."""
+
+
+def recorded_identity(problem: Problem, settings: CurationSettings) -> dict[str, str]:
+    """Return what a run directory keeps: the identity, and what was asked for."""
+    return {**run_identity(problem, settings), **{name: repr(value_of(settings, name)) for name in ASKED}}
 
 
 def run_identity(problem: Problem, settings: CurationSettings) -> dict[str, str]:

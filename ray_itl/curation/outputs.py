@@ -18,10 +18,11 @@ from ray_itl.core.result import GreedyResult, GreedyStats
 from ray_itl.core.rules import SimilarityGuard
 from ray_itl.core.trajectory import Pick
 from ray_itl.curation.problem import Problem
-from ray_itl.errors import ConfigError, RunDirectoryError
+from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.io.atomic import write_atomic, write_json, write_parquet_table
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.selection import EXPLANATION_COLUMNS, PICKS_FILE, RESERVED_COLUMNS, Selection
+from ray_itl.sources.bad_rows import SKIPPED_FILE
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.ids import id_dtype, ids_from_arrow, ids_to_arrow
 from ray_itl.sources.in_memory import ArraySource
@@ -67,7 +68,7 @@ def build_selection(
             result.features
         )
         table = table.append_column("near_target", pa.array(near.numpy()))
-    carried = problem.source.take(positions, columns)
+    carried = carried_columns(problem.source, positions, columns)
     for further in (carried, pa.table({}) if explanation is None else explanation):
         for name in further.column_names:
             table = table.append_column(further.schema.field(name), further.column(name))
@@ -75,6 +76,20 @@ def build_selection(
         problem.posterior, problem.targets, result.features, problem.acquisition.noise_variance
     )
     return Selection(table, problem.acquisition.unit, problem.uncertainty_before * curve.numpy(), result.stats)
+
+
+def carried_columns(source: PoolSource, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+    """Return columns of the picks, or an empty table.
+
+    Raises:
+        InputError: they cannot be read (says that the picks are safe).
+    """
+    try:
+        return source.take(positions, columns)
+    except InputError as error:
+        raise InputError(
+            f"{error} (pool.columns={list(columns)}; the picks are made: the same run with fewer columns keeps them)"
+        ) from error
 
 
 def pick_ids(source: PoolSource, picks: Sequence[Pick]) -> pa.Array:
@@ -94,7 +109,8 @@ def run_metrics(
         "total_gain": float(selection.gains.sum()),
         "unit": selection.unit,
         "remaining_uncertainty": selection.remaining_uncertainty.tolist(),
-        "num_rows": problem.source.num_rows,
+        "num_rows": problem.num_rows,
+        **({"skipped_rows": len(problem.skipped)} if len(problem.skipped) else {}),
         "dim": problem.dim,
         "num_targets": len(problem.targets.rows),
         "noise_variance": None if problem.noise_is_relative else problem.acquisition.noise_variance,
@@ -184,4 +200,6 @@ def read_selection(run: RunDirectory) -> Selection:
     except (OSError, pa.ArrowException) as error:
         raise RunDirectoryError(f"{path} cannot be read ({error}): restore it, or use another run.dir") from error
     curve = np.array(metrics["remaining_uncertainty"])
-    return Selection(table, metrics["unit"], curve, stats, metrics, run.path)
+    skipped = run.path / SKIPPED_FILE
+    listed = pq.read_table(skipped) if metrics.get("skipped_rows") and skipped.exists() else None
+    return Selection(table, metrics["unit"], curve, stats, metrics, run.path, skipped=listed)

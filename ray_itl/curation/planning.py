@@ -12,14 +12,17 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from ray_itl.core.feature_store import chunk_rows_for
+from ray_itl.curation.beforehand import check_before, check_run_directory
+from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.demo import digits_settings
 from ray_itl.curation.open import open_problem
+from ray_itl.curation.outputs import check_columns
 from ray_itl.curation.pool import plan_local, storage_options
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
@@ -27,8 +30,10 @@ from ray_itl.distributed.placement import ShardPlan
 from ray_itl.io.temporary import temporary_folder
 from ray_itl.observability.console import JobSummary
 from ray_itl.shards.cache import ShardCache, unusable
-from ray_itl.shards.footprint import Footprint, available_memory
-from ray_itl.shards.loading import map_rows
+from ray_itl.shards.disk_loading import entry_bytes
+from ray_itl.shards.footprint import Footprint, StorageOptions, available_memory
+from ray_itl.shards.loading import STORAGE_DTYPES, map_rows
+from ray_itl.sources.bad_rows import REMEDY, BadRows
 from ray_itl.text import format_size
 
 _SAMPLE_BYTES = 32 * 2**20
@@ -51,26 +56,31 @@ class Rates:
     """Bytes a second read from the disk of the cache, where that was asked for."""
 
 
-def measure_rates(problem: Problem, cache_folder: Path | None) -> Rates:
+def measure_rates(problem: Problem, cache_folder: Path | None, may_be_bad: bool = False) -> Rates:
     """Measure on the first rows of the pool; with a folder, the disk that it is, or would be, on.
 
     Raises:
-        InputError: unreadable or bad rows.
+        InputError: unreadable rows, or bad ones unless they `may_be_bad`.
         CacheError: nothing can be written on that disk.
     """
     disk = None if cache_folder is None else _disk_rate(cache_folder)
-    return Rates(_load_rate(problem), _pass_rate(problem.dim), disk)
+    return Rates(_load_rate(problem, may_be_bad), _pass_rate(problem.dim), disk)
 
 
-def _load_rate(problem: Problem) -> float:
+def _load_rate(problem: Problem, may_be_bad: bool) -> float:
     source = problem.source
     rows = min(source.num_rows, max(1, _SAMPLE_BYTES // (source.dim * source.dtype.itemsize)))
 
     def read() -> None:
-        for _, batch in source.batches(0, rows):
+        for _, batch in source.batches(0, rows, bad):
             map_rows(problem.feature_map, batch).to(torch.float32)
 
-    return rows / _seconds(read)
+    bad = BadRows()
+    seconds = _seconds(read)
+    bad = bad.without(problem.excluded)
+    if len(bad) and not may_be_bad:
+        raise bad.refusal(source.locate, REMEDY)
+    return rows / seconds
 
 
 def _pass_rate(dim: int) -> float:
@@ -122,6 +132,8 @@ class RunPlan:
     """Where features are kept on disk, if they are."""
     passes: tuple[int, int]
     rates: Rates
+    told: tuple[str, ...] = ()
+    """What will not be as asked for, though the run goes on."""
 
     @property
     def shard(self) -> Footprint:
@@ -157,6 +169,7 @@ class RunPlan:
             "in all": f"about {_duration(self._total(low))} to {_duration(self._total(high))}",
         }
         table = "\n".join(f"{name:<20}{text}" for name, text in lines.items())
+        table = "\n".join([table, *self.told])
         return f"{table}\n\nTimes are rough: from speeds measured just now on this machine. Nothing was run or kept."
 
     def summary(self) -> JobSummary:
@@ -198,13 +211,14 @@ def planned(settings: CurationSettings) -> RunPlan:
     """
     with temporary_folder("plan") if settings.pool.path is None else nullcontext(Path()) as folder:
         settings = digits_settings(settings, folder) if settings.pool.path is None else settings
-        problem = open_problem(settings)
+        problem, told = checked(settings)
         in_process = settings.cluster.num_shards == 0
         shards = plan_local(problem, settings) if in_process else _on_ray(problem, settings)
         storage = storage_options(problem, settings)
-        cache = ShardCache(storage.cache_folder).folder if shards.on_disk else None
+        cache = _cache(problem, shards, storage, in_process) if shards.on_disk else None
         return RunPlan(
             num_rows=problem.source.num_rows,
+            told=tuple(told),
             dim=problem.dim,
             shards=shards,
             in_process=in_process,
@@ -212,8 +226,35 @@ def planned(settings: CurationSettings) -> RunPlan:
             memory_limit=storage.memory_per_shard,
             cache_folder=cache,
             passes=expected_passes(settings),
-            rates=measure_rates(problem, cache),
+            rates=measure_rates(problem, cache, settings.pool.on_bad_row == "skip"),
         )
+
+
+def checked(settings: CurationSettings) -> tuple[Problem, list[str]]:
+    """Return the problem of a run, checked as the run does before it loads a row, and what will not be as asked for.
+
+    Of a tick, which may find fewer rows than selection.n, it is that of a first one on the whole pool.
+    """
+    check_columns(settings.pool.columns, settings.selection.explain)
+    is_tick, chosen = settings.state.dir is not None, settings.selection
+    opened = open_problem(replace(settings, selection=replace(chosen, n=1)) if is_tick else settings)
+    problem = replace(opened, selection=chosen).at_most_all() if is_tick else opened
+    problem = with_limits(with_lists(problem, settings), settings)
+    told = check_before(problem, settings)
+    check_run_directory(problem, settings)
+    return problem, told
+
+
+def _cache(problem: Problem, shards: ShardPlan, storage: StorageOptions, in_process: bool) -> Path:
+    """Return the folder of the cache; ConfigError or CacheError where it cannot hold a shard."""
+    cache = ShardCache(storage.cache_folder, storage.cache_limit)
+    rows = -(-problem.source.num_rows // shards.num_shards)
+    size = entry_bytes(rows, problem.dim, STORAGE_DTYPES[shards.dtype])
+    if in_process:
+        cache.check_room(size)
+    else:
+        cache.check_limit(size)
+    return cache.folder
 
 
 def expected_passes(settings: CurationSettings) -> tuple[int, int]:

@@ -27,6 +27,7 @@ from ray_itl.runs.fingerprint import pool_fingerprint
 from ray_itl.shards.disk_loading import load_disk_shard
 from ray_itl.shards.footprint import STATE_BYTES, Storage, StorageOptions, available_memory
 from ray_itl.shards.loading import STORAGE_DTYPES, RowRange, repeated_id_error
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.ids import ids_to_arrow
 from ray_itl.sources.open import open_source
@@ -36,21 +37,25 @@ from ray_itl.text import parse_size
 _ROWS_PER_GROUP = 65536
 
 
-def write_to_parquet(source: PoolSource, folder: str | Path, columns: Sequence[str] = ()) -> ParquetSource:
+def write_to_parquet(
+    source: PoolSource, folder: str | Path, columns: Sequence[str] = (), bad: BadRows | None = None
+) -> ParquetSource:
     """Write ids, embeddings and some columns of a source as one Parquet file and open it; positions stay the same.
 
     Args:
         source: Any source.
         folder: An existing directory that every shard can read.
         columns: Further columns, none of them called "id" or "embedding" unless it is that.
+        bad: Collects bad rows, whose embeddings are written as nulls; None: there may be none.
     """
     path = Path(folder) / "pool.parquet"
     writer: pq.ParquetWriter | None = None
     first = 0
     try:
-        for ids, rows in source.batches(0, source.num_rows):
-            values = pa.array(rows.reshape(-1))
-            embedding = pa.FixedSizeListArray.from_arrays(values, source.dim)
+        for ids, rows in source.batches(0, source.num_rows, bad):
+            values, lost = pa.array(rows.reshape(-1)), np.zeros(len(ids), dtype=bool)
+            lost[[] if bad is None else bad.within(first, first + len(ids))] = True
+            embedding = pa.FixedSizeListArray.from_arrays(values, source.dim, mask=pa.array(lost))
             carried = source.take(np.arange(first, first + len(ids)), columns)
             batch = pa.table({**dict(zip(columns, carried.columns, strict=True)), "id": ids_to_arrow(ids)})
             batch = batch.append_column("embedding", embedding)
@@ -73,6 +78,8 @@ class OpenPool:
     """A loaded pool, and who wants to know what is picked from it."""
 
     pool: Pool
+    bad: BadRows
+    """Rows that cannot be used, whether they are excluded or not."""
     on_progress: Callable[[Progress], None] = lambda _: None
     """Counts picks and passes on Ray's metrics page, where there is one."""
 
@@ -90,20 +97,21 @@ def open_pool(
         run_name: Tags Ray's metrics.
 
     Raises:
-        InputError: bad rows, or a row id that occurs twice.
+        InputError: rows that cannot be read, or an id that occurs twice among those that can be used.
         ConfigError: resources that no node has, or more memory than there is.
         NoRoomError: others hold the cluster's CPUs, GPUs or memory until the deadline.
         ShardError: a shard that could not be brought up.
         CacheError: no room on disk, where features are to be kept there.
     """
     if settings.cluster.num_shards == 0:
-        yield OpenPool(_load_local(problem, settings, reporter))
+        bad = BadRows()
+        yield OpenPool(_load_local(problem, settings, reporter, bad), bad)
         return
+    bad = BadRows()
+    columns = [] if problem.cost_group_columns is None else problem.cost_group_columns.columns
     with (
-        _readable_by_actors(
-            problem.source, [] if problem.cost_group_columns is None else problem.cost_group_columns.columns
-        ) as source,
-        _ray_pool(problem, source, settings, reporter, run_name) as opened,
+        _readable_by_actors(problem.source, columns, bad) as source,
+        _ray_pool(problem, source, settings, reporter, run_name, bad) as opened,
     ):
         yield opened
 
@@ -124,7 +132,7 @@ def plan_local(problem: Problem, settings: CurationSettings) -> ShardPlan:
     return plan_in_process(rows, dim, settings.pool.dtype, torch.get_num_threads(), available_memory(), storage)
 
 
-def _load_local(problem: Problem, settings: CurationSettings, reporter: Reporter) -> LocalPool:
+def _load_local(problem: Problem, settings: CurationSettings, reporter: Reporter, bad: BadRows) -> LocalPool:
     source, plan = problem.source, plan_local(problem, settings)
     rows = RowRange(
         source, 0, source.num_rows, problem.feature_map, STORAGE_DTYPES[settings.pool.dtype], problem.cost_group_columns
@@ -134,16 +142,16 @@ def _load_local(problem: Problem, settings: CurationSettings, reporter: Reporter
     with reporter.stage("load", f"loading {source.num_rows:,} rows x {problem.dim} in this process{where}"):
         if plan.on_disk:
             cache = storage_options(problem, settings).cache(pool_fingerprint(source))
-            pool = LocalPool([load_disk_shard(rows, cache, on_rows=on_rows)])
+            pool = LocalPool([load_disk_shard(rows, cache, on_rows=on_rows, bad=bad)])
         else:
-            pool = LocalPool([rows.load(on_rows=on_rows)])
+            pool = LocalPool([rows.load(on_rows=on_rows, bad=bad)])
         _check_ids(pool, source)
     return pool
 
 
 @contextmanager
 def _ray_pool(
-    problem: Problem, source: PoolSource, settings: CurationSettings, reporter: Reporter, run_name: str
+    problem: Problem, source: PoolSource, settings: CurationSettings, reporter: Reporter, run_name: str, bad: BadRows
 ) -> Iterator[OpenPool]:
     # Imported here so that selections in this process never load Ray.
     from ray_itl.cluster.connection import connect
@@ -166,19 +174,22 @@ def _ray_pool(
             tell=reporter.waiting,
         ) as pool:
             with reporter.stage("load", announce):
-                pool.load(reporter.rows("loaded", source.num_rows))
+                pool.load(reporter.rows("loaded", source.num_rows), bad)
                 _check_ids(pool, problem.source)
-            yield OpenPool(pool, metrics.on_progress)
+            yield OpenPool(pool, bad, metrics.on_progress)
 
 
 @contextmanager
-def _readable_by_actors(source: PoolSource, columns: Sequence[str]) -> Iterator[PoolSource]:
-    """Yield a source that shards can open themselves: rows in this process's memory go to a temporary file."""
+def _readable_by_actors(source: PoolSource, columns: Sequence[str], bad: BadRows) -> Iterator[PoolSource]:
+    """Yield a source that shards can open themselves: rows in this process's memory go to a temporary file.
+
+    Bad rows are noted here, and null there.
+    """
     if isinstance(source, ParquetSource):
         yield source
         return
     with temporary_folder("pool") as folder:
-        yield write_to_parquet(source, folder, columns)
+        yield write_to_parquet(source, folder, columns, bad)
 
 
 def _check_ids(pool: Pool, source: PoolSource) -> None:

@@ -26,6 +26,7 @@ from ray_itl.core.result import GreedyResult, Progress
 from ray_itl.core.trajectory import Pick
 from ray_itl.curation.settings import SelectionSettings
 from ray_itl.errors import ConfigError
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns
 from ray_itl.sources.written import nearest_words
@@ -111,10 +112,17 @@ class Problem:
     """Before the first pick of all ticks, where this is a later one: uncertainty is a share of what it was then."""
     noise_is_relative: bool = False
     """Whether the rule's noise variance is in units of the pool's mean squared norm, until that is known."""
+    skipped: BadRows = field(default_factory=BadRows)
+    """Bad rows that are passed over; they are among those excluded."""
     nothing_to_pick: bool = False
     """Whether no row at all may be picked, so that the pool need not be loaded."""
     notes: tuple[str, ...] = ()
     """What of the options may not be as meant, a sentence each."""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows that can be used."""
+        return self.source.num_rows - len(self.skipped)
 
     @property
     def num_free(self) -> int:

@@ -121,7 +121,7 @@ def build_report(
         title="ray_itl selection",
         acquisition=settings.acquisition.name,
         is_directed=problem.baseline is None and problem.acquisition.takes_tasks,
-        num_pool=problem.source.num_rows,
+        num_pool=problem.num_rows,
         num_targets=len(problem.targets.rows),
         num_asked=problem.selection.n,
         seconds=sum(seconds.values()),

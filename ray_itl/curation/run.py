@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.messages import RowBatch
-from ray_itl.core.pool import Pool
 from ray_itl.core.ranking import RankQuery
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress
 from ray_itl.core.trajectory import Pick
+from ray_itl.curation.beforehand import check_before
+from ray_itl.curation.carrying import tell_of_other_columns, with_columns
 from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.evaluation import count_on_task
 from ray_itl.curation.explanation import explain, explanation_schema
-from ray_itl.curation.identity import run_identity
+from ray_itl.curation.identity import ASKED, recorded_identity
 from ray_itl.curation.open import FROM_OPTIONS, Inputs, open_problem, with_noise
 from ray_itl.curation.outputs import (
     build_selection,
@@ -35,6 +36,7 @@ from ray_itl.curation.pool import OpenPool, open_pool
 from ray_itl.curation.problem import Problem, tasks_left
 from ray_itl.curation.report import build_report
 from ray_itl.curation.settings import CurationSettings
+from ray_itl.curation.skipping import skipped_table, without_bad_rows, write_skipped
 from ray_itl.curation.summary import limits_used, noise_drowns_rows, unsettled_words, warnings_about
 from ray_itl.curation.tracking import SelectionTracking
 from ray_itl.errors import ConfigError, InputError, MissingExtraError
@@ -48,7 +50,9 @@ from ray_itl.runs.environment import run_details
 from ray_itl.runs.ledger import Ledger, LedgerEntry
 from ray_itl.selection import Selection
 from ray_itl.shards.loading import STORAGE_DTYPES, rows_as_stored
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.costs_and_groups import costs_and_groups_at
+from ray_itl.text import plural
 
 
 def curate(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS, reporter: Reporter | None = None) -> Selection:
@@ -95,25 +99,29 @@ def curate_problem(
         reporter.info(f"{problem.source.num_rows:,} rows meet pool.filter")
     with reporter.stage("open"):
         problem = with_limits(problem, settings)
+        if settings.run.dir is None or RunDirectory(settings.run.dir).state != "finished":
+            for words in check_before(problem, settings):
+                reporter.warn(words)
     for note in problem.notes:
         reporter.info(f"beware: {note}")
     if settings.run.dir is None:
         return _Run(problem, settings, reporter, None, watch).execute()
     tracking = SelectionTracking(settings, reporter.warn)
     with reporter.stage("open"):
-        identity = run_identity(problem, settings)
-        run = RunDirectory(settings.run.dir)
+        identity = recorded_identity(problem, settings)
+        run = RunDirectory(settings.run.dir, may_differ=ASKED)
         state = run.begin(identity, run_details(problem.source), to_yaml(kept or settings))
     if state == "finished":
         run.tidy()  # it may have been killed right after it had finished
         reporter.info(f"this run is finished already: its results are in {run.path}")
-        selection = read_selection(run)
+        selection = with_columns(run, problem, settings, read_selection(run), reporter)
         for warning in selection.metrics.get("warnings", []):
             reporter.warn(warning)
         tracking.catch_up(selection)
         return selection
     if state == "unfinished":
         reporter.info(f"continuing the run in {run.path}")
+        tell_of_other_columns(run, settings, reporter)
     try:
         with tracking.running():
             selection = _Run(problem, settings, reporter, run, _both(watch, tracking.watch)).execute()
@@ -165,6 +173,9 @@ class _Run:
             name = "" if self._run is None else self._run.path.name
             with open_pool(problem, settings, reporter, name) as opened, status.telling_failure():
                 pool = opened.pool
+                problem = self._pass_over(opened.bad)
+                if problem.nothing_to_pick:
+                    return self._execute_nothing()
                 problem = self._settle_noise(pool.mean_squared_norm())
                 reporter.info(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
                 with reporter.stage("select"):
@@ -181,7 +192,7 @@ class _Run:
                     if settings.evaluation.class_column and result.picks:
                         rule = settings.acquisition.name
                         comparison = count_on_task(problem, pool, result, rule, settings.evaluation)
-                    sample = self._sample(pool)
+                    sample = self._sample(opened)
             status.step("write")
             with reporter.stage("write"):
                 selection = self._finish(result, comparison, explanation)
@@ -190,6 +201,15 @@ class _Run:
             if self._run is not None:
                 self._run.tidy()
         return selection
+
+    def _pass_over(self, bad: BadRows) -> Problem:
+        """Return the problem without its bad rows, which are on record from now on."""
+        self._problem = problem = without_bad_rows(self._problem, self._settings, bad)
+        if len(problem.skipped):
+            self._reporter.info(f"  {plural(len(problem.skipped), 'row')} cannot be used: passed over")
+        if self._run is not None:
+            write_skipped(self._run, problem)
+        return problem
 
     def _settle_noise(self, mean_squared_norm: float) -> Problem:
         """Return the problem with the noise variance as a number; say what it is where nobody set it, or it drowns all.
@@ -249,12 +269,17 @@ class _Run:
         self._reporter.picks(progress, self._status.picked(progress.num_picked, gain, progress.stats.passes))
         opened.on_progress(progress)
 
-    def _sample(self, pool: Pool) -> RowBatch | None:
-        """Return a random sample of the pool, for the report."""
+    def _sample(self, opened: OpenPool) -> RowBatch | None:
+        """Return a random sample of the rows that can be used, for the report."""
         if self._run is None or not self._settings.run.report:
             return None
-        query = RankQuery("random", torch.zeros(1, pool.dim, dtype=torch.float64), self._settings.run.map_sample)
-        return pool.rank(query).rows
+        wanted, bad, pool = self._settings.run.map_sample, opened.bad.positions, opened.pool
+        query = RankQuery("random", torch.zeros(1, pool.dim, dtype=torch.float64), wanted + min(len(bad), 10 * wanted))
+        ranked = pool.rank(query)
+        if not len(bad):
+            return ranked.rows
+        usable = ranked.lists[0][~np.isin(ranked.rows.positions[ranked.lists[0]], bad)]
+        return ranked.rows.take(np.sort(usable[:wanted]))
 
     def _finish(self, result: GreedyResult, comparison: Sequence[dict], explanation: pa.Table | None) -> Selection:
         selection = build_selection(self._problem, result, self._settings.pool.columns, explanation)
@@ -270,7 +295,8 @@ class _Run:
         metrics["tasks"] = tasks_left(self._problem, result.state.posterior)
         path = None if self._run is None else self._run.path
         features = result.features.to(dtype)
-        selection = replace(selection, metrics=metrics, run_dir=path, picked_features=features)
+        skipped = skipped_table(self._problem) if len(self._problem.skipped) else None
+        selection = replace(selection, metrics=metrics, run_dir=path, picked_features=features, skipped=skipped)
         for warning in warnings_about(selection):
             self._reporter.warn(warning)
         if self._reporter.warnings:

@@ -127,6 +127,7 @@ class SelectionSettings(LimitSettings):
         "Add columns that say why each row was picked: nearest targets, targets it informs about, nearest earlier "
         "pick, runner-up and its margin. Takes one more pass over the pool.",
         true_or_false,
+        decides=False,  # no pick depends on it
         per_tick=True,
     )
 

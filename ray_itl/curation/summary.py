@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ray_itl.core.result import GreedyResult
 from ray_itl.curation.problem import Problem
@@ -15,6 +16,8 @@ from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import plural_passes
 from ray_itl.runs.command import command_line
 from ray_itl.selection import Selection
+from ray_itl.sources.bad_rows import SKIPPED_FILE
+from ray_itl.sources.schema import which_row
 from ray_itl.text import plural
 
 _MAX_LINES = 10
@@ -83,13 +86,17 @@ def summarise(selection: Selection) -> JobSummary:
     """Return the ending of a selection."""
     metrics = selection.metrics
     left = float(selection.remaining_uncertainty[-1])
+    skipped = metrics.get("skipped_rows", 0)
+    passed_over = f" ({skipped:,} that cannot be used passed over)" if skipped else ""
     headline = (
-        f"picked {len(selection):,} of {metrics['num_rows']:,} rows for {metrics['num_targets']:,} targets: "
+        f"picked {len(selection):,} of {metrics['num_rows']:,} rows{passed_over} for {metrics['num_targets']:,} "
+        "targets: "
         f"{metrics['total_gain']:.4g} {selection.unit}, {left:.1%} of the targets' uncertainty left"
     )
     facts = {
         "picked": len(selection),
         "of": metrics["num_rows"],
+        "skipped": skipped,
         "gain": metrics["total_gain"],
         "unit": selection.unit,
         "uncertainty_left": left,
@@ -131,7 +138,8 @@ def _places(selection: Selection) -> list[str]:
     if selection.run_dir is None:
         return []
     lines = [f"results: {selection.run_dir}"]
-    lines += [f"report:  {path}" for name, path in _paths(selection).items() if name == "report"]
+    paths = _paths(selection)
+    lines += [f"{name + ':':<9}{paths[name]}" for name in ("report", "skipped") if name in paths]
     check = command_line("verify", f"run.dir={selection.run_dir}")
     return [*lines, f"next:    train on the rows named in selection.parquet; to check them: {check}"]
 
@@ -141,9 +149,18 @@ def _paths(selection: Selection) -> dict[str, str]:
     folder = selection.run_dir
     if folder is None:
         return {}
-    files = {"selection": "selection.parquet", "report": "report.html"}
+    files = {"selection": "selection.parquet", "report": "report.html", "skipped": SKIPPED_FILE}
     found = {name: str(folder / file) for name, file in files.items() if (folder / file).exists()}
     return {"results": str(folder), **found}
+
+
+def _skipped_words(skipped: pa.Table) -> str:
+    first = skipped.slice(0, 1).to_pylist()[0]
+    where = which_row(first["file"], first["row"])
+    return (
+        f"{plural(len(skipped), 'row')} of the pool cannot be used and were passed over, listed in {SKIPPED_FILE}; the "
+        f"first: {where}, {first['reason']}."
+    )
 
 
 def noise_drowns_rows(noise_variance: float, mean_squared_norm: float) -> str | None:
@@ -171,6 +188,8 @@ def warnings_about(selection: Selection) -> list[str]:
     warnings += [] if drowned is None else [drowned]
     if unsettled := selection.metrics.get("unsettled_files", 0):
         warnings.append(f"{unsettled_words(unsettled)} were passed over: run it again later to have their rows, too.")
+    if selection.skipped is not None:
+        warnings.append(_skipped_words(selection.skipped))
     if "near_target" in selection.table.column_names:
         near = int(np.count_nonzero(selection.table.column("near_target").to_numpy()))
         if near:

@@ -35,6 +35,7 @@ from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardFa
 from ray_itl.distributed.shard_group import ShardGroup, ShardMember, put
 from ray_itl.errors import ConfigError, ShardError
 from ray_itl.shards.disk_loading import CacheOptions
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns
 from ray_itl.sources.manifest import plan_shards
@@ -105,22 +106,25 @@ class RayPool:
         )
         self._facts: list[ShardFacts] = []
 
-    def load(self, on_rows: Callable[[int], None] | None = None) -> None:
+    def load(self, on_rows: Callable[[int], None] | None = None, bad: BadRows | None = None) -> None:
         """Start the shards and load all rows; to be called once, before anything else.
 
         Args:
             on_rows: Told about once a second how many rows are loaded so far.
+            bad: Where bad rows are noted, for a caller that excludes them from what is picked. None: there may be none.
 
         Raises:
-            InputError: unreadable or bad rows, by file and row.
+            InputError: unreadable or bad rows, by file and row: all bad ones that there are.
             NoRoomError: others hold what the shards need until the deadline.
             ConfigError: the cluster is too small, and did not grow until then.
             ShardError: processes that do not come up, or keep dying.
         """
         await_room(self._asked, self._tell, REMEDY)
-        self._facts = self._crew.start(on_rows)
+        self._settle(self._crew.start(on_rows), bad)
 
-    def reload(self, source: PoolSource, on_rows: Callable[[int], None] | None = None) -> None:
+    def reload(
+        self, source: PoolSource, on_rows: Callable[[int], None] | None = None, bad: BadRows | None = None
+    ) -> None:
         """Let every shard load the rows of another source in place of its own; call `restore` before anything else.
 
         The processes live on. A shard that is lost, now or later, is rebuilt from the new source.
@@ -128,6 +132,7 @@ class RayPool:
         Args:
             source: Where the rows are from now on, whatever their number and dimension, as long as they fit.
             on_rows: Told about once a second how many rows are loaded so far.
+            bad: As for `load`.
 
         Raises:
             InputError: unreadable or bad rows, by file and row.
@@ -153,7 +158,17 @@ class RayPool:
             )
         self._journal = Journal()
         self._source, self._dim = source, dim
-        self._facts = self._crew.reload(source, members, on_rows)
+        self._settle(self._crew.reload(source, members, on_rows), bad)
+
+    def _settle(self, loaded: list[ShardFacts], bad: BadRows | None) -> None:
+        """Take what shards tell of the rows that they have loaded."""
+        self._facts = loaded
+        found = BadRows([row for facts in loaded for row in facts.bad])
+        if bad is not None:
+            bad.extend(found)
+        elif len(found):
+            self.close()
+            raise found.refusal(self._source.locate)
 
     @property
     def num_rows(self) -> int:
@@ -181,11 +196,14 @@ class RayPool:
 
     def mean_squared_norm(self) -> float:
         """See `Pool.mean_squared_norm`."""
-        return mean_of_norms([facts.sum_of_norms for facts in self._facts], self.num_rows)
+        num_usable = self.num_rows - sum(len(facts.bad) for facts in self._facts)
+        return mean_of_norms([facts.sum_of_norms for facts in self._facts], num_usable)
 
     def repeated_id(self) -> tuple[int | str, np.ndarray] | None:
         """See `Pool.repeated_id`. Only if the shards' ranges of ids overlap are all ids exchanged, by hash."""
-        spans: list[IdSpan] = self._call("id_span")
+        spans: list[IdSpan] = [span for span in self._call("id_span") if span is not None]
+        if not spans:
+            return None
         found = self._exchange_ids() if spans_overlap(spans) else [span.repeated for span in spans]
         repeated = min((i for i in found if i is not None), default=None)
         if repeated is None:

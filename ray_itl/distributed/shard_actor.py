@@ -22,6 +22,7 @@ from ray_itl.distributed.journal import Recovery
 from ray_itl.errors import StaleShardError
 from ray_itl.shards.disk_loading import CacheOptions, load_disk_shard
 from ray_itl.shards.loading import STORAGE_DTYPES, RowRange
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns
 
@@ -46,14 +47,14 @@ class ShardSpec:
     cost_group_columns: CostGroupColumns | None = None
     """Where rows' costs and groups come from; None: none are needed."""
 
-    def load(self, source: PoolSource, on_rows: Callable[[int], None]) -> PoolShard:
-        """Return the shard."""
+    def load(self, source: PoolSource, on_rows: Callable[[int], None], bad: BadRows) -> PoolShard:
+        """Return the shard; bad rows are noted."""
         rows = RowRange(
             source, self.start, self.stop, self.feature_map, STORAGE_DTYPES[self.dtype], self.cost_group_columns
         )
         if self.cache is None:
-            return rows.load(self.device, on_rows)
-        return load_disk_shard(rows, self.cache, self.device, on_rows)
+            return rows.load(self.device, on_rows, bad)
+        return load_disk_shard(rows, self.cache, self.device, on_rows, bad)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class ShardFacts:
     dim: int
     largest_norm: float
     sum_of_norms: float
+    bad: BadRows
+    """Rows that must not be picked."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class ShardActor:
 
     def __init__(self) -> None:
         self._shard: PoolShard | None = None
+        self._bad = BadRows()
         self._version = -1
         self._loaded = 0
 
@@ -126,9 +130,10 @@ class ShardActor:
             self._shard = None  # old and new rows need not fit into memory together
             self._loaded, self._version = 0, what.version
             torch.set_num_threads(what.num_threads)
-            self._shard = what.load(source, self._count_rows)
+            self._bad = BadRows()
+            self._shard = what.load(source, self._count_rows, self._bad)
         shard = self._shard
-        return ShardFacts(shard.num_rows, shard.dim, shard.largest_norm, shard.sum_of_norms)
+        return ShardFacts(shard.num_rows, shard.dim, shard.largest_norm, shard.sum_of_norms, self._bad)
 
     def restore(self, recovery: Packed) -> None:
         """Bring the rows to the state that a Recovery describes."""
@@ -164,12 +169,12 @@ class ShardActor:
         return self._timed(lambda shard: shard.rivals(unpack(query)))
 
     def id_span(self) -> Reply:
-        """See `uniqueness.id_span`."""
-        return self._timed(lambda shard: id_span(shard.ids))
+        """See `uniqueness.id_span`; None where no row can be used."""
+        return self._timed(lambda shard: id_span(shard.usable_ids) if len(shard.usable_ids) else None)
 
     def id_parts(self, num_parts: int) -> list[np.ndarray]:
         """Return the ids in parts by their hash: equal ids of any shard are in the same part."""
-        return split_by_hash(self._rows.ids, num_parts)
+        return split_by_hash(self._rows.usable_ids, num_parts)
 
     def repeated_in(self, parts: list[ObjectRef]) -> Reply:
         """Return a PartCheck of parts made by `id_parts` of all shards."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +13,12 @@ import numpy as np
 
 from ray_itl.core.ids import id_span
 from ray_itl.embedding.embedder import Embedder
+from ray_itl.embedding.layout import BY_FILE
 from ray_itl.embedding.parts import EmbeddingParts
 from ray_itl.embedding.settings import EmbedJobSettings
 from ray_itl.embedding.source import EmbeddedSource
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
-from ray_itl.io.atomic import write_json
+from ray_itl.io.atomic import write_json, write_parquet_table
 from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import Heartbeat
@@ -28,9 +29,9 @@ from ray_itl.runs.directory import RunDirectory
 from ray_itl.runs.environment import environment
 from ray_itl.runs.paths import absolute_path, run_directory
 from ray_itl.shards.loading import repeated_id_error
-from ray_itl.sources.manifest import Manifest
+from ray_itl.sources.bad_rows import REMEDY, SKIPPED_FILE, BadRows, BadRowsError
+from ray_itl.sources.manifest import describe_changes
 from ray_itl.sources.open import open_raw_rows
-from ray_itl.sources.parquet import ParquetRows
 from ray_itl.training.registry import ModelSpec
 
 FOLDER = "embeddings"
@@ -43,34 +44,44 @@ class EmbedResult:
     path: Path
     """A folder of Parquet files with columns id, embedding and the carried ones: a pool for `curate`."""
     num_rows: int
+    """Of the pool that was embedded."""
     dim: int
     dtype: str
     rows_found: int
     """Rows that earlier tries had embedded."""
     seconds: float
     """Of this try, spent on embedding."""
+    skipped: int = 0
+    """Rows that cannot be embedded and were left out."""
 
     def summary(self) -> JobSummary:
         """Return what the job says at its end."""
-        done = self.num_rows - self.rows_found
+        done = self.num_rows - self.rows_found - self.skipped
         rate = f" in {self.seconds:.1f} s ({done / max(self.seconds, 1e-9):,.0f} rows/s)" if done else ""
         found = f"; {self.rows_found:,} were there already" if self.rows_found else ""
-        headline = f"embedded {done:,} of {self.num_rows:,} rows as {self.dim:,} x {self.dtype}{rate}{found}"
+        left_out = f"; {self.skipped:,} that cannot be embedded were left out" if self.skipped else ""
+        headline = f"embedded {done:,} of {self.num_rows:,} rows as {self.dim:,} x {self.dtype}{rate}{found}{left_out}"
         select = command_line("curate", f"pool.path={self.path}")
-        details = f"embeddings: {self.path}\nnext: select from them: {select} target.path=..."
+        listed = {"skipped": str(self.path.parent / SKIPPED_FILE)} if self.skipped else {}
+        lines = [f"embeddings: {self.path}", *(f"skipped: {path}" for path in listed.values())]
+        details = "\n".join(lines) + f"\nnext: select from them: {select} target.path=..."
         facts = {"done": done, "of": self.num_rows, "dim": self.dim, "dtype": self.dtype, "seconds": self.seconds}
-        paths = {"results": str(self.path.parent), "embeddings": str(self.path)}
+        facts["skipped"] = self.skipped
+        paths = {"results": str(self.path.parent), "embeddings": str(self.path), **listed}
         return JobSummary(headline, details, facts, paths)
 
 
 def embed_pool(settings: EmbedJobSettings, reporter: Reporter | None = None) -> EmbedResult:
     """Embed every row of a pool into `settings.run.dir`, or finish the run that is there.
 
+    Where files of the pool have changed since, an unfinished run keeps the parts of those that have not.
+
     Args:
         settings: All options; paths absolute (see `with_absolute_paths`).
         reporter: Where progress goes.
 
     Raises:
+        BadRowsError: rows that cannot be embedded, unless they are skipped; all other parts are finished first.
         InputError, ConfigError: inputs or options that cannot be used; of a new run nothing is left behind, except
             parts that were finished already.
         RunDirectoryError: the directory cannot be written or belongs to another run, or a part in it is damaged.
@@ -80,11 +91,13 @@ def embed_pool(settings: EmbedJobSettings, reporter: Reporter | None = None) -> 
     if settings.run.dir is None:
         raise ConfigError("run.dir is not set: name a directory for the embeddings")
     run = RunDirectory(settings.run.dir)
-    parts = _open(settings, run.path / FOLDER)
-    state = run.begin(_identity(settings, parts), _details(parts), to_yaml(settings))
+    parts = _open(settings, run)
+    identity, details = _identity(settings, parts), _details(parts)
+    _keep_what_is_good(run, parts, identity, details, reporter)
+    state = run.begin(identity, details, to_yaml(settings))
     if state == "finished":
         reporter.info(f"this run is finished already: its results are in {run.path}")
-        return _embedded(parts, parts.source.num_rows, 0.0)
+        return _embedded(parts, parts.source.num_rows, 0.0, len(_all_skipped(parts)))
     status = Heartbeat(lambda facts: run.set_status(**facts))
     reporter.on_waiting = status.waiting
     try:
@@ -113,7 +126,7 @@ def with_absolute_paths(settings: EmbedJobSettings) -> EmbedJobSettings:
     )
 
 
-def _open(settings: EmbedJobSettings, folder: Path) -> EmbeddingParts:
+def _open(settings: EmbedJobSettings, run: RunDirectory) -> EmbeddingParts:
     pool, model = settings.pool, settings.model
     if pool.path is None:
         raise ConfigError("pool.path is not set: name the Parquet file, folder, glob or URI of the rows to embed")
@@ -124,14 +137,35 @@ def _open(settings: EmbedJobSettings, folder: Path) -> EmbeddingParts:
     source = EmbeddedSource(base, pool.raw_column, embedder)
     output, batch = settings.output, settings.embedding.batch_size
     part_rows = -(-output.part_rows // batch) * batch  # whole batches: no row is embedded for two parts
-    return EmbeddingParts(source, tuple(pool.columns), output.dtype, part_rows, str(folder))
+    by_file = run.state == "new" or run.details().get("parts") == BY_FILE
+    folder = str(run.path / FOLDER)
+    skips = pool.on_bad_row == "skip"
+    return EmbeddingParts(source, tuple(pool.columns), output.dtype, part_rows, folder, by_file, skips)
+
+
+def _keep_what_is_good(
+    run: RunDirectory, parts: EmbeddingParts, identity: dict[str, str], details: dict[str, Any], reporter: Reporter
+) -> None:
+    """Fit an unfinished run to a pool some files of which have changed: parts of the others stay."""
+    if run.state != "unfinished" or not parts.by_file:
+        return
+    if run.changes(identity) == ["pool"]:
+        before = run.read_pool_manifest()
+        kept = parts.put_aside(before)
+        reporter.warn(
+            f"the pool has changed since ({describe_changes(before, parts.manifest)}): {kept:,} finished parts are of "
+            "files that have not, and are kept"
+        )
+        run.renew(identity, details)
+    if not run.changes(identity):
+        parts.put_back()
 
 
 def _identity(settings: EmbedJobSettings, parts: EmbeddingParts) -> dict[str, str]:
     """Return name -> value of everything that decides the files."""
     return {
         **deciding(settings),
-        "pool": _manifest(parts).fingerprint,
+        "pool": parts.manifest.fingerprint,
         **parts.source.embedder.identity(),
         # Without quotes, as in the run directories that there are.
         "pool.raw_column": settings.pool.raw_column,
@@ -145,7 +179,8 @@ def _details(parts: EmbeddingParts) -> dict[str, Any]:
         "rows": parts.source.num_rows,
         "dim": parts.source.dim,
         "checkpoint": parts.source.embedder.checkpoint,
-        "pool_manifest": _manifest(parts).to_json(),
+        "pool_manifest": parts.manifest.to_json(),
+        **({"parts": BY_FILE} if parts.by_file else {}),
         **environment("transformers"),
     }
 
@@ -156,11 +191,12 @@ def _embed(
     Path(parts.folder).mkdir(exist_ok=True)
     missing = parts.missing()
     total = parts.source.num_rows
-    before = total - sum(stop - start for _, start, stop in map(parts.rows, missing))
+    before = total - sum(parts.all[part].num_rows for part in missing)
     if before:
         reporter.info(f"continuing the run in {run.path}: {before:,} of {total:,} rows are embedded already")
     status.tell({"state": "running", "rows": before})
-    with reporter.stage("embed"), _embedding(settings, parts, missing, reporter) as finished:
+    bad = BadRows()
+    with reporter.stage("embed"), _embedding(settings, parts, missing, reporter, bad) as finished:
         began, done = time.perf_counter(), before
         on_rows = reporter.rows("embedded", total - before)
         for _, rows in finished:
@@ -169,25 +205,74 @@ def _embed(
             status.tell({"state": "running", "rows": done})
     seconds = time.perf_counter() - began
     with reporter.stage("check", "comparing ids with the pool's"):
+        skipped = _skipped(run, parts, bad)
         parts.check()
         parts.tidy()
-    result = _embedded(parts, before, seconds)
+    if skipped:
+        reporter.warn(f"{skipped:,} rows that cannot be embedded were left out: {run.path / SKIPPED_FILE}")
+    result = _embedded(parts, before, seconds, skipped)
     rate = (total - before) / max(seconds, 1e-9)
-    facts = {"rows": total, "dim": result.dim, "rows_found": before, "seconds": seconds, "rows_per_second": rate}
+    facts = {
+        "rows": total,
+        "skipped_rows": skipped,
+        "dim": result.dim,
+        "rows_found": before,
+        "seconds": seconds,
+        "rows_per_second": rate,
+    }
     write_json(run.path / "metrics.json", facts)
     status.tell({"state": "finished", "rows": total})
     return result
 
 
+def _skipped(run: RunDirectory, parts: EmbeddingParts, bad: BadRows) -> int:
+    """Write skipped.parquet, if parts left rows out, and return their number.
+
+    Raises:
+        BadRowsError: there are bad rows that may not be skipped, in parts not written or written by another try.
+        InputError: no row at all is left.
+    """
+    there = set(range(parts.num_parts)) - set(parts.missing())
+    skipped = _all_skipped(parts, sorted(there))
+    if len(bad) or (len(skipped) and not parts.skips):
+        bad.extend(skipped)
+        raise bad.refusal(parts.source.locate, REMEDY)
+    if len(skipped) == parts.source.num_rows:
+        raise skipped.refusal(parts.source.locate)
+    if len(skipped):
+        write_parquet_table(run.path / SKIPPED_FILE, skipped.table(parts.source.locate, parts.source.id_kind))
+    return len(skipped)
+
+
+def _all_skipped(parts: EmbeddingParts, numbers: Iterable[int] | None = None) -> BadRows:
+    found = BadRows()
+    for part in range(parts.num_parts) if numbers is None else numbers:
+        found.extend(parts.skipped(part))
+    return found
+
+
+def _here(parts: EmbeddingParts, missing: list[int], reporter: Reporter, bad: BadRows) -> Iterator[tuple[int, int]]:
+    """Write parts in this process; of those that have bad rows, say so at the first, and go on."""
+    for part in missing:
+        try:
+            yield part, parts.write(part)
+        except BadRowsError as error:
+            if len(error.rows) == parts.all[part].num_rows:  # it is not the rows
+                raise
+            if not len(bad) and part != missing[-1]:
+                reporter.warn(f"{error}; all other parts are embedded before the run ends with this")
+            bad.extend(error.rows)
+
+
 @contextmanager
 def _embedding(
-    settings: EmbedJobSettings, parts: EmbeddingParts, missing: list[int], reporter: Reporter
+    settings: EmbedJobSettings, parts: EmbeddingParts, missing: list[int], reporter: Reporter, bad: BadRows
 ) -> Iterator[Iterator[tuple[int, int]]]:
-    """Yield (part, rows) of every missing part as it is written, here or on Ray."""
+    """Yield (part, rows) of every missing part as it is written, here or on Ray; bad rows are collected."""
     cluster = settings.cluster
     if cluster.num_workers == 0 or not missing:
         reporter.info(f"embedding {len(missing):,} parts in this process")
-        yield ((part, parts.write(part)) for part in missing)
+        yield _here(parts, missing, reporter, bad)
         return
     # Imported here so that embedding in this process never loads Ray.
     from ray_itl.cluster.connection import connect
@@ -199,7 +284,7 @@ def _embedding(
             wanted, cluster.cpus_per_worker, cluster.gpus_per_worker, len(missing), cluster.start_deadline_s
         )
         reporter.info(f"embedding {len(missing):,} parts on Ray with {options.num_workers} workers")
-        with closing(embed_on_ray(parts, missing, options, reporter.waiting)) as finished:
+        with closing(embed_on_ray(parts, missing, options, reporter.waiting, bad)) as finished:
             yield finished
 
 
@@ -216,10 +301,13 @@ def _check_ids(parts: EmbeddingParts, reporter: Reporter) -> None:
     """Raise InputError for an id that occurs twice, before any work is spent. All ids in memory, sorted."""
     source = parts.source
     with reporter.stage("ids", "checking that ids are unique"):
-        ids = np.concatenate([ids for ids, _ in source.base.row_batches(0, source.num_rows, [])])
-        repeated = id_span(ids).repeated
+        bad = BadRows()
+        ids = np.concatenate([ids for ids, _ in source.base.row_batches(0, source.num_rows, [], bad)])
+        positions = np.delete(np.arange(len(ids)), bad.positions)
+        ids = ids[positions]
+        repeated = id_span(ids).repeated if len(ids) else None
         if repeated is not None:
-            raise repeated_id_error(source, repeated, np.flatnonzero(ids == repeated))
+            raise repeated_id_error(source, repeated, positions[ids == repeated])
 
 
 def _abandon(run: RunDirectory, parts: EmbeddingParts) -> bool:
@@ -233,12 +321,6 @@ def _abandon(run: RunDirectory, parts: EmbeddingParts) -> bool:
     return True
 
 
-def _embedded(parts: EmbeddingParts, rows_found: int, seconds: float) -> EmbedResult:
+def _embedded(parts: EmbeddingParts, rows_found: int, seconds: float, skipped: int) -> EmbedResult:
     source = parts.source
-    return EmbedResult(Path(parts.folder), source.num_rows, source.dim, parts.dtype, rows_found, seconds)
-
-
-def _manifest(parts: EmbeddingParts) -> Manifest:
-    base = parts.source.base
-    assert isinstance(base, ParquetRows)
-    return base.manifest
+    return EmbedResult(Path(parts.folder), source.num_rows, source.dim, parts.dtype, rows_found, seconds, skipped)

@@ -23,6 +23,7 @@ from ray_itl.cluster.waiting import Tell, await_room, watched_head
 from ray_itl.embedding.parts import EmbeddingParts
 from ray_itl.errors import ConfigError, NoRoomError, RayItlError, ShardError
 from ray_itl.io.atomic import TEMPORARY_SUFFIX
+from ray_itl.sources.bad_rows import BadRows, BadRowsError
 
 _MAX_ATTEMPTS = 3
 
@@ -96,7 +97,11 @@ def check_workers_fit(num_workers: int | None, cpus: float, gpus: float, nodes: 
 
 
 def embed_on_ray(
-    parts: EmbeddingParts, numbers: Sequence[int], options: WorkerOptions, tell: Tell = lambda _: None
+    parts: EmbeddingParts,
+    numbers: Sequence[int],
+    options: WorkerOptions,
+    tell: Tell = lambda _: None,
+    bad: BadRows | None = None,
 ) -> Generator[tuple[int, int], None, None]:
     """Write some parts on the cluster this process is connected to; yield (part, rows) of each once it is written.
 
@@ -108,6 +113,8 @@ def embed_on_ray(
         numbers: Those to write.
         options: The workers.
         tell: Told, in a line, that workers wait for room; None: no longer.
+        bad: Collects the bad rows of parts that are not written for them. One of bad rows alone ends the run all the
+            same: it is not the rows. None: the first such part ends it.
 
     Raises:
         InputError, ConfigError, RunDirectoryError: what a worker raised.
@@ -134,9 +141,14 @@ def embed_on_ray(
             batches: Iterable[Any] = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
             for batch in batches:
                 for row in batch.to_pylist():
-                    if row["error"]:
-                        raise pickle.loads(row["error"])
-                    yield row["part"], row["rows"]
+                    error = pickle.loads(row["error"]) if row["error"] else None
+                    some = isinstance(error, BadRowsError) and len(error.rows) < parts.all[row["part"]].num_rows
+                    if some and bad is not None:
+                        bad.extend(error.rows)
+                    elif error is not None:
+                        raise error
+                    else:
+                        yield row["part"], row["rows"]
         except GetTimeoutError as error:
             raise NoRoomError(
                 f"{options.num_workers} workers found no place on the cluster within cluster.start_deadline_s="

@@ -85,6 +85,13 @@ class RawPoolSettings(Options, group="pool"):
     id_column: str = option("id", "Column of unique ids: numbers, texts, UUIDs or bytes.", column_name, decides=False)
     raw_column: str = option("text", "What the model reads: texts, encoded images, or lists of numbers.", column_name)
     columns: list[str] = option([], "Further columns to carry along, as [a,b].", _CARRIED)
+    on_bad_row: str = option(
+        "refuse",
+        "When rows cannot be embedded (null, blank, undecodable, of another length): refuse, once all others are; "
+        "skip: they are left out, and listed in skipped.parquet.",
+        one_of("refuse", "skip"),
+        decides=False,  # nothing in a part but which rows it lacks, as it says itself
+    )
 
 
 @dataclass
@@ -117,7 +124,8 @@ class OutputSettings(Options, group="output"):
     dtype: str = option("float32", "", one_of(*DTYPES))
     part_rows: int = option(
         8192,
-        "Rows of a file, rounded up to whole batches, and what an interrupted run may embed again for each worker.",
+        "Rows of a part, rounded up to whole batches, and what an interrupted run may embed again for each worker. The "
+        "last part of each file of the pool may have fewer.",
         _AT_LEAST_ONE,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -11,12 +11,18 @@ import pyarrow as pa
 
 from ray_itl.embedding.embedder import Embedder
 from ray_itl.errors import InputError
+from ray_itl.sources.bad_rows import BadRows, Notes, faults
 from ray_itl.sources.base import RowSource
 from ray_itl.sources.ids import IdKind
 from ray_itl.sources.manifest import check_range
 from ray_itl.sources.schema import check_positions, which_row
+from ray_itl.training.learner import Inputs
 
 _FIRST_ROW = which_row("", 0)
+_NOT_FINITE = (
+    "its embedding is not finite; the model's weights have diverged (lower training.learning_rate) or the row is "
+    "extreme (drop it)"
+)
 
 
 class EmbeddedBatch(NamedTuple):
@@ -27,7 +33,7 @@ class EmbeddedBatch(NamedTuple):
     columns: pa.Table
     """The columns asked for besides the raw one."""
     embeddings: np.ndarray
-    """n x dim float32, finite."""
+    """n x dim float32, finite; NaN for rows noted as bad."""
 
 
 class EmbeddedSource:
@@ -51,12 +57,12 @@ class EmbeddedSource:
         self.dtype: np.dtype = np.dtype(np.float32)
         self.base, self.raw_column, self.embedder = base, raw_column, embedder
 
-    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, start: int, stop: int, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order, at most B rows each."""
-        for batch in self.embed_batches(start, stop):
+        for batch in self.embed_batches(start, stop, bad=bad):
             yield batch.ids, batch.embeddings
 
-    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches_at(self, positions: np.ndarray, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct.
 
         Embeds every batch that holds such a row: up to B rows for one.
@@ -65,13 +71,13 @@ class EmbeddedSource:
         wanted = check_positions(positions, self.num_rows)
         numbers, begins = np.unique(wanted // size, return_index=True)
         rows = (numbers[:, None] * size + np.arange(size)).reshape(-1)
-        found = self.base.row_batches_at(rows[rows < self.num_rows], [self.raw_column])
+        found = BadRows()
+        read = self.base.row_batches_at(rows[rows < self.num_rows], [self.raw_column], found)
         ends = [*begins[1:].tolist(), len(wanted)]
-        for number, begin, end, (ids, table) in zip(
-            numbers.tolist(), begins, ends, _regroup(found, size), strict=False
-        ):
+        for number, begin, end, (ids, table) in zip(numbers.tolist(), begins, ends, _regroup(read, size), strict=False):
             inside = wanted[begin:end] - number * size
-            yield ids[inside], self._embed(number * size, table.column(0))[inside]
+            yield ids[inside], self._embed(number * size, ids, table.column(0), found)[inside]
+        self._tell(found.at(wanted), bad)
 
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """Return `columns` of the rows at `positions`, in that order."""
@@ -87,58 +93,98 @@ class EmbeddedSource:
         """Return the file of each position and its row in that file, as the base does."""
         return self.base.locate(positions)
 
-    def embed_batches(self, start: int, stop: int, columns: Sequence[str] = ()) -> Iterator[EmbeddedBatch]:
+    def embed_batches(
+        self, start: int, stop: int, columns: Sequence[str] = (), bad: BadRows | None = None
+    ) -> Iterator[EmbeddedBatch]:
         """Yield the rows `start <= position < stop` in order with further columns of theirs, at most B rows each.
 
+        With `bad`, rows without a usable id, that cannot be decoded, or whose embedding is not finite are noted there
+        once all is read, and are NaN.
+
         Raises:
-            InputError: a row that cannot be read or decoded, or whose embedding is not finite (names file and row).
+            InputError: files that cannot be read; without `bad`, once all is read, such rows (names files and rows).
         """
         check_range(start, stop, self.num_rows)
         size = self.embedder.settings.batch_size
         first = start // size * size
         last = min(-(-stop // size) * size, self.num_rows) if start < stop else first
         names = list(dict.fromkeys([self.raw_column, *columns]))
-        for ids, table in _regroup(self.base.row_batches(first, last, names), size):
-            embeddings = self._embed(first, table.column(self.raw_column))
+        found = BadRows()
+        for ids, table in _regroup(self.base.row_batches(first, last, names, found), size):
+            embeddings = self._embed(first, ids, table.column(self.raw_column), found)
             rows = slice(max(start - first, 0), min(stop - first, len(ids)))
             wanted = table.select(list(columns)).slice(rows.start, rows.stop - rows.start)
             yield EmbeddedBatch(first + rows.start, ids[rows], wanted, embeddings[rows])
             first += len(ids)
+        self._tell(found.at(np.arange(start, stop)), bad)
 
     def fingerprint(self, base_fingerprint: str) -> str:
         """Return a SHA-256 of what decides the embeddings: the base's own, the raw column, and the embedder."""
         parts = [base_fingerprint, self.raw_column, *map(str, sorted(self.embedder.identity().items()))]
         return sha256("\0".join(parts).encode()).hexdigest()
 
-    def _embed(self, first: int, column: pa.ChunkedArray) -> np.ndarray:
-        """Embed the rows of one batch, the first of which stands at `first`."""
+    def _tell(self, found: BadRows, bad: BadRows | None) -> None:
+        if bad is not None:
+            bad.extend(found)
+        elif len(found):
+            raise found.refusal(self.locate)
+
+    def _embed(self, first: int, ids: np.ndarray, column: pa.ChunkedArray, bad: BadRows) -> np.ndarray:
+        """Embed the rows of one batch, the first of which stands at `first`; NaN where they are bad."""
         values = column.combine_chunks()
+        found: dict[int, str] = {}
+        sound = np.setdiff1d(np.arange(len(ids)), bad.within(first, first + len(ids)))
         try:
             inputs = self.embedder.encode(values)
-        except InputError as error:
-            raise self._name_row(first, values) or error from error
-        embeddings = self.embedder.embed(inputs)
+        except InputError:
+            found = self._undecodable(first, values)
+            sound = np.setdiff1d(sound, list(found))
+            inputs = self.embedder.encode(values.take(pa.array(sound))) if len(sound) else None
+        else:
+            inputs = inputs if len(sound) == len(ids) else self.embedder.encode(values.take(pa.array(sound)))
+        embeddings = np.full((len(ids), self.dim), np.nan, dtype=np.float32)
+        if inputs is not None:
+            embeddings[sound] = self.embedder.embed(inputs)
         finite = np.isfinite(embeddings).all(axis=1)
-        if not finite.all():
-            raise InputError(
-                f"{self._which(first + int(np.argmin(finite)))}: its embedding is not finite; the model's weights "
-                "have diverged (lower training.learning_rate) or the row is extreme (drop it)"
-            )
+        found |= dict.fromkeys(np.setdiff1d(sound, np.flatnonzero(finite)).tolist(), _NOT_FINITE)
+        embeddings[~finite] = np.nan
+        Notes(bad, first).add_all(found, ids)
         return embeddings
 
-    def _name_row(self, first: int, values: pa.Array) -> InputError | None:
-        """Return the error of the first row that cannot be decoded by itself, with its place in the pool."""
-        for row in range(len(values)):
-            try:
-                self.embedder.encode(values.slice(row, 1))
-            except InputError as error:
-                problem = str(error).removeprefix(f"{_FIRST_ROW}: ")
-                return InputError(f"{self._which(first + row)}, column {self.raw_column!r}: {problem}")
-        return None
+    def _undecodable(self, first: int, values: pa.Array) -> dict[int, str]:
+        """Return what is wrong with each row that cannot be decoded by itself."""
+        return _undecodable(self, first, self.raw_column, values, self.embedder.encode)
 
-    def _which(self, position: int) -> str:
-        files, rows = self.locate(np.array([position]))
-        return which_row(files[0], int(rows[0]))
+
+def note_undecodable(
+    base: RowSource, raw_column: str, encode: Callable[[pa.Array], Inputs], batch_size: int, bad: BadRows
+) -> None:
+    """Note the rows of a base without a usable id, or that a model cannot decode; reads it once, and embeds nothing.
+
+    Raises:
+        InputError: files that cannot be read, or a column of a type that the model does not read.
+    """
+    first = 0
+    for ids, table in _regroup(base.row_batches(0, base.num_rows, [raw_column], bad), batch_size):
+        values = table.column(0).combine_chunks()
+        try:
+            encode(values)
+        except InputError:
+            Notes(bad, first).add_all(_undecodable(base, first, raw_column, values, encode), ids)
+        first += len(ids)
+
+
+def _undecodable(
+    rows: RowSource | EmbeddedSource, first: int, name: str, values: pa.Array, encode: Callable[[pa.Array], Inputs]
+) -> dict[int, str]:
+    """Return what is wrong with each of some rows that cannot be decoded by itself; InputError if it is the column."""
+    column = f"column {name!r}"
+    try:
+        found = faults(len(values), lambda a, b: encode(values.slice(a, b - a)), f"{_FIRST_ROW}: ")
+    except InputError as error:
+        files, numbers = rows.locate(np.array([first]))
+        raise InputError(f"{which_row(files[0], int(numbers[0]))}: {column}: {error}") from error
+    return {row: f"{column}: {problem}" for row, problem in found.items()}
 
 
 def _regroup(batches: Iterator[tuple[np.ndarray, pa.RecordBatch]], size: int) -> Iterator[tuple[np.ndarray, pa.Table]]:

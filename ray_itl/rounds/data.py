@@ -5,7 +5,7 @@ Also the run's identity: what decides the result. A run directory may only be co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ray_itl.options.declare import deciding
 from ray_itl.rounds.classes import Classes
 from ray_itl.rounds.settings import DataSettings, FineTuneSettings
 from ray_itl.runs.fingerprint import rows_fingerprint
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import RowSource
 from ray_itl.sources.open import open_raw_rows
 from ray_itl.training.examples import Examples
@@ -39,6 +40,8 @@ class TuningData:
     """Of the training, a key of `training.objectives`: classification needs labelled held-out rows."""
     classes: Classes
     """Which labels are the task's, and which output of the model each is."""
+    barred: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Positions of rows of the pool that cannot be used and are passed over."""
 
     def fingerprints(self) -> dict[str, str]:
         """Return a digest of each set that changes when its rows do."""
@@ -46,8 +49,11 @@ class TuningData:
         return {name: rows_fingerprint(rows, self.options.raw_column) for name, rows in sets.items()}
 
     def pool_ids(self) -> np.ndarray:
-        """Return the ids of all rows of the pool. One pass over the id column."""
-        parts = [ids for ids, _ in self.pool.row_batches(0, self.pool.num_rows, [])]
+        """Return the ids of all rows of the pool, those barred included. One pass over the id column."""
+        bad = BadRows()
+        parts = [ids for ids, _ in self.pool.row_batches(0, self.pool.num_rows, [], bad)]
+        if len(bad.without(self.barred)):
+            raise bad.without(self.barred).refusal(self.pool.locate)
         return np.concatenate(parts)
 
     def encode(self, learner: Learner, rows: RowSource, positions: np.ndarray) -> Any:

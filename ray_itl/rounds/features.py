@@ -19,6 +19,7 @@ from ray_itl.embedding.source import EmbeddedSource
 from ray_itl.errors import InputError
 from ray_itl.rounds.data import TuningData
 from ray_itl.rounds.settings import FineTuneSettings
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource, RowSource
 from ray_itl.sources.open import open_rows, open_source
 from ray_itl.sources.views import SubsetRows, SubsetSource
@@ -87,10 +88,11 @@ class RoundFeatures:
         return torch.from_numpy(source.embeddings(np.searchsorted(ascending, positions)))
 
     def embed(self, rows: RowSource) -> Tensor:
-        """Return the model's embeddings of all of some rows, which need not be of the pool: k x D float64."""
+        """Return the model's embeddings of those of some rows that can be read: k x D float64."""
         assert self._embedder is not None, "given embeddings do not change"
-        source = EmbeddedSource(rows, self._data.options.raw_column, self._embedder)
-        return torch.from_numpy(source.embeddings(np.arange(rows.num_rows)))
+        source, bad = EmbeddedSource(rows, self._data.options.raw_column, self._embedder), BadRows()
+        embedded = np.concatenate([batch for _, batch in source.batches(0, rows.num_rows, bad)]).astype(np.float64)
+        return torch.from_numpy(np.delete(embedded, bad.positions, axis=0))
 
     def targets(self, chosen: np.ndarray) -> Tensor:
         """Return targets, in the order of `chosen`: k x D float64."""

@@ -6,7 +6,7 @@ One of the rules is BADGE: k-means++ seeding on gradient embeddings (Ash et al.,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -95,6 +95,8 @@ class RoundContext:
     """Of this round."""
     dtype: str
     """Storage of features."""
+    barred: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Positions of rows that cannot be used."""
 
     def on(self, pool: Pool) -> RoundContext:
         """Return the context with the noise variance as a number, relative to the rows of a pool where it is that."""
@@ -113,8 +115,8 @@ class RoundContext:
 
     @property
     def taken(self) -> np.ndarray:
-        """Positions of earlier picks."""
-        return np.array([pick.position for pick in self.earlier], dtype=np.int64)
+        """Positions of earlier picks, and of rows that cannot be used."""
+        return np.concatenate([np.array([pick.position for pick in self.earlier], dtype=np.int64), self.barred])
 
 
 def pick_from_pool(pool: Pool, context: RoundContext, count: int) -> list[Pick]:
@@ -134,7 +136,8 @@ def pick_from_pool(pool: Pool, context: RoundContext, count: int) -> list[Pick]:
         return select_baseline(pool, rule, targets, count, acquisition, state, context.seed, context.taken).picks
     prior = acquisition.start(Posterior.prior(pool.dim), targets)
     earlier = list(zip(context.earlier, context.earlier_features, strict=True))
-    result = GreedySelector(pool, acquisition, prior).select(len(earlier) + count, earlier)
+    selector = GreedySelector(pool, acquisition, prior, excluded=context.barred)
+    result = selector.select(len(earlier) + count, earlier)
     return result.picks[len(earlier) :]
 
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from ray_itl.core.features import Identity
@@ -19,6 +20,7 @@ from ray_itl.errors import ConfigError
 from ray_itl.observability.reporter import Reporter
 from ray_itl.rounds.settings import TrainerSettings
 from ray_itl.shards.loading import SourcePool
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.training.trainer import LocalTrainer, Trainer
 
@@ -26,7 +28,9 @@ from ray_itl.training.trainer import LocalTrainer, Trainer
 class ReloadablePool(Pool, Protocol):
     """A pool that can load the rows of another source; see `SourcePool` and `RayPool`."""
 
-    def reload(self, source: PoolSource, on_rows: Callable[[int], None] | None = None) -> None:
+    def reload(
+        self, source: PoolSource, on_rows: Callable[[int], None] | None = None, bad: BadRows | None = None
+    ) -> None:
         """Load the rows of another source in place of the present ones."""
         ...
 
@@ -68,25 +72,28 @@ class PoolCache:
         self._pool, self._key = None, None
         self._stack.close()
 
-    def load(self, source: PoolSource, key: str) -> Pool:
+    def load(self, source: PoolSource, key: str, barred: np.ndarray) -> Pool:
         """Return the pool of a source, loading it unless the pool held has the same key.
 
         Raises:
-            InputError: bad rows, or a row id that occurs twice.
+            BadRowsError: bad rows, other than those barred.
+            InputError: a row id that occurs twice.
             ShardError: a shard failed and could not be rebuilt.
         """
-        told = self._reporter.rows("embedded", source.num_rows)
+        told, bad = self._reporter.rows("embedded", source.num_rows), BadRows()
         if self._pool is None:
-            self._pool = self._open(source, told)
+            self._pool = self._open(source, told, bad)
         elif key != self._key:
             self._key = None  # a failure half-way must not pass for the old pool
-            self._pool.reload(source, told)
+            self._pool.reload(source, told, bad)
+        if len(bad.without(barred)):
+            raise bad.without(barred).refusal(source.locate, "set data.on_bad_row=skip where it is the rows")
         self._key = key
         return self._pool
 
-    def _open(self, source: PoolSource, told: Callable[[int], None]) -> ReloadablePool:
+    def _open(self, source: PoolSource, told: Callable[[int], None], bad: BadRows) -> ReloadablePool:
         if self._cluster.num_shards == 0:
-            return SourcePool(source, Identity(), self._dtype, on_rows=told)
+            return SourcePool(source, Identity(), self._dtype, on_rows=told, bad=bad)
         # Imported here so that runs in this process never load Ray.
         from ray_itl.distributed.opening import open_ray_pool
 
@@ -101,7 +108,7 @@ class PoolCache:
                 beside=self._beside,
             )
         )
-        pool.load(told)
+        pool.load(told, bad)
         return pool
 
 

@@ -151,6 +151,7 @@ class RoundSelector:
             features.to(STORAGE_DTYPES[settings.embedding.dtype]).to(torch.float64),  # as the shards hold them
             derive_seed(settings.rounds.seed, "rule", number),
             settings.embedding.dtype,
+            self._data.barred,
         )
 
     def _draw(self, number: int, earlier: Sequence[Pick]) -> list[Pick]:
@@ -158,6 +159,7 @@ class RoundSelector:
         ids = self._pool_ids()
         free = np.ones(len(ids), dtype=bool)
         free[[pick.position for pick in earlier]] = False
+        free[self._data.barred] = False
         seed = derive_seed(self._settings.rounds.seed, "rule", number)
         positions = smallest_by_hash(ids, free, self._settings.rounds.batch, seed)
         return [Pick(int(p), ids[p : p + 1].tolist()[0], float("nan")) for p in positions]
@@ -176,12 +178,13 @@ class RoundSelector:
     def _drift_rows(self) -> RowSource:
         """The rows whose embeddings are compared, evenly spread over the pool: read once a run."""
         data = self._settings.data
-        positions = np.unique(np.linspace(0, self._data.pool.num_rows - 1, _DRIFT_ROWS).astype(np.int64))
+        usable = np.setdiff1d(np.arange(self._data.pool.num_rows), self._data.barred)
+        positions = usable[np.unique(np.linspace(0, len(usable) - 1, _DRIFT_ROWS).astype(np.int64))]
         rows = self._data.pool.take(positions, list(dict.fromkeys([data.id_column, data.raw_column])))
         return open_raw_rows(rows, id_column=data.id_column, columns=[data.raw_column])
 
     def _pool(self, embedding: RoundFeatures, key: str) -> Pool:
-        pool = self._pool_cache.load(embedding.pool(), key)
+        pool = self._pool_cache.load(embedding.pool(), key, self._data.barred)
         if self._ids is None and (found := pool.repeated_id()) is not None:
             raise _repeated(found[0])
         return pool
@@ -189,7 +192,7 @@ class RoundSelector:
     def _pool_ids(self) -> np.ndarray:
         if self._ids is None:
             self._ids = self._data.pool_ids()
-            repeated = id_span(self._ids).repeated
+            repeated = id_span(np.delete(self._ids, self._data.barred)).repeated
             if repeated is not None:
                 raise _repeated(repeated)
         return self._ids

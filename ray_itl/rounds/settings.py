@@ -33,6 +33,13 @@ class DataSettings(Options, group="data"):
     raw_column: str = option(
         "embedding", "What the model reads, in all three: text, image bytes or arrays of numbers.", column_name
     )
+    on_bad_row: str = option(
+        "refuse",
+        "When rows of the pool cannot be read (null, blank, undecodable, of another length): refuse; skip: they are no "
+        "candidates, and listed in skipped.parquet.",
+        one_of("refuse", "skip"),
+        decides=False,  # no row that can be picked depends on it
+    )
     label_column: str = option(
         "label", "Column of labels, in heldout, and in the pool where labels.source=column.", column_name
     )

@@ -29,6 +29,7 @@ from ray_itl.rounds.result import FineTuning, curves_table
 from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.rounds.selecting import RoundSelector, first_weights_seed
 from ray_itl.rounds.settings import FineTuneSettings
+from ray_itl.rounds.skipping import passing_over_bad_rows
 from ray_itl.rounds.tracking import RoundsTracking
 from ray_itl.runs.directory import RunDirectory, RunState
 from ray_itl.sources.ids import id_arrow_type
@@ -86,6 +87,9 @@ class ActiveFineTuner:
                 self._tracking.running(),
                 self._resources() as (pool_cache, trainer),
             ):
+                data = passing_over_bad_rows(
+                    data, self._settings, self._spec.build(self._first_seed), self._run, self._reporter
+                )
                 result = self._rounds(data, RoundSelector(data, self._settings, pool_cache), trainer)
                 self._tracking.ended(result.state)
                 return result

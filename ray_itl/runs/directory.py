@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,9 +34,13 @@ class RunDirectory:
     continued by a run of the same identity. status.json says whether the run is finished; it is written last.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        """Name the directory; nothing is created, read or written yet."""
+    def __init__(self, path: str | Path, may_differ: Collection[str] = ()) -> None:
+        """Name the directory; nothing is created, read or written yet.
+
+        `may_differ` names what is kept with the identity and decides nothing.
+        """
         self.path = Path(path).absolute()
+        self._may_differ = may_differ
         self._created: list[Path] = []
 
     @property
@@ -68,30 +73,70 @@ class RunDirectory:
         """
         self._create()
         state = self.state
+        self._check_owner(identity, details)
         if state == "new":
-            strangers = sorted(p.name for p in self.path.iterdir() if p.suffix != TEMPORARY_SUFFIX)
-            if strangers:
-                raise UnusableRunDirectoryError(
-                    f"run.dir={self.path} holds files that no run left there ({', '.join(strangers[:3])}): choose an "
-                    "empty or new directory"
-                )
             write_json(self.path / _MANIFEST, {"identity": dict(identity), **details})
-        elif changed := self.changes(identity):
-            raise UnusableRunDirectoryError(
-                f"run.dir={self.path} belongs to a run with other inputs (changed: {', '.join(changed)})"
-                f"{self._changed_files(details)}: choose another directory, or restore what changed to continue this "
-                "one"
-            )
         for folder in (self.path, self.path / LEDGER_FOLDER):
             remove_leftovers(folder)  # only now: until here it might be a stranger's
         if not (self.path / _CONFIG).exists():
             write_atomic(self.path / _CONFIG, config_text.encode())
         return state
 
+    def check(self, identity: Mapping[str, str]) -> None:
+        """Raise what `begin` would raise; nothing is created. A disk that fails or is full is found then."""
+        folder = self.nearest
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise UnusableRunDirectoryError(
+                f"run.dir={self.path} cannot be written ({folder}): choose another directory or free this one"
+            )
+        if folder == self.path:
+            self._check_owner(identity, {})
+
+    @property
+    def nearest(self) -> Path:
+        """The directory, or the nearest one above it that is there."""
+        return next(folder for folder in (self.path, *self.path.parents) if folder.exists())
+
+    def _check_owner(self, identity: Mapping[str, str], details: Mapping[str, Any]) -> None:
+        if self.state == "new":
+            strangers = sorted(p.name for p in self.path.iterdir() if p.suffix != TEMPORARY_SUFFIX)
+            if strangers:
+                raise UnusableRunDirectoryError(
+                    f"run.dir={self.path} holds files that no run left there ({', '.join(strangers[:3])}): choose an "
+                    "empty or new directory"
+                )
+        elif changed := self.changes(identity):
+            raise UnusableRunDirectoryError(
+                f"run.dir={self.path} belongs to a run with other inputs (changed: {', '.join(changed)})"
+                f"{self._changed_files(details)}: choose another directory, or restore what changed to continue this "
+                "one"
+            )
+
+    def details(self) -> dict[str, Any]:
+        """Return what manifest.json says besides the identity; nothing where no run is."""
+        return {name: value for name, value in self._read(_MANIFEST).items() if name != "identity"}
+
+    def renew(self, identity: Mapping[str, str], details: Mapping[str, Any]) -> None:
+        """Put another identity in place of that of an unfinished run, whose results do not contradict it."""
+        write_json(self.path / _MANIFEST, {"identity": dict(identity), **details})
+
     def changes(self, identity: Mapping[str, str]) -> list[str]:
         """Return the names of what differs between an identity and that of the run here."""
         before = self.identity
-        return sorted(k for k in {*before, *identity} if _without_zero(before.get(k)) != _without_zero(identity.get(k)))
+        names = {*before, *identity} - set(self._may_differ)
+        return sorted(k for k in names if _without_zero(before.get(k)) != _without_zero(identity.get(k)))
+
+    @property
+    def config_text(self) -> str | None:
+        """Contents of config.yaml; None where there is none that can be read."""
+        try:
+            return (self.path / _CONFIG).read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def replace_config(self, text: str) -> None:
+        """Write config.yaml, where a try asks for other results of the same picks than the one that began."""
+        write_atomic(self.path / _CONFIG, text.encode())
 
     def amend(self, identity: Mapping[str, str], config_text: str, note: Mapping[str, Any]) -> dict[str, str]:
         """Make the run here one of another identity, and keep in manifest.json what was different until now.

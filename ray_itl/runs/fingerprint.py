@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource, RowSource
 from ray_itl.sources.parquet import ParquetSource
 
@@ -20,7 +21,7 @@ def pool_fingerprint(source: PoolSource) -> str:
     if isinstance(source, ParquetSource):
         return source.manifest.fingerprint
     digest = sha256()
-    for ids, rows in source.batches(0, source.num_rows):
+    for ids, rows in source.batches(0, source.num_rows, BadRows()):
         id_bytes = ids.tobytes() if ids.dtype.kind in "iu" else "\0".join(ids).encode()
         digest.update(id_bytes)
         digest.update(np.ascontiguousarray(rows).tobytes())
@@ -33,7 +34,7 @@ def rows_fingerprint(rows: RowSource, column: str) -> str:
     if manifest is not None:
         return manifest.fingerprint
     digest = sha256()
-    for ids, batch in rows.row_batches(0, rows.num_rows, [column]):
+    for ids, batch in rows.row_batches(0, rows.num_rows, [column], BadRows()):
         digest.update("\0".join(map(str, ids.tolist())).encode())
         digest.update(batch.serialize())
     return digest.hexdigest()

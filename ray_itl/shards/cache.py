@@ -95,11 +95,7 @@ class ShardCache:
         Raises:
             ConfigError: the limit is smaller than the entry.
         """
-        if self._limit is not None and size > self._limit:
-            raise ConfigError(
-                f"cluster.cache_limit={format_size(self._limit)}, but one shard's features take {format_size(size)}: "
-                "raise it, or choose a smaller pool.dtype or more shards (cluster.num_shards)"
-            )
+        self.check_limit(size)
         with self._locked():
             self._tidy()
             self._make_room(size)
@@ -108,6 +104,26 @@ class ShardCache:
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.flock(lock, fcntl.LOCK_EX)
             return EntryLease(folder, lock)
+
+    def check_limit(self, size: int) -> None:
+        """Raise ConfigError where the limit is smaller than one entry of `size` bytes."""
+        if self._limit is not None and size > self._limit:
+            raise ConfigError(
+                f"cluster.cache_limit={format_size(self._limit)}, but one shard's features take {format_size(size)}: "
+                "raise it, or choose a smaller pool.dtype or more shards (cluster.num_shards)"
+            )
+
+    def check_room(self, size: int) -> None:
+        """Raise what `begin` surely would, even if every entry could be removed; nothing is created or removed."""
+        self.check_limit(size)
+        try:
+            there = next(folder for folder in (self.folder, *self.folder.parents) if folder.exists())
+            disk, used = shutil.disk_usage(there), self._used() if there == self.folder else 0
+        except OSError as error:
+            raise unusable(self.folder, error) from error
+        kept = 0 if self._limit is not None else _KEEP_FREE * disk.total
+        if disk.free + used - size < kept:
+            raise self._no_room(size, there)
 
     def publish(self, key: EntryKey, lease: EntryLease) -> EntryLease:
         """Make a finished entry findable and return it as one in use.
@@ -180,13 +196,16 @@ class ShardCache:
                 return
             self._remove_unused(folder)
         if not self._has_room(size):
-            limit = "" if self._limit is None else f" within cluster.cache_limit={format_size(self._limit)}"
-            raise CacheError(
-                f"no room for {format_size(size)} in the cache folder {self.folder}{limit} "
-                f"({format_size(shutil.disk_usage(self.folder).free)} free on its disk, "
-                f"{format_size(self._used())} taken by entries in use): free some space, set cluster.cache_dir to a "
-                "larger disk, or raise cluster.cache_limit"
-            )
+            raise self._no_room(size, self.folder)
+
+    def _no_room(self, size: int, there: Path) -> CacheError:
+        limit = "" if self._limit is None else f" within cluster.cache_limit={format_size(self._limit)}"
+        used = self._used() if there == self.folder else 0
+        return CacheError(
+            f"no room for {format_size(size)} in the cache folder {self.folder}{limit} "
+            f"({format_size(shutil.disk_usage(there).free)} free on its disk, {format_size(used)} taken by entries in "
+            "use): free some space, set cluster.cache_dir to a larger disk, or raise cluster.cache_limit"
+        )
 
     def _has_room(self, size: int) -> bool:
         disk = shutil.disk_usage(self.folder)

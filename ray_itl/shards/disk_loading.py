@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -22,11 +23,14 @@ from ray_itl.errors import CacheError
 from ray_itl.shards.cache import EntryKey, EntryLease, ShardCache, unusable
 from ray_itl.shards.disk_features import ALIGNMENT, DiskFeatures, MatrixWriter
 from ray_itl.shards.loading import RowFacts, RowRange
+from ray_itl.sources.bad_rows import BadRow, BadRows
 from ray_itl.sources.ids import IdKind, id_dtype, ids_from_arrow, ids_to_arrow
 from ray_itl.sources.schema import which_row
 
 MATRIX = "features.safetensors"
 ROWS = "rows.parquet"
+BAD_ROWS = "bad_rows.parquet"
+"""Only where an entry has some; the ids of these rows are null in ROWS."""
 _BATCH_ROWS = 1 << 18
 _SAMPLE = 512
 _ROW_BYTES = 40
@@ -52,6 +56,8 @@ class CachedRows:
     ids: np.ndarray
     norms: Tensor
     """n float64."""
+    bad: BadRows
+    """By position in the pool."""
 
 
 def load_disk_shard(
@@ -59,6 +65,7 @@ def load_disk_shard(
     cache: CacheOptions,
     device: str | torch.device = "cpu",
     on_rows: Callable[[int], None] | None = None,
+    bad: BadRows | None = None,
 ) -> PoolShard:
     """Return a shard that streams its features from disk; its entry in the cache is made unless it is there.
 
@@ -69,6 +76,7 @@ def load_disk_shard(
         cache: Where.
         device: Where chunks are computed on.
         on_rows: Told the number of rows read so far.
+        bad: See `RowRange.shard`.
 
     Raises:
         InputError: unreadable or bad rows, or a file that was replaced meanwhile.
@@ -79,10 +87,10 @@ def load_disk_shard(
     key = EntryKey(cache.pool, rows.start, rows.stop, rows.feature_map.key, str(rows.dtype), torch.__version__)
     found = _find(store, key, rows, device)
     if found is None:
-        found = _open(_make(store, key, rows, on_rows), rows, device)
+        found = _open(_make(store, key, rows, on_rows, may_be_bad=bad is not None), rows, device)
     elif on_rows is not None:
         on_rows(rows.num_rows)
-    return PoolShard(found.features, found.ids, rows.start, found.norms, rows.costs_and_groups())
+    return rows.shard(found.features, RowFacts(found.ids, found.norms), found.bad, bad)
 
 
 def entry_bytes(num_rows: int, dim: int, dtype: torch.dtype) -> int:
@@ -90,20 +98,29 @@ def entry_bytes(num_rows: int, dim: int, dtype: torch.dtype) -> int:
     return num_rows * (dim * dtype.itemsize + _ROW_BYTES) + 4 * ALIGNMENT
 
 
-def write_facts(folder: Path, facts: RowFacts) -> None:
-    """Write ids and norms beside a matrix.
+def write_facts(folder: Path, facts: RowFacts, bad: BadRows, first_position: int) -> None:
+    """Write ids and norms beside a matrix, and which rows are bad, of those from `first_position` on.
 
     Raises:
         OSError: that failed.
     """
     ids, norms = facts
     schema = pa.schema([("id", ids_to_arrow(ids[:0]).type), ("norm", pa.float64())])
+    nameless = np.zeros(len(ids), dtype=bool)
+    nameless[bad.positions - first_position] = True
     with pq.ParquetWriter(folder / ROWS, schema, compression="none", write_page_checksum=True) as writer:
         for first in range(0, len(ids), _BATCH_ROWS):
             part = slice(first, first + _BATCH_ROWS)
-            writer.write_table(pa.table([ids_to_arrow(ids[part]), pa.array(norms[part].numpy())], schema=schema))
-    with (folder / ROWS).open("rb") as file:
-        os.fsync(file.fileno())
+            named = pc.call_function(
+                "if_else", [pa.array(nameless[part]), pa.scalar(None, schema.field(0).type), ids_to_arrow(ids[part])]
+            )
+            writer.write_table(pa.table([named, pa.array(norms[part].numpy())], schema=schema))
+    _sync(folder / ROWS)
+    if len(bad):
+        names = ("position", "id", "reason")
+        columns = [pa.array(values) for values in zip(*bad, strict=True)]
+        pq.write_table(pa.table(dict(zip(names, columns, strict=True))), folder / BAD_ROWS)
+        _sync(folder / BAD_ROWS)
 
 
 def read_entry(
@@ -120,11 +137,14 @@ def read_entry(
     features = DiskFeatures(folder / MATRIX, num_rows, dim, dtype, device, lease)
     ids = np.empty(num_rows, dtype=id_dtype(id_kind))
     norms = torch.empty(num_rows, dtype=torch.float64)
-    filled = 0
+    filled, bad = 0, BadRows()
     try:
+        bad = _read_bad_rows(folder / BAD_ROWS)
         for batch in _row_batches(folder / ROWS):
             rows = slice(filled, filled + batch.num_rows)
-            ids[rows] = ids_from_arrow(batch.column(0), "id", id_kind, lambda i: which_row(ROWS, i))
+            column = batch.column(0)
+            column = column.fill_null("" if id_kind == "string" else 0) if len(bad) else column
+            ids[rows] = ids_from_arrow(column, "id", id_kind, lambda i: which_row(ROWS, i))
             norms.numpy()[rows] = batch.column(1).to_numpy()
             filled += batch.num_rows
     except (OSError, pa.ArrowException, ValueError) as error:
@@ -133,7 +153,18 @@ def read_entry(
     found = squared_norms(features.rows(sample).cpu())
     if filled != num_rows or not torch.allclose(found, norms[sample], rtol=1e-12, atol=0.0):
         raise CacheError(f"cache folder {folder} holds other rows than it was made for: delete it")
-    return CachedRows(features, ids, norms)
+    return CachedRows(features, ids, norms, bad)
+
+
+def _read_bad_rows(path: Path) -> BadRows:
+    if not path.exists():
+        return BadRows()
+    return BadRows([BadRow(**row) for row in pq.read_table(path).to_pylist()])
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _row_batches(path: Path) -> Iterator[pa.RecordBatch]:
@@ -156,10 +187,12 @@ def _open(lease: EntryLease, rows: RowRange, device: str | torch.device) -> Cach
     return read_entry(lease, rows.num_rows, rows.dim, rows.dtype, rows.source.id_kind, device)
 
 
-def _make(store: ShardCache, key: EntryKey, rows: RowRange, on_rows: Callable[[int], None] | None) -> EntryLease:
+def _make(
+    store: ShardCache, key: EntryKey, rows: RowRange, on_rows: Callable[[int], None] | None, may_be_bad: bool
+) -> EntryLease:
     lease = store.begin(key, entry_bytes(rows.num_rows, rows.dim, rows.dtype))
     try:
-        _write(lease, rows, on_rows)
+        _write(lease, rows, on_rows, may_be_bad)
         return store.publish(key, lease)
     except OSError as error:
         store.discard(lease)
@@ -169,8 +202,11 @@ def _make(store: ShardCache, key: EntryKey, rows: RowRange, on_rows: Callable[[i
         raise
 
 
-def _write(lease: EntryLease, rows: RowRange, on_rows: Callable[[int], None] | None) -> None:
+def _write(lease: EntryLease, rows: RowRange, on_rows: Callable[[int], None] | None, may_be_bad: bool) -> None:
     with MatrixWriter(lease.folder / MATRIX, rows.num_rows, rows.dim, rows.dtype) as matrix:
-        facts = rows.read(lambda _, features: matrix.append(features), on_rows)
+        bad = BadRows()
+        facts = rows.read(lambda _, features: matrix.append(features), on_rows, bad)
+        if len(bad) and not may_be_bad:
+            raise bad.refusal(rows.source.locate)
         matrix.finish()
-    write_facts(lease.folder, facts)
+    write_facts(lease.folder, facts, bad, rows.start)

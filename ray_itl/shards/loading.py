@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.feature_store import MemoryFeatures
+from ray_itl.core.feature_store import FeatureStore, MemoryFeatures
 from ray_itl.core.features import FeatureMap
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.pool import LocalPool
-from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.core.shard import PoolShard
 from ray_itl.errors import InputError
+from ray_itl.sources.bad_rows import BadRows, Notes
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns, read_costs_and_groups
 from ray_itl.sources.ids import id_dtype
@@ -66,40 +66,72 @@ class RowRange:
         """D, number of features."""
         return self.feature_map.dim(self.source.dim)
 
-    def load(self, device: str | torch.device = "cpu", on_rows: Callable[[int], None] | None = None) -> PoolShard:
-        """Return the rows as a shard in memory; errors as of `read`."""
-        tensor = torch.empty(self.num_rows, self.dim, dtype=self.dtype, device=device)
-        facts = self.read(tensor.__setitem__, on_rows)
-        return PoolShard(MemoryFeatures(tensor), facts.ids, self.start, facts.norms, self.costs_and_groups())
+    def load(
+        self,
+        device: str | torch.device = "cpu",
+        on_rows: Callable[[int], None] | None = None,
+        bad: BadRows | None = None,
+    ) -> PoolShard:
+        """Return the rows as a shard in memory.
 
-    def costs_and_groups(self) -> CostsAndGroups | None:
-        """Return the rows' costs and groups, if they are needed.
+        Args:
+            device: Where the features live.
+            on_rows: See `read`.
+            bad: See `shard`.
 
         Raises:
-            InputError: a cost is bad (names file and row).
+            InputError: as of `read` and `shard`.
         """
-        if self.cost_group_columns is None:
-            return None
-        return read_costs_and_groups(self.source, self.cost_group_columns, self.start, self.stop)
+        tensor, found = torch.empty(self.num_rows, self.dim, dtype=self.dtype, device=device), BadRows()
+        facts = self.read(tensor.__setitem__, on_rows, found)
+        return self.shard(MemoryFeatures(tensor), facts, found, bad)
 
-    def read(self, put: Callable[[slice, Tensor], None], on_rows: Callable[[int], None] | None) -> RowFacts:
+    def shard(self, features: FeatureStore, facts: RowFacts, found: BadRows, bad: BadRows | None) -> PoolShard:
+        """Return the shard of rows that were read, with their costs and groups where they are needed.
+
+        Args:
+            features: Of the rows, zero where they are bad.
+            facts: Of the rows.
+            found: Bad rows so far; rows of bad costs join them.
+            bad: Where bad rows are noted, for a caller that excludes them from what is picked. None: there may be none.
+
+        Raises:
+            BadRowsError: there are, and no `bad` (names them).
+        """
+        spec, costs_and_groups = self.cost_group_columns, None
+        if spec is not None:
+            costs_and_groups = read_costs_and_groups(self.source, spec, self.start, self.stop, found)
+        if bad is not None:
+            bad.extend(found)
+        elif len(found):
+            raise found.refusal(self.source.locate)
+        unusable = found.positions - self.start
+        return PoolShard(features, facts.ids, self.start, facts.norms, costs_and_groups, unusable)
+
+    def read(
+        self, put: Callable[[slice, Tensor], None], on_rows: Callable[[int], None] | None, bad: BadRows
+    ) -> RowFacts:
         """Read all rows, in order.
 
         Args:
-            put: Told which of the rows have come (counted from 0), and their features, on the CPU.
+            put: Told which of the rows have come (counted from 0), and their features, on the CPU, zero for bad rows.
             on_rows: Told the number of rows read so far, after every batch.
+            bad: Collects bad rows, and those with a feature too large for the storage dtype.
 
         Raises:
-            InputError: unreadable or bad rows, or a feature too large for the storage dtype (names file and row).
+            InputError: files that cannot be read.
         """
         ids = np.empty(self.num_rows, dtype=id_dtype(self.source.id_kind))
         facts = RowFacts(ids, torch.empty(self.num_rows, dtype=torch.float64))
         filled = 0
-        for batch_ids, batch in self.source.batches(self.start, self.stop):
+        for batch_ids, batch in self.source.batches(self.start, self.stop, bad):
             features = map_rows(self.feature_map, batch).to(self.dtype)
-            if self.dtype != torch.float64 and not bool(torch.isfinite(features).all()):
-                bad = int(torch.nonzero(~torch.isfinite(features).all(dim=1))[0])
-                raise _overflow(self.source, self.start + filled + bad, self.dtype)
+            sound = torch.isfinite(features).all(dim=1)
+            if not bool(sound.all()):
+                too_large = np.flatnonzero(~sound.numpy() & np.isfinite(batch).all(axis=1))
+                words = dict.fromkeys(too_large.tolist(), _overflow(self.dtype))
+                Notes(bad, self.start + filled).add_all(words, batch_ids)
+                features[~sound] = 0.0
             rows = slice(filled, filled + len(features))
             put(rows, features)
             facts.ids[rows], facts.norms[rows] = batch_ids, squared_norms(features)
@@ -119,6 +151,7 @@ class SourcePool(LocalPool):
         dtype: str = "float32",
         num_shards: int = 1,
         on_rows: Callable[[int], None] | None = None,
+        bad: BadRows | None = None,
     ) -> None:
         """Load all rows.
 
@@ -128,34 +161,37 @@ class SourcePool(LocalPool):
             dtype: Storage dtype, a key of `STORAGE_DTYPES`.
             num_shards: Shards to split the rows into.
             on_rows: Told how many rows are loaded so far, after every batch.
+            bad: Where bad rows are noted, for a caller that excludes them from what is picked. None: there may be none.
 
         Raises:
-            InputError: unreadable or bad rows, by file and row.
+            InputError: unreadable or bad rows, by file and row: all bad ones that there are.
         """
         self._feature_map, self._dtype, self._wanted_shards = feature_map, STORAGE_DTYPES[dtype], num_shards
-        super().__init__(self._load(source, on_rows))
+        super().__init__(self._load(source, on_rows, bad))
 
-    def reload(self, source: PoolSource, on_rows: Callable[[int], None] | None = None) -> None:
+    def reload(
+        self, source: PoolSource, on_rows: Callable[[int], None] | None = None, bad: BadRows | None = None
+    ) -> None:
         """Load the rows of another source in place of the present ones; call `restore` before anything else.
 
         Raises:
             InputError: unreadable or bad rows, by file and row; the pool is then of no more use.
         """
-        self.replace(lambda: self._load(source, on_rows))
+        self.replace(lambda: self._load(source, on_rows, bad))
 
-    def _load(self, source: PoolSource, on_rows: Callable[[int], None] | None) -> list[PoolShard]:
-        report = on_rows or (lambda _: None)
-        return [
-            load_shard(
-                source,
-                r.start,
-                r.stop,
-                self._feature_map,
-                self._dtype,
-                on_rows=lambda rows, r=r: report(r.start + rows),
+    def _load(self, source: PoolSource, on_rows: Callable[[int], None] | None, bad: BadRows | None) -> list[PoolShard]:
+        report, found = on_rows or (lambda _: None), BadRows()
+        shards = [
+            RowRange(source, r.start, r.stop, self._feature_map, self._dtype).load(
+                on_rows=lambda rows, r=r: report(r.start + rows), bad=found
             )
             for r in plan_shards(source.num_rows, self._wanted_shards)
         ]
+        if bad is not None:
+            bad.extend(found)
+        elif len(found):
+            raise found.refusal(source.locate)
+        return shards
 
 
 def load_shard(
@@ -204,10 +240,7 @@ def repeated_id_error(source: PoolSource, repeated: int | str, positions: np.nda
     )
 
 
-def _overflow(source: PoolSource, position: int, dtype: torch.dtype) -> InputError:
-    files, rows = source.locate(np.array([position]))
+def _overflow(dtype: torch.dtype) -> str:
     name = str(dtype).removeprefix("torch.")
-    return InputError(
-        f"{files[0] or 'the pool'} row {rows[0]} has a feature too large for {name}: "
-        "set pool.dtype=float32 (or float64), or pool.features=unit_norm"
-    )
+    remedy = "scale the embeddings" if dtype == torch.float64 else "set pool.dtype=float32 (or float64)"
+    return f"a feature is too large for {name}; {remedy}, or pool.features=unit_norm"

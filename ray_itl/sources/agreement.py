@@ -5,6 +5,7 @@ Each file may store its columns in types of its own, as long as one type holds t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,16 +18,17 @@ import pyarrow.fs as pafs
 from ray_itl.errors import InputError
 from ray_itl.io.listing import PoolPaths
 from ray_itl.sources.columns import Asked, PoolSchema, dataset_words, pool_types, table_words
-from ray_itl.sources.footer import MAX_EXCESS, check_dim, check_lengths, wrong_lengths
+from ray_itl.sources.footer import MAX_DIM, MAX_EXCESS, check_dim, check_lengths, wrong_lengths
 from ray_itl.sources.ids import IdKind, check_id_type, common_kind, fits_int64, id_family
 from ray_itl.sources.inspection import Footer, open_file, read_footer, stream_rows
 from ray_itl.sources.manifest import Manifest
 from ray_itl.sources.partitions import dataset_columns, hive_columns, with_tables
-from ray_itl.sources.schema import EmbeddingType, check_embedding_type, find_column, first_row_dim
+from ray_itl.sources.schema import EmbeddingType, check_embedding_type, find_column, usual_dim
 from ray_itl.sources.tables.listing import PoolListing, list_pool
 
 _MAX_THREADS = 16
 _BATCH_ROWS = 1 << 16
+_DIM_ROWS = 256
 _SAMPLE_ROW_BYTES = 4 << 20
 
 
@@ -151,26 +153,38 @@ def _common_embedding(listing: PoolListing, footers: list[Footer], asked: Asked,
     fixed = [(path, kind.dim) for path, kind in types.items() if kind.dim is not None]
     for other in fixed:
         _check_same("embeddings of dimension", fixed[0], other)
-    dim = fixed[0][1] if fixed else _dim_of_lists(listing, footers[0], column)
+    dim = (
+        fixed[0][1]
+        if fixed
+        else _dim_of_lists(listing, [footer for footer in footers if footer.entry.num_rows], column)
+    )
     check_dim(dim, column, asked.embedding_option)
     for footer in footers:
         check_lengths(footer.claims, dim, column, footer.entry.path)
     return str(np.result_type(*(kind.dtype for kind in types.values()))), dim
 
 
-def _dim_of_lists(listing: PoolListing, footer: Footer, column: str) -> int:
-    """Return the dimension of lists of free length; later rows are checked when they are read."""
-    path = footer.entry.path
-    group, claim = next((index, claim) for index, claim in enumerate(footer.claims) if claim.num_rows)
-    dim, rest = divmod(claim.num_values, claim.num_rows)
-    if dim and not rest:
+def _dim_of_lists(listing: PoolListing, footers: list[Footer], column: str) -> int:
+    """Return the dimension of lists of free length, that of most rows; all rows are checked when they are read."""
+    dims: Counter[int] = Counter()
+    for claim in (claim for footer in footers for claim in footer.claims if claim.num_rows):
+        dim, rest = divmod(claim.num_values, claim.num_rows)
+        dims[dim] += claim.num_rows if dim and not rest else 0
+    dim, num_rows = dims.most_common(1)[0]
+    if num_rows:
         return dim
-    # Lists of other lengths, or nulls, are among them: a row is read to be named, if that cannot take much memory.
+    # Lists of other lengths, or nulls, are everywhere: some rows are read, if that cannot take much memory.
+    path = footers[0].entry.path
+    group, claim = next((index, claim) for index, claim in enumerate(footers[0].claims) if claim.num_rows)
     if claim.num_values > MAX_EXCESS:
-        raise wrong_lengths(group, claim, column, path)
+        about = -(-claim.num_values // claim.num_rows)  # right where few are null, which counts as one number
+        if about > MAX_DIM or claim.num_values > footers[0].entry.size_bytes:  # real ones take more than a byte each
+            raise wrong_lengths(group, claim, column, path)
+        return about
     with open_file(listing, listing.filesystem, path) as file:
-        _, batch = next(stream_rows(file, [group], 0, 1, [column], _SAMPLE_ROW_BYTES))
-    return first_row_dim(batch.column(0), column, path)
+        stop = min(claim.num_rows, _DIM_ROWS)
+        batches = [batch for _, batch in stream_rows(file, [group], 0, stop, [column], _SAMPLE_ROW_BYTES)]
+    return usual_dim(pa.Table.from_batches(batches).column(0).combine_chunks(), column, path)
 
 
 def _check_same(words: str, first: tuple[str, object], other: tuple[str, object]) -> None:

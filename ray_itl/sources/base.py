@@ -12,6 +12,7 @@ import pyarrow.dataset as pads
 import torch
 
 from ray_itl.io.listing import PoolPaths
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.ids import IdKind
 
 PathInput = str | os.PathLike[str]
@@ -33,12 +34,17 @@ class RowSource(Protocol):
     id_kind: IdKind
     """The kind of ids."""
 
-    def row_batches(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
-        """Yield `(ids, columns)` covering `start <= position < stop` in order, in bounded memory."""
+    def row_batches(
+        self, start: int, stop: int, columns: Sequence[str], bad: BadRows | None = None
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield `(ids, columns)` covering `start <= position < stop` in order, in bounded memory.
+
+        With `bad`, rows without a usable id are noted there once all is read, and have 0 or "" for one.
+        """
         ...
 
     def row_batches_at(
-        self, positions: np.ndarray, columns: Sequence[str]
+        self, positions: np.ndarray, columns: Sequence[str], bad: BadRows | None = None
     ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield `(ids, columns)` of the rows at `positions` (int64, ascending, distinct), in bounded memory."""
         ...
@@ -70,15 +76,16 @@ class PoolSource(Protocol):
     id_kind: IdKind
     """The kind of ids."""
 
-    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, start: int, stop: int, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` covering `start <= position < stop` in order, in bounded memory.
 
         ids: int64, uint64 or StringDType, one per row; embeddings: `rows x dim` of `dtype`, C-contiguous, finite, of
-        about 2 MiB, possibly a read-only view that lives as long as the batch.
+        about 2 MiB, possibly a read-only view that lives as long as the batch. With `bad`, rows that cannot be used are
+        noted there once all is read, and are NaN.
         """
         ...
 
-    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches_at(self, positions: np.ndarray, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` of the rows at `positions` (int64, ascending, distinct), as `batches` does."""
         ...
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.values import Key, UnfitValueError, comparable_type, joined_type, keys_of, labels_of, plain_array
 from ray_itl.sources.written import how_to_write, keys_for, nearest_words
@@ -128,6 +129,6 @@ def column_batches(
     if rows is None:
         raise ConfigError(f"columns {', '.join(columns)} were asked for, but an array has none: hand over a table")
     position = start
-    for ids, batch in rows(start, stop, columns):
+    for ids, batch in rows(start, stop, columns, BadRows()):
         yield np.arange(position, position + len(ids)), batch
         position += len(ids)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,14 +12,15 @@ import pyarrow as pa
 import torch
 
 from ray_itl.core.row_rules import CostsAndGroups
-from ray_itl.errors import InputError
+from ray_itl.errors import ConfigError, InputError
+from ray_itl.sources.bad_rows import BadRows, Notes
 from ray_itl.sources.base import PoolSource, RowSource
-from ray_itl.sources.column_values import column_batches
-from ray_itl.sources.schema import which_row
 from ray_itl.sources.types import plain
 from ray_itl.sources.values import Key, UnfitValueError, distinct
 
 OTHER = "(other)"
+CostNotes = tuple[BadRows, np.ndarray] | None
+"""Where to note bad costs, and the ids of the rows; None: nowhere."""
 
 
 @dataclass(frozen=True)
@@ -84,23 +85,27 @@ class CostGroupColumns:
             places.append(place)
         return np.stack(places[::-1], axis=1)
 
-    def costs(self, batch: pa.RecordBatch, positions: np.ndarray, source: RowSource | PoolSource) -> np.ndarray:
-        """Return the costs of a batch whose rows stand at these positions.
+    def costs(
+        self, batch: pa.RecordBatch, positions: np.ndarray, source: RowSource | PoolSource, notes: CostNotes = None
+    ) -> np.ndarray:
+        """Return the costs of a batch whose rows stand at these positions; `notes` as of `row_costs`.
 
         Raises:
             InputError: as of `row_costs`.
         """
         if self.cost_column is None:
             return np.ones(batch.num_rows)
-        return row_costs(batch.column(self.cost_column), self.cost_column, positions, source)
+        return row_costs(batch.column(self.cost_column), self.cost_column, positions, source, notes)
 
-    def of_batch(self, batch: pa.RecordBatch, positions: np.ndarray, source: RowSource | PoolSource) -> CostsAndGroups:
-        """Return the costs and groups of a batch whose rows stand at these positions.
+    def of_batch(
+        self, batch: pa.RecordBatch, positions: np.ndarray, source: RowSource | PoolSource, notes: CostNotes = None
+    ) -> CostsAndGroups:
+        """Return the costs and groups of a batch whose rows stand at these positions; `notes` as of `row_costs`.
 
         Raises:
             InputError: as of `row_costs`.
         """
-        costs = self.costs(batch, positions, source)
+        costs = self.costs(batch, positions, source, notes)
         groups = np.searchsorted(np.array(self.cells, dtype=np.int64), self.codes(batch))
         return CostsAndGroups(torch.tensor(costs, dtype=torch.float64), torch.from_numpy(groups.astype(np.int64)))
 
@@ -116,14 +121,12 @@ class Survey:
     """(column, value) -> ascending costs of as many of its cheapest rows as were asked for."""
 
 
-def read_costs_and_groups(source: PoolSource, spec: CostGroupColumns, start: int, stop: int) -> CostsAndGroups:
-    """Return the costs and groups of rows [start, stop).
-
-    Raises:
-        InputError: a cost is not a positive number (names file and row).
-    """
-    parts = [spec.of_batch(batch, rows, source) for rows, batch in column_batches(source, spec.columns, start, stop)]
-    return _joined(parts)
+def read_costs_and_groups(
+    source: PoolSource, spec: CostGroupColumns, start: int, stop: int, bad: BadRows
+) -> CostsAndGroups:
+    """Return the costs and groups of rows [start, stop); those of a cost that is no positive number join the bad."""
+    batches = _batches(source, spec.columns, start, stop)
+    return _joined([spec.of_batch(batch, rows, source, (bad, ids)) for rows, ids, batch in batches])
 
 
 def costs_and_groups_at(source: PoolSource, spec: CostGroupColumns, positions: np.ndarray) -> CostsAndGroups:
@@ -135,7 +138,11 @@ def costs_and_groups_at(source: PoolSource, spec: CostGroupColumns, positions: n
 
 
 def count_groups(
-    source: PoolSource, spec: CostGroupColumns, wanted: dict[tuple[int, int], int], excluded: np.ndarray | None
+    source: PoolSource,
+    spec: CostGroupColumns,
+    wanted: dict[tuple[int, int], int],
+    excluded: np.ndarray | None,
+    bad: BadRows,
 ) -> Survey:
     """Count the rows of each group, and find the cheapest rows of some values. Reads the columns of `spec` once.
 
@@ -144,20 +151,22 @@ def count_groups(
         spec: What to read; its `cells` are found here.
         wanted: (column, value) -> how many cheapest costs.
         excluded: Positions of rows that may not be picked.
-
-    Raises:
-        InputError: a cost that is not a positive number (file and row).
+        bad: Collects rows whose cost is no positive number, other than those excluded; they are not counted.
     """
     counts: Counter[int] = Counter()
     cheapest = {key: np.empty(0) for key in wanted}
-    for positions, batch in column_batches(source, spec.columns, 0, source.num_rows):
-        codes = spec.codes(batch)
+    for positions, ids, batch in _batches(source, spec.columns, 0, source.num_rows):
+        codes, own_bad = spec.codes(batch), BadRows()
         free = np.ones(len(codes), dtype=bool) if excluded is None else ~np.isin(positions, excluded)
+        costs = spec.costs(batch, positions, source, (own_bad, ids))  # bad ones are found before anything is loaded
+        own_bad = own_bad.without(excluded)
+        if len(own_bad):
+            free &= ~np.isin(positions, own_bad.positions)
+            bad.extend(own_bad)
         found, numbers = np.unique(codes, return_counts=True)
         counts.update(dict.fromkeys(found.tolist(), 0))
         found, numbers = np.unique(codes[free], return_counts=True)
         counts.update(dict(zip(found.tolist(), numbers.tolist(), strict=True)))
-        costs = spec.costs(batch, positions, source)  # bad ones are found before anything is loaded
         values = {place: spec.column_codes(batch, place) for place, _ in wanted}
         for (place, value), count in wanted.items():
             own = costs[free & (values[place] == value)]
@@ -167,25 +176,46 @@ def count_groups(
     return Survey(CostGroupColumns(spec.cost_column, spec.group_columns, cells), rows, cheapest)
 
 
-def row_costs(column: pa.Array, name: str, positions: np.ndarray, source: RowSource | PoolSource) -> np.ndarray:
-    """Return a column of costs as float64.
+def row_costs(
+    column: pa.Array, name: str, positions: np.ndarray, source: RowSource | PoolSource, notes: CostNotes = None
+) -> np.ndarray:
+    """Return a column of costs as float64; with `notes`, bad ones are noted there, and 1.
 
     Raises:
-        InputError: one is not a positive, finite number (names file and row).
+        InputError: without `notes`, one is not a positive, finite number (names all such files and rows).
     """
     column = plain(column)
     kind = column.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise InputError(f"selection.cost_column={name} is of type {kind}: name a column of numbers")
     values = column.cast(pa.float64(), safe=False).fill_null(math.nan).to_numpy(zero_copy_only=False)
-    bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
-    if len(bad):
-        files, rows = source.locate(positions[bad[:1]])
-        raise InputError(
-            f"{which_row(files[0], int(rows[0]))}: {name} is {column[int(bad[0])].as_py()}; costs are positive, finite "
-            "numbers: correct it in the pool"
-        )
+    wrong = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+    if not len(wrong):
+        return values
+    bad, ids = notes or (BadRows(), None)
+    found = {
+        row: f"{name} is {column[row].as_py()}; costs are positive, finite numbers: correct it in the pool"
+        for row in wrong.tolist()
+    }
+    Notes(bad, positions).add_all(found, ids)
+    if notes is None:
+        raise bad.refusal(source.locate)
+    values = values.copy()
+    values[wrong] = 1.0
     return values
+
+
+def _batches(
+    source: PoolSource, columns: Sequence[str], start: int, stop: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, pa.RecordBatch]]:
+    """Yield (positions, ids, columns) of rows; ids that are bad are 0 or "", and found when embeddings are read."""
+    rows = getattr(source, "row_batches", None)
+    if rows is None:
+        raise ConfigError(f"columns {', '.join(columns)} were asked for, but an array has none: hand over a table")
+    position = start
+    for ids, batch in rows(start, stop, columns, BadRows()):
+        yield np.arange(position, position + len(ids)), ids, batch
+        position += len(ids)
 
 
 def _joined(parts: Sequence[CostsAndGroups]) -> CostsAndGroups:

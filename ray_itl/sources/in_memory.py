@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 
 from ray_itl.errors import InputError
+from ray_itl.sources.bad_rows import BadRows, Notes, embeddings_or_nan, ids_or_blank, rows_or_nan
 from ray_itl.sources.condition import RowMask
 from ray_itl.sources.ids import IdKind, check_id_type, common_kind, fits_int64, ids_from_arrow
 from ray_itl.sources.manifest import check_range
@@ -20,11 +21,11 @@ from ray_itl.sources.schema import (
     check_finite,
     check_positions,
     embedding_matrix,
-    embedding_rows,
     find_column,
-    first_row_dim,
+    usual_dim,
     which_row,
 )
+from ray_itl.sources.taking import take_rows
 from ray_itl.sources.types import carried_type, cast
 
 _BATCH_BYTES = 2 << 20
@@ -48,7 +49,7 @@ class TableRows:
         """
         self._rows = None if kept is None else kept.rows_between(0, kept.count)
         table = _without_views(table)
-        table = table if self._rows is None else table.take(pa.array(self._rows))
+        table = table if kept is None else table.filter(pa.array(kept.slice(0, kept.num_rows)))
         self.id_kind: IdKind = "int"
         if id_column:
             self.id_kind = _id_kind(table, id_column, id_option)
@@ -59,21 +60,25 @@ class TableRows:
         self._id_column = id_column
         self._mean_step = max(1, _BATCH_BYTES * table.num_rows // max(1, table.nbytes))
 
-    def row_batches(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+    def row_batches(
+        self, start: int, stop: int, columns: Sequence[str], bad: BadRows | None = None
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield `(ids, columns)` for positions `start <= position < stop`, in order."""
         check_range(start, stop, self.num_rows)
-        yield from self._batches(
-            self.table.slice(start, stop - start), np.arange(start, stop), columns, self._mean_step
-        )
+        table, positions = self.table.slice(start, stop - start), np.arange(start, stop)
+        for ids, batch, _ in self._batches(table, positions, columns, self._mean_step, bad):
+            yield ids, batch
 
     def row_batches_at(
-        self, positions: np.ndarray, columns: Sequence[str]
+        self, positions: np.ndarray, columns: Sequence[str], bad: BadRows | None = None
     ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield `(ids, columns)` of the rows at `positions`, which ascend and are distinct."""
         checked = check_positions(positions, self.num_rows)
         for first in range(0, len(checked), self._mean_step):
             some = checked[first : first + self._mean_step]
-            yield from self._batches(self.table.take(pa.array(some)), some, columns, self._mean_step)
+            table = self.table.take(pa.array(some))
+            for ids, batch, _ in self._batches(table, some, columns, self._mean_step, bad):
+                yield ids, batch
 
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """Return `columns` of the rows at `positions`, in that order.
@@ -83,7 +88,7 @@ class TableRows:
         """
         checked = check_positions(positions, self.num_rows)
         self._check_columns(columns)
-        return self.table.select(list(columns)).take(pa.array(checked))
+        return take_rows(self.table.select(list(columns)), checked)
 
     def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Return "" and the row in the table for each position."""
@@ -94,24 +99,26 @@ class TableRows:
         return lambda row: which_row("", int(self.locate(positions[[row]])[1][0]))
 
     def _batches(
-        self, table: pa.Table, positions: np.ndarray, columns: Sequence[str], step: int
-    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        self, table: pa.Table, positions: np.ndarray, columns: Sequence[str], step: int, bad: BadRows | None
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch, Notes | None]]:
         self._check_columns(columns)
         names = dict.fromkeys([*columns, *([self._id_column] if self._id_column else [])])
         first = 0
         for batch in table.select(list(names)).to_batches(max_chunksize=step):
             some = positions[first : first + batch.num_rows]
-            yield self._ids(batch, some), batch.select(list(columns))
+            notes = Notes.on(bad, some)
+            yield self._ids(batch, some, notes), batch.select(list(columns)), notes
             first += batch.num_rows
 
     def _check_columns(self, columns: Sequence[str]) -> None:
         for column in columns:
             find_column(self.table.schema, column, "columns", "")
 
-    def _ids(self, batch: pa.RecordBatch, positions: np.ndarray) -> np.ndarray:
-        if not self._id_column:
+    def _ids(self, batch: pa.RecordBatch, positions: np.ndarray, notes: Notes | None) -> np.ndarray:
+        column = self._id_column
+        if not column:
             return positions
-        return ids_from_arrow(batch.column(self._id_column), self._id_column, self.id_kind, self._words_for(positions))
+        return ids_or_blank(batch.column(column), column, self.id_kind, self._words_for(positions), notes)
 
 
 class TableSource(TableRows):
@@ -134,23 +141,23 @@ class TableSource(TableRows):
         field = find_column(table.schema, embedding_column, embedding_option, "")
         kind = check_embedding_type(field.type, embedding_column, "", embedding_option)
         super().__init__(table, id_column, kept, id_option)
-        first = self.table.column(embedding_column).slice(0, 1).combine_chunks()
-        self.dim: int = kind.dim or first_row_dim(first, embedding_column, "")
+        first = self.table.column(embedding_column).slice(0, 256).combine_chunks()
+        self.dim: int = kind.dim or usual_dim(first, embedding_column, "")
         self.dtype: np.dtype = kind.dtype
         self._embedding_column = embedding_column
 
-    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, start: int, stop: int, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order."""
         check_range(start, stop, self.num_rows)
-        yield from self._embedded(self.table.slice(start, stop - start), np.arange(start, stop))
+        yield from self._embedded(self.table.slice(start, stop - start), np.arange(start, stop), bad)
 
-    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches_at(self, positions: np.ndarray, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct."""
         checked = check_positions(positions, self.num_rows)
         step = self._step()
         for first in range(0, len(checked), step):
             some = checked[first : first + step]
-            yield from self._embedded(self.table.take(pa.array(some)), some)
+            yield from self._embedded(self.table.take(pa.array(some)), some, bad)
 
     def embeddings(self, positions: np.ndarray) -> np.ndarray:
         """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
@@ -158,11 +165,13 @@ class TableSource(TableRows):
         column = self.take(checked, [self._embedding_column]).column(0)
         return embedding_matrix(column.chunks, self.dim, self._embedding_column, self._words_for(checked))
 
-    def _embedded(self, table: pa.Table, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        first = 0
-        for ids, batch in self._batches(table, positions, [self._embedding_column], self._step()):
+    def _embedded(
+        self, table: pa.Table, positions: np.ndarray, bad: BadRows | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        first, column = 0, self._embedding_column
+        for ids, batch, notes in self._batches(table, positions, [column], self._step(), bad):
             which = self._words_for(positions[first : first + len(ids)])
-            yield ids, embedding_rows(batch.column(0), self.dim, self._embedding_column, which)
+            yield ids, embeddings_or_nan(batch.column(0), self.dim, column, which, self.dtype, ids, notes)
             first += len(ids)
 
     def _step(self) -> int:
@@ -195,25 +204,26 @@ class ArraySource:
             kinds: dict[str, IdKind] = {"i": "int", "u": "uint"}
             self.id_kind = kinds.get(self._given_ids.dtype.kind, "string")
 
-    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, start: int, stop: int, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` views for positions `start <= position < stop`, in order."""
         check_range(start, stop, self.num_rows)
         step = max(1, _BATCH_BYTES // (self.dim * self.dtype.itemsize))
         for first in range(start, stop, step):
             last = min(first + step, stop)
-            rows = self._rows[first:last]
-            check_finite(rows, "embedding", lambda i, base=first: which_row("", base + i))
-            yield np.arange(first, last) if self._given_ids is None else self._given_ids[first:last], rows
+            yield self._checked(np.arange(first, last), self._rows[first:last], bad)
 
-    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches_at(self, positions: np.ndarray, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct."""
         positions = check_positions(positions, self.num_rows)
         step = max(1, _BATCH_BYTES // (self.dim * self.dtype.itemsize))
         for first in range(0, len(positions), step):
             some = positions[first : first + step]
-            rows = self._rows[some]
-            check_finite(rows, "embedding", lambda i, some=some: which_row("", int(some[i])))
-            yield some if self._given_ids is None else self._given_ids[some], rows
+            yield self._checked(some, self._rows[some], bad)
+
+    def _checked(self, positions: np.ndarray, rows: np.ndarray, bad: BadRows | None) -> tuple[np.ndarray, np.ndarray]:
+        ids = positions if self._given_ids is None else self._given_ids[positions]
+        which, notes = (lambda row: which_row("", int(positions[row]))), Notes.on(bad, positions)
+        return ids, rows_or_nan(rows, "embedding", which, ids, notes)
 
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:  # noqa: ARG002 - part of PoolSource
         """Return a table without columns: an array has none.

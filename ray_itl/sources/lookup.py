@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_itl.errors import InputError
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.ids import given_id, id_arrow_type, id_word, ids_to_arrow
 from ray_itl.sources.open import open_raw_rows
@@ -20,14 +21,16 @@ _MAX_COMPARED = 20_000
 
 
 def positions_of(source: PoolSource, ids: pa.Array) -> np.ndarray:
-    """Return the ascending positions of rows with some of these ids. Reads the id column."""
+    """Return the ascending positions of rows with some of these ids. Reads the id column; bad rows count, too."""
     ids = ids.cast(id_arrow_type(source.id_kind))
     found, position = [np.empty(0, dtype=np.int64)], 0
-    for batch in _ids_of(source):
+    bad = BadRows()
+    for batch in _ids_of(source, bad):
         hits = pc.call_function("is_in", [batch], pc.SetLookupOptions(ids))
         found.append(position + np.flatnonzero(hits.to_numpy(zero_copy_only=False)))
         position += len(batch)
-    return np.concatenate(found).astype(np.int64)
+    nameless = np.array([row.position for row in bad if row.id is None], dtype=np.int64)
+    return np.setdiff1d(np.concatenate(found), nameless, assume_unique=True).astype(np.int64)
 
 
 def missing_ids(source: PoolSource, ids: pa.Array) -> str:
@@ -58,10 +61,11 @@ def _near(source: PoolSource, missing: int | str) -> str:
     return f"did you mean {near[0]!r}?" if near else f"its ids go from {least!r} to {most!r}"
 
 
-def _ids_of(source: PoolSource) -> Iterator[pa.Array]:
-    """Yield the ids of all rows, batch by batch; none of them is empty."""
+def _ids_of(source: PoolSource, bad: BadRows | None = None) -> Iterator[pa.Array]:
+    """Yield the ids of all rows, batch by batch, none of them empty; bad ones are 0 or ""."""
     rows: Any = getattr(source, "row_batches", None)
-    batches = source.batches(0, source.num_rows) if rows is None else rows(0, source.num_rows, [])
+    bad = BadRows() if bad is None else bad
+    batches = source.batches(0, source.num_rows, bad) if rows is None else rows(0, source.num_rows, [], bad)
     yield from (ids_to_arrow(ids) for ids, _ in batches if len(ids))
 
 

@@ -17,12 +17,14 @@ import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError
 from ray_itl.io.filesystems import open_filesystem
+from ray_itl.sources.bad_rows import BadRows, Notes, embeddings_or_nan, ids_or_blank
 from ray_itl.sources.columns import FileColumns
-from ray_itl.sources.ids import IdKind, ids_from_arrow
+from ray_itl.sources.ids import IdKind
 from ray_itl.sources.inspection import estimate_row_bytes, fingerprint_of, open_file, stream_rows
 from ray_itl.sources.manifest import FileEntry, Manifest, Segment
-from ray_itl.sources.schema import WhichRow, check_positions, embedding_matrix, embedding_rows, which_row
+from ray_itl.sources.schema import WhichRow, check_positions, embedding_matrix, which_row
 from ray_itl.sources.tables.lance import Fragment
+from ray_itl.sources.taking import take_rows
 
 _MAX_TAKE_THREADS = 8
 _SLIM_ROW_BYTES = 256  # 8,192 rows a batch
@@ -45,19 +47,21 @@ class ParquetRows:
         self.id_kind: IdKind = manifest.id_kind
         self._filesystem = filesystem or open_filesystem(manifest.uri)
 
-    def row_batches(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+    def row_batches(
+        self, start: int, stop: int, columns: Sequence[str], bad: BadRows | None = None
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield `(ids, columns)` for positions `start <= position < stop`, in order, of about 2 MiB each."""
-        for ids, batch, _ in self._stream(start, stop, columns, None):
+        for ids, batch, _, _ in self._stream(start, stop, columns, None, bad):
             yield ids, batch
 
     def row_batches_at(
-        self, positions: np.ndarray, columns: Sequence[str]
+        self, positions: np.ndarray, columns: Sequence[str], bad: BadRows | None = None
     ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield `(ids, columns)` of the rows at `positions`, which ascend and are distinct.
 
         Reads of each row group that holds such a row what stands before its last one.
         """
-        for ids, batch, _ in self._gather(positions, columns):
+        for ids, batch, _, _ in self._gather(positions, columns, bad):
             yield ids, batch
 
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
@@ -79,7 +83,7 @@ class ParquetRows:
                 f"columns {', '.join(columns)} have types that differ between files ({error}); rewrite the "
                 "files with one type, or leave the column out of columns"
             ) from error
-        return table.take(pa.array(inverse))
+        return take_rows(table, inverse)
 
     def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Return the file's path relative to the root, and the row within that file, of each position."""
@@ -105,14 +109,17 @@ class ParquetRows:
         return type(self)(replace(self.manifest, files=tuple(files)), self._filesystem)
 
     def _stream(
-        self, start: int, stop: int, columns: Sequence[str], row_bytes: int | None
-    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch, WhichRow]]:
-        """Yield ids, columns and the words for each row; without `row_bytes` a row has the size that footers tell."""
+        self, start: int, stop: int, columns: Sequence[str], row_bytes: int | None, bad: BadRows | None
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch, WhichRow, Notes | None]]:
+        """Yield ids, columns, the words for each row, and where to note bad ones.
+
+        Without `row_bytes` a row has the size that footers tell.
+        """
         names = self._with_id(columns)
         position = start
         for (file, row), batch in self._stream_files(start, stop, names, row_bytes, "columns"):
-            which = partial(_which, file, row)
-            yield self._ids(batch, position, which), batch.select(list(columns)), which
+            which, notes = partial(_which, file, row), Notes.on(bad, position)
+            yield self._ids(batch, position, which, notes), batch.select(list(columns)), which, notes
             position += batch.num_rows
 
     def _stream_files(
@@ -137,8 +144,8 @@ class ParquetRows:
                 yield (file.path, before + offset), batch
 
     def _gather(
-        self, positions: np.ndarray, columns: Sequence[str]
-    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch, WhichRow]]:
+        self, positions: np.ndarray, columns: Sequence[str], bad: BadRows | None
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch, WhichRow, Notes | None]]:
         """Yield what `_stream` does, of the rows at ascending positions."""
         positions = check_positions(positions, self.manifest.num_rows)
         names = self._with_id(columns)
@@ -146,9 +153,9 @@ class ParquetRows:
             file, base = self.manifest.files[index], self.manifest.file_starts[index]
             with self._open(file, names) as opened:
                 for rows, batch in _pick_rows(opened, file, piece - base):
-                    which = partial(_which_of, file.path, rows)
-                    ids = self._ids(batch, base + rows, which)
-                    yield ids, batch.select(list(columns)), which
+                    which, notes = partial(_which_of, file.path, rows), Notes.on(bad, base + rows)
+                    ids = self._ids(batch, base + rows, which, notes)
+                    yield ids, batch.select(list(columns)), which, notes
 
     def _with_id(self, columns: Sequence[str]) -> list[str]:
         own = [self.manifest.id_column] if self.manifest.id_column else []
@@ -160,10 +167,13 @@ class ParquetRows:
         files, begins = np.unique(owner, return_index=True)
         return list(zip(files.tolist(), np.split(positions, begins[1:]), strict=True)) if positions.size else []
 
-    def _ids(self, batch: pa.RecordBatch, positions: int | np.ndarray, which: WhichRow) -> np.ndarray:
+    def _ids(
+        self, batch: pa.RecordBatch, positions: int | np.ndarray, which: WhichRow, notes: Notes | None
+    ) -> np.ndarray:
         """Return a batch's ids; `positions` are those of its rows, or of the first where they are adjacent."""
-        if self.manifest.id_column:
-            return ids_from_arrow(batch.column(self.manifest.id_column), self.manifest.id_column, self.id_kind, which)
+        column = self.manifest.id_column
+        if column:
+            return ids_or_blank(batch.column(column), column, self.id_kind, which, notes)
         if isinstance(positions, int):
             return np.arange(positions, positions + batch.num_rows)
         return positions
@@ -234,7 +244,7 @@ class ParquetSource(ParquetRows):
         self.dim: int = manifest.dim
         self.dtype: np.dtype = np.dtype(manifest.dtype)
 
-    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, start: int, stop: int, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order.
 
         A range that begins inside a row group costs decoding that row group from its start. Peak extra
@@ -242,15 +252,15 @@ class ParquetSource(ParquetRows):
         measured 34 to 38 MiB over 400 MiB of rows in one row group, 20 MiB of it library code.
         """
         column = self.manifest.embedding_column
-        for ids, batch, which in self._stream(start, stop, [column], self.dim * self.dtype.itemsize):
-            rows = embedding_rows(batch.column(0), self.dim, column, which)
+        for ids, batch, which, notes in self._stream(start, stop, [column], self.dim * self.dtype.itemsize, bad):
+            rows = embeddings_or_nan(batch.column(0), self.dim, column, which, self.dtype, ids, notes)
             yield ids, rows.astype(self.dtype, copy=False)  # the widest type of all files
 
-    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches_at(self, positions: np.ndarray, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct."""
         column = self.manifest.embedding_column
-        for ids, batch, which in self._gather(positions, [column]):
-            rows = embedding_rows(batch.column(0), self.dim, column, which)
+        for ids, batch, which, notes in self._gather(positions, [column], bad):
+            rows = embeddings_or_nan(batch.column(0), self.dim, column, which, self.dtype, ids, notes)
             yield ids, rows.astype(self.dtype, copy=False)  # the widest type of all files
 
     def embeddings(self, positions: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ Small steps that every source shares are here as well: naming rows, checking pos
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from ray_itl.errors import InputError
 from ray_itl.sources.types import is_list, list_lengths, without_view
 
 _MAX_NAMES, _MAX_NAME = 30, 80
+_SAMPLE_ROWS = 256
 _MAX_COMPARED = 1000
 
 WhichRow = Callable[[int], str]
@@ -138,16 +140,25 @@ def _storage(kind: pa.DataType) -> pa.DataType:
     return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
 
 
-def first_row_dim(array: pa.Array, column: str, file: str) -> int:
-    """Return the dimension of the first row of an embedding array.
+def usual_dim(array: pa.Array, column: str, file: str) -> int:
+    """Return the commonest dimension of the first rows of an embedding array, the first of several as common.
 
     Raises:
-        InputError: the row is null or empty, or no single list.
+        InputError: all rows are null or empty, or no single lists.
     """
-    values = _single_lists(array.slice(0, 1), column, lambda row: which_row(file, row))
-    if not len(values.flatten()):
-        raise InputError(f"{which_row(file, 0)}: column {column!r} has no numbers; drop the row or embed it")
-    return len(values.flatten())
+    lengths: Counter[int] = Counter()
+    problem = f"{which_row(file, 0)}: column {column!r} has no numbers; drop the row or embed it"
+    for row in reversed(range(min(len(array), _SAMPLE_ROWS))):
+        try:
+            length = len(_single_lists(array.slice(row, 1), column, lambda _, row=row: which_row(file, row)).flatten())
+        except InputError as error:
+            problem = str(error)
+        else:
+            lengths[length] += 1 if length else 0
+    if not lengths.total():
+        raise InputError(problem)
+    most = max(lengths.values())
+    return next(length for length in reversed(lengths) if lengths[length] == most)
 
 
 def check_finite(rows: np.ndarray, column: str, which: WhichRow) -> None:

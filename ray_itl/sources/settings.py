@@ -55,7 +55,11 @@ class PoolSettings(Options, group="pool"):
         "embedding", "Column of embeddings: lists of floats, all of one length.", column_name, decides=False
     )
     columns: list[str] = option(
-        [], "Further columns to carry into selection.parquet, as [a,b].", distinct_names(), per_tick=True
+        [],
+        "Further columns to carry into selection.parquet, as [a,b]. The same run with others keeps its picks.",
+        distinct_names(),
+        decides=False,  # no pick depends on it
+        per_tick=True,
     )
     filter: str | None = option(
         None,
@@ -76,6 +80,13 @@ class PoolSettings(Options, group="pool"):
         "A .npy file of a D x D weight covariance Sigma: the linear kernel becomes x'Sigma x (with features=as_is).",
     )
     dtype: str = option("float32", "Storage of features in the shards; decisions are always float64.", one_of(*DTYPES))
+    on_bad_row: str = option(
+        "refuse",
+        "When rows cannot be used (NaN, null, of another length, of no positive cost): refuse; skip: they are no "
+        "candidates, and listed in skipped.parquet.",
+        one_of("refuse", "skip"),
+        decides=False,  # no row that can be picked depends on it
+    )
     storage: str = option(
         "auto",
         "memory; disk: a cache on each shard's machine, read once a pass; auto: disk if memory does not hold them.",

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolInput, PoolSource
 from ray_itl.sources.open import open_rows
 from ray_itl.sources.schema import which_row
@@ -87,11 +88,13 @@ def read_targets(
         source = open_rows(target, id_column or "", embedding_column, columns, filesystem, *own)
         embeddings = np.empty((source.num_rows, source.dim))
         ids = []
-        row = 0
-        for batch_ids, batch in source.batches(0, source.num_rows):
+        row, bad = 0, BadRows()
+        for batch_ids, batch in source.batches(0, source.num_rows, bad):
             embeddings[row : row + len(batch)] = batch
             ids.append(batch_ids)
             row += len(batch)
+        if len(bad):  # never passed over: what the picks are about would be something else
+            raise bad.refusal(source.locate)
         weights = _read_weights(source, weight_column, f"{prefix}weight_column") if weight_column else None
         tasks = _read_tasks(source, task_column) if task_column else None
         names = None if tasks is None else [str(value) for value in tasks.to_pylist()]

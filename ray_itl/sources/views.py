@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from ray_itl.errors import InputError
+from ray_itl.sources.bad_rows import BadRows, noted
 from ray_itl.sources.base import PoolSource, RowSource
 from ray_itl.sources.condition import Condition, RowMask, rows_that_meet
 from ray_itl.sources.ids import IdKind
@@ -34,25 +35,31 @@ class FilteredSource(ParquetSource):
         self.num_rows = kept.count
         self._kept = kept
 
-    def row_batches(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+    def row_batches(
+        self, start: int, stop: int, columns: Sequence[str], bad: BadRows | None = None
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield `(ids, columns)` for positions `start <= position < stop`, in order."""
-        for rows in self._by_files(start, stop):
-            yield from super().row_batches_at(rows, columns)
+        with noted(bad, self._kept.number) as found:
+            for rows in self._by_files(start, stop):
+                yield from super().row_batches_at(rows, columns, found)
 
     def row_batches_at(
-        self, positions: np.ndarray, columns: Sequence[str]
+        self, positions: np.ndarray, columns: Sequence[str], bad: BadRows | None = None
     ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield `(ids, columns)` of the rows at `positions`, which ascend and are distinct."""
-        return super().row_batches_at(self._rows(positions), columns)
+        with noted(bad, self._kept.number) as found:
+            yield from super().row_batches_at(self._rows(positions), columns, found)
 
-    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, start: int, stop: int, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order."""
-        for rows in self._by_files(start, stop):
-            yield from super().batches_at(rows)
+        with noted(bad, self._kept.number) as found:
+            for rows in self._by_files(start, stop):
+                yield from super().batches_at(rows, found)
 
-    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches_at(self, positions: np.ndarray, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct."""
-        return super().batches_at(self._rows(positions))
+        with noted(bad, self._kept.number) as found:
+            yield from super().batches_at(self._rows(positions), found)
 
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """Return `columns` of the rows at `positions`, in that order (see `ParquetRows.take`)."""
@@ -131,6 +138,10 @@ class _Subset:
         """Return the file of each position and its row in that file, as the base does."""
         return self._rows.locate(self.base_positions(positions))
 
+    def _number(self, position: int) -> int:
+        """Return the position here of a row of the base."""
+        return int(np.searchsorted(self.positions, position))
+
 
 class SubsetRows(_Subset):
     """Those rows of a base that stand at `positions` (see `RowSource`).
@@ -149,16 +160,20 @@ class SubsetRows(_Subset):
         super().__init__(base, positions)
         self._base = base
 
-    def row_batches(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+    def row_batches(
+        self, start: int, stop: int, columns: Sequence[str], bad: BadRows | None = None
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield `(ids, columns)` for positions `start <= position < stop`, in order."""
         check_range(start, stop, self.num_rows)
-        yield from self._base.row_batches_at(self.positions[start:stop], columns)
+        with noted(bad, self._number) as found:
+            yield from self._base.row_batches_at(self.positions[start:stop], columns, found)
 
     def row_batches_at(
-        self, positions: np.ndarray, columns: Sequence[str]
+        self, positions: np.ndarray, columns: Sequence[str], bad: BadRows | None = None
     ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield `(ids, columns)` of the rows at `positions`, which ascend and are distinct."""
-        yield from self._base.row_batches_at(self.base_positions(positions), columns)
+        with noted(bad, self._number) as found:
+            yield from self._base.row_batches_at(self.base_positions(positions), columns, found)
 
 
 class SubsetSource(_Subset):
@@ -179,14 +194,16 @@ class SubsetSource(_Subset):
         self.dtype: np.dtype = base.dtype
         self._base = base
 
-    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, start: int, stop: int, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order."""
         check_range(start, stop, self.num_rows)
-        yield from self._base.batches_at(self.positions[start:stop])
+        with noted(bad, self._number) as found:
+            yield from self._base.batches_at(self.positions[start:stop], found)
 
-    def batches_at(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches_at(self, positions: np.ndarray, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct."""
-        yield from self._base.batches_at(self.base_positions(positions))
+        with noted(bad, self._number) as found:
+            yield from self._base.batches_at(self.base_positions(positions), found)
 
     def embeddings(self, positions: np.ndarray) -> np.ndarray:
         """Return the `rows x dim` float64 embeddings at `positions`, in that order."""

@@ -28,6 +28,7 @@ from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import Heartbeat
 from ray_itl.runs.environment import submission_id
 from ray_itl.selection import Selection
+from ray_itl.sources.bad_rows import SKIPPED_FILE
 from ray_itl.text import plural
 from ray_itl.ticks.changes import PoolChanges, changes_table, compare
 from ray_itl.ticks.history import (
@@ -54,6 +55,8 @@ class Tick:
     """The state directory."""
     is_new: bool
     """Whether this call published it; otherwise one before did, and this one changed nothing."""
+    skipped_rows: int = 0
+    """Rows that cannot be used and were passed over."""
 
 
 def run_tick(
@@ -94,11 +97,17 @@ def run_tick(
                 settings = replace(settings, acquisition=options, state=replace(settings.state, tick=name))
                 record = _Work(state, settings, lease, reporter, clock).execute(ticks)
                 state.refresh_history(reporter.warn)
-                return Tick(record, state.store.location, is_new=True)
+                return Tick(record, state.store.location, is_new=True, skipped_rows=_skipped(state, record))
     state.refresh_history(reporter.warn)
     record = next(tick.record for tick in ticks if tick.record.tick == name)
     state.settle_status(name, asdict(record))
-    return Tick(record, state.store.location, is_new=False)
+    return Tick(record, state.store.location, is_new=False, skipped_rows=_skipped(state, record))
+
+
+def _skipped(state: State, record: TickRecord) -> int:
+    """Return how many rows a published tick passed over."""
+    content = state.store.read(f"{record.path}/metrics.json")
+    return 0 if content is None else json.loads(content).get("skipped_rows", 0)
 
 
 def tick_name(option: str | None, ticks: list[PastTick], now: float) -> str:
@@ -178,12 +187,13 @@ class _Work:
     def _record(
         self, problem: Problem, changes: PoolChanges, selection: Selection, records: list[TickRecord]
     ) -> TickRecord:
+        skipped = selection.metrics.get("skipped_rows", 0)
         return TickRecord(
             tick=str(self._settings.state.tick),
             time=self._clock(),
             new_files=len(changes.new_files),
             new_rows=changes.num_rows,
-            candidate_rows=0 if problem.nothing_to_pick else problem.num_free,
+            candidate_rows=0 if problem.nothing_to_pick else problem.num_free - skipped,
             picks=len(selection),
             gain=float(selection.gains.sum()),
             unit=selection.unit,
@@ -233,14 +243,19 @@ def summarise_tick(tick: Tick) -> JobSummary:
         f"tick {record.tick}{already}: {plural(record.new_files, 'new file')} with {plural(record.new_rows, 'row')}; "
         f"{_worth(record)}"
     )
+    if tick.skipped_rows:
+        headline += f" ({tick.skipped_rows:,} rows that cannot be used passed over)"
     paths = {"results": f"{tick.location}/{record.path}", "history": f"{tick.location}/ticks.parquet"}
     lines = [
         f"{record.uncertainty_left:.1%} of the targets' uncertainty left ({record.uncertainty_before:.1%} before); "
         f"{record.cumulative_picks:,} picks in all ticks",
         f"results: {paths['results']}",
+        *([f"skipped: {paths['results']}/{SKIPPED_FILE}"] if tick.skipped_rows else []),
         f"history: {paths['history']} and ticks.html",
     ]
-    return JobSummary(headline, "\n".join(lines), {**asdict(record), "is_new": tick.is_new}, paths)
+    return JobSummary(
+        headline, "\n".join(lines), {**asdict(record), "is_new": tick.is_new, "skipped": tick.skipped_rows}, paths
+    )
 
 
 def _worth(record: TickRecord) -> str:

@@ -1,5 +1,6 @@
 """A finished run against the dense definitions.
 
 verify, reopen (the run opened again), replay (gains replayed in kernel space), eligibility (which rows limits left open
-at each pick), room (what budget and quotas leave, counted anew), stopping (was there the reason it gives), settings.
+at each pick), room (what budget and quotas leave, counted anew), stopping (was there the reason it gives), skipped
+(were rows passed over rightly), settings.
 """

@@ -10,13 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_itl.curation.constraints import with_limits, with_lists
-from ray_itl.curation.identity import run_identity
+from ray_itl.curation.identity import ASKED, run_identity
 from ray_itl.curation.open import as_it_was, open_problem, with_noise
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings, EvaluationSettings
+from ray_itl.curation.skipping import passing_over, read_skipped
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.options.text import from_yaml
 from ray_itl.runs.directory import RunDirectory
+from ray_itl.sources.bad_rows import SKIPPED_FILE
 from ray_itl.sources.manifest import Manifest
 from ray_itl.sources.parquet import ParquetSource
 from ray_itl.ticks.problem import reopen_tick
@@ -63,7 +65,7 @@ def read_table(path: Path) -> pa.Table:
 def _finished_run(folder: str | None) -> tuple[RunDirectory, CurationSettings]:
     if folder is None:
         raise ConfigError("run.dir is not set: name the directory of a finished run")
-    run = RunDirectory(folder)
+    run = RunDirectory(folder, may_differ=ASKED)
     state = run.state
     if state != "finished":
         what = "an unfinished run: finish it with the command that began it, then check"
@@ -98,6 +100,9 @@ def _reopened_alone(options: CurationSettings, pool: Manifest) -> Problem:
 
 
 def _reopened(run: RunDirectory, options: CurationSettings) -> Problem:
+    listed = run.path / SKIPPED_FILE
+    if listed.exists():  # whatever the try said that wrote config.yaml
+        options = replace(options, pool=replace(options.pool, on_bad_row="skip"))
     pool = run.read_pool_manifest()
     problem = _reopened_alone(options, pool) if options.state.dir is None else reopen_tick(options, pool)
     problem = with_limits(with_lists(problem, options), options, expects_values=False)  # earlier versions did not
@@ -107,4 +112,6 @@ def _reopened(run: RunDirectory, options: CurationSettings) -> Problem:
             f"run.dir={run.path}: what the run read is no longer what it was (changed: {', '.join(changed)}); restore "
             "it to check the run"
         )
-    return problem
+    if not listed.exists():
+        return problem
+    return passing_over(problem, options, read_skipped(read_table(listed), cast(ParquetSource, problem.source)))

@@ -16,6 +16,7 @@ import torch
 from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.curation.problem import Problem
 from ray_itl.shards.loading import rows_as_stored
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.verification.replay import Replay, TieTest
 from ray_itl.verification.room import Room
 
@@ -36,8 +37,12 @@ def variance_at_share(problem: Problem, first: float, dtype: str) -> float:
     precision = torch.eye(problem.dim, dtype=torch.float64)
     if problem.known is not None:
         precision += problem.known.mT @ problem.known / noise_variance
-    for _, embeddings in problem.source.batches(0, problem.source.num_rows):
-        rows = rows_as_stored(problem.feature_map, embeddings, dtype)
+    position = 0
+    for _, embeddings in problem.source.batches(0, problem.source.num_rows, BadRows()):
+        usable = np.isfinite(embeddings).all(axis=1)
+        usable[problem.skipped.within(position, position + len(embeddings))] = False
+        position += len(embeddings)
+        rows = rows_as_stored(problem.feature_map, embeddings[usable], dtype)
         precision += rows.mT @ rows / noise_variance
     factor = torch.linalg.cholesky(precision)
     whitened = torch.linalg.solve_triangular(factor, problem.targets.weighted.mT, upper=False)

@@ -21,6 +21,7 @@ from ray_itl.verification.eligibility import Breach, Eligibility
 from ray_itl.verification.reopen import ReopenedRun, read_table, reopen_run
 from ray_itl.verification.replay import Replay, WrongGain, WrongStep
 from ray_itl.verification.settings import VerifySettings
+from ray_itl.verification.skipped import wrongly_skipped
 from ray_itl.verification.stopping import StoppingCheck
 
 _MAX_BREACHES = 20
@@ -122,7 +123,7 @@ def verify(settings: VerifySettings) -> Verification:
     found = _Found([], [], [], [])
     # A pick that the pool does not have cannot be conditioned on.
     if not contradictions:
-        contradictions = _contradictions(finished, table, positions)
+        contradictions = _contradictions(finished, table, positions) + wrongly_skipped(finished)
         found = _replayed(finished, table, compared, np.searchsorted(compared, positions), steps)
     return Verification(
         acquisition=finished.options.acquisition.name,

@@ -178,7 +178,6 @@ CHANGES: dict[str, Callable[[Files], dict[str, Any]]] = {
     "acquisition.noise_variance": lambda _: {"acquisition": {"noise_variance": 0.5}},
     "acquisition.name": lambda _: {"acquisition": {"name": "vtl"}},
     "selection.n": lambda _: {"selection": {"n": 13}},
-    "pool.columns": lambda _: {"pool": {"columns": ["text"]}},
 }
 
 

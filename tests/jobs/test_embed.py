@@ -92,7 +92,7 @@ def test_the_result_is_a_pool_with_the_models_features(pool: Path, tmp_path: Pat
     done = embed(pool, tmp_path / "run", "model.seed=3")
     assert (done.num_rows, done.dim, done.rows_found) == (1797, 32, 0)
     assert "embedded 1,797 of 1,797 rows as 32 x float32" in done.summary().text
-    assert sorted(contents(tmp_path / "run")) == [f"part-0000000{k}.parquet" for k in range(5)]
+    assert sorted(contents(tmp_path / "run")) == [f"part-0000000{k}.parquet" for k in range(6)]
     for path in (done.path, done.path.parent):  # the run directory itself can be named, too
         source = open_source(path, id_column="id", columns=["digit"])
         ids, rows = read_range(source, 0, 1797)
@@ -240,14 +240,14 @@ def test_ids_that_repeat_are_refused_before_any_work(pool: Path, tmp_path: Path)
 def test_a_part_that_lost_rows_is_noticed_and_made_again(pool: Path, tmp_path: Path, harm: str) -> None:
     whole = contents(embed(pool, tmp_path / "run").path.parent)
     (tmp_path / "run" / "status.json").unlink()
-    path = tmp_path / "run" / "embeddings" / "part-00000002.parquet"
+    path = tmp_path / "run" / "embeddings" / "part-00000003.parquet"
     table = pq.read_table(path)
     if harm == "damage":
         path.write_bytes(path.read_bytes()[:-9])
     else:
         rows = [*range(383)] if harm == "fewer rows" else [0, *range(383)]
         pq.write_table(table.take(rows), path)
-    with pytest.raises(RunDirectoryError, match=r"part-00000002\.parquet.*remove"):
+    with pytest.raises(RunDirectoryError, match=r"part-00000003\.parquet.*remove"):
         embed(pool, tmp_path / "run")
     path.unlink()
     assert embed(pool, tmp_path / "run").rows_found == 1413
@@ -269,7 +269,7 @@ def test_a_bad_row_is_named_and_leaves_nothing(tmp_path: Path, capsys: pytest.Ca
             )
         )
     assert caught.value.code == 2
-    assert "error: file 'bad.parquet', row 66 (counting from 0), column 'pixels'" in capsys.readouterr().err
+    assert "error: file 'bad.parquet', row 66 (counting from 0): column 'pixels'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -280,7 +280,9 @@ def test_half_precision(pool: Path, tmp_path: Path) -> None:
     model = ModelSpec("mlp", OPTIONS).build(0)
     model.get_parameter("body.0.0.weight").data.mul_(1e6)
     save_checkpoint(model, tmp_path / "large.safetensors")
-    with pytest.raises(InputError, match=r"a\.parquet', row 0 .*too large for float16: set output\.dtype=float32"):
+    with pytest.raises(
+        InputError, match=r"^384 rows .*a\.parquet', row 0 .*too large for float16; .*set output\.dtype=float32"
+    ):
         embed(pool, tmp_path / "large", "output.dtype=float16", f"model.checkpoint={tmp_path / 'large.safetensors'}")
 
 

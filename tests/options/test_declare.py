@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.settings import BenchmarkSettings
 from ray_itl import select
+from ray_itl.curation.identity import ASKED
 from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, SelectionSettings
 from ray_itl.embedding.settings import EmbedJobSettings
 from ray_itl.errors import ConfigError, RunDirectoryError
@@ -122,7 +123,7 @@ OF_A_FILE = "contents of pool.prior_covariance"
 def test_what_decided_runs_that_there_are_still_does_and_nothing_else() -> None:
     """An option more makes them refuse to resume, one less resumes them with other picks."""
     schemas: list[tuple[str, type, set[str]]] = [
-        ("selection", CurationSettings, {"pool", "targets", "known rows", "limits", OF_A_FILE}),
+        ("selection", CurationSettings, {"pool", "targets", "known rows", "limits", OF_A_FILE, *ASKED}),
         ("tuning", FineTuneSettings, {"pool", "target", "heldout", "contents of model.checkpoint"}),
         ("embedding", EmbedJobSettings, {"pool", "weights of the model"}),
     ]

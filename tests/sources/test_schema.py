@@ -9,7 +9,7 @@ from ray_itl.sources.schema import (
     check_embedding_type,
     embedding_rows,
     find_column,
-    first_row_dim,
+    usual_dim,
     which_row,
 )
 from tests.sources.helpers import LIST_KINDS, embedding_array, random_rows
@@ -144,10 +144,15 @@ def test_tensors_of_one_dimension(shape):
 
 
 @pytest.mark.parametrize(("row", "problem"), [(None, "is null"), ([], "has no numbers")])
-def test_first_row_without_dimension(row, problem):
-    array = pa.array([row, [1.0]], pa.list_(pa.float32()))
+def test_rows_without_dimension(row, problem):
+    array = pa.array([row, row], pa.list_(pa.float32()))
     with pytest.raises(InputError, match=rf"file 'a.parquet', row 0 .*'vector' {problem}"):
-        first_row_dim(array, "vector", "a.parquet")
+        usual_dim(array, "vector", "a.parquet")
+
+
+def test_the_dimension_is_that_of_most_rows():
+    array = pa.array([None, [], [1.0], [1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32()))
+    assert usual_dim(array, "vector", "a.parquet") == 2
 
 
 @pytest.mark.parametrize(
