@@ -16,7 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from ray_itl.core.messages import RowBatch
 from ray_itl.core.pool import LocalPool, Pool
+from ray_itl.core.ranking import RankQuery
 from ray_itl.core.result import Progress
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
@@ -82,6 +84,16 @@ class OpenPool:
     """Rows that cannot be used, whether they are excluded or not."""
     on_progress: Callable[[Progress], None] = lambda _: None
     """Counts picks and passes on Ray's metrics page, where there is one."""
+
+    def sample(self, count: int) -> RowBatch:
+        """Return rows drawn at random, fixed by their ids, of those that can be used; fewer where most cannot."""
+        bad = self.bad.positions
+        nothing = torch.zeros(1, self.pool.dim, dtype=torch.float64)
+        ranked = self.pool.rank(RankQuery("random", nothing, count + min(len(bad), 10 * count)))
+        if not len(bad):
+            return ranked.rows
+        usable = ranked.lists[0][~np.isin(ranked.rows.positions[ranked.lists[0]], bad)]
+        return ranked.rows.take(np.sort(usable[:count]))
 
 
 @contextmanager

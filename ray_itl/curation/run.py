@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.messages import RowBatch
-from ray_itl.core.ranking import RankQuery
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress
 from ray_itl.core.trajectory import Pick
 from ray_itl.curation.beforehand import check_before
@@ -273,13 +272,7 @@ class _Run:
         """Return a random sample of the rows that can be used, for the report."""
         if self._run is None or not self._settings.run.report:
             return None
-        wanted, bad, pool = self._settings.run.map_sample, opened.bad.positions, opened.pool
-        query = RankQuery("random", torch.zeros(1, pool.dim, dtype=torch.float64), wanted + min(len(bad), 10 * wanted))
-        ranked = pool.rank(query)
-        if not len(bad):
-            return ranked.rows
-        usable = ranked.lists[0][~np.isin(ranked.rows.positions[ranked.lists[0]], bad)]
-        return ranked.rows.take(np.sort(usable[:wanted]))
+        return opened.sample(self._settings.run.map_sample)
 
     def _finish(self, result: GreedyResult, comparison: Sequence[dict], explanation: pa.Table | None) -> Selection:
         selection = build_selection(self._problem, result, self._settings.pool.columns, explanation)

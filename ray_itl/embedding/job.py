@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +13,13 @@ import numpy as np
 
 from ray_itl.core.ids import id_span
 from ray_itl.embedding.embedder import Embedder
+from ray_itl.embedding.keeping import all_skipped, keep_what_is_good, list_skipped
 from ray_itl.embedding.layout import BY_FILE
 from ray_itl.embedding.parts import EmbeddingParts
 from ray_itl.embedding.settings import EmbedJobSettings
 from ray_itl.embedding.source import EmbeddedSource
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
-from ray_itl.io.atomic import write_json, write_parquet_table
+from ray_itl.io.atomic import write_json
 from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import Heartbeat
@@ -29,8 +30,7 @@ from ray_itl.runs.directory import RunDirectory
 from ray_itl.runs.environment import environment
 from ray_itl.runs.paths import absolute_path, run_directory
 from ray_itl.shards.loading import repeated_id_error
-from ray_itl.sources.bad_rows import REMEDY, SKIPPED_FILE, BadRows, BadRowsError
-from ray_itl.sources.manifest import describe_changes
+from ray_itl.sources.bad_rows import SKIPPED_FILE, BadRows, BadRowsError
 from ray_itl.sources.open import open_raw_rows
 from ray_itl.training.registry import ModelSpec
 
@@ -93,11 +93,11 @@ def embed_pool(settings: EmbedJobSettings, reporter: Reporter | None = None) -> 
     run = RunDirectory(settings.run.dir)
     parts = _open(settings, run)
     identity, details = _identity(settings, parts), _details(parts)
-    _keep_what_is_good(run, parts, identity, details, reporter)
+    keep_what_is_good(run, parts, identity, details, reporter)
     state = run.begin(identity, details, to_yaml(settings))
     if state == "finished":
         reporter.info(f"this run is finished already: its results are in {run.path}")
-        return _embedded(parts, parts.source.num_rows, 0.0, len(_all_skipped(parts)))
+        return _embedded(parts, parts.source.num_rows, 0.0, len(all_skipped(parts)))
     status = Heartbeat(lambda facts: run.set_status(**facts))
     reporter.on_waiting = status.waiting
     try:
@@ -141,24 +141,6 @@ def _open(settings: EmbedJobSettings, run: RunDirectory) -> EmbeddingParts:
     folder = str(run.path / FOLDER)
     skips = pool.on_bad_row == "skip"
     return EmbeddingParts(source, tuple(pool.columns), output.dtype, part_rows, folder, by_file, skips)
-
-
-def _keep_what_is_good(
-    run: RunDirectory, parts: EmbeddingParts, identity: dict[str, str], details: dict[str, Any], reporter: Reporter
-) -> None:
-    """Fit an unfinished run to a pool some files of which have changed: parts of the others stay."""
-    if run.state != "unfinished" or not parts.by_file:
-        return
-    if run.changes(identity) == ["pool"]:
-        before = run.read_pool_manifest()
-        kept = parts.put_aside(before)
-        reporter.warn(
-            f"the pool has changed since ({describe_changes(before, parts.manifest)}): {kept:,} finished parts are of "
-            "files that have not, and are kept"
-        )
-        run.renew(identity, details)
-    if not run.changes(identity):
-        parts.put_back()
 
 
 def _identity(settings: EmbedJobSettings, parts: EmbeddingParts) -> dict[str, str]:
@@ -205,7 +187,7 @@ def _embed(
             status.tell({"state": "running", "rows": done})
     seconds = time.perf_counter() - began
     with reporter.stage("check", "comparing ids with the pool's"):
-        skipped = _skipped(run, parts, bad)
+        skipped = list_skipped(run, parts, bad)
         parts.check()
         parts.tidy()
     if skipped:
@@ -223,32 +205,6 @@ def _embed(
     write_json(run.path / "metrics.json", facts)
     status.tell({"state": "finished", "rows": total})
     return result
-
-
-def _skipped(run: RunDirectory, parts: EmbeddingParts, bad: BadRows) -> int:
-    """Write skipped.parquet, if parts left rows out, and return their number.
-
-    Raises:
-        BadRowsError: there are bad rows that may not be skipped, in parts not written or written by another try.
-        InputError: no row at all is left.
-    """
-    there = set(range(parts.num_parts)) - set(parts.missing())
-    skipped = _all_skipped(parts, sorted(there))
-    if len(bad) or (len(skipped) and not parts.skips):
-        bad.extend(skipped)
-        raise bad.refusal(parts.source.locate, REMEDY)
-    if len(skipped) == parts.source.num_rows:
-        raise skipped.refusal(parts.source.locate)
-    if len(skipped):
-        write_parquet_table(run.path / SKIPPED_FILE, skipped.table(parts.source.locate, parts.source.id_kind))
-    return len(skipped)
-
-
-def _all_skipped(parts: EmbeddingParts, numbers: Iterable[int] | None = None) -> BadRows:
-    found = BadRows()
-    for part in range(parts.num_parts) if numbers is None else numbers:
-        found.extend(parts.skipped(part))
-    return found
 
 
 def _here(parts: EmbeddingParts, missing: list[int], reporter: Reporter, bad: BadRows) -> Iterator[tuple[int, int]]:
