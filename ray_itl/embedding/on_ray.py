@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyarrow as pa
 import ray.data
@@ -142,8 +142,7 @@ def embed_on_ray(
             for batch in batches:
                 for row in batch.to_pylist():
                     error = pickle.loads(row["error"]) if row["error"] else None
-                    some = isinstance(error, BadRowsError) and len(error.rows) < parts.all[row["part"]].num_rows
-                    if some and bad is not None:
+                    if _of_some_rows(error, parts.all[row["part"]].num_rows) and bad is not None:
                         bad.extend(error.rows)
                     elif error is not None:
                         raise error
@@ -161,6 +160,11 @@ def embed_on_ray(
                 f"embedding workers failed ({type(error).__name__}: {reason}); see their logs on the cluster. The same "
                 "command goes on after the finished parts"
             ) from error
+
+
+def _of_some_rows(error: object, num_rows: int) -> TypeGuard[BadRowsError]:
+    """Whether some rows of a part are bad, but not all."""
+    return isinstance(error, BadRowsError) and len(error.rows) < num_rows
 
 
 class PartEmbedder:

@@ -100,4 +100,4 @@ def spoiled_pool(folder: Path, wrong: dict[int, str], num_rows: int = 150, text_
             piece = table.slice(part * third, stop - part * third)
             pq.write_table(piece, files.pool / f"part-{part}.parquet", row_group_size=20)
         made.append(files)
-    return Spoiled(*made, whole, rest, wrong)
+    return Spoiled(made[0], made[1], whole, rest, wrong)

@@ -29,7 +29,7 @@ from tests.helpers import clustered
 from tests.oracle import dense_greedy
 
 NEEDS_COST = {"null cost", "negative cost"}
-ALL = dict(zip((0, 7, 49, 50, 51, 99, 100, 120, 149), KINDS, strict=True))
+ALL: dict[int, str] = dict(zip((0, 7, 49, 50, 51, 99, 100, 120, 149), KINDS, strict=True))
 SKIP = {"on_bad_row": "skip"}
 LIMITED = {"cost_column": "cost", "budget": 25.0, "quotas": {"kind": {"a": {"max": 7}, "b": {"min": 4}}}}
 
@@ -87,7 +87,7 @@ def test_bad_costs_are_named_before_anything_is_loaded(tmp_path: Path, kind: str
 @pytest.mark.parametrize("rule", ["itl", "vtl", "uncertainty", "nearest", "cosine", "random"])
 def test_every_rule_picks_as_without_the_bad_rows(spoiled: Spoiled, tmp_path: Path, rule: str) -> None:
     run = str(tmp_path / "run")
-    chosen = {"acquisition": {"name": rule}}
+    chosen: dict[str, Any] = {"acquisition": {"name": rule}}
     found = spoiled.files.run(spoiled.files.settings(pool=SKIP, run=run, **chosen))
     costly = {row for row, kind in spoiled.wrong.items() if kind in NEEDS_COST}
     sound = pa.concat_tables([spoiled.rest, spoiled.whole.take(sorted(costly))])
@@ -215,7 +215,7 @@ def test_bad_targets_and_known_rows_are_refused_always() -> None:
     rows, targets = clustered(50, seed=1), clustered(12, seed=2)
     targets[[2, 5]] = np.nan
     for name, words in (("target", "targets"), ("known", "known rows"), ("avoid", "avoid rows")):
-        given_rows = {"target": clustered(12, seed=2), name: targets}
+        given_rows: dict[str, Any] = {"target": clustered(12, seed=2), name: targets}
         with pytest.raises(InputError, match=f"^{words}: 2 rows cannot be used: row 2 .*row 5 "):
             select(rows, n=3, on_bad_row="skip", **given_rows)
 

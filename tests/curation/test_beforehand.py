@@ -116,7 +116,7 @@ def _write(files: Files) -> None:
 
 
 def _settings(files: Files, cases: tuple[Case, ...]) -> CurationSettings:
-    groups: dict[str, dict[str, Any]] = {"selection": {"n": 5}, "cluster": {"cache_dir": str(files.folder / "cache")}}
+    groups: dict[str, Any] = {"selection": {"n": 5}, "cluster": {"cache_dir": str(files.folder / "cache")}}
     for case in cases:
         for group, options in case.options.items():
             groups[group] = {**groups.get(group, {}), **options}

@@ -56,7 +56,7 @@ def picks(run: Path) -> list[list[Any]]:
 def test_rounds_pick_as_without_the_bad_rows(
     pools: tuple[DataSettings, DataSettings], tmp_path: Path, rule: str, which: str
 ) -> None:
-    changes = {
+    changes: dict[str, Any] = {
         "candidates": CandidateSettings(which, count=60),
         "rounds": RoundSettings(count=2, batch=6, targets_per_round=10, seed=5),
     }
@@ -99,7 +99,7 @@ def test_a_run_that_was_refused_goes_on_with_skip(pools: tuple[DataSettings, Dat
 
 def test_positions_stay_those_of_the_pool(pools: tuple[DataSettings, DataSettings], tmp_path: Path) -> None:
     """So rounds before skipping was asked for and after it agree; these candidates happen to be good."""
-    few = {"candidates": CandidateSettings("random", count=8)}
+    few: dict[str, Any] = {"candidates": CandidateSettings("random", count=8)}
     for how in ("refuse", "skip"):
         data = replace(pools[0], on_bad_row=how)
         ActiveFineTuner(digits_settings(data, tmp_path / "run", **few)).run()
