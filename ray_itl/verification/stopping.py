@@ -39,7 +39,7 @@ def variance_at_share(problem: Problem, first: float, dtype: str) -> float:
         precision += problem.known.mT @ problem.known / noise_variance
     position = 0
     for _, embeddings in problem.source.batches(0, problem.source.num_rows, BadRows()):
-        usable: np.ndarray = np.isfinite(embeddings).all(axis=1)
+        usable = np.asarray(np.isfinite(embeddings).all(axis=1))
         usable[problem.skipped.within(position, position + len(embeddings))] = False
         position += len(embeddings)
         rows = rows_as_stored(problem.feature_map, embeddings[usable], dtype)

@@ -157,7 +157,7 @@ def test_arrays() -> None:
     spoilt = rows.copy()
     spoilt[3, 1], spoilt[40] = np.nan, np.inf
     found = select(spoilt, targets, 9, on_bad_row="skip")
-    assert found.ids == good[select(rows[good], targets, 9).ids].tolist()
+    assert found.ids == good[np.array(select(rows[good], targets, 9).ids, dtype=np.int64)].tolist()
     assert listed(found.skipped) == [("", 3, 3, REASONS["NaN"]), ("", 40, 40, REASONS["infinity"])]
 
 
