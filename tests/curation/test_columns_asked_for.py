@@ -98,7 +98,7 @@ def test_carried_columns_are_of_one_type(files: Files, name: str) -> None:
             assert value.timestamp() == number
         else:
             assert value == expected(number)
-    assert planned(files.settings(pool={"columns": ["extra"]})).num_rows == 300
+    assert planned(files.settings("other", pool={"columns": ["extra"]})).num_rows == 300
 
 
 def test_types_that_clash_are_refused_before_anything_is_loaded(files: Files) -> None:

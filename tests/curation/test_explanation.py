@@ -83,7 +83,7 @@ def test_a_resumed_run_is_explained_as_a_whole_one(tmp_path: Path) -> None:
 def test_a_finished_run_without_explanations_is_not_taken_for_one_with(tmp_path: Path) -> None:
     files = Files(tmp_path)
     files.run(files.settings())
-    with pytest.raises(RunDirectoryError, match=r"changed: selection\.explain"):
+    with pytest.raises(RunDirectoryError, match=r"finished without selection\.explain"):
         files.run(files.settings(selection={"explain": True}))
 
 
