@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 
 import ray
@@ -36,7 +37,10 @@ class _Connection:
         with self._lock:
             if not ray.is_initialized():
                 with ExitStack() as stack:
-                    begin(stack)
+                    if threading.current_thread() is threading.main_thread():
+                        begin(stack)
+                    else:
+                        _begin_in_lasting_thread(begin, stack)
                     self._stack.push(stack.pop_all())
             self._users += 1
 
@@ -47,6 +51,28 @@ class _Connection:
             if self._users == 0:
                 stack, self._stack = self._stack, ExitStack()
                 stack.__exit__(None if error is None else type(error), error, error and error.__traceback__)
+
+
+def _begin_in_lasting_thread(begin: Callable[[ExitStack], None], stack: ExitStack) -> None:
+    """Begin in a thread that ends after all else on the stack.
+
+    The system ends the processes of an embedded cluster with the thread that started them, and the caller's may end
+    while other threads still use it.
+    """
+    over, begun = threading.Event(), Future[None]()
+
+    def last() -> None:
+        try:
+            begin(stack)
+        except BaseException as error:
+            begun.set_exception(error)
+            return
+        begun.set_result(None)
+        over.wait()
+
+    stack.callback(over.set)
+    threading.Thread(target=last, name="ray_itl-cluster", daemon=True).start()
+    begun.result()
 
 
 _CONNECTION = _Connection()

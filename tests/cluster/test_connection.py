@@ -19,6 +19,7 @@ class FakeRay:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, is_there: bool = False) -> None:
         self.is_there = is_there
         self.said: list[str] = []
+        self.begun_by = threading.current_thread()
         monkeypatch.setattr(connection, "_CONNECTION", connection._Connection())
         monkeypatch.setattr(connection, "start_local_cluster", self.begin)
         monkeypatch.setattr(ray, "is_initialized", lambda: self.is_there)
@@ -28,6 +29,7 @@ class FakeRay:
         assert not self.is_there
         stack.callback(self.shutdown)
         self.is_there = True
+        self.begun_by = threading.current_thread()
         self.said.append("begin")
 
     def shutdown(self) -> None:
@@ -52,9 +54,13 @@ def test_threads_share_a_connection_and_the_last_ends_it(monkeypatch):
     leave[0].set()
     threads[0].join(60)
     assert fake.is_there
+    assert fake.begun_by not in threads  # with which the system would end the cluster's processes
+    assert fake.begun_by.is_alive()
     leave[1].set()
     threads[1].join(60)
     assert fake.said == ["begin", "end"]
+    fake.begun_by.join(60)
+    assert not fake.begun_by.is_alive()
     with connect():
         pass
     assert fake.said == ["begin", "end"] * 2
