@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import os
+import shutil
 import stat
 import tempfile
 import time
@@ -56,6 +58,17 @@ class State:
             return Path(self.store.path(_STAGING))
         name = sha256(self.store.location.encode()).hexdigest()[:16]
         return _private(Path(tempfile.gettempdir()) / f"ray_itl-ticks-{os.getuid()}-{name}")
+
+    def tidy(self, tick: str, run_dir: str | None) -> None:
+        """Remove what a process left that ended after it had published a tick; failures wait for the next call.
+
+        That is what it had prepared of the tick, and what it was about to write, once that is surely nobody's.
+        """
+        with suppress(OSError, RunDirectoryError):
+            for folder in self.staging(run_dir).glob(f"{glob.escape(tick)}-{'[0-9a-f]' * 12}"):
+                shutil.rmtree(folder)
+            for name in ("", LOG):
+                self.store.remove_leftovers(name)
 
     def remove_abandoned(self, records: Sequence[TickRecord]) -> None:
         """Delete what ticks that died left under `ticks/`, and killed writes elsewhere; for the holder of the lease."""

@@ -101,6 +101,7 @@ def run_tick(
     state.refresh_history(reporter.warn)
     record = next(tick.record for tick in ticks if tick.record.tick == name)
     state.settle_status(name, asdict(record))
+    state.tidy(name, settings.run.dir)
     return Tick(record, state.store.location, is_new=False, skipped_rows=_skipped(state, record))
 
 

@@ -88,9 +88,17 @@ def require(problem: str) -> None:
         raise DifferentError(problem)
 
 
+def _clear(case: Case, folder: Path, again: Callable[[], Try]) -> None:
+    """Run again while there is something that a killed process, or storage that erred, has left beside the results."""
+    while (left := evidence.leavings(folder)) and len(case.tries) < MAX_TRIES:
+        evidence.made_old(left)
+        case.add(again())
+
+
 def finish_run(case: Case, run: Path, expected: Evidence, again: Callable[[], Try]) -> Outcome:
     """Run again until a run is done; it must be as an undisturbed one."""
     outcome = case.until_done(again, lambda: evidence.run_in_between(run, expected))
+    _clear(case, run, again)
     require(evidence.difference(expected, evidence.of_run(run)))
     return outcome
 
@@ -98,5 +106,6 @@ def finish_run(case: Case, run: Path, expected: Evidence, again: Callable[[], Tr
 def finish_tick(case: Case, state: Path, ends: Mapping[str, Evidence], again: Callable[[], Try]) -> Outcome:
     """Run again until a tick is done; the state must be as after an undisturbed one."""
     outcome = case.until_done(again, lambda: evidence.state_in_between(state, ends["before"], ends["after"]))
+    _clear(case, state, again)
     require(evidence.difference(ends["after"], evidence.of_state(state)))
     return outcome

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,17 @@ def of_state(location: Path) -> Evidence:
         "staging": sorted(path.name for path in staged.iterdir()) if staged.exists() else [],
         "files": sorted(path.name for path in location.iterdir() if path.name != "staging"),
     }
+
+
+def leavings(folder: Path) -> list[Path]:
+    """Return what tries left in a run or state directory that the same command clears, once it is surely nobody's."""
+    return [*folder.glob(".*.tmp"), *(folder / "log").glob(".*.tmp"), *(folder / "staging").glob("*")]
+
+
+def made_old(paths: Sequence[Path]) -> None:
+    """Make files look two hours old."""
+    for path in paths:
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 7200))
 
 
 def difference(expected: Evidence, found: Evidence, where: str = "") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -478,3 +479,24 @@ def test_a_log_that_points_elsewhere_is_refused(growing: Growing) -> None:
     entry.write_text(entry.read_text().replace('"ticks/t0-00000000"', '"../../etc"'))
     with pytest.raises(RunDirectoryError, match="not a name within"):
         growing.tick("t1")
+
+
+def test_the_same_tick_again_clears_what_its_process_left(tmp_path: Path) -> None:
+    growing = Growing(tmp_path)
+    growing.grow(0)
+    growing.tick("a")
+    state = tmp_path / "state"
+    staged = state / "staging" / "a-0123456789ab"
+    staged.mkdir(parents=True)
+    (staged / "selection.parquet").touch()
+    others = [state / "staging" / name for name in ("b-0123456789ab", "a-b-0123456789ab", "a-notes")]
+    for other in others:
+        other.mkdir()
+    old, new = state / ".ticks.parquet.0123abcd.tmp", state / ".ticks.html.0123abcd.tmp"
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    assert not growing.tick("a").is_new
+    assert not staged.exists()
+    assert not old.exists()
+    assert all(path.exists() for path in [*others, new])  # another process may be at these
