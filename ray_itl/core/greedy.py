@@ -33,6 +33,7 @@ _NONE = np.empty(0, dtype=np.int64)
 _MAX_CLOSE_CALLS = 2000
 _ROOT_ERROR = 64 * 2.0**-52
 _LARGEST_NOISE = 1e10
+_MORE_NOISE = "raise acquisition.noise_variance, or set pool.features=unit_norm"
 
 
 class GreedySelector:
@@ -128,12 +129,12 @@ class GreedySelector:
         noise, largest = acquisition.noise_variance, self._pool.largest_norm()
         # Variances come from roots, which are exact to some D eps of the longest row: below is only rounding.
         if noise < (_ROOT_ERROR * self._pool.dim) ** 2 * largest:
-            raise self._unresolved("raise acquisition.noise_variance, or set pool.features=unit_norm")
+            raise self._unresolved(_MORE_NOISE)
         # Picks lower variances by shares of |x|^2 / s2: below eps they are lost, and all rows would tie.
         if noise > _LARGEST_NOISE * largest > 0:
             raise self._unresolved("lower acquisition.noise_variance, or leave it out for one relative to the rows")
-        band = start.band * self._pool.largest_norm() * max(start.magnitudes[0], 1.0)
-        precision = "float32" if band <= _FLOAT32_LIMIT * acquisition.noise_variance else "float64"
+        band = start.band * largest * max(start.magnitudes[0], 1.0)
+        precision = "float32" if band <= _FLOAT32_LIMIT * noise else "float64"
         self._start = replace(start, precision=precision)
         self.stats.precision = precision
         limit_state = self._limits.limit_state(n)
@@ -289,7 +290,7 @@ class GreedySelector:
     def _escalate(self) -> None:
         """Screen in float64 from now on."""
         if self._start.precision == "float64":
-            raise self._unresolved("raise acquisition.noise_variance, or set pool.features=unit_norm")
+            raise self._unresolved(_MORE_NOISE)
         self._start = replace(self._start, precision="float64")
         self.stats.precision = "float64"
         self.stats.escalations += 1

@@ -162,7 +162,7 @@ class PoolShard:
         """
         chosen = self._best_available(request)
         self.held[chosen] = True
-        return self._batch(chosen, self._scores_at(chosen))
+        return self._rows_at(chosen, self._scores_at(chosen))
 
     def verify(self, block: Block) -> BlockReport:
         """Settle the previous block, test every row against this one, and propose for the next. One pass, O(n D B).
@@ -195,7 +195,7 @@ class PoolShard:
         self._previous, self._sequence = block, block.sequence + 1
         indices, scores = found.result(len(self.scores))
         self.held[indices] = True
-        challengers = self._batch(indices, scores)
+        challengers = self._rows_at(indices, scores)
         return BlockReport(challengers, found.verified_steps, self.propose(block.next_request))
 
     def search_exactly(self, search: ExactSearch) -> float:
@@ -239,7 +239,7 @@ class PoolShard:
             chosen = tied[np.argsort(self.ids[tied.numpy()], kind="stable")[:1]]
         self._tied = None
         self.held[chosen] = True
-        return self._batch(chosen, self._scores_at(chosen))
+        return self._rows_at(chosen, self._scores_at(chosen))
 
     def rank(self, query: RankQuery) -> RankedRows:
         """Return this shard's best rows of a one-shot ranking; touches no state. One pass."""
@@ -381,11 +381,8 @@ class PoolShard:
         kept = drop_duplicates(facts, self.ids[indices.cpu().numpy()])
         return indices[torch.as_tensor(kept, device=indices.device)]
 
-    def _batch(self, indices: Tensor, scores: Scores) -> RowBatch:
-        """Hand over rows with their scores."""
-        return self._rows_at(indices, scores)
-
     def _rows_at(self, indices: Tensor, scores: Scores) -> RowBatch:
+        """Hand over rows with their scores."""
         local = indices.cpu()
         costs_and_groups = (
             CostsAndGroups.default(len(local)) if self._costs_and_groups is None else self._costs_and_groups.at(local)
