@@ -10,7 +10,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from ray_itl.errors import DivergedError, InputError, RunDirectoryError
 from ray_itl.observability.reporter import Reporter
@@ -20,21 +19,11 @@ from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.checkpoint import save_checkpoint
 from ray_itl.training.registry import ModelSpec
 from ray_itl.training.settings import TrainingSettings
-from tests.rounds.helpers import digits_settings, write_digits
+from tests.rounds.helpers import digits_settings
 
 TAME = TrainingSettings(epochs=2, learning_rate=0.01, batch_size=16)
 WILD = TrainingSettings(epochs=2, learning_rate=1e30, batch_size=16, optimiser="sgd")
 ROUNDS = RoundSettings(count=3, batch=8, targets_per_round=10, seed=5)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> DataSettings:
-    return write_digits(tmp_path_factory.mktemp("digits"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def settings_of(data: DataSettings, run: Path, training: TrainingSettings, count: int = 3) -> FineTuneSettings:

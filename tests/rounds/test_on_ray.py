@@ -12,15 +12,10 @@ from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.rounds.result import FineTuning
 from ray_itl.rounds.settings import DataSettings, RoundSettings, TrainerSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
-from tests.rounds.helpers import digits_settings, write_digits
+from tests.rounds.helpers import digits_settings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 ROUNDS = RoundSettings(2, 8, 10, 5)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> DataSettings:
-    return write_digits(tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture(scope="module")

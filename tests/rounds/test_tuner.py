@@ -31,19 +31,9 @@ from ray_itl.rounds.settings import (
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.seeds import derive_seed
 from tests.oracle import dense_greedy
-from tests.rounds.helpers import CLASSES, digits_settings, write_digits
+from tests.rounds.helpers import CLASSES, digits_settings
 
 RULES = ("itl", "vtl", "uncertainty", "nearest", "cosine", "random", "badge")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> DataSettings:
-    return write_digits(tmp_path_factory.mktemp("digits"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def tune(settings: FineTuneSettings) -> FineTuning:

@@ -9,25 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ray_itl.errors import ConfigError, LabelError
 from ray_itl.observability.reporter import Reporter
 from ray_itl.rounds.settings import DataSettings, LabelSettings, RoundSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
-from tests.rounds.helpers import CLASSES, digits_settings, write_digits
+from tests.rounds.helpers import CLASSES, digits_settings
 
 ROUNDS = RoundSettings(count=2, batch=4, targets_per_round=10, seed=5)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> DataSettings:
-    return write_digits(tmp_path_factory.mktemp("digits"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture
