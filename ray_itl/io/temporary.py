@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ray_itl.errors import ConfigError
 from ray_itl.io.filesystems import is_transient, transient_error
+from ray_itl.io.process import state_of
 
 PREFIX = "ray_itl-"
 MARK = ".owner.json"
@@ -110,7 +111,8 @@ def _is_abandoned(entry: os.DirEntry[str]) -> bool:
 
 
 def _owner() -> dict[str, str | int]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _start_of(os.getpid())}
+    found = state_of(os.getpid())  # None where the system does not tell
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": "" if found is None else found.started}
 
 
 def _lives(pid: int, started: str) -> bool:
@@ -121,16 +123,8 @@ def _lives(pid: int, started: str) -> bool:
         return False
     except PermissionError:  # another user's, who was given the id
         return False
-    return _start_of(pid) == started
-
-
-def _start_of(pid: int) -> str:
-    """Return when a process started, in ticks since the machine did; "" where the system does not tell, or it ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return ""
-    return "ended" if fields[0] == "Z" else fields[19]
+    found = state_of(pid)
+    return started == "" if found is None else not found.has_ended and found.started == started
 
 
 def _remove(folder: Path) -> None:

@@ -23,9 +23,9 @@ from typing import Any
 import pyarrow.fs as pafs
 
 from ray_itl.errors import BusyError, RunDirectoryError
+from ray_itl.io.process import has_ended, own_process
 from ray_itl.observability.status import every
 from ray_itl.ticks.log import Entry, TickLog
-from ray_itl.ticks.process import has_ended, own_process
 
 _BEATS = 4
 _RELEASED = 0.0

@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 
-from ray_itl.ticks.process import has_ended, own_process
+from ray_itl.io.process import has_ended, own_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when a process began")
-_NAME_ITSELF = (
-    "import json; from ray_itl.ticks.process import own_process; print(json.dumps(own_process()), flush=True)"
-)
+_NAME_ITSELF = "import json; from ray_itl.io.process import own_process; print(json.dumps(own_process()), flush=True)"
 
 
 def test_a_process_that_lives_has_not_ended() -> None:

@@ -6,21 +6,28 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-_ENDED = ("Z", "X")  # a zombie has ended, and waits for its parent to notice
+
+class ProcessState(NamedTuple):
+    """What the system says of a process."""
+
+    has_ended: bool
+    """A zombie has ended, and waits for its parent to notice."""
+    started: str
+    """In ticks since the boot: process ids are given anew."""
 
 
 def own_process() -> dict[str, Any]:
     """Return what names this process among all that ever ran: host, pid, boot and start of it, as far as is known."""
     pid = os.getpid()
-    started = _stat(pid)
+    found = state_of(pid)
     return {
         "host": socket.gethostname(),
         "pid": pid,
         "boot": _boot(),
         "pid_namespace": _namespace(),
-        "started": None if started is None else started[1],
+        "started": None if found is None else found.started,
     }
 
 
@@ -40,8 +47,8 @@ def has_ended(process: Mapping[str, Any]) -> bool:
         return True
     except OSError:  # another user's
         return False
-    found = _stat(pid)
-    return found is not None and (found[0] in _ENDED or found[1] != process["started"])
+    found = state_of(pid)
+    return found is not None and (found.has_ended or found.started != process["started"])
 
 
 def _boot() -> str | None:
@@ -58,11 +65,11 @@ def _namespace() -> str | None:
         return None
 
 
-def _stat(pid: int) -> tuple[str, str] | None:
-    """Return the state of a process and when it started, in ticks since the boot; None if that is not to be had."""
+def state_of(pid: int) -> ProcessState | None:
+    """Return what the system says of a process; None if that is not to be had."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()  # the name before may hold anything
-    return fields[0], fields[19]
+    return ProcessState(fields[0] in ("Z", "X"), fields[19])
