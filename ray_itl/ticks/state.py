@@ -89,7 +89,7 @@ class State:
             self.store.write(STATUS, json.dumps(dict(facts), indent=2, ensure_ascii=False).encode() + b"\n")
 
     def settle_status(self, tick: str, record: Mapping[str, Any]) -> None:
-        """Make status.json say that a published tick is finished, where its process died before it could."""
+        """Make status.json say that a published tick is finished, where its process died or storage erred before."""
         with suppress(RunDirectoryError, ValueError):
             status = json.loads(self.store.read(STATUS) or b"{}")
             if (status.get("tick"), status.get("state")) in ((tick, state) for state in _UNFINISHED):

@@ -96,6 +96,7 @@ def run_tick(
                 options = settings.acquisition.as_begun(ticks[-1].identity if ticks else {})
                 settings = replace(settings, acquisition=options, state=replace(settings.state, tick=name))
                 record = _Work(state, settings, lease, reporter, clock).execute(ticks)
+                state.settle_status(name, asdict(record))  # storage may have erred just as it was told
                 state.refresh_history(reporter.warn)
                 return Tick(record, state.store.location, is_new=True, skipped_rows=_skipped(state, record))
     state.refresh_history(reporter.warn)

@@ -90,8 +90,8 @@ def require(problem: str) -> None:
 
 def _clear(case: Case, folder: Path, again: Callable[[], Try]) -> None:
     """Run again while there is something that a killed process, or storage that erred, has left beside the results."""
-    while (left := evidence.leavings(folder)) and len(case.tries) < MAX_TRIES:
-        evidence.made_old(left)
+    while evidence.untidy(folder) and len(case.tries) < MAX_TRIES:
+        evidence.made_old(evidence.leavings(folder))
         case.add(again())
 
 

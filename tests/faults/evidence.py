@@ -69,6 +69,12 @@ def leavings(folder: Path) -> list[Path]:
     return [*folder.glob(".*.tmp"), *(folder / "log").glob(".*.tmp"), *(folder / "staging").glob("*")]
 
 
+def untidy(folder: Path) -> bool:
+    """Whether the same command has something to clear, or to put right in a status.json that storage kept from it."""
+    status = folder / "status.json"
+    return bool(leavings(folder)) or not status.exists() or _json(status)["state"] != "finished"
+
+
 def made_old(paths: Sequence[Path]) -> None:
     """Make files look two hours old."""
     for path in paths:

@@ -333,6 +333,23 @@ def test_it_does_not_wait_for_longer_than_asked_to(growing: Growing) -> None:
     assert 0.5 <= time.monotonic() - began < 30
 
 
+def test_the_status_says_finished_where_storage_erred_just_as_it_was_told(
+    growing: Growing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, failures = StateStore.write, [RunDirectoryError("cannot write status.json: try again")]
+
+    def flaky(store: StateStore, name: str, content: bytes) -> None:
+        if name == "status.json" and b'"finished"' in content and failures:
+            raise failures.pop()
+        write(store, name, content)
+
+    monkeypatch.setattr(StateStore, "write", flaky)
+    growing.grow(0)
+    growing.tick("a")
+    assert not failures
+    assert json.loads((growing.folder / "state" / "status.json").read_text())["state"] == "finished"
+
+
 def test_the_status_says_finished_also_where_the_process_died_after_publishing(growing: Growing) -> None:
     growing.grow(0)
     record = growing.tick("t0").record
