@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
-from ray._private import services
+from ray._private import ray_constants, services, worker
 from ray._private.utils import check_version_info
 from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]  # compiled
 from ray.exceptions import AuthenticationError, RayError
@@ -163,6 +163,11 @@ class HeadWatch:
 
 def _may_compute() -> bool:
     """Whether the connected cluster has a living node, or one may join; true also where the head does not tell."""
+    own: Any = worker._global_node  # where `ray.init` started it; the head is slower to notice than Ray to end us
+    if own is not None and own.is_head():
+        dead = {kind for kind, _ in own.dead_processes()}
+        if ray_constants.PROCESS_TYPE_RAYLET in dead:
+            return False
     try:
         return any(node["Alive"] for node in ray.nodes()) or can_grow()
     except (RayError, RuntimeError, OSError):

@@ -2,6 +2,7 @@
 
 import socket
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -100,6 +101,15 @@ def test_a_cluster_of_our_own_is_lost_with_its_only_node(monkeypatch, alive, gro
     monkeypatch.setattr(head.ray, "nodes", lambda: [{"Alive": False}, {"Alive": alive}])
     monkeypatch.setattr(head, "can_grow", lambda: grows)
     with pytest.raises(ShardError, match=r"has died.*same command") if lost else nullcontext():
+        head.HeadWatch(lambda: True).check()
+
+
+@pytest.mark.parametrize(("kind", "lost"), [("raylet", True), ("reporter", False)])
+def test_a_node_that_this_process_started_is_known_to_be_dead_before_the_head_tells(monkeypatch, kind, lost):
+    node = SimpleNamespace(is_head=lambda: True, dead_processes=lambda: [(kind, None)])
+    monkeypatch.setattr(head.worker, "_global_node", node)
+    monkeypatch.setattr(head.ray, "nodes", lambda: [{"Alive": True}])
+    with pytest.raises(ShardError, match="has died") if lost else nullcontext():
         head.HeadWatch(lambda: True).check()
 
 
