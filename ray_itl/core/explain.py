@@ -73,7 +73,7 @@ def runners_up(
     if not picks:
         return []
     scale = gain_scale(acquisition, state, pool.mean_squared_norm())
-    start = ScoreSpec(acquisition, state.quadratics(), precision, scale, rules)
+    start = ScoreSpec.of(acquisition, state, precision, scale, rules)
     positions = np.array([pick.position for pick in picks], dtype=np.int64)
     excluded = np.empty(0, dtype=np.int64) if excluded is None else excluded
     gate = gate_along(limit_state or LimitState(len(picks)), ((pick.cost, pick.group) for pick in picks))

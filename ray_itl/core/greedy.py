@@ -19,16 +19,17 @@ from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
 from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.core.decision import TotalOrder, gain_scale
 from ray_itl.core.limits import Limits
-from ray_itl.core.messages import Block, ExactSearch, Request, ScoreSpec, merge_batches
+from ray_itl.core.messages import PRECISIONS, Block, ExactSearch, Precision, Request, ScoreSpec, merge_batches
 from ray_itl.core.pool import Pool
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress, Stop
 from ray_itl.core.rules import OPEN, Gate
+from ray_itl.core.screening.speed import first_precision
 from ray_itl.core.speculation import Criteria, Returned, SpeculatedPicks, count_true_picks, speculate
 from ray_itl.core.trajectory import Pick, Trajectory
 from ray_itl.errors import ConfigError, NumericalError
 
-_FLOAT32_LIMIT = 5e-3
-"""Screen in float32 only while the error band of a row is below this share of the noise variance."""
+_MANY_DOUBTS, _FEW_DOUBTS = 0.05, 2000
+"""A share of the pool, and a number of rows, beyond which a pass leaves too many in doubt."""
 _NONE = np.empty(0, dtype=np.int64)
 _MAX_CLOSE_CALLS = 2000
 _ROOT_ERROR = 64 * 2.0**-52
@@ -48,6 +49,7 @@ class GreedySelector:
         on_progress: Called after each accepted block; an exception in it ends the selection.
         limits: Costs, quotas and the like, and when to stop before n picks.
         excluded: Positions (distinct int64) of rows that may not be picked.
+        screening: What rows are screened in to begin with (see `screening`); None chooses what is fastest here.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class GreedySelector:
         on_progress: Callable[[Progress], None] | None = None,
         limits: Limits | None = None,
         excluded: np.ndarray = _NONE,
+        screening: Precision | None = None,
     ) -> None:
         self._pool = pool
         self._limits = limits or Limits()
@@ -70,7 +73,8 @@ class GreedySelector:
         self._num_available = pool.num_rows - len(excluded)
         rules = self._limits.rules
         scale = gain_scale(acquisition, state, pool.mean_squared_norm())
-        self._start = ScoreSpec(acquisition, state.quadratics(), "float32", scale, rules)
+        self._asked = screening
+        self._start = ScoreSpec.of(acquisition, state, "float64", scale, rules)
         total_order = TotalOrder(acquisition, self._start.magnitudes, scale)
         self._criteria = Criteria(total_order, self._limits.driver_rules, replacement, self._limits.min_gain)
         self._share_target = self._limits.share_target
@@ -133,10 +137,11 @@ class GreedySelector:
         # Picks lower variances by shares of |x|^2 / s2: below eps they are lost, and all rows would tie.
         if noise > _LARGEST_NOISE * largest > 0:
             raise self._unresolved("lower acquisition.noise_variance, or leave it out for one relative to the rows")
-        band = start.band * largest * max(start.magnitudes[0], 1.0)
-        precision = "float32" if band <= _FLOAT32_LIMIT * noise else "float64"
-        self._start = replace(start, precision=precision)
-        self.stats.precision = precision
+        if acquisition.is_certified:
+            self._start = replace(
+                start, precision=self._asked or first_precision(self._pool.num_rows, self._pool.dim, noise, largest)
+            )
+        self.stats.precision = self._start.precision
         limit_state = self._limits.limit_state(n)
         self._trajectory = Trajectory(
             self._criteria, acquisition, self._state, limit_state, self._pool.dim, self._excluded
@@ -221,14 +226,14 @@ class GreedySelector:
         self.stats.challengers += len(report.challengers)
         close_calls = np.concatenate([self._close_calls, report.challengers.positions])
         self._close_calls = close_calls[-_MAX_CLOSE_CALLS:]
-        # All rows that came back are scored exactly along the plan: the shards' scores are off by up to the band.
+        self.stats.doubtful += report.num_doubtful
         batch = merge_batches([report.challengers, report.proposals])
         self._settled = len(trajectory.picks)
         returned = Returned.score(self._criteria, trajectory.state, batch, plan)
-        if not self._band_holds(returned, len(report.challengers)):
-            # A row beyond the band may have been missed: nothing of this pass counts, but the rows are held by now.
+        if not (report.holds and self._band_holds(returned, len(report.challengers))):
+            # A row beyond the bound may have been missed: nothing of this pass counts, but the rows are held by now.
             trajectory.hold(batch)
-            self._escalate()
+            self._climb()
             return []
         num_true = count_true_picks(self._criteria, trajectory.state, trajectory.candidates, plan, returned)
         # From verified_steps on there may be challengers that were not handed over.
@@ -241,9 +246,14 @@ class GreedySelector:
         self._decided = num_true < min(len(plan.picks), report.verified_steps)
         self._schedule = self._schedule.adapt(accepted, len(plan.picks))
         if accepted == 0 and not self._decided and self._stop is None:
-            # Too many rows within the band of the very first pick: further passes would only cut the block again.
+            # Too many rows beside the very first pick: further passes would only cut the block again.
             self._search_exactly(plan)
         self._release()
+        if (
+            report.num_doubtful > _MANY_DOUBTS * self._pool.num_rows + _FEW_DOUBTS
+            and self._start.precision != "float64"
+        ):
+            self._climb()
         return new
 
     def _release(self) -> None:
@@ -269,13 +279,16 @@ class GreedySelector:
             max_challengers=self._schedule.max_challengers,
             gate=OPEN if self._start.rules is None else plan.gate,
             picks=plan.features if self._excludes_similar_picks else None,
+            state=self._trajectory.state,
         )
 
     def _band_holds(self, returned: Returned, num_challengers: int) -> bool:
         """Whether screened scores are within half the band of the exact ones, on all rows that came back.
 
-        Challengers report their scores as before the block, proposals as after it.
+        Asked of rules without forms alone; challengers report their scores as before the block, proposals as after it.
         """
+        if self._start.acquisition.is_certified:
+            return True
         after_block = torch.arange(len(returned.batch)) >= num_challengers
         half = 0.5 * self._start.band * returned.norms
         for seen, before, drop, magnitude in zip(
@@ -287,12 +300,15 @@ class GreedySelector:
                 return False
         return True
 
-    def _escalate(self) -> None:
-        """Screen in float64 from now on."""
-        if self._start.precision == "float64":
+    def _climb(self) -> None:
+        """Screen in the next precision from now on."""
+        higher = PRECISIONS[PRECISIONS.index(self._start.precision) + 1 :]
+        if not higher:
             raise self._unresolved(_MORE_NOISE)
-        self._start = replace(self._start, precision="float64")
-        self.stats.precision = "float64"
+        # What was chosen for speed gives way to the rows themselves, which take no memory of their own.
+        precision = next(each for each in higher if each in ("float32", "float64"))
+        self._start = replace(self._start, precision=precision)
+        self.stats.precision = precision
         self.stats.escalations += 1
         self._released, self._decided = _NONE, False
         self._restore()
@@ -304,10 +320,7 @@ class GreedySelector:
         )
 
     def _search_exactly(self, plan: SpeculatedPicks) -> None:
-        """Find the next pick exactly when more rows are within the error band than a pass may return."""
-        if self._start.precision == "float32":
-            self._escalate()
-            return
+        """Find the next pick exactly when more rows may be the next pick than a pass may return."""
         trajectory = self._trajectory
         self.stats.contests += 1
         self.stats.passes += 1

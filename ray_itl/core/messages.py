@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -19,17 +19,18 @@ from torch import Tensor
 from ray_itl.core.acquisitions.base import TIE_REST, TIE_SHARE, Acquisition, AcquisitionState, Quadratic, Scores
 from ray_itl.core.rules import OPEN, Gate, Rules
 
-Precision = Literal["float32", "float64"]
+Precision = Literal["int8", "bfloat16", "float32", "float64"]
+"""What rows are screened in, from the fastest to the one that leaves the fewest in doubt."""
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)
 class ScoreSpec:
-    """What a shard needs to compute every row's scores to begin with, and to screen rows afterwards.
+    """What a shard needs to compute every row's scores to begin with, and to screen rows afterwards (`screening`).
 
-    A row challenges a gain g when its own, from screened scores, could exceed g if each score i were off by
-    band |x|^2 magnitude_i. The band assumes rounding errors of a product's terms to be independent (hence sqrt(D);
-    Higham and Mary 2019). The driver measures the true error on the rows of every pass, and moves to float64 when it
-    exceeds half the band.
+    A rule without forms is screened in float64 by its gain, were each score i off by band |x|^2 magnitude_i. The band
+    assumes rounding errors of a product's terms to be independent (hence sqrt(D); Higham and Mary 2019). The driver
+    measures the true error on the rows of every pass, and ends the run when it exceeds half the band.
     """
 
     acquisition: Acquisition
@@ -40,19 +41,37 @@ class ScoreSpec:
     """The size of gain beside which 1e-12 is nothing (see `decision.gain_scale`)."""
     rules: Rules | None = None
     """None where every row may be picked and costs the same."""
+    form_norms: tuple[float, ...] = ()
+    """Bounds on the largest eigenvalues of the rule's forms."""
+
+    @classmethod
+    def of(
+        cls,
+        acquisition: Acquisition,
+        state: AcquisitionState,
+        precision: Precision,
+        gain_scale: float = 1.0,
+        rules: Rules | None = None,
+    ) -> ScoreSpec:
+        """Return what shards need for a rule in a state, in this precision or, without forms, in float64. O(D r)."""
+        if not acquisition.is_certified:
+            precision = "float64"
+        return cls(acquisition, state.quadratics(), precision, gain_scale, rules, state.form_norms)
 
     @property
     def band(self) -> float:
-        """Error bound of screened scores relative to |x|^2: 4 sqrt(D) eps32, or 32 sqrt(D) eps64."""
-        dim = self.quadratics[0].factor.shape[0]
-        if self.precision == "float32":
-            return 4.0 * dim**0.5 * 2.0**-24
-        return 32.0 * dim**0.5 * 2.0**-53
+        """Error bound of scores in float64 relative to |x|^2: 32 sqrt(D) eps."""
+        return 32.0 * self.quadratics[0].factor.shape[0] ** 0.5 * 2.0**-53
 
     @property
     def dtype(self) -> torch.dtype:
-        """The screening precision as a torch dtype."""
-        return torch.float32 if self.precision == "float32" else torch.float64
+        """What is computed in."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    @property
+    def unit(self) -> float:
+        """The largest relative error of one rounding in `dtype`."""
+        return 2.0**-53 if self.precision == "float64" else 2.0**-24
 
     @cached_property
     def magnitudes(self) -> tuple[float, ...]:
@@ -105,6 +124,8 @@ class Block:
     """How many new rows the pool should propose for the next block, over all shards."""
     max_challengers: int
     """How many challengers the pool may return, over all shards, before it cuts the block."""
+    state: AcquisitionState
+    """Before the block: by it rows in doubt are scored exactly."""
     gate: Gate = OPEN
     """Which rows may be picked at each step, and after the last: of B + 1 moments where there are rules."""
     picks: Tensor | None = None
@@ -132,7 +153,7 @@ class RowBatch:
     features: Tensor
     """k x D in the storage dtype."""
     scores: Scores
-    """Screened scores, K times k float64, by which the driver audits the error band."""
+    """Screened scores, K times k float64: by those of a rule without forms the driver audits the band."""
     costs: Tensor
     """k float64."""
     groups: Tensor
@@ -155,11 +176,15 @@ class BlockReport:
     """What one pass found."""
 
     challengers: RowBatch
-    """Rows that might beat a threshold; screened scores as before the block."""
+    """Rows that beat or tie with a pick, up to float64 rounding; exact scores as before the block."""
     verified_steps: int
     """Steps below this have all their challengers reported; less than B when there were too many."""
     proposals: RowBatch
     """Best rows by the scores after the whole block (screened scores as after it)."""
+    num_doubtful: int = 0
+    """Rows that screening did not exclude, and that were scored exactly."""
+    holds: bool = True
+    """Whether all these were where the proof says; False is a fault of the program or of memory."""
 
 
 @dataclass(frozen=True)

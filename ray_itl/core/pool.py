@@ -218,4 +218,6 @@ def merge_reports(reports: Sequence[BlockReport]) -> BlockReport:
         merge_batches([r.challengers for r in reports]),
         min(r.verified_steps for r in reports),
         merge_batches([r.proposals for r in reports]),
+        sum(r.num_doubtful for r in reports),
+        all(r.holds for r in reports),
     )

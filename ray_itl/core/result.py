@@ -26,12 +26,15 @@ class GreedyStats:
     blocks: list[tuple[int, int]] = field(default_factory=list)
     """For every block: picks speculated, picks accepted."""
     challengers: int = 0
-    """Rows that came within the error band of a pick and were rescored in float64."""
+    """Rows that beat or tied with a speculated pick, as far as float64 tells, and were compared exactly."""
     contests: int = 0
-    """Exact float64 searches, needed where too many rows lay within the error band."""
+    """Exact searches, needed where too many rows may be the next pick."""
     escalations: int = 0
-    """Moves from float32 to float64 screening (0 or 1)."""
+    """Moves to a more precise screen."""
     precision: str = "float32"
+    """What rows were screened in at the end."""
+    doubtful: int = 0
+    """Rows that screening did not exclude, over all passes: scored exactly by their shards."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from ray_itl.core.feature_store import FeatureStore
 from ray_itl.core.messages import RivalQuery
 from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.core.rules import Gate, cosines, unit_rows
-from ray_itl.core.screening import prepare_kernel
+from ray_itl.core.screening.copies import RowCopies
+from ray_itl.core.screening.screen import Trial
 
 _PICKS_AT_ONCE = 64
 
@@ -100,6 +101,7 @@ _FIRST_ROWS = 512
 
 def find_rivals(
     features: FeatureStore,
+    copies: RowCopies,
     ids: np.ndarray,
     norms: Tensor,
     first_position: int,
@@ -113,6 +115,7 @@ def find_rivals(
 
     Args:
         features: Of N rows.
+        copies: Of these rows, in the precision of the query's screen.
         ids: N.
         norms: |x|^2, N float64.
         first_position: Of the first row in the pool.
@@ -122,8 +125,11 @@ def find_rivals(
     Returns:
         (steps, indices), by step. One pass, O(N D n); memory for one chunk and 64 steps.
     """
-    search = _Search(ids, norms, query, Availability(query, len(ids), first_position, costs_and_groups))
-    for rows, chunk in features.chunks():
+    availability = Availability(query, len(ids), first_position, costs_and_groups)
+    search = _Search(features, copies, ids, norms, query, availability)
+    # The first rows are scored unscreened, so that there is something to screen the others against.
+    search.score(torch.arange(min(_FIRST_ROWS, len(ids))))
+    for rows, chunk in copies.chunks():
         search.look_at(rows, chunk)
     return search.found.result()
 
@@ -131,48 +137,46 @@ def find_rivals(
 class _Search:
     """The rivals found so far."""
 
-    def __init__(self, ids: np.ndarray, norms: Tensor, query: RivalQuery, availability: Availability) -> None:
+    def __init__(
+        self,
+        features: FeatureStore,
+        copies: RowCopies,
+        ids: np.ndarray,
+        norms: Tensor,
+        query: RivalQuery,
+        availability: Availability,
+    ) -> None:
+        self._features = features
         self._query = query
         self._norms = norms
         self._total_order = TotalOrder(query.start.acquisition, query.start.magnitudes, query.start.gain_scale)
         self._availability = availability
+        self._trial = Trial(query.start, copies, norms, [columns for _, columns in self._blocks()])
         self.found = RivalList(query.columns.shape[2], ids, query.start.gain_scale)
 
     def look_at(self, rows: slice, chunk: Tensor) -> None:
-        """Take in the rivals of one chunk."""
-        # The first rows are scored unscreened, so that there is something to screen the others against.
-        num_first = min(_FIRST_ROWS, len(chunk)) if rows.start == 0 else 0
-        if num_first:
-            self._score(torch.arange(num_first), chunk[:num_first].to("cpu", torch.float64))
+        """Take in the rivals of one chunk of copies."""
         challenged = self._screen(rows, chunk) & (self._availability.until[rows] > 0)
-        challenged[:num_first] = False
+        if rows.start < _FIRST_ROWS:
+            challenged[: _FIRST_ROWS - rows.start] = False
         some = torch.nonzero(challenged).flatten()
         if len(some):
-            self._score(some + rows.start, chunk[some.to(chunk.device)].to("cpu", torch.float64))
+            self.score(some + rows.start)
 
     def _screen(self, rows: slice, chunk: Tensor) -> Tensor:
-        """Return which rows may beat or tie with the best found so far at some step at which they are admitted."""
-        start = self._query.start
-        features, norms, costs = chunk.to(start.dtype), self._norms[rows], self._availability.costs(rows)
-        costs = None if costs is None else costs.to(features.device)
-        challenged = torch.zeros(len(features), dtype=torch.bool, device=features.device)
-        scores = tuple(_values_of(form, features, norms) for form in start.quadratics)
-        for steps, columns in self._blocks():
-            best = self.found.best[steps.start : steps.stop]
-            kernel = prepare_kernel(start, columns, best, features.device)
-            decrements = kernel.decrements(features)
-            margins = kernel.margins(scores, norms, costs, decrements)
-            margins[:, torch.isneginf(best).to(features.device)] = float("inf")
+        """Return which rows may beat or tie with the best found so far at some step."""
+        costs = self._availability.costs(rows)
+        challenged = torch.zeros(len(chunk), dtype=torch.bool)
+        best = [self.found.best[steps.start : steps.stop] for steps, _ in self._blocks()]
+        for (steps, _), doubtful in zip(self._blocks(), self._trial.doubts(rows, chunk, best, costs), strict=True):
             admitted = self._availability.admitted(rows, steps)
-            if admitted is not None:
-                margins.masked_fill_(~admitted.to(features.device), float("-inf"))
-            challenged |= margins.amax(dim=1) > 0
-            dropped = start.acquisition.decrements(decrements.sum(dim=2, keepdim=True))
-            scores = tuple(score - drop[:, 0] for score, drop in zip(scores, dropped, strict=True))
-        return challenged.cpu()
+            doubtful = doubtful.cpu()
+            challenged |= doubtful if admitted is None else doubtful & admitted.any(dim=1)
+        return challenged
 
-    def _score(self, indices: Tensor, features: Tensor) -> None:
+    def score(self, indices: Tensor) -> None:
         """Score rows at every step in float64, and keep those that may be runners-up."""
+        features = self._features.rows(indices.to(self._norms.device)).to("cpu", torch.float64)
         start, norms = self._query.start, self._norms[indices.to(self._norms.device)].cpu()
         until, prices = self._availability.until_with_similarity(indices, features), self._availability.prices(indices)
         scores = tuple(_values_of(form, features, norms) for form in start.quadratics)

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisitions.base import Scores
-from ray_itl.core.collectors import ChallengerList, TiedRows, drop_duplicates
+from ray_itl.core.challenges import challenges_among, exact_gains
+from ray_itl.core.collectors import ChallengerList, TiedRows
 from ray_itl.core.feature_store import FeatureStore
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import (
     Block,
     BlockReport,
     ExactSearch,
+    Precision,
     Request,
     RivalQuery,
     Rivals,
     RowBatch,
     ScoreSpec,
 )
+from ray_itl.core.proposals import Proposer
 from ray_itl.core.ranking import RankedRows, RankQuery, rank_features
 from ray_itl.core.rivals import find_rivals
 from ray_itl.core.row_rules import CostsAndGroups, RowRules
-from ray_itl.core.screening import prepare_kernel, row_decrements
+from ray_itl.core.screening.arithmetic import Columns
+from ray_itl.core.screening.copies import RowCopies
+from ray_itl.core.screening.screen import Screen, copy_rows
 from ray_itl.errors import StaleShardError
 
-_SCAN_ROWS = 1 << 18
 _REPLAY_COLUMNS = 128
-_LARGEST = torch.finfo(torch.float64).max
+_EXACT_ROWS = 4096
+"""Rows scored exactly at once."""
+_AUDITED_ROWS = 64
 
 
 class PoolShard:
@@ -40,10 +43,11 @@ class PoolShard:
     affordable. Everything else about a run lives with the driver, so a lost shard can be rebuilt from its rows by
     `start`, `replay` and `hold`.
 
-    Features may be on disk: every pass reads them once, in order, and few rows are fetched one by one.
+    Features may be on disk: a pass reads them, or copies of them (see `screening`), once, in order, and few rows are
+    fetched one by one.
 
     Memory: what the features take, plus 33 bytes a row (two float64 scores, a float64 norm, an id of 8 bytes, a flag),
-    8 for each further score, and 16 where rows have costs or groups.
+    8 for each further score, 16 where rows have costs or groups, D + 4 for copies in int8, 2 D in bfloat16.
     """
 
     def __init__(
@@ -71,12 +75,12 @@ class PoolShard:
         self.first_position = first_position
         self.held = torch.zeros(features.num_rows, dtype=torch.bool, device=features.device)
         self.norms = self._squared_norms() if norms is None else norms.to(features.device)
-        self.scores: Scores = ()
         self._costs_and_groups = costs_and_groups
         self._rules: RowRules | None = None
-        self._start: ScoreSpec | None = None
+        self._screen: Screen | None = None
+        self._copies: tuple[Precision, RowCopies] | None = None
         self._sequence = -1
-        self._previous: Block | None = None
+        self._previous: tuple[Block, Columns] | None = None
         self._tied: TiedRows | None = None
 
     @property
@@ -111,21 +115,15 @@ class PoolShard:
 
     def start(self, start: ScoreSpec) -> None:
         """Compute every row's scores before the first pick; forget everything else. One pass, O(n D r)."""
-        self._start = start
         self.held.zero_()
-        self.scores = tuple(self.norms * form.scale for form in start.quadratics)
-        products = [
-            (out, form.sign, form.factor.to(self.features.device, start.dtype))
-            for out, form in zip(self.scores, start.quadratics, strict=True)
-            if form.factor.shape[1]
-        ]
-        for rows, features in self._chunks() if products else ():
-            for out, sign, factor in products:
-                out[rows].add_((features @ factor).square_().sum(dim=1, dtype=torch.float64), alpha=sign)
-        self._sequence, self._previous, self._tied = 0, None, None
+        self._screen = None  # its scores go before others come
+        copies = self._copied(start.precision)
         self._rules = (
             None if start.rules is None else RowRules(start.rules, self.features, self.held, self._costs_and_groups)
         )
+        costs = None if self._rules is None else self._rules.costs(slice(None))
+        self._screen = Screen(start, copies, self.norms, costs)
+        self._sequence, self._previous, self._tied = 0, None, None
 
     def replay(self, columns: Tensor, sequence: int, picks: Tensor | None = None) -> None:
         """Apply accepted picks after `start`, then expect a block. One pass, none for k = 0. O(n D k).
@@ -135,10 +133,13 @@ class PoolShard:
             sequence: Number of the next block.
             picks: Their features, k x D, where picks exclude rows like them.
         """
-        parts = [self._weights(part) for part in columns.split(_REPLAY_COLUMNS, dim=2) if part.shape[2]]
-        for rows, features in self._chunks() if parts else ():
-            for weights in parts:
-                self._subtract(rows, row_decrements(self._started.acquisition, features, weights), -1.0)
+        screen = self._started
+        parts = [screen.columns(part) for part in columns.split(_REPLAY_COLUMNS, dim=2) if part.shape[2]]
+        for part in parts:
+            screen.count(part)
+        for rows, chunk in screen.chunks() if parts else ():
+            for part in parts:
+                screen.subtract(part, rows, chunk)
         if self._rules is not None and picks is not None:
             self._rules.keep_away_from(picks)
         self._sequence = sequence
@@ -160,9 +161,9 @@ class PoolShard:
         Fewer than asked for where some of the best are too similar to others; none only if there is no other. O(n)
         without the features.
         """
-        chosen = self._best_available(request)
+        chosen = Proposer(self._started, self._rules, self.held, self.norms, self.ids).best(request)
         self.held[chosen] = True
-        return self._rows_at(chosen, self._scores_at(chosen))
+        return self._rows_at(chosen, self._started.scores(chosen))
 
     def verify(self, block: Block) -> BlockReport:
         """Settle the previous block, test every row against this one, and propose for the next. One pass, O(n D B).
@@ -173,30 +174,56 @@ class PoolShard:
         rejected = self._settle(block.sequence, block.accepted)
         # Released before the pass: no one else would notice that such a row beats a pick.
         self.hold(block.released, held=False)
-        kernel = prepare_kernel(self._started, block.columns, block.values, self.features.device)
-        found = ChallengerList(block.size, block.max_challengers)
-        for rows, features in self._chunks():
-            # Scores must be those before this block, and the last one's rejected picks are in them still.
-            self._take_back(rows, features, rejected)
-            scores = self._scores_at(rows)
-            decrements = kernel.decrements(features)
-            margins = kernel.margins(scores, self.norms[rows], self._costs(rows), decrements)
-            # Rows that the driver holds are in its own speculation, with exact scores.
-            candidates = torch.nonzero((margins.amax(dim=1) > 0) & ~self.held[rows]).flatten()
-            if len(candidates):
-                challenges = margins[candidates] > 0
-                if self._rules is not None:
-                    challenges &= self._rules.may_be_picked(candidates + rows.start, challenges, block)
-                    some = challenges.any(dim=1)
-                    candidates, challenges = candidates[some], challenges[some]
-                found.add(candidates + rows.start, challenges, tuple(score[candidates] for score in scores))
-            # In advance, as if all picks were true: settling the few that are not is cheaper than a pass of its own.
-            self._subtract(rows, decrements, -1.0)
-        self._previous, self._sequence = block, block.sequence + 1
-        indices, scores = found.result(len(self.scores))
-        self.held[indices] = True
+        screen = self._started
+        columns = screen.columns(block.columns)
+        screen.count(columns)
+        doubtful = self._pass(rejected, columns, block.values)
+        self._previous, self._sequence = (block, columns), block.sequence + 1
+        found, holds = ChallengerList(block.size, block.max_challengers), True
+        for indices in doubtful.split(_EXACT_ROWS):
+            holds = self._challenge(block, indices, found) and holds
+        indices, scores = found.result(len(screen.tracked))
+        self.held[indices.to(self.held.device)] = True
         challengers = self._rows_at(indices, scores)
-        return BlockReport(challengers, found.verified_steps, self.propose(block.next_request))
+        proposals = self.propose(block.next_request)
+        holds = self._audit(block, proposals) and holds
+        return BlockReport(challengers, found.verified_steps, proposals, len(doubtful), holds)
+
+    def _pass(self, rejected: Columns | None, columns: Columns, values: Tensor) -> Tensor:
+        """Take back what was rejected, subtract columns in advance, and return the indices of rows not excluded."""
+        screen, kernel = self._started, self._started.kernel(columns, values)
+        doubtful = torch.zeros_like(self.held)
+        for rows, chunk in screen.chunks():
+            if rejected is not None:
+                screen.subtract(rejected, rows, chunk, -1.0)
+            doubtful[rows] = screen.judge(kernel, rows, chunk)
+        # Rows that the driver holds are in its own speculation, with exact scores.
+        return torch.nonzero(doubtful & ~self.held).flatten()
+
+    def _challenge(self, block: Block, indices: Tensor, found: ChallengerList) -> bool:
+        """Score rows exactly, and add those that beat or tie with a pick. False if one is not where the proof says."""
+        admitted = None
+        if self._rules is not None:
+            all_steps = torch.ones(len(indices), block.size, dtype=torch.bool, device=indices.device)
+            admitted = self._rules.may_be_picked(indices, all_steps, block)
+            some = admitted.any(dim=1)
+            indices, admitted = indices[some], admitted[some].cpu()
+        prices = self._prices(indices)
+        spec = self._started.spec
+        before, after, challenges = challenges_among(self._exact(indices), block, spec, prices)
+        if admitted is not None:
+            challenges &= admitted
+        some = challenges.any(dim=1)
+        if bool(some.any()):
+            found.add(indices.cpu()[some], challenges[some], tuple(score[some] for score in before))
+        return self._started.holds(indices, after)
+
+    def _audit(self, block: Block, proposals: RowBatch) -> bool:
+        """Whether some rows, the best of those proposed after a block, are where the proof says."""
+        some = proposals.take(np.arange(min(_AUDITED_ROWS, len(proposals))))
+        local = torch.from_numpy(some.positions - self.first_position).to(self.held.device)
+        rows, none = some.features.to(torch.float64), torch.ones(len(some), dtype=torch.float64)
+        return self._started.holds(local, challenges_among(rows, block, self._started.spec, none)[1])
 
     def search_exactly(self, search: ExactSearch) -> float:
         """Settle, then score in float64 every row that may win; keep those near the best for `tied_winners`. One pass.
@@ -208,26 +235,22 @@ class PoolShard:
             StaleShardError: another block was due.
         """
         rejected = self._settle(search.sequence, search.accepted)
-        start, acquisition = self._started, self._started.acquisition
-        none = torch.zeros(self.dim, acquisition.num_tracks, 1, dtype=torch.float64)
-        kernel = prepare_kernel(start, none, search.value, self.features.device)
+        spec = self._started.spec
+        none = torch.zeros(self.dim, spec.acquisition.num_tracks, 0, dtype=torch.float64)
+        doubtful = self._pass(rejected, self._started.columns(none), search.value)
         gains, indices, best = [], [], float("-inf")
-        for rows, features in self._chunks():
-            self._take_back(rows, features, rejected)
-            margins = kernel.margins(self._scores_at(rows), self.norms[rows], self._costs(rows), None)
-            local = torch.nonzero((margins[:, 0] > 0) & ~self.held[rows]).flatten()
+        for part in doubtful.split(_EXACT_ROWS):
             if self._rules is not None:
-                local = local[self._rules.may_win(local + rows.start, search.gate)]
-            if not len(local):
+                part = part[self._rules.may_win(part, search.gate)]
+            if not len(part):
                 continue
-            gain = acquisition.gain(search.state.scores(features[local].to("cpu", torch.float64)))
-            prices = self._prices(local + rows.start)
+            gain, prices = exact_gains(self._exact(part), search, spec), self._prices(part)
             best = max(best, float((gain / prices).max()))
             # Not the best row alone: its value may tie with that of another shard, and then the smallest id wins.
-            near = gain >= start.needed(torch.tensor(best, dtype=torch.float64), prices)
+            near = gain >= spec.needed(torch.tensor(best, dtype=torch.float64), prices)
             gains.append(gain[near])
-            indices.append(local.cpu()[near] + rows.start)
-        self._tied = TiedRows(torch.cat(gains), torch.cat(indices), start.gain_scale) if gains else None
+            indices.append(part.cpu()[near])
+        self._tied = TiedRows(torch.cat(gains), torch.cat(indices), spec.gain_scale) if gains else None
         self._sequence = search.sequence + 1
         return best
 
@@ -239,7 +262,7 @@ class PoolShard:
             chosen = tied[np.argsort(self.ids[tied.numpy()], kind="stable")[:1]]
         self._tied = None
         self.held[chosen] = True
-        return self._rows_at(chosen, self._scores_at(chosen))
+        return self._rows_at(chosen, self._started.scores(chosen.to(self.held.device)))
 
     def rank(self, query: RankQuery) -> RankedRows:
         """Return this shard's best rows of a one-shot ranking; touches no state. One pass."""
@@ -263,8 +286,9 @@ class PoolShard:
 
     def rivals(self, query: RivalQuery) -> Rivals:
         """Return rows of this shard that may be the runner-up of some pick; touches no state. One pass."""
+        copies = self._copied(query.start.precision)
         steps, indices = find_rivals(
-            self.features, self.ids, self.norms, self.first_position, query, self._costs_and_groups
+            self.features, copies, self.ids, self.norms, self.first_position, query, self._costs_and_groups
         )
         distinct, places = np.unique(indices, return_inverse=True)
         return Rivals(steps, places, self._rows_at(torch.as_tensor(distinct), ()))
@@ -275,12 +299,19 @@ class PoolShard:
         return np.setdiff1d(found, self._unusable, assume_unique=True) + self.first_position
 
     @property
-    def _started(self) -> ScoreSpec:
-        if self._start is None:
+    def _started(self) -> Screen:
+        if self._screen is None:
             raise StaleShardError(f"the shard at row {self.first_position} has not been started")
-        return self._start
+        return self._screen
 
-    def _settle(self, sequence: int, accepted: int) -> Tensor | None:
+    def _copied(self, precision: Precision) -> RowCopies:
+        """Return the rows' copies in a precision, those of before where they are in it."""
+        if self._copies is None or self._copies[0] != precision:
+            self._copies = None  # two are never in memory at once
+            self._copies = precision, copy_rows(self.features, precision, self.norms)
+        return self._copies[1]
+
+    def _settle(self, sequence: int, accepted: int) -> Columns | None:
         """Return the columns of the previous block's rejected picks, which were subtracted in advance, or None.
 
         The pass that follows takes them back chunk by chunk, so that settling costs no pass of its own.
@@ -292,30 +323,18 @@ class PoolShard:
         previous, self._previous = self._previous, None
         if previous is None:
             return None
-        if self._rules is not None and previous.picks is not None:
-            self._rules.keep_away_from(previous.picks[:accepted])
-        if accepted >= previous.size:
+        block, columns = previous
+        if self._rules is not None and block.picks is not None:
+            self._rules.keep_away_from(block.picks[:accepted])
+        if accepted >= block.size:
             return None
-        return self._weights(previous.columns[:, :, accepted:])
+        rejected = columns.after(accepted)
+        self._started.count(rejected, again=True)
+        return rejected
 
-    def _take_back(self, rows: slice, features: Tensor, rejected: Tensor | None) -> None:
-        if rejected is not None:
-            self._subtract(rows, row_decrements(self._started.acquisition, features, rejected), 1.0)
-
-    def _weights(self, columns: Tensor) -> Tensor:
-        """Return columns (D x num_tracks x k) as the right-hand side of a product with rows."""
-        return columns.flatten(1).to(self.features.device, self._started.dtype)
-
-    def _subtract(self, rows: slice, decrements: Tensor, sign: float) -> None:
-        dropped = decrements.sum(dim=2)
-        for score, track in zip(self.scores, self._started.acquisition.score_tracks, strict=True):
-            score[rows].add_(dropped[:, track], alpha=sign)
-
-    def _scores_at(self, rows: slice | Tensor) -> Scores:
-        return tuple(score[rows] for score in self.scores)
-
-    def _costs(self, rows: slice | Tensor) -> Tensor | None:
-        return None if self._rules is None else self._rules.costs(rows)
+    def _exact(self, indices: Tensor) -> Tensor:
+        """Return rows in float64 on the CPU."""
+        return self.features.rows(indices).to("cpu", torch.float64)
 
     def _prices(self, indices: Tensor) -> Tensor:
         """Return by what the gains of rows are divided, on the CPU."""
@@ -323,65 +342,7 @@ class PoolShard:
             return torch.ones(len(indices), dtype=torch.float64)
         return self._rules.rules.prices(self._rules.costs(indices).cpu())
 
-    def _best_available(self, request: Request) -> Tensor:
-        """Return indices of the best rows that nothing excludes, descending; none only if there is no other."""
-        if self._rules is None:
-            return self._best(request)
-        set_aside: list[Tensor] = []
-        try:
-            while True:
-                chosen = self._best(request)
-                available = self._rules.available(chosen, request.picks)  # marks in `held` what is excluded for good
-                # A few are enough: the driver asks again. None would tell it that there is no row left.
-                if not len(chosen) or bool(available.any()):
-                    return chosen[available]
-                # All are like picks that may yet be rejected: look past them now, offer them again another time.
-                set_aside.append(chosen[~self.held[chosen]])
-                self.held[chosen] = True
-        finally:
-            for indices in set_aside:
-                self.held[indices] = False
-
-    def _best(self, request: Request) -> Tensor:
-        """Return indices of the best rows not held that may be picked, copies thinned out, in descending order."""
-        count = request.count
-        wanted, floor = 2 * count, float("-inf")
-        values = torch.empty(0, dtype=torch.float64, device=self.norms.device)
-        indices = torch.empty(0, dtype=torch.int64, device=self.norms.device)
-        for first in range(0, self.num_rows if count > 0 else 0, _SCAN_ROWS):
-            rows = slice(first, min(first + _SCAN_ROWS, self.num_rows))
-            value = self._values(rows).masked_fill_(self.held[rows], float("-inf"))
-            if self._rules is not None:
-                value.masked_fill_(~self._rules.admitted(rows, request.gate), float("-inf"))
-            near = torch.nonzero(value > floor).flatten()
-            values, indices = torch.cat([values, value[near]]), torch.cat([indices, near + first])
-            top = torch.topk(values, min(wanted, len(values)))
-            values, indices = top.values, indices[top.indices]
-            # Once the list is full, most rows of a chunk fall below its last and need no sorting.
-            floor = float(values[-1]) if len(values) == wanted else floor
-        indices = indices[torch.isfinite(values)]
-        return self._thin_copies(indices)[:count] if count < self.num_rows else indices
-
-    def _values(self, rows: slice) -> Tensor:
-        """Return what rows are sorted by."""
-        acquisition = self._started.acquisition
-        scores = self._scores_at(rows)
-        if self._rules is not None and self._rules.rules.per_cost:
-            values = acquisition.gain(scores) / self._rules.costs(rows)
-        else:
-            values = acquisition.order(scores)
-        # Where rounding exceeds the noise a value may be no number; such a row must still be found in the end.
-        return values.nan_to_num(nan=0.0, posinf=_LARGEST, neginf=-_LARGEST)  # a new tensor: `values` may be the scores
-
-    def _thin_copies(self, indices: Tensor) -> Tensor:
-        """Keep at most two (of the smallest ids) of rows with the same scores: copies waste a proposal."""
-        facts = [*self._scores_at(indices), self.norms[indices]]
-        if self._rules is not None:  # the cheaper copy, or one of another group, is no waste
-            facts += [self._rules.costs(indices), self._rules.groups(indices)]
-        kept = drop_duplicates(facts, self.ids[indices.cpu().numpy()])
-        return indices[torch.as_tensor(kept, device=indices.device)]
-
-    def _rows_at(self, indices: Tensor, scores: Scores) -> RowBatch:
+    def _rows_at(self, indices: Tensor, scores: tuple[Tensor, ...]) -> RowBatch:
         """Hand over rows with their scores."""
         local = indices.cpu()
         costs_and_groups = (
@@ -390,17 +351,11 @@ class PoolShard:
         return RowBatch(
             positions=local.numpy() + self.first_position,
             ids=self.ids[local.numpy()],
-            features=self.features.rows(indices).cpu(),
+            features=self.features.rows(indices.to(self.held.device)).cpu(),
             scores=tuple(score.cpu() for score in scores),
             costs=costs_and_groups.costs,
             groups=costs_and_groups.groups,
         )
-
-    def _chunks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Read all rows once, in the screening precision."""
-        dtype = self._started.dtype
-        for rows, features in self.features.chunks():
-            yield rows, features.to(dtype)
 
     def _squared_norms(self) -> Tensor:
         norms = torch.empty(self.num_rows, dtype=torch.float64, device=self.features.device)

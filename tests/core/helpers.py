@@ -18,6 +18,7 @@ from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.core.feature_store import MemoryFeatures
 from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.limits import Limits
+from ray_itl.core.messages import Precision
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.result import GreedyResult
@@ -161,7 +162,9 @@ class Problem:
         prior = Posterior.prior(self.pool.shape[1])
         return prior if self.known is None else prior.condition_on_rows(self.known, self.noise)
 
-    def selector(self, num_shards: int = 1, schedule: BlockSchedule | None = None) -> GreedySelector:
+    def selector(
+        self, num_shards: int = 1, schedule: BlockSchedule | None = None, screening: Precision | None = None
+    ) -> GreedySelector:
         acquisition = self.rule.acquisition(self.noise)
         state = acquisition.start(self.posterior(), self.targets)
         pool = LocalPool(make_shards(self.pool, self.ids, num_shards))
@@ -174,6 +177,7 @@ class Problem:
             schedule,
             limits=Limits(min_gain=self.min_gain),
             excluded=excluded,
+            screening=screening,
         )
 
     def select(
@@ -182,8 +186,9 @@ class Problem:
         num_shards: int = 1,
         schedule: BlockSchedule | None = None,
         earlier: Sequence[tuple[Pick, Tensor]] = (),
+        screening: Precision | None = None,
     ) -> GreedyResult:
-        return self.selector(num_shards, schedule).select(n, earlier)
+        return self.selector(num_shards, schedule, screening).select(n, earlier)
 
     def shuffle(self, seed: int) -> Problem:
         """The same rows in another order, ids with them."""

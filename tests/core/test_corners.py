@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from ray_itl.core.acquisitions.base import Acquisition
 from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.core.feature_store import MemoryFeatures
-from ray_itl.core.messages import Request, ScoreSpec
+from ray_itl.core.messages import Precision, Request, ScoreSpec
 from ray_itl.core.posterior import Targets
+from ray_itl.core.screening.kernels import BlockKernel
+from ray_itl.core.screening.screen import Screen
 from ray_itl.core.shard import PoolShard
 from ray_itl.errors import ConfigError, NumericalError
 from tests.core.helpers import (
@@ -34,6 +37,7 @@ from tests.core.helpers import (
     with_copies,
     with_zeros,
 )
+from tests.user_rules import Scaled
 
 every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 
@@ -82,7 +86,6 @@ def test_one_row_repeated_thousands_of_times_is_decided_by_contests(rule: Rule) 
     result = problem.select(6, 2, BlockSchedule(block=4, candidates=32, max_challengers=64))
     assert picked(result) == _greedy_over_kinds(problem, 2000, 6)
     assert result.stats.contests >= 1
-    assert result.stats.precision == "float64"
 
 
 def _greedy_over_kinds(problem: Problem, copies: int, n: int) -> list[int]:
@@ -230,42 +233,51 @@ def test_the_long_double_oracle_can_tell_a_wrong_pick() -> None:
         assert oracle.gains()[pick.index] < oracle.gains().max()
 
 
-@every_rule
-def test_a_band_that_is_far_too_narrow_trips_the_audit(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
-    true_band = ScoreSpec.__dict__["band"].fget
-    narrow = property(lambda start: 1e-12 if start.precision == "float32" else true_band(start))
-    monkeypatch.setattr(ScoreSpec, "band", narrow)
+class _Scaled(Rule):
+    """ITL in other units, by a rule that tells nothing of its forms."""
+
+    def acquisition(self, noise: float) -> Acquisition:
+        return Scaled(noise)
+
+
+def test_a_band_that_is_far_too_narrow_trips_the_audit_of_a_rule_without_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = _Scaled("scaled", "itl")
     problem = _problem(rule, clustered(250, 16, 1).to(torch.float32), normal(5, 16, 2))
-    result = problem.select(20, 3, SMALL)
-    assert result.stats.escalations == 1
-    assert picked(result) == problem.dense_ids(20)
+    honest = problem.select(20, 3, SMALL)
+    assert (picked(honest), honest.stats.precision) == (problem.dense_ids(20), "float64")
+    monkeypatch.setattr(ScoreSpec, "band", 1e-20)
+    with pytest.raises(NumericalError, match="noise_variance"):
+        problem.select(20, 3, SMALL)
 
 
 def _spoil(monkeypatch: pytest.MonkeyPatch, error: float, precisions: tuple[str, ...]) -> None:
     """Let every shard start from scores that are off by `error` |x|^2, up or down."""
-    true_start = PoolShard.start
+    true_begin = Screen._begin
 
-    def spoilt(self: PoolShard, start: ScoreSpec) -> None:
-        true_start(self, start)
-        if start.precision in precisions:
-            for scores in self.scores:
-                scores += error * self.norms * (2 * torch.rand(len(scores), generator=random(1)).round() - 1)
+    def spoilt(self: Screen) -> None:
+        true_begin(self)
+        if self.spec.precision in precisions:
+            for scores in self.tracked:
+                scores += error * self._norms * (2 * torch.rand(len(scores), generator=random(1)).round() - 1)
 
-    monkeypatch.setattr(PoolShard, "start", spoilt)
+    monkeypatch.setattr(Screen, "_begin", spoilt)
 
 
 @every_rule
-def test_scores_off_by_more_than_the_band_trip_the_audit(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", ["int8", "bfloat16", "float32"])
+def test_scores_beyond_what_is_proven_are_noticed(
+    rule: Rule, precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
     problem = _problem(rule, power_law(250, 16, 1).to(torch.float32), normal(5, 16, 2))
-    honest = problem.select(20, 3, SMALL)
-    assert honest.stats.escalations == 0
-    _spoil(monkeypatch, 0.05, ("float32",))
-    result = problem.select(20, 3, SMALL)
+    honest = problem.select(20, 3, SMALL, screening=precision)
+    assert (honest.stats.escalations, honest.stats.precision) == (0, precision)
+    _spoil(monkeypatch, 0.5, (precision,))
+    result = problem.select(20, 3, SMALL, screening=precision)
     assert result.stats.escalations == 1
     assert picked(result) == picked(honest) == problem.dense_ids(20)
 
 
-def test_float64_scores_off_by_more_than_their_band_are_an_error_that_names_the_option(
+def test_float64_scores_beyond_what_is_proven_are_an_error_that_names_the_option(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _spoil(monkeypatch, 0.05, ("float32", "float64"))
@@ -278,17 +290,18 @@ def test_float64_scores_off_by_more_than_their_band_are_an_error_that_names_the_
 @pytest.mark.parametrize("start", [5, 12])
 def test_an_escalation_in_the_middle(rule: Rule, start: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors that only appear after some picks: the picks made until then stand, nothing held is lost."""
-    true_subtract = PoolShard._subtract
+    true_judge = Screen.judge
     calls = 0
 
-    def drifting(self: PoolShard, rows: slice, decrements: Tensor, sign: float) -> None:
+    def drifting(self: Screen, kernel: BlockKernel, rows: slice, chunk: Tensor) -> Tensor:
         nonlocal calls
         calls += 1
-        true_subtract(self, rows, decrements, sign)
-        if calls > start and self._started.precision == "float32":
-            self.scores[0][rows] += 0.01 * self.norms[rows]
+        doubtful = true_judge(self, kernel, rows, chunk)
+        if calls > start and self.spec.precision == "float32":
+            self.tracked[0][rows] -= 0.01 * self._norms[rows]
+        return doubtful
 
-    monkeypatch.setattr(PoolShard, "_subtract", drifting)
+    monkeypatch.setattr(Screen, "judge", drifting)
     problem = _problem(rule, power_law(250, 16, 1).to(torch.float32), normal(5, 16, 2))
     progress: list[int] = []
     selector = problem.selector(3, replace(SMALL, block=3, max_block=3))

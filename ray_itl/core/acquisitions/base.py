@@ -89,6 +89,11 @@ class AcquisitionState(ABC):
         """The size of gain beside which 1e-12 is nothing where rows are far above the noise: 1 nat, or all variance."""
         return 1.0
 
+    @property
+    def form_norms(self) -> tuple[float, ...]:
+        """Bounds on the largest eigenvalues of `Acquisition.forms`, now and after any further picks. O(D r), once."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Acquisition(ABC):
@@ -202,6 +207,38 @@ class Acquisition(ABC):
         del gains
         return None
 
+    @property
+    def track_pairs(self) -> tuple[tuple[int, int, float], ...]:
+        """For each score (a, b, m): a step lowers it by m p_a p_b, as `products_` says; here by a square."""
+        return tuple((track, track, 1.0) for track in self.score_tracks)
+
+    @property
+    def forms(self) -> tuple[tuple[float, ...], ...]:
+        """Weights (K each) of forms f = sum_i w_i (s_i - scale_i |x|^2) that are at least 0, whatever was picked.
+
+        By these, and `reach`, rows are excluded from copies of fewer digits (see `screening`). A rule that names none
+        is screened in float64. Where `linear` holds there are K, linearly independent.
+        """
+        return ()
+
+    def reach(self, norms: Tensor, lower: Scores, upper: Scores) -> Tensor:
+        """Return the most that rows may gain, for rules that have `forms`.
+
+        Args:
+            norms: |x|^2 of the rows, float64.
+            lower: For each form what it is at least, of one shape with `norms`.
+            upper: What it is at most.
+        """
+        raise NotImplementedError(f"{self.name} has no forms")
+
+    @property
+    def is_certified(self) -> bool:
+        """Whether the rule's forms are its own: those of a base class say nothing of a gain that is overridden."""
+        kinds = type(self).__mro__
+        described = next(kind for kind in kinds if "forms" in vars(kind))
+        where = (next(kind for kind in kinds if name in vars(kind)) for name in _DESCRIBED)
+        return bool(self.forms) and all(issubclass(described, kind) for kind in where)
+
     def order(self, scores: Scores) -> Tensor:
         """Return an increasing function of the gain that is cheaper to compute, if there is one."""
         return self.gain(scores)
@@ -209,6 +246,10 @@ class Acquisition(ABC):
     def decrements(self, products: Tensor) -> Scores:
         """Return what each step subtracts from each score, K times N x B, from N x num_tracks x B products."""
         return tuple(products[:, track] for track in self.score_tracks)
+
+
+_DESCRIBED = ("gain", "linear", "reach", "products_", "decrements", "score_tracks", "track_pairs", "start")
+"""What forms must be of one class with, or of a subclass of, to be trusted."""
 
 
 def tie_width(gains: Tensor, gain_scale: float) -> Tensor:

@@ -80,6 +80,21 @@ class InformationGain(Acquisition):
         constants = -self.noise_variance * torch.expm1(2.0 * gains)
         return Linear(torch.stack([ones, -torch.exp(2.0 * gains)]), constants)
 
+    @property
+    def forms(self) -> tuple[tuple[float, ...], ...]:
+        """x'(S - S_t)x of each task, then x'(I - S_t)x."""
+        num = len(self.task_weights)
+        given = [[0.0, *(-1.0 if task == t else 0.0 for task in range(num))] for t in range(num)]
+        return (*((1.0, *row[1:]) for row in given), *(tuple(row) for row in given))
+
+    def reach(self, norms: Tensor, lower: Scores, upper: Scores) -> Tensor:
+        """Return sum_t c_t / 2 log(1 + x'(S - S_t)x / (x'S_t x + s2)), each term at its most."""
+        num, gains = len(self.task_weights), torch.zeros_like(lower[0])
+        for t, weight in enumerate(self.task_weights):
+            told, removed = (upper[t], upper[num + t]) if weight > 0 else (lower[t], lower[num + t])
+            gains = gains + 0.5 * weight * torch.log1p(told / ((norms - removed).clamp_min(0) + self.noise_variance))
+        return gains
+
     def order(self, scores: Scores) -> Tensor:
         """Return (x'Sx - x'S_A x) / (x'S_A x + s2) for one task of weight 1."""
         if self.task_weights != (1.0,):
@@ -113,3 +128,7 @@ class _InformationGainState(AcquisitionState):
 
     def quadratics(self) -> tuple[Quadratic, ...]:
         return tuple(variance_form(p) for p in self._posteriors)
+
+    @property
+    def form_norms(self) -> tuple[float, ...]:
+        return (1.0,) * (2 * len(self.given_targets))  # all are at most the prior

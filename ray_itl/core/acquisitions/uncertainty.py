@@ -57,6 +57,16 @@ class Uncertainty(Acquisition):
         """x'Sx - s2 (exp(2 g) - 1) > 0."""
         return Linear(torch.ones_like(gains)[None], -self.noise_variance * torch.expm1(2.0 * gains))
 
+    @property
+    def forms(self) -> tuple[tuple[float, ...], ...]:
+        """x'(I - S)x."""
+        return ((-1.0,),)
+
+    def reach(self, norms: Tensor, lower: Scores, upper: Scores) -> Tensor:
+        """Return 1/2 log(1 + (|x|^2 - x'(I - S)x) / s2) at its most."""
+        del upper
+        return 0.5 * torch.log1p((norms - lower[0]).clamp_min(0) / self.noise_variance)
+
     def order(self, scores: Scores) -> Tensor:
         """Return x'Sx."""
         return scores[0]
@@ -82,3 +92,7 @@ class _UncertaintyState(AcquisitionState):
 
     def quadratics(self) -> tuple[Quadratic, ...]:
         return (variance_form(self.given_picks),)
+
+    @property
+    def form_norms(self) -> tuple[float, ...]:
+        return (1.0,)  # at most the prior

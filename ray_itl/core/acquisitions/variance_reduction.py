@@ -53,6 +53,26 @@ class VarianceReduction(Acquisition):
         roots = tuple(task.moment_root() for task, _ in zip(tasks, self.task_weights, strict=True))
         return _VarianceReductionState(self.noise_variance, posterior, roots)
 
+    @property
+    def track_pairs(self) -> tuple[tuple[int, int, float], ...]:
+        """p^2, then 2 p r_t of each task."""
+        return ((0, 0, 1.0), *((0, 1 + t, 2.0) for t in range(len(self.task_weights))))
+
+    @property
+    def forms(self) -> tuple[tuple[float, ...], ...]:
+        """x'(I - S)x, then q_t of each task."""
+        num = len(self.task_weights)
+        parts = (tuple(1.0 if score == 1 + t else 0.0 for score in range(1 + num)) for t in range(num))
+        return ((-1.0, *([0.0] * num)), *parts)
+
+    def reach(self, norms: Tensor, lower: Scores, upper: Scores) -> Tensor:
+        """Return sum_t c_t q_t / (x'Sx + s2) at its most."""
+        told = torch.zeros_like(lower[0])
+        for t, weight in enumerate(self.task_weights, start=1):
+            told = told + weight * (upper[t] if weight > 0 else lower[t])
+        removed = upper[0].where(told > 0, lower[0])
+        return told / ((norms - removed).clamp_min(0) + self.noise_variance)
+
     def products_(self, dots: Tensor) -> Tensor:
         """(p, r_1, ..) -> (p^2, 2 p r_1, ..), in place."""
         dots[:, 1:].mul_(dots[:, :1]).mul_(2.0)
@@ -118,6 +138,12 @@ class _VarianceReductionState(AcquisitionState):
         factors = (self.given_picks.root @ self._whitened(root).mT for root in self.moment_roots)
         parts = (Quadratic(0.0, 1.0, factor) for factor in factors)
         return (variance_form(self.given_picks), *parts)
+
+    @property
+    def form_norms(self) -> tuple[float, ...]:
+        # S M S <= S^(1/2) M S^(1/2) in its largest eigenvalue, as S <= I; and that one only falls with further picks.
+        told = (root @ form.factor for root, form in zip(self.moment_roots, self.quadratics()[1:], strict=True))
+        return (1.0, *(float(torch.linalg.matrix_norm(part, 2)) * (1 + 1e-9) for part in told))
 
     def _whitened(self, root: Tensor) -> Tensor:
         return root @ self.given_picks.root

@@ -1,0 +1,168 @@
+"""Copies of a shard's rows that are quick to multiply, each with a bound on how far it is from its row."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ray_itl.core.feature_store import FeatureStore, chunk_rows_for
+from ray_itl.core.messages import Precision
+from ray_itl.core.screening.arithmetic import Arithmetic, FloatArithmetic, IntegerArithmetic, padded_dim
+
+_UNIT = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
+"""Largest relative error of rounding a number to a type."""
+_SAMPLE = 4096
+_LEAST_SCALE = 1.0 / 16.0
+"""Of a coordinate, beside the root mean square of all: columns are divided by it."""
+_HALF = 0.501
+"""A rounded number is off by at most this: a half, and what dividing in float32 adds below 127."""
+_SMALLEST, _LARGEST = 2.0**-100, 2.0**100
+"""Rows beyond these, over the scales, are not rounded."""
+_RATIO_MARGIN = 1.15
+_GPU_CHUNK_BYTES = 1 << 26
+
+
+class RowCopies(ABC):
+    """Copies y of n rows x."""
+
+    arithmetic: Arithmetic
+    ratio: float
+    """rho: |x - y| <= rho sqrt(E) for the numbers E of `error_norms`."""
+
+    @abstractmethod
+    def chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield all copies once, in order, as the arithmetic takes them."""
+
+    @abstractmethod
+    def units(self, rows: slice | Tensor) -> Tensor | None:
+        """Return what products of these copies are multiplied by, float64; None: by nothing."""
+
+    @abstractmethod
+    def error_norms(self, rows: slice | Tensor, norms: Tensor) -> Tensor:
+        """Return E >= max(|x|^2, |y|^2, (|x - y| / rho)^2) of some rows, float64, given their |x|^2."""
+
+
+class FloatCopies(RowCopies):
+    """The rows themselves in float32 or float64, rounded where they are kept in more digits.
+
+    In bfloat16 they are kept beside the rows: half of float32's memory, the same arithmetic.
+    """
+
+    def __init__(self, features: FeatureStore, precision: Precision) -> None:
+        """Look at n rows; in bfloat16 a pass over them."""
+        self.arithmetic = FloatArithmetic(torch.float64 if precision == "float64" else torch.float32)
+        self._features = features
+        kept = torch.bfloat16 if precision == "bfloat16" else self.arithmetic.dtype
+        self.ratio = 0.0 if _UNIT[kept] <= _UNIT[features.dtype] else 1.001 * _UNIT[kept]
+        self._copy: Tensor | None = None
+        if precision == "bfloat16" and self.ratio:
+            self._copy = torch.empty(features.num_rows, features.dim, dtype=kept, device=features.device)
+            for rows, chunk in features.chunks():
+                self._copy[rows] = chunk.to(kept)
+
+    def chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """See `RowCopies`."""
+        if self._copy is None:
+            for rows, chunk in self._features.chunks():
+                yield rows, chunk.to(self.arithmetic.dtype)
+            return
+        step = chunk_rows_for(self._features.dim)
+        for first in range(0, len(self._copy), step):
+            rows = slice(first, min(first + step, len(self._copy)))
+            yield rows, self._copy[rows].to(self.arithmetic.dtype)
+
+    def units(self, rows: slice | Tensor) -> Tensor | None:
+        """See `RowCopies`: none."""
+        del rows
+        return None
+
+    def error_norms(self, rows: slice | Tensor, norms: Tensor) -> Tensor:
+        """See `RowCopies`: |x|^2, and a little where rows are rounded."""
+        del rows
+        return norms * (1.0 + self.ratio) ** 2 if self.ratio else norms
+
+
+class IntegerCopies(RowCopies):
+    """y = unit (q o sigma): integers q of 8 bits, a unit for each row, a scale for each coordinate.
+
+    The scales are the coordinates' root mean squares over a sample: embeddings have a few large coordinates, and with
+    one scale for all of them the others would be all rounding. Then |x - y| is about 0.012 |x| at most, for 384
+    coordinates, and a quarter of float32's memory.
+    """
+
+    def __init__(self, features: FeatureStore, norms: Tensor) -> None:
+        """Round n rows, of squared norms `norms`. One pass; takes D + 4 bytes a row."""
+        self._num_rows = features.num_rows
+        sigma = _coordinate_scales(features)
+        self.arithmetic = IntegerArithmetic(sigma)
+        self._norm = _HALF * float(sigma.norm())
+        device = features.device
+        width = padded_dim(features.dim)
+        self._copy = torch.zeros(features.num_rows, width, dtype=torch.int8, device=device)
+        self._units = torch.empty(features.num_rows, dtype=torch.float32, device=device)
+        inverse = (1.0 / sigma).to(device, torch.float32)
+        for rows, chunk in features.chunks():
+            self._units[rows] = _round(chunk, inverse, self._copy[rows, : features.dim])
+        self.ratio = self._usual_ratio(norms)
+
+    def chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """See `RowCopies`."""
+        step = _chunk_rows(self._copy)
+        for first in range(0, self._num_rows, step):
+            rows = slice(first, min(first + step, self._num_rows))
+            yield rows, self._copy[rows]
+
+    def units(self, rows: slice | Tensor) -> Tensor | None:
+        """See `RowCopies`."""
+        return self._units[rows].to(torch.float64)
+
+    def error_norms(self, rows: slice | Tensor, norms: Tensor) -> Tensor:
+        """See `RowCopies`: |x|^2 for most rows, more for those that are rounded by more than the usual share."""
+        residuals = self._units[rows].to(torch.float64).mul_(self._norm / self.ratio)
+        return torch.maximum(norms, residuals.square_()).mul_((1.0 + self.ratio) ** 2)
+
+    def _usual_ratio(self, norms: Tensor) -> float:
+        """Return rho: somewhat more than the median of |x - y| / |x|."""
+        some = slice(None, None, max(1, self._num_rows // _SAMPLE))
+        sizes, units = norms[some].sqrt(), self._units[some].to(torch.float64)
+        ratios = (units * self._norm / sizes)[(sizes > 0) & torch.isfinite(units)]
+        if not len(ratios):
+            return self._norm  # no row is rounded at all
+        return _RATIO_MARGIN * float(ratios.median()) or self._norm
+
+
+def _coordinate_scales(features: FeatureStore) -> Tensor:
+    """Return the root mean square of each coordinate over a sample of rows, at least a sixteenth of that of all."""
+    places = torch.linspace(0, features.num_rows - 1, min(_SAMPLE, features.num_rows), dtype=torch.float64)
+    sample = features.rows(places.long()).to("cpu", torch.float64)
+    squares = (sample / (float(sample.abs().max()) or 1.0)).square().mean(dim=0)
+    least = _LEAST_SCALE * float(squares.mean().sqrt())
+    scales = squares.sqrt().clamp_min(least) if least > 0 else torch.ones_like(squares)
+    # Of norm 1, and a float32: rows are divided by these very numbers.
+    return (scales / scales.norm()).to(torch.float32).to(torch.float64)
+
+
+def _round(rows: Tensor, inverse: Tensor, out: Tensor) -> Tensor:
+    """Round rows (n x D) over the coordinates' scales to integers; returns their units (n float32).
+
+    A row too large or too small for float32 becomes zeros with an infinite unit: of it nothing is claimed.
+    """
+    scaled = rows.to(torch.float32) * inverse
+    largest = torch.linalg.vector_norm(scaled, ord=float("inf"), dim=1)
+    sound = (largest > _SMALLEST) & (largest < _LARGEST)
+    steps = (127.0 / largest).where(sound, 0.0)
+    scaled.mul_(steps[:, None])
+    if not bool(sound.all()):
+        scaled[~sound] = 0.0
+    out.copy_(scaled.round_())
+    return (largest / 127.0).where(sound, (largest > 0).to(torch.float32) * float("inf")).nan_to_num(0.0, float("inf"))
+
+
+def _chunk_rows(copy: Tensor) -> int:
+    """Return how many rows are multiplied at once."""
+    if copy.is_cuda:
+        return max(1, _GPU_CHUNK_BYTES // copy.shape[1])
+    return chunk_rows_for(copy.shape[1])

@@ -1,0 +1,193 @@
+"""Screen: the tracked scores of a shard's rows, and the passes by which rows are excluded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ray_itl.core.acquisitions.base import Quadratic, Scores
+from ray_itl.core.feature_store import FeatureStore
+from ray_itl.core.messages import Precision, ScoreSpec
+from ray_itl.core.screening.arithmetic import Arithmetic, Columns
+from ray_itl.core.screening.copies import FloatCopies, IntegerCopies, RowCopies
+from ray_itl.core.screening.kernels import BlockKernel, Known, RowFacts, prepare_kernel, score_scales
+from ray_itl.core.screening.theorem import Tally
+
+_CHECK = 1e-9
+
+
+def copy_rows(features: FeatureStore, precision: Precision, norms: Tensor) -> RowCopies:
+    """Return copies of rows (of squared norms `norms`) for a precision of the screen. At most one pass."""
+    return IntegerCopies(features, norms) if precision == "int8" else FloatCopies(features, precision)
+
+
+class Screen:
+    """What a shard tracks of n rows in a run.
+
+    A tracked score is a score's part that depends on more than |x|^2: what known rows, targets and picks have removed,
+    or what targets add. It is that of the row's copy, and may be off by `Tally.errors`.
+    """
+
+    def __init__(self, spec: ScoreSpec, copies: RowCopies, norms: Tensor, costs: Tensor | None) -> None:
+        """Begin before the first pick; a pass, where there is anything to multiply. O(n D r).
+
+        Args:
+            spec: Of the run.
+            copies: Of the rows.
+            norms: |x|^2, n float64.
+            costs: n float64; None where every row costs 1.
+        """
+        self.spec = spec
+        self.tracked: Scores = tuple(torch.zeros_like(norms) for _ in spec.quadratics)
+        self._copies = copies
+        self._norms = norms
+        self._costs = costs
+        self._mean_norm = _mean(norms)
+        self._tally = Tally(spec, copies.arithmetic)
+        self._begin()
+
+    def _begin(self) -> None:
+        device = self._norms.device
+        factors = [
+            (score, form.sign, self._copies.arithmetic.columns(form.factor[:, None], device))
+            for score, form in enumerate(self.spec.quadratics)
+            if form.factor.shape[1]
+        ]
+        for score, _, factor in factors:
+            self._tally.began(score, factor)
+        for rows, chunk in self._copies.chunks() if factors else ():
+            for score, sign, factor in factors:
+                units = self._copies.units(rows)
+                self.tracked[score][rows] = started(self._copies.arithmetic, sign, factor, chunk, units)
+
+    def scores(self, rows: slice | Tensor) -> Scores:
+        """Return scores as far as copies tell: good enough to propose rows."""
+        norms = self._norms[rows]
+        return tuple(e[rows] + form.scale * norms for e, form in zip(self.tracked, self.spec.quadratics, strict=True))
+
+    def chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Read all copies once."""
+        yield from self._copies.chunks()
+
+    def columns(self, columns: Tensor) -> Columns:
+        """Prepare columns (D x num_tracks x B float64) for `subtract`."""
+        return self._copies.arithmetic.columns(columns, self._norms.device)
+
+    def count(self, columns: Columns, again: bool = False) -> None:
+        """Count columns among what errors come from, before they are used; `again` before they are taken back."""
+        self._tally.add(columns, again)
+
+    def kernel(self, columns: Columns, values: Tensor) -> BlockKernel:
+        """Return the kernel that tests rows against picks of some values, and subtracts the picks' columns."""
+        return prepare_kernel(
+            self.spec, columns, values, Known(self._copies.ratio, self._tally.errors(), self._mean_norm)
+        )
+
+    def judge(self, kernel: BlockKernel, rows: slice, chunk: Tensor) -> Tensor:
+        """Return which rows of a chunk are not excluded (n bool), and subtract what the kernel's columns take.
+
+        In advance, as if all picks were true: settling the few that are not is cheaper than a pass of its own.
+        """
+        verdict = kernel.judge(self._copies.arithmetic.products(chunk, kernel.columns), self._facts(rows))
+        for score, lost in zip(self.tracked, verdict.lost, strict=True):
+            score[rows] -= lost
+        return verdict.doubtful
+
+    def subtract(self, columns: Columns, rows: slice, chunk: Tensor, sign: float = 1.0) -> None:
+        """Subtract what columns take from a chunk's scores, or add it back (sign -1)."""
+        acquisition = self.spec.acquisition
+        drops = acquisition.products_(self._copies.arithmetic.products(chunk, columns)).sum(dim=2).to(torch.float64)
+        units = self._copies.units(rows)
+        if units is not None:
+            drops *= units.square()[:, None]
+        scales = score_scales(self.spec, columns.scales).tolist()
+        for score, track, scale in zip(self.tracked, acquisition.score_tracks, scales, strict=True):
+            score[rows].sub_(drops[:, track], alpha=sign * scale)
+
+    def holds(self, indices: Tensor, scores: Scores) -> bool:
+        """Whether exact scores of some rows are within what the bound says of them. It never fails, or is wrong."""
+        spec, errors = self.spec, self._tally.errors()
+        if not spec.acquisition.is_certified:
+            return True
+        norms = self._norms[indices].cpu()
+        error_norms = self._copies.error_norms(indices, self._norms[indices]).cpu()
+        exact = [score - form.scale * norms for score, form in zip(scores, spec.quadratics, strict=True)]
+        seen = [score[indices].cpu() for score in self.tracked]
+        for weights, largest in zip(spec.acquisition.forms, spec.form_norms, strict=True):
+            true = _combine(weights, exact).clamp_min(0).sqrt()
+            found = _combine(weights, seen)
+            off = (sum(abs(w) * e for w, e in zip(weights, errors, strict=True)) + _CHECK) * error_norms
+            residual = largest**0.5 * self._copies.ratio * error_norms.sqrt()
+            above = (found - off).clamp_min(0).sqrt() - residual
+            below = (found + off).clamp_min(0).sqrt() + residual
+            if bool(((true < above * (1 - _CHECK)) | (true > below * (1 + _CHECK))).any()):
+                return False
+        return True
+
+    def _facts(self, rows: slice) -> RowFacts:
+        norms = self._norms[rows]
+        return RowFacts(
+            tuple(score[rows] for score in self.tracked),
+            norms,
+            self._copies.error_norms(rows, norms),
+            self._copies.units(rows),
+            None if self._costs is None else self._costs[rows],
+        )
+
+
+class Trial:
+    """A screen of which nothing is kept: each chunk of rows is taken through all blocks of a selection that is over."""
+
+    def __init__(self, spec: ScoreSpec, copies: RowCopies, norms: Tensor, blocks: Sequence[Tensor]) -> None:
+        """Prepare blocks of columns, each D x num_tracks x B float64."""
+        self._spec = spec
+        self._copies = copies
+        self._norms = norms
+        arithmetic, device = copies.arithmetic, norms.device
+        self._factors = [arithmetic.columns(form.factor[:, None], device) for form in spec.quadratics]
+        self._columns = [arithmetic.columns(columns, device) for columns in blocks]
+        tally, self._known = Tally(spec, arithmetic), []
+        for score, factor in enumerate(self._factors):
+            tally.began(score, factor)
+        for columns in self._columns:
+            tally.add(columns)
+            self._known.append(Known(copies.ratio, tally.errors(), _mean(norms)))
+
+    def doubts(self, rows: slice, chunk: Tensor, best: Sequence[Tensor], costs: Tensor | None) -> Iterator[Tensor]:
+        """Yield for each block which rows of a chunk may beat or tie with values (B each; -inf: all do): n bool."""
+        norms, units = self._norms[rows], self._copies.units(rows)
+        costs = None if costs is None else costs.to(norms.device)
+        error_norms = self._copies.error_norms(rows, norms)
+        tracked = tuple(self._start(form.sign, factor, chunk, units) for form, factor in self._forms())
+        for columns, known, values in zip(self._columns, self._known, best, strict=True):
+            unknown = torch.isneginf(values)
+            kernel = prepare_kernel(self._spec, columns, values.where(~unknown, 0.0), known)
+            products = self._copies.arithmetic.products(chunk, columns)
+            verdict = kernel.judge(products, RowFacts(tracked, norms, error_norms, units, costs))
+            yield verdict.doubtful | bool(unknown.any())
+            tracked = tuple(score - lost for score, lost in zip(tracked, verdict.lost, strict=True))
+
+    def _forms(self) -> Iterator[tuple[Quadratic, Columns]]:
+        yield from zip(self._spec.quadratics, self._factors, strict=True)
+
+    def _start(self, sign: float, factor: Columns, chunk: Tensor, units: Tensor | None) -> Tensor:
+        return started(self._copies.arithmetic, sign, factor, chunk, units)
+
+
+def started(arithmetic: Arithmetic, sign: float, factor: Columns, chunk: Tensor, units: Tensor | None) -> Tensor:
+    """Return sign |y F|^2 of copies y, n float64."""
+    if not factor.num_steps:
+        return torch.zeros(len(chunk), dtype=torch.float64, device=chunk.device)
+    found = arithmetic.products(chunk, factor).square_().sum(dim=(1, 2)).to(torch.float64)
+    found *= float(factor.scales[0]) ** 2 * sign
+    return found if units is None else found.mul_(units.square())
+
+
+def _mean(norms: Tensor) -> float:
+    return float(norms.mean()) if len(norms) else 1.0
+
+
+def _combine(weights: tuple[float, ...], scores: list[Tensor]) -> Tensor:
+    return torch.stack([w * score for w, score in zip(weights, scores, strict=True)]).sum(dim=0)

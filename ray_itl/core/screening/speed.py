@@ -1,0 +1,67 @@
+"""Which copies this machine multiplies fast: measured once a process, in milliseconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+
+import torch
+
+from ray_itl.core.messages import Precision
+from ray_itl.core.screening.arithmetic import multiply_integers
+
+_ROWS, _DIM, _COLUMNS = 2048, 256, 64
+_REPEATS = 5
+_PAYS = 1.5
+
+
+@cache
+def integers_are_fast(device: str = "cpu") -> bool:
+    """Whether a product of 8-bit integers with thrice the columns takes two thirds of one in float32, or less.
+
+    Thrice, since a column of integers has up to three planes.
+    """
+    rows = torch.ones(_ROWS, _DIM, dtype=torch.int8, device=device)
+    columns = torch.ones(_DIM, 3 * _COLUMNS, dtype=torch.int8, device=device)
+    floats, right = rows.to(torch.float32), columns[:, :_COLUMNS].to(torch.float32)
+    try:
+        integer = _seconds(lambda: multiply_integers(rows, columns), device)
+    except (RuntimeError, AttributeError):  # an old device, or another build of torch
+        return False
+    return _PAYS * integer <= _seconds(lambda: floats @ right, device)
+
+
+def _seconds(work: Callable[[], object], device: str) -> float:
+    best = float("inf")
+    for _ in range(_REPEATS):
+        began = time.perf_counter()
+        work()
+        if device != "cpu":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+_INTEGER_ROWS, _INTEGER_DIM = 16384, 32
+_INTEGER_NOISE, _FLOAT32_LIMIT = 1e-3, 5e-3
+
+
+def first_precision(num_rows: int, dim: int, noise_variance: float, largest_norm: float) -> Precision:
+    """Return what to screen in to begin with.
+
+    Integers where this machine multiplies them faster, the pool is large enough to repay rounding it, and noise is well
+    above what rounding hides (about 1.4e-4 of a squared norm): else too many rows stay in doubt. float32 where noise is
+    above its own rounding.
+
+    Args:
+        num_rows: N.
+        dim: D.
+        noise_variance: s2.
+        largest_norm: Largest |x|^2.
+    """
+    large = num_rows >= _INTEGER_ROWS and dim >= _INTEGER_DIM
+    if large and noise_variance >= _INTEGER_NOISE * largest_norm and integers_are_fast():
+        return "int8"
+    rounding = 4.0 * dim**0.5 * 2.0**-24
+    return "float32" if rounding * largest_norm <= _FLOAT32_LIMIT * noise_variance else "float64"

@@ -1,0 +1,117 @@
+"""How far what a shard knows of a row's forms, from its copy, may be from the truth."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ray_itl.core.acquisitions.base import Linear
+from ray_itl.core.messages import ScoreSpec
+from ray_itl.core.screening.arithmetic import Arithmetic, Columns, sum_error
+
+_SPARE_TERMS = 16
+_TINY = 2.0**-126
+
+
+class Tally:
+    """What all columns so far add to the errors of a shard's tracked scores.
+
+    A tracked score is a sum over steps of products p_a p_b with the columns of two tracks. With gaps g_k of the steps'
+    products (`Columns.gaps`) and by Cauchy and Schwarz over all steps, it is off by at most
+
+        A g_b + g_a B + g_a g_b,    A^2 = sum_k p_a^2 / |y|^2, g_a^2 = sum_k of the gaps' squares,
+
+    times |y|^2, and by the rounding of sums. For a track whose squares are what picks remove from a covariance, A is at
+    most 1, that of the prior, however many picks there are: so errors grow with the root of the number of blocks.
+    """
+
+    def __init__(self, spec: ScoreSpec, arithmetic: Arithmetic) -> None:
+        """Begin before any product."""
+        tracks = spec.acquisition.num_tracks
+        self._pairs = spec.acquisition.track_pairs
+        self._bounded = {a for a, b, _ in self._pairs if a == b}
+        self._unit = arithmetic.unit
+        self._start = [0.0] * len(self._pairs)
+        self._sizes, self._repeated, self._gaps = [0.0] * tracks, [0.0] * tracks, [0.0] * tracks
+        self._rounding = 0.0
+
+    def began(self, score: int, factor: Columns) -> None:
+        """Add the factor that a score starts from."""
+        size, gap = factor.norms[0], factor.gaps[0]
+        rounding = sum_error(factor.num_steps + _SPARE_TERMS, self._unit)
+        self._start[score] = 2 * size * gap + gap**2 + rounding * (size + gap) ** 2
+
+    def add(self, columns: Columns, again: bool = False) -> None:
+        """Add a block's columns; `again` where they were added before, and are now taken back."""
+        for track, (size, gap) in enumerate(zip(columns.norms, columns.gaps, strict=True)):
+            self._gaps[track] += gap**2
+            if again:
+                self._repeated[track] += 2 * size**2
+            else:
+                self._sizes[track] += size**2
+        terms = columns.num_tracks * columns.num_steps + _SPARE_TERMS
+        self._rounding = max(self._rounding, sum_error(terms, self._unit))
+
+    def errors(self) -> list[float]:
+        """Return for each score how far it may be off, relative to |y|^2."""
+        sizes = [
+            (min(size, 1.0) if track in self._bounded else size) + self._repeated[track]
+            for track, size in enumerate(self._sizes)
+        ]
+        found = []
+        for start, (a, b, factor) in zip(self._start, self._pairs, strict=True):
+            size_a, size_b, gap_a, gap_b = sizes[a] ** 0.5, sizes[b] ** 0.5, self._gaps[a] ** 0.5, self._gaps[b] ** 0.5
+            off = size_a * gap_b + gap_a * size_b + gap_a * gap_b
+            off += self._rounding * (size_a + gap_a) * (size_b + gap_b)
+            found.append(start + factor * off)
+        return found
+
+
+class LinearBound(NamedTuple):
+    """sum_i coefficients[i] e_i + norms |x|^2 + errors E + constants > 0 wherever a row may gain more than asked.
+
+    e_i are the tracked scores of the row's copy, E its error norm.
+    """
+
+    coefficients: Tensor
+    """K x S float64."""
+    norms: Tensor
+    """S float64."""
+    errors: Tensor
+    """S float64."""
+    constants: Tensor
+    """S float64."""
+
+
+def linear_bound(spec: ScoreSpec, linear: Linear, ratio: float, errors: list[float], mean_norm: float) -> LinearBound:
+    """Return the condition on a copy that follows from a linear one on its row.
+
+    In forms f_j >= 0 of largest eigenvalue l_j the row's condition reads sum_j a_j f_j(x) + b |x|^2 + c > 0. By the
+    theorem, sqrt(f_j(x)) is within rho sqrt(l_j E) of sqrt(f_j(y)), and 2 sqrt(f E) <= t f + E / t for every t > 0. So
+
+        a f(x) <= a f(y) + |a| sqrt(l) rho (t f(y) + E / t) + max(a, 0) l rho^2 E,
+
+    and f(y) is known within its error times E. t is chosen near the threshold, where it is tight.
+
+    Args:
+        spec: Of the run.
+        linear: The condition on the row's own scores.
+        ratio: rho.
+        errors: Of the tracked scores (`Tally.errors`).
+        mean_norm: Of the rows' |x|^2: for t, which may be anything.
+    """
+    forms = torch.tensor(spec.acquisition.forms, dtype=torch.float64)
+    scales = torch.tensor([form.scale for form in spec.quadratics], dtype=torch.float64)
+    largest = torch.tensor(spec.form_norms, dtype=torch.float64)[:, None]
+    a = torch.linalg.solve(forms.mT, linear.coefficients)
+    norms = scales @ linear.coefficients
+    threshold = (norms.abs() * (0.5 * mean_norm) + linear.constants.abs()) / a.abs().clamp_min(_TINY)
+    threshold = torch.minimum(threshold, largest * mean_norm).clamp_min(1e-12 * mean_norm + _TINY)
+    t = ((mean_norm + _TINY) / threshold).sqrt()
+    root = largest.sqrt() * ratio
+    coefficients = a + a.abs() * root * t
+    known = (forms.abs() @ torch.tensor(errors, dtype=torch.float64))[:, None]
+    band = a.abs() * root / t + a.clamp_min(0) * largest * ratio**2 + coefficients.abs() * known
+    return LinearBound(forms.mT @ coefficients, norms, band.sum(dim=0), linear.constants)
