@@ -302,7 +302,7 @@ def test_an_escalation_in_the_middle(rule: Rule, start: int, monkeypatch: pytest
         return doubtful
 
     monkeypatch.setattr(Screen, "judge", drifting)
-    problem = _problem(rule, power_law(250, 16, 1).to(torch.float32), normal(5, 16, 2))
+    problem = _problem(rule, power_law(900, 16, 1).to(torch.float32), normal(5, 16, 2))
     progress: list[int] = []
     selector = problem.selector(3, replace(SMALL, block=3, max_block=3))
     selector._on_progress = lambda told: progress.append(told.stats.escalations)
