@@ -37,7 +37,11 @@ def stopped_job(case: Case, bench: Bench) -> Outcome:
             require(evidence.untrue_of_stopped(run) if case.drawn["said so"] else "")
             return Try(KILLED, time.monotonic() - began, "", struck=True)
         logs = head.get(f"/api/jobs/{name}/logs")["logs"]
-        return Try(0 if status == "SUCCEEDED" else 1, time.monotonic() - began, logs, struck=False)
+        found = head.get(f"/api/jobs/{name}")
+        if status == "FAILED" and found["driver_exit_code"] is None and "not begun" not in case.drawn:
+            case.drawn["not begun"] = found["message"]  # Ray never called our command: it is submitted once more
+            return again()
+        return Try(0 if status == "SUCCEEDED" else 1, time.monotonic() - began, logs or found["message"], struck=False)
 
     case.add(again())
     return finish_run(case, run, bench.run, again)
