@@ -21,8 +21,9 @@ from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import PRECISIONS, Precision, ScoreSpec
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.screening import speed
-from ray_itl.core.screening.arithmetic import FloatArithmetic, IntegerArithmetic, spectral_bound, sum_error
+from ray_itl.core.screening.arithmetic import Columns, FloatArithmetic, IntegerArithmetic, spectral_bound, sum_error
 from ray_itl.core.screening.screen import Screen, copy_rows
+from ray_itl.core.screening.theorem import Tally, linear_bound
 from tests.core.helpers import (
     RULES,
     SMALL,
@@ -220,6 +221,54 @@ def test_long_rows_are_added_up_in_parts(dim: int) -> None:
     bound = sum_error(1024 + 3, 2.0**-24) * float(rows[0].to(torch.float64).norm() * columns.norm()) * 1.01
     assert bool((off.abs() <= prepared.gaps[0] * rows[0].to(torch.float64).norm()).all())
     assert prepared.gaps[0] * float(rows[0].to(torch.float64).norm()) <= bound
+
+
+@given(seed=st.integers(0, 10**6), blocks=st.integers(1, 5), gap=st.sampled_from([1e-2, 1e-5]))
+def test_errors_add_up_to_no_more_than_the_tally_says(seed: int, blocks: int, gap: float) -> None:
+    """Products that are off by as much as they may be, all the worst way, along the worst row."""
+    rule, dim, steps = InformationGain(0.1), 20, 3
+    spec = ScoreSpec.of(rule, rule.start(Posterior.prior(dim), Targets.uniform(normal(1, dim, seed))), "float32")
+    tally = Tally(spec, FloatArithmetic(torch.float64))
+    columns = (0.9 * torch.linalg.qr(normal(dim, steps * blocks, seed)).Q).split(steps, dim=1)
+    row = torch.nn.functional.normalize(torch.cat(columns, dim=1).sum(dim=1), dim=0)
+    off = 0.0
+    for part in columns:
+        true = row @ part
+        wrong = true + gap * true / true.norm()
+        off += float(wrong.square().sum() - true.square().sum())
+        norm = spectral_bound(part)
+        tally.add(Columns(part, 2, steps, torch.ones(2), (norm, norm), (gap, gap)))
+    assert off <= min(tally.errors())
+    assert min(tally.errors()) <= 3 * off  # and to hardly more
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    ratio=st.floats(0, 0.3),
+    error=st.sampled_from([0.0, 1e-4, 1e-2]),
+    name=st.sampled_from(["itl", "vtl", "vtl-tasks", "uncertainty"]),
+    gain=st.floats(0, 3),
+)
+def test_a_linear_bound_is_above_the_worst_row(seed: int, ratio: float, error: float, name: str, gain: float) -> None:
+    """Against each form at its worst within the residual, and known only within its error."""
+    rule, num_tasks = TASKS[name]
+    state = rule.start(Posterior.prior(DIM), *(Targets.uniform(normal(3, DIM, seed + t)) for t in range(num_tasks)))
+    spec = ScoreSpec.of(rule, state, "float32")
+    forms, largest = torch.tensor(rule.forms, dtype=torch.float64), torch.tensor(spec.form_norms, dtype=torch.float64)
+    errors = [error] * rule.num_scores
+    linear = rule.linear(torch.tensor([gain], dtype=torch.float64))
+    assert linear is not None
+    bound = linear_bound(spec, linear, ratio, errors, 1.0)
+    scales = torch.tensor([form.scale for form in spec.quadratics], dtype=torch.float64)
+    for norm in torch.rand(20, generator=random(seed), dtype=torch.float64).tolist():
+        true = torch.rand(len(forms), generator=random(seed + 1), dtype=torch.float64) * largest * norm
+        wanted = torch.linalg.solve(forms.mT, linear.coefficients)[:, 0]
+        sign = wanted.sign()
+        worst = (true.sqrt() + sign * (largest * norm).sqrt() * ratio).clamp_min(0).square()
+        margin = wanted @ worst + float(scales @ linear.coefficients[:, 0]) * norm + float(linear.constants[0])
+        known = torch.linalg.solve(forms, true) - (forms.mT @ sign).sign() * error * norm
+        found = bound.coefficients[:, 0] @ known + bound.norms[0] * norm + bound.errors[0] * norm + bound.constants[0]
+        assert float(found) >= float(margin) - 1e-9 * (1 + abs(float(margin)))
 
 
 @given(seed=st.integers(0, 10**6), dim=st.integers(1, 30), steps=st.integers(1, 300))
