@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar, cast
 
 from ray_itl.core.messages import Request, RowBatch
@@ -19,18 +20,20 @@ _KINDS = {"restore": START, "propose": PROPOSALS, "verify": VERIFICATION}
 class Clock:
     """Seconds and calls by kind; a call within another counts for its own kind alone."""
 
-    def __init__(self, settle: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        settle: Callable[[], object] = lambda: None,
+        watch: Callable[[str], AbstractContextManager[object]] = lambda _: nullcontext(),
+    ) -> None:
         """Begin at nothing.
 
         Args:
             settle: Called before every look at the time, such as to wait for a device.
+            watch: Makes, of the kind, a context in which the work is done.
         """
         self._settle = settle
+        self._watch = watch
         self._within: list[tuple[float, float]] = []
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin anew."""
         self.seconds: dict[str, float] = defaultdict(float)
         self.cpu_seconds: dict[str, float] = defaultdict(float)
         """Of all threads of this process."""
@@ -41,7 +44,8 @@ class Clock:
         self._within.append((0.0, 0.0))
         began = self._now()
         try:
-            return work()
+            with self._watch(kind):
+                return work()
         finally:
             taken, spent = (now - then for now, then in zip(self._now(), began, strict=True))
             wall, cpu = self._within.pop()
