@@ -113,7 +113,7 @@ class ScalingSettings(Options, group="scaling"):
 class ShardsSettings(Options, group="shards"):
     """What a pass costs the driver for every shard."""
 
-    counts: list[int] = option([4, 16, 64], "Ray shards, each a process of its own (200 MiB).", _TWO_COUNTS)
+    counts: list[int] = option([4, 16, 64], "Ray shards, each a process of its own (250 MiB).", _TWO_COUNTS)
     rows: int = option(256, "Of each shard: few, so that shards have next to nothing to do.", whole(64))
     dim: int = option(384, _DIM, _COUNT)
     num_targets: int = option(64, _TARGETS, _COUNT)

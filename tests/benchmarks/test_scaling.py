@@ -3,9 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import SUITES
 from benchmarks.scaling import LOCAL_SHARDS, NODES, RAY_SHARDS, render_scaling, run_scaling, scaling_table
-from benchmarks.settings import SUITES as NAMES
 from benchmarks.settings import BenchmarkSettings, ScalingSettings
 from ray_itl.errors import ConfigError
 
@@ -51,10 +49,6 @@ def test_shards_and_nodes_of_ray_pick_the_same(tmp_path: Path) -> None:
     points = run_scaling(settings, 0, tmp_path, lambda _: None)
     assert [p.axis for p in points] == [LOCAL_SHARDS, RAY_SHARDS, RAY_SHARDS, NODES, NODES]
     assert len({tuple(p.picks) for p in points}) == 1
-
-
-def test_every_suite_that_can_be_asked_for_is_there() -> None:
-    assert tuple(SUITES) == NAMES
 
 
 @pytest.mark.parametrize(
