@@ -48,6 +48,8 @@ class EngineResult:
 
     noise_variance: float
     passes: int
+    precision: str
+    """In which rows were screened at the end."""
     seconds: float
     plain_seconds: float
     """One pass for every pick."""
@@ -133,6 +135,7 @@ def _measure(
     return EngineResult(
         noise,
         result.stats.passes,
+        result.stats.precision,
         _median(seconds["local"]),
         _median(seconds["plain"]),
         _median(seconds["Ray"]),
@@ -208,14 +211,14 @@ def engine_table(results: list[EngineResult], settings: EngineSettings) -> str:
 def _comparison_table(results: list[EngineResult], settings: EngineSettings) -> str:
     says = {True: "yes", False: "no", None: "-"}
     lines = [
-        "| noise variance | passes | seconds | one pass a pick, seconds | speed-up "
+        "| noise variance | passes | screened in | seconds | one pass a pick, seconds | speed-up "
         f"| {settings.num_shards} Ray shards / in-process | Ray picks the same "
         "| picks in common with plain float32 greedy |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in results:
         lines.append(
-            f"| {r.noise_variance:g} | {r.passes} | {r.seconds:.3g} | {r.plain_seconds:.3g} "
+            f"| {r.noise_variance:g} | {r.passes} | {r.precision} | {r.seconds:.3g} | {r.plain_seconds:.3g} "
             f"| {r.plain_seconds / r.seconds:.1f} | {r.ray_seconds / r.local_seconds:.2f} | {says[r.ray_agrees]} "
             f"| {r.plain_in_common} |"
         )

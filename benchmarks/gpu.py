@@ -76,6 +76,8 @@ class GpuResult:
 
     device: str
     passes: int
+    precision: str
+    """In which rows were screened at the end."""
     columns: int
     """Of the products: those of the largest block."""
     bare: list[Rate]
@@ -129,6 +131,7 @@ def run_gpu(settings: GpuSettings, seed: int, notify: Notify) -> GpuResult:
     return GpuResult(
         name,
         first.stats.passes,
+        first.stats.precision,
         max(columns),
         _bare(features, max(columns), settings.repeats),
         _engine(settings, features, statistics.mean(columns), clocks, waits),
@@ -174,8 +177,8 @@ def gpu_table(result: GpuResult, settings: GpuSettings) -> str:
     """Return the figures as a Markdown table, and the verify pass beside the device in words."""
     intro = (
         f"On {result.device}: {settings.num_rows:,} x {settings.dim} float32, {settings.num_targets} targets, n = "
-        f"{settings.n:,}, {result.passes} passes, bare products of {result.columns} columns; medians of "
-        f"{settings.repeats}."
+        f"{settings.n:,}, {result.passes} passes screened in {result.precision}, bare products of {result.columns} "
+        f"columns; medians of {settings.repeats}."
     )
     lines = ["| of one | ms | GB/s | Gflop/s | waits for the device |", "|---|---|---|---|---|"]
     for rate in (*result.bare, *result.engine):

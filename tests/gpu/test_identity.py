@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from ray_itl.core import messages
 from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.core.feature_store import MemoryFeatures
+from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.messages import Block, BlockReport
 from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Targets
 from ray_itl.core.reference import one_pass_per_pick
+from ray_itl.core.result import GreedyResult
 from tests.combinations import covering
 from tests.core import limit_cases
 from tests.core.helpers import (
@@ -37,7 +42,8 @@ from tests.core.helpers import (
 )
 
 _N, _DIM, _PICKS = 200, 12, 24
-_CHUNK_ROWS = "ray_itl.core.feature_store.chunk_rows_for"
+_RUNGS = getattr(messages, "PRECISIONS", (None,))
+"""Precisions of the screen, where one can be asked for."""
 _DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 
 
@@ -51,10 +57,11 @@ class _Cell:
     num_shards: int
     schedule: BlockSchedule
     chunk_rows: int
+    rung: Any
 
     def __str__(self) -> str:
         names = f"{self.rule.name}-{self.dtype}-{self.kind}-{self.noise}-{self.situation}"
-        return f"{names}-{self.num_shards}-{self.schedule.block}-{self.chunk_rows}"
+        return f"{names}-{self.num_shards}-{self.schedule.block}-{self.chunk_rows}-{self.rung}"
 
 
 _CELLS = [
@@ -69,6 +76,7 @@ _CELLS = [
             [1, 2, 5],
             [TINY, SMALL],
             [1, 37, 10_000],
+            _RUNGS,
         ],
         2,
     )
@@ -99,13 +107,19 @@ def _on(problem: Problem, device: torch.device) -> Problem:
     return replace(problem, pool=problem.pool.to(device))
 
 
+def _select(problem: Problem, cell: _Cell) -> GreedyResult:
+    rule, asked = problem.rule.acquisition(problem.noise), {} if cell.rung is None else {"screening": cell.rung}
+    pool = LocalPool(make_shards(problem.pool, problem.ids, cell.num_shards))
+    state = rule.start(problem.posterior(), problem.targets)
+    return GreedySelector(pool, rule, state, problem.replacement, cell.schedule, **asked).select(_PICKS)
+
+
 @pytest.mark.parametrize("cell", _CELLS, ids=str)
-def test_picks_equal_the_dense_reference(cell: _Cell, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every choice of two of: rule, storage, pool, noise, situation, shards, schedule, rows of a chunk."""
-    monkeypatch.setattr(_CHUNK_ROWS, lambda _: cell.chunk_rows)
+def test_picks_equal_the_dense_reference(cell: _Cell, device: torch.device, chunks_of: Callable[[int], None]) -> None:
+    """Every choice of two of: rule, storage, pool, noise, situation, shards, schedule, rows of a chunk, screen."""
+    chunks_of(cell.chunk_rows)
     key = (cell.rule, cell.dtype, cell.kind, cell.noise, cell.situation)
-    result = _on(_problem(*key), device).select(_PICKS, cell.num_shards, cell.schedule)
-    assert picked(result) == _expected(*key)
+    assert picked(_select(_on(_problem(*key), device), cell)) == _expected(*key)
 
 
 def test_the_state_of_rows_is_on_the_device(device: torch.device) -> None:

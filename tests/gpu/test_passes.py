@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -32,8 +34,8 @@ _MOST_WAITS = 2
 
 
 @pytest.fixture(autouse=True)
-def _several_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray_itl.core.feature_store.chunk_rows_for", lambda _: _CHUNK)
+def _several_chunks(chunks_of: Callable[[int], None]) -> None:
+    chunks_of(_CHUNK)
 
 
 def _pool(device: torch.device, num_shards: int = 3) -> LocalPool:
