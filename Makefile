@@ -11,7 +11,7 @@ PIP := -m pip --disable-pip-version-check install --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint pytest test-cluster test-slow faults benchmark docs picture lock
+.PHONY: help demo test lint pytest test-cluster test-slow test-gpu faults benchmark docs picture lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test-cluster: $(VENV)/installed-dev ## install, then run the tests with Ray clus
 
 test-slow: $(VENV)/installed-dev ## install, then run the slow tests
 	$(RUN) -m pytest -m slow
+
+test-gpu: $(VENV)/installed-dev ## install, then run the tests on a CUDA device; without one they are skipped
+	$(RUN) -m pytest -m gpu -rs tests/gpu
 
 faults: $(VENV)/installed-dev ## install, then kill, starve and corrupt 200 runs and compare how they end
 	$(RUN) -m tests.faults

@@ -15,10 +15,13 @@ from benchmarks.comparison import run_comparison
 from benchmarks.comparison_report import comparison_tables, render_comparison
 from benchmarks.convergence import convergence_table, render_convergence, run_convergence
 from benchmarks.engine import engine_table, run_engine
+from benchmarks.gpu import gpu_table, run_gpu
+from benchmarks.lines import lines_tables, run_lines
 from benchmarks.machine import describe
+from benchmarks.many_shards import run_shards, shards_table
 from benchmarks.rounds import rounds_table, run_rounds
 from benchmarks.scaling import render_scaling, run_scaling, scaling_table
-from benchmarks.settings import ALL, BenchmarkSettings
+from benchmarks.settings import ALL, NOT_IN_ALL, BenchmarkSettings
 from benchmarks.whole_runs import disk_table, large_table, run_disk, run_large
 from ray_itl.cli.config import launch, register_schemas, to_settings
 from ray_itl.cli.guard import guarded
@@ -35,8 +38,8 @@ class Suite:
     """Of its options, a seed, the folder for data and tables, and where to say how it goes."""
     table: Callable[[Any, Any], str]
     """What it found and its options, as Markdown."""
-    page: Callable[[Any, Any, str], str] | None = None
-    """The same with the words for the machine, as a page of charts."""
+    page: Callable[[Any, Any, str], str | None] | None = None
+    """The same with the words for the machine, as a page of charts; None where there is nothing to draw."""
 
 
 SUITES = {
@@ -50,7 +53,15 @@ SUITES = {
         lambda found, _, machine: render_convergence(found, machine),
     ),
     "scaling": Suite(run_scaling, scaling_table, render_scaling),
-    "peers": Suite(run_comparison, comparison_tables, render_comparison),
+    "shards": Suite(run_shards, shards_table),
+    "gpu": Suite(lambda own, seed, _, notify: run_gpu(own, seed, notify), gpu_table),
+    "peers": Suite(
+        lambda *given: (run_lines(*given), run_comparison(*given)),
+        lambda found, own: "\n\n".join(
+            table(each, own) for table, each in zip((lines_tables, comparison_tables), found, strict=True) if each
+        ),
+        lambda found, own, machine: render_comparison(found[1], own, machine) if found[1] else None,
+    ),
 }
 
 
@@ -58,18 +69,19 @@ def run_suite(name: str, settings: BenchmarkSettings, folder: Path, notify: Noti
     """Run one suite; returns its tables as Markdown, and writes its page into the folder where it has one."""
     suite, own = SUITES[name], getattr(settings, name)
     found = suite.run(own, settings.seed, folder, notify)
-    if suite.page is not None:
-        write_atomic(folder / f"{name}.html", suite.page(found, own, describe()).encode())
+    page = None if suite.page is None else suite.page(found, own, describe())
+    if page is not None:
+        write_atomic(folder / f"{name}.html", page.encode())
     return suite.table(found, own)
 
 
 def run_suites(settings: BenchmarkSettings, folder: Path, notify: Notify) -> str:
-    """Run the suite that is asked for, or all but peers; returns the machine and the tables as Markdown.
+    """Run the suite that is asked for, or all but those of NOT_IN_ALL; returns the machine and the tables as Markdown.
 
     Raises:
         RayItlError: one of them failed; what came before it is lost.
     """
-    chosen = [name for name in SUITES if name != "peers"] if settings.suite == ALL else [settings.suite]
+    chosen = [name for name in SUITES if name not in NOT_IN_ALL] if settings.suite == ALL else [settings.suite]
     return (
         "\n\n".join([f"Machine: {describe()}", *(run_suite(name, settings, folder, notify) for name in chosen)]) + "\n"
     )

@@ -107,8 +107,9 @@ def run_comparison(settings: PeersSettings, seed: int, folder: Path, notify: Not
         InputError: the data cannot be had (says what to do).
         ConfigError: a pool is too small for the picks, or a chosen peer is not installed.
     """
-    peers = _chosen(settings, notify)
-    sizes = sorted(settings.num_rows)
+    peers, sizes = _chosen(settings, notify), sorted(settings.num_rows)
+    if not sizes:
+        return []
     comparisons = []
     for name in settings.data:
         options = (sizes[-1], settings.num_targets, settings.dim, seed)

@@ -130,17 +130,26 @@ def _loader(problem: Problem, mini_batch_size: int) -> list[int]:
     return picks.tolist()
 
 
-def _retriever(problem: Problem) -> list[int]:
-    """Pick among the rows nearest to the targets' mean, as activeft advises for large data."""
+def retriever(problem: Problem) -> Callable[[bool], list[int]]:
+    """Return a selection among the rows nearest to the targets' mean, as activeft advises for large data.
+
+    Returns:
+        What picks by an index that is there already, told whether to look for the rows nearest to the opposite of the
+        mean, too: by default it does. That is a second search, and changes picks only where it finds nearer ones.
+    """
     import faiss
     from activeft.sift import Retriever
 
     index = faiss.IndexFlatIP(problem.pool.shape[1])
     index.add(problem.pool)  # type: ignore[call-arg]
     count = min(_CANDIDATES, len(problem.pool))
-    retriever = Retriever(index, _vtl(problem, count))
-    _, picks, _, _ = retriever.search(problem.targets, N=problem.n, K=count, threads=problem.num_threads)
-    return picks.tolist()
+
+    def pick(opposite: bool) -> list[int]:
+        found = Retriever(index, _vtl(problem, count), also_query_opposite=opposite)
+        _, picks, _, _ = found.search(problem.targets, N=problem.n, K=count, threads=problem.num_threads)
+        return picks.tolist()
+
+    return pick
 
 
 def _vtl(problem: Problem, mini_batch_size: int) -> Any:
@@ -155,7 +164,13 @@ ACTIVEFT = (
         "activeft VTL", _ACTIVE_FT, "its default: minibatches of 1,000", lambda p: _loader(p, 1000), _ACTIVE_FT_MODULES
     ),
     Peer("activeft VTL, flat", _ACTIVE_FT, "one minibatch", lambda p: _loader(p, len(p.pool)), _ACTIVE_FT_MODULES),
-    Peer("activeft Retriever", _ACTIVE_FT, "VTL on the 1,000 nearest by faiss", _retriever, _ACTIVE_FT_MODULES),
+    Peer(
+        "activeft Retriever",
+        _ACTIVE_FT,
+        "VTL on the 1,000 nearest by faiss",
+        lambda p: retriever(p)(True),
+        _ACTIVE_FT_MODULES,
+    ),
 )
 
 
@@ -229,7 +244,8 @@ OURS = (
 )
 
 
-def _greedy(problem: Problem) -> list[int]:
+def greedy(problem: Problem) -> list[int]:
+    """Pick by plain greedy ITL in float32."""
     return one_pass_per_pick(problem.pool_tensor, problem.exact_targets, problem.n, problem.noise_variance)
 
 
@@ -238,17 +254,32 @@ def _random(problem: Problem) -> list[int]:
 
 
 PLAIN = (
-    Peer("torch, one pass a pick", "", "greedy ITL in float32", _greedy),
+    Peer("torch, one pass a pick", "", "greedy ITL in float32", greedy),
     Peer(RANDOM, "", "uniformly, for scale", _random),
 )
 
 
-def _select_by_faiss(problem: Problem) -> list[int]:
-    """Pick in turn; the n nearest of every target suffice."""
+def search_by_faiss(problem: Problem, count: int) -> np.ndarray:
+    """Return the nearest rows of every target by an exact search without an index, M x count."""
     import faiss
 
     faiss.omp_set_num_threads(problem.num_threads)
-    _, nearest = faiss.knn(problem.targets, problem.pool, problem.n, metric=faiss.METRIC_INNER_PRODUCT)
+    return faiss.knn(problem.targets, problem.pool, count, metric=faiss.METRIC_INNER_PRODUCT)[1]
+
+
+def flat_index(problem: Problem) -> Callable[[], np.ndarray]:
+    """Return a search for the nearest row of every target by an exact index that is there already: M x 1."""
+    import faiss
+
+    faiss.omp_set_num_threads(problem.num_threads)
+    index = faiss.IndexFlatIP(problem.pool.shape[1])
+    index.add(problem.pool)  # type: ignore[call-arg]
+    return lambda: index.search(problem.targets, 1)[1]  # type: ignore[call-arg]
+
+
+def _select_by_faiss(problem: Problem) -> list[int]:
+    """Pick in turn; the n nearest of every target suffice."""
+    nearest = search_by_faiss(problem, problem.n)
     in_turn = dict.fromkeys(nearest.T.reshape(-1).tolist())
     return list(in_turn)[: problem.n]
 

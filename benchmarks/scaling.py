@@ -120,7 +120,8 @@ def _in_process(settings: ScalingSettings, seed: int) -> Iterator[ScalingPoint]:
         yield from (bench.select("picks", n, pool, n=n) for n in settings.picks)
         yield from (bench.select("targets", count, pool, num_targets=count) for count in settings.targets)
     for dim in settings.dims:
-        bench = _Bench(replace(settings, dim=dim), seed)
+        num_rows = settings.wide_rows if dim > settings.wide else settings.num_rows
+        bench = _Bench(replace(settings, dim=dim, num_rows=num_rows), seed)
         yield bench.select("dimensions", dim, bench.local_pool(1))
 
 
@@ -142,7 +143,7 @@ def scaling_table(points: list[ScalingPoint], settings: ScalingSettings) -> str:
     """Return the figures as a Markdown table."""
     lines = [
         f"Scaling, one thing varied at a time around {_base(settings)}. Nodes are processes of this machine, with two "
-        "shards each: what is added by more of them is the cost of messages, not computing power.",
+        f"shards each: what is added by more of them is the cost of messages, not computing power.{_wide(settings)}",
         "",
         "| varied | value | picks | passes | picks a pass | screened in | seconds | seconds / first row | same picks |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -178,6 +179,12 @@ def _base(settings: ScalingSettings) -> str:
         f"N = {settings.num_rows:,}, D = {settings.dim}, {settings.num_targets} targets, n = {settings.n:,}, noise "
         f"variance {settings.noise_variance:g}"
     )
+
+
+def _wide(settings: ScalingSettings) -> str:
+    if all(dim <= settings.wide for dim in settings.dims):
+        return ""
+    return f" Above D = {settings.wide:,} the pool has {settings.wide_rows:,} rows."
 
 
 def _same(point: ScalingPoint, points: list[ScalingPoint]) -> str:

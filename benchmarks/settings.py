@@ -7,15 +7,21 @@ from dataclasses import dataclass, field
 from ray_itl.options.checks import Check, is_whole, one_of, positive, require, size, whole
 from ray_itl.options.declare import Options, option
 
-SUITES = ("engine", "large", "disk", "rounds", "convergence", "scaling", "peers")
+SUITES = ("engine", "large", "disk", "rounds", "convergence", "scaling", "shards", "gpu", "peers")
 ALL = "all"
-"""All suites but peers, which needs further packages and data."""
+NOT_IN_ALL = ("peers", "gpu")
+"""They need further packages and data, or a CUDA device."""
 PEER_DATA = ("wordnet", "synthetic")
 _ROWS, _DIM = "Rows of the pool.", "Numbers of an embedding."
 _TARGETS, _N, _NOISE = "Targets.", "Rows to pick.", "acquisition.noise_variance."
 _OFTEN, _IF_SHORT = "How often; medians are shown.", "How often, where a selection takes less than ten seconds."
 _COUNTS = Check("give whole numbers of at least 1", lambda value: all(is_whole(number, 1) for number in value))
 _COUNT, _COUNT_OR_NONE = whole(1), whole(0)
+
+_TWO_COUNTS = Check(
+    "give two whole numbers of at least 1, or more",
+    lambda value: len({*value}) > 1 and all(is_whole(number, 1) for number in value),
+)
 _ABOVE_ZERO = positive.said("give a number above 0")
 
 
@@ -96,9 +102,39 @@ class ScalingSettings(Options, group="scaling"):
     nodes: list[int] = option(
         [1, 2, 3], "Nodes of a cluster that is simulated on this machine, with two shards each.", _COUNTS
     )
-    dims: list[int] = option([64, 256, 1024, 4096], "Values of dim.", _COUNTS)
-    picks: list[int] = option([10, 100, 1000, 10_000], "Values of n.", _COUNTS)
+    dims: list[int] = option([64, 256, 1024], "Values of dim.", _COUNTS)
+    wide: int = option(1024, "Above this dim the pool has wide_rows.", _COUNT)
+    wide_rows: int = option(20_000, "Rows of such a pool, for the sake of memory.", _COUNT)
+    picks: list[int] = option([10, 100, 1000], "Values of n.", _COUNTS)
     targets: list[int] = option([1, 100, 10_000, 100_000], "Values of num_targets.", _COUNTS)
+
+
+@dataclass
+class ShardsSettings(Options, group="shards"):
+    """What a pass costs the driver for every shard."""
+
+    counts: list[int] = option([4, 16, 64], "Ray shards, each a process of its own (250 MiB).", _TWO_COUNTS)
+    rows: int = option(256, "Of each shard: few, so that shards have next to nothing to do.", whole(64))
+    dim: int = option(384, _DIM, _COUNT)
+    num_targets: int = option(64, _TARGETS, _COUNT)
+    n: int = option(256, _N, _COUNT)
+    noise_variance: float = option(0.1, _NOISE, _ABOVE_ZERO)
+    repeats: int = option(3, _OFTEN, _COUNT)
+    many: int = option(512, "Shards to extrapolate to.", _COUNT)
+    many_rows: int = option(2_000_000, "Rows of each of those, whose own seconds a pass are measured on fewer.", _COUNT)
+
+
+@dataclass
+class GpuSettings(Options, group="gpu"):
+    """The passes of the engine beside what the device can do."""
+
+    device: str = option("cuda", "A CUDA device; cpu tries the program out.")
+    num_rows: int = option(1_000_000, _ROWS, _COUNT)
+    dim: int = option(768, _DIM, _COUNT)
+    num_targets: int = option(64, _TARGETS, _COUNT)
+    n: int = option(200, _N, _COUNT)
+    noise_variance: float = option(0.1, _NOISE, _ABOVE_ZERO)
+    repeats: int = option(5, _OFTEN, _COUNT)
 
 
 @dataclass
@@ -110,7 +146,15 @@ class PeersSettings(Options, group="peers"):
         "What they select from.",
         Check(f"choose from {', '.join(PEER_DATA)}", lambda value: len(value) > 0 and {*value} <= {*PEER_DATA}),
     )
-    num_rows: list[int] = option([1000, 10_000, 100_000, 1_000_000], "Rows of the pool, each in turn.", _COUNTS)
+    num_rows: list[int] = option(
+        [1000, 10_000, 100_000, 1_000_000], "Rows of the pool of all peers, each in turn; may be empty.", _COUNTS
+    )
+    lines: list[int] = option(
+        [1000, 10_000, 100_000, 1_000_000],
+        "Rows of the pool where faiss and activeft take turns with ray_itl in one process; may be empty.",
+        _COUNTS,
+    )
+    line_repeats: int = option(5, "Turns of each; medians are shown.", _COUNT)
     dim: int = option(384, "Of the synthetic rows; those of wordnet have 384.", _COUNT)
     num_targets: int = option(64, _TARGETS, _COUNT)
     n: int = option(100, _N, _COUNT)
@@ -124,15 +168,17 @@ class PeersSettings(Options, group="peers"):
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
         super().__post_init__()
-        enough = len(self.num_rows) > 0 and min(self.num_rows) > self.n
-        require(enough, "peers.num_rows", self.num_rows, f"each has to be above peers.n={self.n}")
+        require(bool(self.num_rows or self.lines), "peers.num_rows", self.num_rows, "peers.lines is empty, too")
+        for name in ("num_rows", "lines"):
+            enough = all(number > self.n for number in getattr(self, name))
+            require(enough, f"peers.{name}", getattr(self, name), f"each has to be above peers.n={self.n}")
 
 
 @dataclass
 class BenchmarkSettings(Options):
     """Everything that `python -m benchmarks` takes."""
 
-    suite: str = option(ALL, "all: those but peers.", one_of(*SUITES, ALL))
+    suite: str = option(ALL, f"all: those but {' and '.join(NOT_IN_ALL)}.", one_of(*SUITES, ALL))
     seed: int = option(0, "Of the data.", _COUNT_OR_NONE)
     dir: str = option("runs/benchmark", "Where data and tables go; data that is there already is used again.")
     engine: EngineSettings = field(default_factory=EngineSettings)
@@ -141,6 +187,8 @@ class BenchmarkSettings(Options):
     convergence: ConvergenceSettings = field(default_factory=ConvergenceSettings)
     disk: DiskSettings = field(default_factory=DiskSettings)
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
+    shards: ShardsSettings = field(default_factory=ShardsSettings)
+    gpu: GpuSettings = field(default_factory=GpuSettings)
     peers: PeersSettings = field(default_factory=PeersSettings)
 
     def __post_init__(self) -> None:
@@ -149,3 +197,6 @@ class BenchmarkSettings(Options):
         most = max([self.scaling.n, *self.scaling.picks])
         allowed = f"{most} rows are to be picked (scaling.n, scaling.picks)"
         require(most <= self.scaling.num_rows, "scaling.num_rows", self.scaling.num_rows, allowed)
+        if any(dim > self.scaling.wide for dim in self.scaling.dims):
+            few, allowed = self.scaling.wide_rows, f"{self.scaling.n} rows are to be picked (scaling.n)"
+            require(self.scaling.n <= few, "scaling.wide_rows", few, allowed)

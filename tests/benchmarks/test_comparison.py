@@ -17,6 +17,7 @@ from tests.oracle import dense_greedy
 SMALL = PeersSettings(
     data=["synthetic"],
     num_rows=[300],
+    lines=[],
     dim=16,
     num_targets=5,
     n=8,
@@ -129,7 +130,8 @@ def test_rows_beyond_the_real_ones_are_near_copies() -> None:
     [
         {"data": ["nosuch"]},
         {"num_rows": [8]},
-        {"num_rows": []},
+        {"num_rows": [], "lines": []},
+        {"lines": [8]},
         {"n": 0},
         {"noise_variance": 0.0},
         {"memory_limit": "much"},

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.data import ClusteredRows
-from benchmarks.engine import engine_table, run_engine
+from benchmarks.engine import DRIVER, LOAD, STAGES, engine_table, run_engine
 from benchmarks.settings import BenchmarkSettings, EngineSettings
 from ray_itl.errors import ConfigError
 from ray_itl.options.text import from_mapping
@@ -15,12 +15,17 @@ def test_the_engine_is_measured_beside_plain_greedy(tmp_path) -> None:
     (result,) = run_engine(SMALL, 0, tmp_path, said.append)
     assert result.plain_in_common == SMALL.n  # far from ties
     assert 2 <= result.passes <= SMALL.n
-    assert min(result.seconds, result.plain_seconds, result.verify_ratio_all) > 0
+    assert min(result.seconds, result.plain_seconds, *result.bare.values(), *result.whole.values()) > 0
+    assert set(result.bare) == {"float32", "bfloat16", "int8"}
+    assert set(result.stages) == set(STAGES)
+    assert all(result.stages[name] > 0 for name in (LOAD, "start", "proposals", "verification", DRIVER))
     assert np.isnan(result.ray_seconds)
     assert result.ray_agrees is None
     table = engine_table([result], SMALL)
     assert f"| 0.5 | {result.passes} |" in table
     assert "| - | 12 |" in table
+    assert "| select(): load |" in table
+    assert "| bare int8 products | verification / int8 |" in table
     assert said
 
 

@@ -3,9 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import SUITES
 from benchmarks.scaling import LOCAL_SHARDS, NODES, RAY_SHARDS, render_scaling, run_scaling, scaling_table
-from benchmarks.settings import SUITES as NAMES
 from benchmarks.settings import BenchmarkSettings, ScalingSettings
 from ray_itl.errors import ConfigError
 
@@ -37,6 +35,14 @@ def test_one_thing_is_varied_at_a_time(tmp_path: Path) -> None:
     assert page.count('class="figure"') == 4
 
 
+def test_a_wide_pool_has_fewer_rows(tmp_path: Path) -> None:
+    settings = replace(SMALL, local_shards=[], picks=[], targets=[], dims=[4, 8], wide=4, wide_rows=12)
+    few = run_scaling(settings, 0, tmp_path, lambda _: None)
+    assert max(few[1].picks) < 12 <= max(few[0].picks)
+    assert "Above D = 4 the pool has 12 rows." in scaling_table(few, settings)
+    assert "Above" not in scaling_table(few, SMALL)
+
+
 @pytest.mark.slow
 def test_shards_and_nodes_of_ray_pick_the_same(tmp_path: Path) -> None:
     settings = replace(SMALL, local_shards=[1], dims=[], picks=[], targets=[], ray_shards=[1, 2], nodes=[1, 2])
@@ -45,11 +51,10 @@ def test_shards_and_nodes_of_ray_pick_the_same(tmp_path: Path) -> None:
     assert len({tuple(p.picks) for p in points}) == 1
 
 
-def test_every_suite_that_can_be_asked_for_is_there() -> None:
-    assert tuple(SUITES) == NAMES
-
-
-@pytest.mark.parametrize("wrong", [{"n": 6000}, {"picks": [10, 6000]}, {"dims": [0]}, {"nodes": [2, -1]}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"n": 6000}, {"picks": [10, 6000]}, {"dims": [9], "wide": 8, "wide_rows": 9}, {"dims": [0]}, {"nodes": [2, -1]}],
+)
 def test_options_are_checked(wrong: dict) -> None:
     with pytest.raises(ConfigError, match=r"scaling\..* cannot be used"):
         BenchmarkSettings(scaling=replace(SMALL, **wrong))
