@@ -9,6 +9,7 @@ import contextlib
 import json
 import mmap
 import os
+import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator
@@ -41,9 +42,10 @@ def matrix_header(num_rows: int, dim: int, dtype: torch.dtype) -> bytes:
 
 
 class MatrixWriter:
-    """Writes a matrix row by row; the space for all of it is taken at once, so that a full disk shows at the start.
+    """Writes a matrix, its rows in any order, also by several threads at a time.
 
-    A context manager, which closes the file.
+    The space for all of it is taken at once, so that a full disk shows at the start. A context manager, which closes
+    the file.
     """
 
     def __init__(self, path: Path, num_rows: int, dim: int, dtype: torch.dtype) -> None:
@@ -53,30 +55,30 @@ class MatrixWriter:
             OSError: it exists, or there is no space.
         """
         header = matrix_header(num_rows, dim, dtype)
-        self._size = len(header) + num_rows * dim * dtype.itemsize
+        self._data, self._row_bytes = len(header), dim * dtype.itemsize
+        self._size = self._data + num_rows * self._row_bytes
         self._file = path.open("xb", buffering=0)
-        self._flushed = 0
+        self._lock = threading.Lock()
+        self._written = self._flushed = 0
         try:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self._file.fileno(), 0, self._size)
-            self._write(header)
+            self._write(header, 0)
         except BaseException:
             self._file.close()
             raise
 
-    def append(self, rows: Tensor) -> None:
-        """Write the next rows (k x D of the matrix's type, on the CPU).
+    def put(self, rows: slice, features: Tensor) -> None:
+        """Write some rows, each once (k x D of the matrix's type, on the CPU).
 
         Raises:
             OSError: that failed.
         """
-        self._write(rows.contiguous().view(torch.uint8).numpy().data)
-        if self._file.tell() - self._flushed >= _FLUSH_BYTES:
-            self._flush()
+        self._write(features.contiguous().view(torch.uint8).numpy().data, self._data + rows.start * self._row_bytes)
 
     def finish(self) -> None:
         """Make the file durable; every row must have been written."""
-        assert self._file.tell() == self._size, f"wrote {self._file.tell()} of {self._size} bytes"
+        assert self._written == self._size, f"wrote {self._written} of {self._size} bytes"
         self._flush()
 
     def __enter__(self) -> MatrixWriter:
@@ -85,17 +87,22 @@ class MatrixWriter:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def _write(self, data: bytes | memoryview) -> None:
+    def _write(self, data: bytes | memoryview, offset: int) -> None:
         left = memoryview(data).cast("B")
         while len(left):
-            left = left[self._file.write(left) :]
+            written = os.pwrite(self._file.fileno(), left, offset)
+            left, offset = left[written:], offset + written
+        with self._lock:
+            self._written += len(data) if isinstance(data, bytes) else data.nbytes
+            if self._written - self._flushed >= _FLUSH_BYTES:
+                self._flush()
 
     def _flush(self) -> None:
         """Write out, and let go of, what the system has buffered: under a memory limit it would count as ours."""
         os.fsync(self._file.fileno())
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        self._flushed = self._file.tell()
+        self._flushed = self._written
 
 
 class DiskFeatures:
