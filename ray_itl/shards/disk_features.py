@@ -5,7 +5,6 @@ The file is safetensors of one tensor, its data aligned so that disks can be rea
 
 from __future__ import annotations
 
-import contextlib
 import json
 import mmap
 import os
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from ray_itl.core.feature_store import chunk_rows_for, chunk_slices
 from ray_itl.errors import CacheError
+from ray_itl.shards.huge_pages import buffer_of
 
 ALIGNMENT = 4096
 """Offsets and sizes of direct reads are multiples of this on every common disk and filesystem."""
@@ -158,7 +158,7 @@ class DiskFeatures:
         """
         slices = chunk_slices(self.num_rows, self.dim)
         size = chunk_rows_for(self.dim) * self._row_bytes + 2 * ALIGNMENT
-        buffers = [_buffer(size) for _ in range(_BUFFERS)]
+        buffers = [buffer_of(size) for _ in range(_BUFFERS)]
         with ThreadPoolExecutor(_READERS) as readers:
             # Buffers come first: when they run out, no slice has been taken in vain.
             ahead = deque((buffer, readers.submit(self._read, rows, buffer)) for buffer, rows in zip(buffers, slices))  # noqa: B905
@@ -231,20 +231,6 @@ class DiskFeatures:
             f"cache file {self._path} cannot be read ({error}): run the same command again to continue, on a sound "
             "disk (cluster.cache_dir) or with pool.storage=memory"
         )
-
-
-def _buffer(size: int) -> mmap.mmap:
-    """Return page-aligned memory, of huge pages where there are any.
-
-    A direct read is cut into requests by the pages it fills: with huge ones a disk gave 2.7 GB/s instead of 1.6, at a
-    third of the processor time.
-    """
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
-        return mmap.mmap(-1, size)
-    buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):  # a kernel without them
-        buffer.madvise(mmap.MADV_HUGEPAGE)
-    return buffer
 
 
 def _open(owner: DiskFeatures, path: Path, flags: int) -> int:

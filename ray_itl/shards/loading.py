@@ -14,7 +14,8 @@ from ray_itl.core.feature_store import FeatureStore, MemoryFeatures
 from ray_itl.core.features import FeatureMap, Identity
 from ray_itl.core.shard import PoolShard
 from ray_itl.errors import InputError
-from ray_itl.shards.conversion import as_stored, fill_norms, map_rows, shared
+from ray_itl.shards.conversion import as_stored, fill_norms, map_rows, serial_rows, shared
+from ray_itl.shards.huge_pages import empty_matrix
 from ray_itl.shards.reading import Piece, cut, read_pieces
 from ray_itl.sources.bad_rows import BadRows, Notes
 from ray_itl.sources.base import PoolSource
@@ -86,12 +87,12 @@ class RowRange:
         Raises:
             InputError: as of `read` and `shard`.
         """
-        found = BadRows()
-        shared_rows = self._share() if torch.device(device).type == "cpu" else None
+        found, on_cpu = BadRows(), torch.device(device).type == "cpu"
+        shared_rows = self._share(on_rows) if on_cpu else None
         if shared_rows is not None:
-            (on_rows or _no_one)(self.num_rows)
             return self.shard(*shared_rows, found, bad)
-        tensor = torch.empty(self.num_rows, self.dim, dtype=self.dtype, device=device)
+        shape = (self.num_rows, self.dim)
+        tensor = empty_matrix(*shape, self.dtype) if on_cpu else torch.empty(shape, dtype=self.dtype, device=device)
         facts = self.read(_filler(tensor), on_rows, found)
         return self.shard(MemoryFeatures(tensor), facts, found, bad)
 
@@ -137,7 +138,7 @@ class RowRange:
         """
         ids = np.empty(self.num_rows, dtype=id_dtype(self.source.id_kind))
         facts = RowFacts(ids, torch.empty(self.num_rows, dtype=torch.float64))
-        threads = min(torch.get_num_threads(), _MAX_THREADS)
+        threads = _num_threads()
         pieces = self._pieces(threads)
         found = {piece: BadRows() for piece in pieces}
         read_pieces(
@@ -178,12 +179,10 @@ class RowRange:
         # What a row's features are in other company must not depend on where files are cut.
         if num_threads == 1 or not isinstance(self.source, ParquetSource) or not self.feature_map.is_rowwise:
             return [Piece(self.start, self.stop)]
-        least = max(
-            -(-_PIECE_BYTES // (self.dim * self.dtype.itemsize)), self.num_rows // (_PIECES_PER_THREAD * num_threads)
-        )
+        least = max(self._rows_a_piece, self.num_rows // (_PIECES_PER_THREAD * num_threads))
         return cut(self.start, self.stop, self.source.cuts(self.start, self.stop), least)
 
-    def _share(self) -> tuple[MemoryFeatures, RowFacts] | None:
+    def _share(self, on_rows: Callable[[int], None] | None) -> tuple[MemoryFeatures, RowFacts] | None:
         """Return the rows of an array as they stand in it, if they are as the shard is to hold them, and sound."""
         if not (isinstance(self.source, ArraySource) and isinstance(self.feature_map, Identity)):
             return None
@@ -191,11 +190,22 @@ class RowRange:
         if rows is None or shared(rows[:0]).dtype != self.dtype:
             return None
         features, norms = shared(rows), torch.empty(self.num_rows, dtype=torch.float64)
-        fill_norms(features, norms, max(1, _CHUNK_BYTES // (self.dim * self.dtype.itemsize)))
-        # Some may not be: they are noted, and zero, in a copy.
+        step = serial_rows(self.dim, max(1, _CHUNK_BYTES // (self.dim * self.dtype.itemsize)))
+
+        def sum_up(piece: Piece, came: Callable[[int], None]) -> None:
+            fill_norms(features[slice(*piece)], norms[slice(*piece)], step)
+            came(piece.stop - piece.start)
+
+        pieces = cut(0, self.num_rows, range(0, self.num_rows, self._rows_a_piece), self._rows_a_piece)
+        read_pieces(pieces, sum_up, _num_threads(), on_rows or _no_one)
+        # Where some are not they are noted, and zero, in a copy.
         if not np.isfinite(norms.numpy()).all():
             return None
         return MemoryFeatures(features), RowFacts(self.source.ids(self.start, self.stop), norms)
+
+    @property
+    def _rows_a_piece(self) -> int:
+        return -(-_PIECE_BYTES // (self.dim * self.dtype.itemsize))
 
 
 def load_shard(
@@ -249,6 +259,10 @@ def _filler(tensor: Tensor) -> Callable[[slice, Tensor], None]:
         space[rows] = features.view(torch.uint8).numpy()
 
     return put
+
+
+def _num_threads() -> int:
+    return min(torch.get_num_threads(), _MAX_THREADS)
 
 
 def _no_one(_: int) -> None:

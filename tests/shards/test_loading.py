@@ -119,6 +119,21 @@ def test_select_leaves_the_arrays_alone_and_may_be_given_read_only_ones() -> Non
     assert torch.equal(chosen.picked_features, torch.from_numpy(ROWS[np.array(chosen.ids, dtype=np.int64)]))
 
 
+def test_norms_of_an_array_are_summed_by_threads(by_threads: list[int]) -> None:
+    told: list[int] = []
+    shard = load_shard(ArraySource(ROWS), 3, 500, Identity(), on_rows=told.append)
+    assert torch.equal(shard.norms, squared_norms(torch.from_numpy(ROWS[3:])))
+    assert told[-1] == 497
+    assert max(by_threads) > 5
+
+
+def test_large_matrices_are_written_to_memory_of_their_own() -> None:
+    rows = np.repeat(ROWS, 400, axis=0)
+    first, second = (load_shard(ArraySource(rows), 0, len(rows), Identity(), torch.float64) for _ in range(2))
+    held(first).zero_()
+    assert torch.equal(held(second), torch.from_numpy(rows).double())
+
+
 @pytest.fixture
 def by_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Read any number of rows by threads; returns how many pieces each range was read in."""
