@@ -181,7 +181,7 @@ class TableSource(TableRows):
 class ArraySource:
     """Rows of a `rows x dim` (or `rows x 1 x dim`) float array or tensor (see `PoolSource`); pickles with all its data.
 
-    The array is shared, not copied, if it is C-contiguous and on the CPU; bfloat16 becomes float32.
+    The array is shared, not copied, if it is C-contiguous, aligned and on the CPU; bfloat16 becomes float32.
     `ids` are distinct integers, strings, UUIDs or bytes, one per row; without them a row's id is its position.
     """
 
@@ -274,7 +274,8 @@ def _float_matrix(embeddings: np.ndarray | torch.Tensor) -> np.ndarray:
         )
     if 0 in embeddings.shape:
         raise InputError(f"the array has shape {embeddings.shape}, so it holds nothing; hand over some rows")
-    return np.ascontiguousarray(embeddings)
+    rows = np.ascontiguousarray(embeddings)
+    return rows if rows.flags.aligned else rows.copy()
 
 
 def _is_mapped(rows: np.ndarray) -> bool:

@@ -58,6 +58,7 @@ def other_arrays(folder: Path) -> dict[str, tuple[np.ndarray | torch.Tensor, boo
         "by columns": (np.asfortranarray(ROWS), True),
         "every other": (np.repeat(ROWS, 2, axis=0)[::2], True),
         "backwards": (ROWS[::-1].copy()[::-1], True),
+        "misaligned": (np.frombuffer(b"-" + ROWS.tobytes(), np.float32, offset=1).reshape(ROWS.shape), True),
         "float64": (ROWS.astype(np.float64), True),
         "a file": (np.load(mapped, mmap_mode="r"), True),
         "1 x D": (ROWS[:, None], False),
