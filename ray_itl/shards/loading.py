@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -123,8 +123,8 @@ class RowRange:
     ) -> RowFacts:
         """Read all rows.
 
-        Large ranges of Parquet files are read by as many threads as torch computes with, up to 4, each at a row group
-        of its own.
+        Large ranges of Parquet files and arrays are read by as many threads as torch computes with, up to 4, each at
+        row groups of its own.
 
         Args:
             put: Told which of the rows have come (counted from 0), and their features, on the CPU, zero for bad rows,
@@ -176,11 +176,16 @@ class RowRange:
 
     def _pieces(self, num_threads: int) -> list[Piece]:
         """Return the parts of the rows that threads read, one where there are too few rows for several."""
-        # What a row's features are in other company must not depend on where files are cut.
-        if num_threads == 1 or not isinstance(self.source, ParquetSource) or not self.feature_map.is_rowwise:
+        # What a row's features are in other company must not depend on where rows are cut.
+        if num_threads == 1 or not self.feature_map.is_rowwise:
             return [Piece(self.start, self.stop)]
+        cuts: Sequence[int] = []
+        if isinstance(self.source, ParquetSource):
+            cuts = self.source.cuts(self.start, self.stop)
+        elif isinstance(self.source, ArraySource):
+            cuts = range(self.start, self.stop, self._rows_a_piece)
         least = max(self._rows_a_piece, self.num_rows // (_PIECES_PER_THREAD * num_threads))
-        return cut(self.start, self.stop, self.source.cuts(self.start, self.stop), least)
+        return cut(self.start, self.stop, cuts, least)
 
     def _share(self, on_rows: Callable[[int], None] | None) -> tuple[MemoryFeatures, RowFacts] | None:
         """Return the rows of an array as they stand in it, if they are as the shard is to hold them, and sound."""

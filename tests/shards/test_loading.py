@@ -128,6 +128,12 @@ def test_norms_of_an_array_are_summed_by_threads(by_threads: list[int]) -> None:
     assert max(by_threads) > 5
 
 
+def test_arrays_are_mapped_by_threads(by_threads: list[int]) -> None:
+    shard = load_shard(ArraySource(ROWS), 3, 500, UnitNorm())
+    assert torch.equal(held(shard).double(), loading.rows_as_stored(UnitNorm(), ROWS[3:], "float32"))
+    assert max(by_threads) > 5
+
+
 def test_large_matrices_are_written_to_memory_of_their_own() -> None:
     rows = np.repeat(ROWS, 400, axis=0)
     first, second = (load_shard(ArraySource(rows), 0, len(rows), Identity(), torch.float64) for _ in range(2))
