@@ -72,7 +72,8 @@ def select(
 
     Args:
         pool: Candidates: a Parquet file, folder, glob or URI (or a list), pyarrow Table or Dataset, Ray Dataset, or an
-            N x D float array or tensor (whose ids are 0..N-1).
+            N x D float array or tensor (whose ids are 0..N-1). An array in memory whose type is `dtype` is not copied
+            where features are as they are and no Ray is used: it must not change until the call returns.
         target: The target sample, M >= 1 rows of any of these kinds.
         n: Number of rows to pick, 1 <= n <= N (any n >= 1 with replacement).
         acquisition: "itl", "vtl" (SIFT on unit-norm features), "uncertainty"; a baseline: "nearest", "cosine" or
@@ -123,8 +124,8 @@ def select(
         quiet: No progress lines.
 
     Returns:
-        The selection. Time O(passes N D B + n C D), a pass per 10 to 50 picks; memory N D of the storage dtype (unless
-        on disk) plus 33 N bytes.
+        The selection. Time O(passes N D B + n C D), a pass per 10 to 50 picks; memory N D of the storage dtype
+        (unless on disk, or an array that is not copied) plus 33 N bytes.
 
     Raises:
         InputError: data that cannot be used: names file, row or column and the remedy.

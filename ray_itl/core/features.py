@@ -9,6 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from ray_itl.errors import ConfigError, InputError
 
 class FeatureMap(ABC):
     """A deterministic map of embedding rows, the same for pool, targets and known rows."""
+
+    is_rowwise: ClassVar[bool] = False
+    """Whether a row's features are the same to the last bit, whatever other rows are mapped with it."""
 
     @abstractmethod
     def dim(self, input_dim: int) -> int:
@@ -37,6 +41,8 @@ class FeatureMap(ABC):
 class Identity(FeatureMap):
     """phi(x) = x: the linear kernel."""
 
+    is_rowwise = True
+
     def dim(self, input_dim: int) -> int:
         """Return `input_dim`."""
         return input_dim
@@ -54,6 +60,8 @@ class Identity(FeatureMap):
 @dataclass(frozen=True)
 class UnitNorm(FeatureMap):
     """phi(x) = x / |x|: the cosine kernel. A zero row stays zero (it carries no information)."""
+
+    is_rowwise = True
 
     def dim(self, input_dim: int) -> int:
         """Return `input_dim`."""

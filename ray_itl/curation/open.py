@@ -24,7 +24,7 @@ from ray_itl.curation.rules import build_acquisition
 from ray_itl.curation.settings import BASELINE_RULES, AcquisitionSettings, CurationSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.io.listing import PoolPaths
-from ray_itl.shards.loading import map_rows
+from ray_itl.shards.conversion import map_rows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.manifest import Manifest
 from ray_itl.sources.open import open_source, path_texts

@@ -30,9 +30,10 @@ from ray_itl.distributed.placement import ShardPlan
 from ray_itl.io.temporary import temporary_folder
 from ray_itl.observability.console import JobSummary
 from ray_itl.shards.cache import ShardCache, unusable
+from ray_itl.shards.conversion import map_rows
 from ray_itl.shards.disk_loading import entry_bytes
 from ray_itl.shards.footprint import Footprint, StorageOptions, available_memory
-from ray_itl.shards.loading import STORAGE_DTYPES, map_rows
+from ray_itl.shards.loading import STORAGE_DTYPES
 from ray_itl.sources.bad_rows import REMEDY, BadRows
 from ray_itl.text import format_size
 

@@ -19,7 +19,7 @@ from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
 from ray_itl.observability.reporter import Reporter
 from ray_itl.rounds.settings import TrainerSettings
-from ray_itl.shards.loading import SourcePool
+from ray_itl.shards.source_pool import SourcePool
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.training.trainer import LocalTrainer, Trainer

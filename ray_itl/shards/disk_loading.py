@@ -205,7 +205,7 @@ def _make(
 def _write(lease: EntryLease, rows: RowRange, on_rows: Callable[[int], None] | None, may_be_bad: bool) -> None:
     with MatrixWriter(lease.folder / MATRIX, rows.num_rows, rows.dim, rows.dtype) as matrix:
         bad = BadRows()
-        facts = rows.read(lambda _, features: matrix.append(features), on_rows, bad)
+        facts = rows.read(matrix.put, on_rows, bad)
         if len(bad) and not may_be_bad:
             raise bad.refusal(rows.source.locate)
         matrix.finish()

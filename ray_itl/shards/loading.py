@@ -1,11 +1,8 @@
-"""Filling shards: rows of a source stream through the feature map straight to where a shard keeps them.
-
-`SourcePool` is a pool in this process that loads its own rows, and loads them again when asked.
-"""
+"""Filling shards: rows of a source stream through the feature map straight to where a shard keeps them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,16 +11,18 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.feature_store import FeatureStore, MemoryFeatures
-from ray_itl.core.features import FeatureMap
-from ray_itl.core.linalg import squared_norms
-from ray_itl.core.pool import LocalPool
+from ray_itl.core.features import FeatureMap, Identity
 from ray_itl.core.shard import PoolShard
 from ray_itl.errors import InputError
+from ray_itl.shards.conversion import as_stored, fill_norms, map_rows, serial_rows, shared
+from ray_itl.shards.huge_pages import empty_matrix
+from ray_itl.shards.reading import Piece, cut, read_pieces
 from ray_itl.sources.bad_rows import BadRows, Notes
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns, read_costs_and_groups
 from ray_itl.sources.ids import id_dtype
-from ray_itl.sources.manifest import plan_shards
+from ray_itl.sources.in_memory import ArraySource
+from ray_itl.sources.parquet import ParquetSource
 
 STORAGE_DTYPES = {
     "float64": torch.float64,
@@ -31,6 +30,11 @@ STORAGE_DTYPES = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
+_PIECE_BYTES = 64 << 20
+"""Each thread that reads takes 30 to 45 MiB (measured): four together fit the margins of `footprint`."""
+_PIECES_PER_THREAD = 4
+_MAX_THREADS = 4
+_CHUNK_BYTES = 2 << 20
 
 
 class RowFacts(NamedTuple):
@@ -75,15 +79,21 @@ class RowRange:
         """Return the rows as a shard in memory.
 
         Args:
-            device: Where the features live.
+            device: Where the features live. On the CPU those of an array that has the storage dtype already are not
+                copied, and never written to; they must not change while the shard is in use.
             on_rows: See `read`.
             bad: See `shard`.
 
         Raises:
             InputError: as of `read` and `shard`.
         """
-        tensor, found = torch.empty(self.num_rows, self.dim, dtype=self.dtype, device=device), BadRows()
-        facts = self.read(tensor.__setitem__, on_rows, found)
+        found, on_cpu = BadRows(), torch.device(device).type == "cpu"
+        shared_rows = self._share(on_rows) if on_cpu else None
+        if shared_rows is not None:
+            return self.shard(*shared_rows, found, bad)
+        shape = (self.num_rows, self.dim)
+        tensor = empty_matrix(*shape, self.dtype) if on_cpu else torch.empty(shape, dtype=self.dtype, device=device)
+        facts = self.read(_filler(tensor), on_rows, found)
         return self.shard(MemoryFeatures(tensor), facts, found, bad)
 
     def shard(self, features: FeatureStore, facts: RowFacts, found: BadRows, bad: BadRows | None) -> PoolShard:
@@ -111,10 +121,15 @@ class RowRange:
     def read(
         self, put: Callable[[slice, Tensor], None], on_rows: Callable[[int], None] | None, bad: BadRows
     ) -> RowFacts:
-        """Read all rows, in order.
+        """Read all rows.
+
+        Large ranges of Parquet files and arrays are read by as many threads as torch computes with, up to 4, each at
+        row groups of its own.
 
         Args:
-            put: Told which of the rows have come (counted from 0), and their features, on the CPU, zero for bad rows.
+            put: Told which of the rows have come (counted from 0), and their features, on the CPU, zero for bad rows,
+                not to be written to, and gone once it returns. Called by any thread, also by several at a time, and
+                for rows in any order.
             on_rows: Told the number of rows read so far, after every batch.
             bad: Collects bad rows, and those with a feature too large for the storage dtype.
 
@@ -123,75 +138,79 @@ class RowRange:
         """
         ids = np.empty(self.num_rows, dtype=id_dtype(self.source.id_kind))
         facts = RowFacts(ids, torch.empty(self.num_rows, dtype=torch.float64))
-        filled = 0
-        for batch_ids, batch in self.source.batches(self.start, self.stop, bad):
-            features = map_rows(self.feature_map, batch).to(self.dtype)
-            sound = torch.isfinite(features).all(dim=1)
-            if not bool(sound.all()):
+        threads = _num_threads()
+        pieces = self._pieces(threads)
+        found = {piece: BadRows() for piece in pieces}
+        read_pieces(
+            pieces, lambda piece, came: self._read(piece, put, facts, found[piece], came), threads, on_rows or _no_one
+        )
+        for rows in found.values():
+            bad.extend(rows)
+        return facts
+
+    def _read(
+        self,
+        piece: Piece,
+        put: Callable[[slice, Tensor], None],
+        facts: RowFacts,
+        bad: BadRows,
+        came: Callable[[int], None],
+    ) -> None:
+        """Read some of the rows, in order."""
+        filled = piece.start - self.start
+        for batch_ids, batch in self.source.batches(piece.start, piece.stop, bad):
+            features, norms = as_stored(self.feature_map, batch, self.dtype)
+            # What is not finite has no finite norm.
+            if not np.isfinite(norms.numpy()).all():
+                sound = torch.isfinite(features).all(dim=1)
                 too_large = np.flatnonzero(~sound.numpy() & np.isfinite(batch).all(axis=1))
                 words = dict.fromkeys(too_large.tolist(), _overflow(self.dtype))
                 Notes(bad, self.start + filled).add_all(words, batch_ids)
-                features[~sound] = 0.0
+                features = features.masked_fill(~sound[:, None], 0.0)
+                norms[~sound] = 0.0
             rows = slice(filled, filled + len(features))
             put(rows, features)
-            facts.ids[rows], facts.norms[rows] = batch_ids, squared_norms(features)
+            facts.ids[rows], facts.norms[rows] = batch_ids, norms
             filled = rows.stop
-            if on_rows is not None:
-                on_rows(filled)
-        return facts
+            came(len(features))
 
+    def _pieces(self, num_threads: int) -> list[Piece]:
+        """Return the parts of the rows that threads read, one where there are too few rows for several."""
+        # What a row's features are in other company must not depend on where rows are cut.
+        if num_threads == 1 or not self.feature_map.is_rowwise:
+            return [Piece(self.start, self.stop)]
+        cuts: Sequence[int] = []
+        if isinstance(self.source, ParquetSource):
+            cuts = self.source.cuts(self.start, self.stop)
+        elif isinstance(self.source, ArraySource):
+            cuts = range(self.start, self.stop, self._rows_a_piece)
+        least = max(self._rows_a_piece, self.num_rows // (_PIECES_PER_THREAD * num_threads))
+        return cut(self.start, self.stop, cuts, least)
 
-class SourcePool(LocalPool):
-    """A LocalPool over the rows of a source: what RayPool is, without Ray."""
+    def _share(self, on_rows: Callable[[int], None] | None) -> tuple[MemoryFeatures, RowFacts] | None:
+        """Return the rows of an array as they stand in it, if they are as the shard is to hold them, and sound."""
+        if not (isinstance(self.source, ArraySource) and isinstance(self.feature_map, Identity)):
+            return None
+        rows = self.source.view(self.start, self.stop)
+        if rows is None or shared(rows[:0]).dtype != self.dtype:
+            return None
+        features, norms = shared(rows), torch.empty(self.num_rows, dtype=torch.float64)
+        step = serial_rows(self.dim, max(1, _CHUNK_BYTES // (self.dim * self.dtype.itemsize)))
 
-    def __init__(
-        self,
-        source: PoolSource,
-        feature_map: FeatureMap,
-        dtype: str = "float32",
-        num_shards: int = 1,
-        on_rows: Callable[[int], None] | None = None,
-        bad: BadRows | None = None,
-    ) -> None:
-        """Load all rows.
+        def sum_up(piece: Piece, came: Callable[[int], None]) -> None:
+            fill_norms(features[slice(*piece)], norms[slice(*piece)], step)
+            came(piece.stop - piece.start)
 
-        Args:
-            source: Where the rows are.
-            feature_map: Applied to every row.
-            dtype: Storage dtype, a key of `STORAGE_DTYPES`.
-            num_shards: Shards to split the rows into.
-            on_rows: Told how many rows are loaded so far, after every batch.
-            bad: Where bad rows are noted, for a caller that excludes them from what is picked. None: there may be none.
+        pieces = cut(0, self.num_rows, range(0, self.num_rows, self._rows_a_piece), self._rows_a_piece)
+        read_pieces(pieces, sum_up, _num_threads(), on_rows or _no_one)
+        # Where some are not they are noted, and zero, in a copy.
+        if not np.isfinite(norms.numpy()).all():
+            return None
+        return MemoryFeatures(features), RowFacts(self.source.ids(self.start, self.stop), norms)
 
-        Raises:
-            InputError: unreadable or bad rows, by file and row: all bad ones that there are.
-        """
-        self._feature_map, self._dtype, self._wanted_shards = feature_map, STORAGE_DTYPES[dtype], num_shards
-        super().__init__(self._load(source, on_rows, bad))
-
-    def reload(
-        self, source: PoolSource, on_rows: Callable[[int], None] | None = None, bad: BadRows | None = None
-    ) -> None:
-        """Load the rows of another source in place of the present ones; call `restore` before anything else.
-
-        Raises:
-            InputError: unreadable or bad rows, by file and row; the pool is then of no more use.
-        """
-        self.replace(lambda: self._load(source, on_rows, bad))
-
-    def _load(self, source: PoolSource, on_rows: Callable[[int], None] | None, bad: BadRows | None) -> list[PoolShard]:
-        report, found = on_rows or (lambda _: None), BadRows()
-        shards = [
-            RowRange(source, r.start, r.stop, self._feature_map, self._dtype).load(
-                on_rows=lambda rows, r=r: report(r.start + rows), bad=found
-            )
-            for r in plan_shards(source.num_rows, self._wanted_shards)
-        ]
-        if bad is not None:
-            bad.extend(found)
-        elif len(found):
-            raise found.refusal(source.locate)
-        return shards
+    @property
+    def _rows_a_piece(self) -> int:
+        return -(-_PIECE_BYTES // (self.dim * self.dtype.itemsize))
 
 
 def load_shard(
@@ -220,11 +239,6 @@ def load_shard(
     return RowRange(source, start, stop, feature_map, dtype).load(device, on_rows)
 
 
-def map_rows(feature_map: FeatureMap, rows: np.ndarray) -> Tensor:
-    """Return the features (float64) of embedding rows (n x D numpy of any float type)."""
-    return feature_map(torch.from_numpy(rows.astype(np.float64)))
-
-
 def rows_as_stored(feature_map: FeatureMap, rows: np.ndarray, dtype: str) -> Tensor:
     """Return the features of embedding rows as shards hold them, rounded to a storage dtype, in float64."""
     return map_rows(feature_map, rows).to(STORAGE_DTYPES[dtype]).to(torch.float64)
@@ -238,6 +252,26 @@ def repeated_id_error(source: PoolSource, repeated: int | str, positions: np.nda
         f"row id {repeated!r} occurs more than once ({where}); ids must be unique over the whole pool: "
         "remove the duplicate rows or choose another pool.id_column"
     )
+
+
+def _filler(tensor: Tensor) -> Callable[[slice, Tensor], None]:
+    """Return what copies features (on the CPU) to some rows of a tensor."""
+    if tensor.device.type != "cpu":
+        return tensor.__setitem__
+    space = tensor.view(torch.uint8).numpy()  # copied by the calling thread alone, and NumPy knows no bfloat16
+
+    def put(rows: slice, features: Tensor) -> None:
+        space[rows] = features.view(torch.uint8).numpy()
+
+    return put
+
+
+def _num_threads() -> int:
+    return min(torch.get_num_threads(), _MAX_THREADS)
+
+
+def _no_one(_: int) -> None:
+    pass
 
 
 def _overflow(dtype: torch.dtype) -> str:

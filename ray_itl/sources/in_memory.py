@@ -181,7 +181,7 @@ class TableSource(TableRows):
 class ArraySource:
     """Rows of a `rows x dim` (or `rows x 1 x dim`) float array or tensor (see `PoolSource`); pickles with all its data.
 
-    The array is shared, not copied, if it is C-contiguous and on the CPU; bfloat16 becomes float32.
+    The array is shared, not copied, if it is C-contiguous, aligned and on the CPU; bfloat16 becomes float32.
     `ids` are distinct integers, strings, UUIDs or bytes, one per row; without them a row's id is its position.
     """
 
@@ -196,6 +196,7 @@ class ArraySource:
             InputError: it is empty or no float matrix, or `ids` are not one for each row.
         """
         self._rows = _float_matrix(embeddings)
+        self._is_mapped = _is_mapped(self._rows)
         self.num_rows, self.dim = self._rows.shape
         self.dtype: np.dtype = self._rows.dtype
         self._given_ids = None if ids is None else _id_array(ids, self.num_rows)
@@ -219,6 +220,15 @@ class ArraySource:
         for first in range(0, len(positions), step):
             some = positions[first : first + step]
             yield self._checked(some, self._rows[some], bad)
+
+    def view(self, start: int, stop: int) -> np.ndarray | None:
+        """Return rows `start <= position < stop` as they stand, not checked; None where that is in a file."""
+        check_range(start, stop, self.num_rows)
+        return None if self._is_mapped else self._rows[start:stop]
+
+    def ids(self, start: int, stop: int) -> np.ndarray:
+        """Return the ids of rows `start <= position < stop`."""
+        return np.arange(start, stop) if self._given_ids is None else self._given_ids[start:stop]
 
     def _checked(self, positions: np.ndarray, rows: np.ndarray, bad: BadRows | None) -> tuple[np.ndarray, np.ndarray]:
         ids = positions if self._given_ids is None else self._given_ids[positions]
@@ -264,7 +274,18 @@ def _float_matrix(embeddings: np.ndarray | torch.Tensor) -> np.ndarray:
         )
     if 0 in embeddings.shape:
         raise InputError(f"the array has shape {embeddings.shape}, so it holds nothing; hand over some rows")
-    return np.ascontiguousarray(embeddings)
+    rows = np.ascontiguousarray(embeddings)
+    return rows if rows.flags.aligned else rows.copy()
+
+
+def _is_mapped(rows: np.ndarray) -> bool:
+    """Whether an array shows a file."""
+    owner: Any = rows
+    while isinstance(owner, np.ndarray):
+        if isinstance(owner, np.memmap):
+            return True
+        owner = owner.base
+    return False
 
 
 def _without_views(table: pa.Table) -> pa.Table:

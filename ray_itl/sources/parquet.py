@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from ray_itl.sources.ids import IdKind
 from ray_itl.sources.inspection import estimate_row_bytes, fingerprint_of, open_file, stream_rows
 from ray_itl.sources.manifest import FileEntry, Manifest, Segment
 from ray_itl.sources.schema import WhichRow, check_positions, embedding_matrix, which_row
-from ray_itl.sources.tables.lance import Fragment
+from ray_itl.sources.tables.lance import Fragment, is_fragment
 from ray_itl.sources.taking import take_rows
 
 _MAX_TAKE_THREADS = 8
@@ -93,6 +94,14 @@ class ParquetRows:
         """Yield columns, which `option` names, without ids, of rows `start <= row < stop` of the files, in order."""
         for _, batch in self._stream_files(start, stop, columns, _SLIM_ROW_BYTES, option):
             yield batch
+
+    def cuts(self, start: int, stop: int) -> list[int]:
+        """Return the positions between these two from which rows can be read without what stands before them."""
+        if any(is_fragment(self.manifest, file.path) for file in self.manifest.files):
+            return []
+        segments = self.manifest.segments(start, stop)
+        ends = itertools.accumulate((part.stop_row - part.first_row for part in segments), initial=start)
+        return [end for end in ends if start < end < stop]
 
     def _locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
         positions = check_positions(positions, self.manifest.num_rows)

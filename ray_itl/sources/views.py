@@ -61,6 +61,10 @@ class FilteredSource(ParquetSource):
         with noted(bad, self._kept.number) as found:
             yield from super().batches_at(self._rows(positions), found)
 
+    def cuts(self, start: int, stop: int) -> list[int]:
+        """Return the positions between these two at which a file begins."""
+        return [number for number in dict.fromkeys(self._file_numbers) if start < number < stop]
+
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """Return `columns` of the rows at `positions`, in that order (see `ParquetRows.take`)."""
         return super().take(self._rows(positions), columns)

@@ -16,7 +16,7 @@ from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.embedding.source import EmbeddedSource
 from ray_itl.errors import ConfigError, InputError, ShardError
-from ray_itl.shards.loading import SourcePool
+from ray_itl.shards.source_pool import SourcePool
 from ray_itl.sources.parquet import ParquetSource
 from ray_itl.sources.views import SubsetSource
 from ray_itl.training.checkpoint import save_checkpoint

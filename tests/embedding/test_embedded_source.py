@@ -16,7 +16,8 @@ from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.shard import PoolShard
 from ray_itl.errors import InputError
-from ray_itl.shards.loading import load_shard, map_rows
+from ray_itl.shards.conversion import map_rows
+from ray_itl.shards.loading import load_shard
 from ray_itl.sources.manifest import plan_shards
 from ray_itl.sources.open import open_raw_rows
 from ray_itl.sources.views import SubsetRows, SubsetSource
