@@ -80,12 +80,12 @@ class TotalOrder:
             contenders: k rows, of which at least one may win.
 
         Returns:
-            The winner. O(k), and O(D^2) for each row too close to call.
+            The winner. O(k), and O(D r) for each row too close to call.
         """
         gains, errors = self.bounded_gains(contenders.scores, contenders.norms)
         certain = float(((gains - errors) / contenders.prices)[contenders.may_win].max())
         may_tie = gains + errors >= self.floor(certain, contenders.prices)
-        # Only rows that rounding cannot separate from the best are scored anew, at O(D^2) each.
+        # Only rows that rounding cannot separate from the best are scored anew, at O(D r) each.
         near = torch.nonzero(may_tie & contenders.may_win).flatten()
         exact, prices = self.gains(state.scores(contenders.features[near])), contenders.prices[near]
         best = float((exact / prices).max())

@@ -199,7 +199,7 @@ def speculate(
         size: B >= 1.
 
     Returns:
-        The picks. O(B (k D + D^2)).
+        The picks. O(B (k D + D r)).
     """
     rules, scores, prices = criteria.rules, candidates.scores, criteria.rules.prices(candidates.costs)
     units = unit_rows(candidates.features) if rules.excludes_similar_picks else None
@@ -213,13 +213,13 @@ def speculate(
         contenders = Contenders(candidates.features, candidates.ids, scores, candidates.norms, prices, may_win)
         index, gain = criteria.total_order.best(state, contenders)
         row, cost = candidates.features[index], float(candidates.costs[index])
-        column = state.columns(row)
+        column, state = state.step(row)
         decrement = criteria.total_order.decrements((candidates.features @ column)[:, :, None])
         scores = tuple(s - d[:, 0] for s, d in zip(scores, decrement, strict=True))
         available[index] = criteria.replacement
         if units is not None:
             available &= ~rules.like(units, units[index])
-        state, limit_state = state.condition(row), limit_state.take(cost, int(candidates.groups[index]))
+        limit_state = limit_state.take(cost, int(candidates.groups[index]))
         steps.append(_Step(index, gain, column, decrement))
         max_costs.append(limit_state.max_costs())
         if not criteria.is_worthwhile(gain, cost):
@@ -250,7 +250,7 @@ def count_true_picks(
         returned: Rows that might beat some pick.
 
     Returns:
-        The first step at which one of these rows wins, or B. O(q B), and O(B D^2) for each step too close to call.
+        The first step at which one of these rows wins, or B. O(q B), and O(B D r) for each step too close to call.
     """
     if not len(returned.batch):
         return len(plan.picks)

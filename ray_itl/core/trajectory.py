@@ -73,15 +73,16 @@ class Trajectory:
         return torch.stack(self.features[first:]) if len(self.features) > first else torch.empty(0, dim).double()
 
     def replay(self, earlier: Sequence[tuple[Pick, Tensor]]) -> None:
-        """Commit the picks of an interrupted run, each with its features (D float64). O(n D^2)."""
+        """Commit the picks of an interrupted run, each with its features (D float64). O(n D r)."""
         for pick, features in earlier:
-            self._commit(pick, features, self.state.columns(features))
+            columns, self.state = self.state.step(features)
+            self._commit(pick, features, columns)
         if not self._criteria.replacement:
             positions = np.array([pick.position for pick, _ in earlier], dtype=np.int64)
             self._excluded = np.concatenate([self._excluded, positions])
 
     def best(self) -> Winner | None:
-        """Return the first candidate in the total order, if one may be picked. O(k), O(D^2) for each close rival."""
+        """Return the first candidate in the total order, if one may be picked. O(k), O(D r) for each close rival."""
         held = self.candidates
         may_win = self.gate.admits(held.costs, held.groups)[:, 0]
         if not bool(may_win.any()):
@@ -101,12 +102,14 @@ class Trajectory:
         return values.masked_fill(~self.gate.admits(held.costs, held.groups)[:, 0], float("-inf"))
 
     def accept(self, plan: SpeculatedPicks, count: int) -> list[Pick]:
-        """Commit the first `count` picks of a plan made from the current candidates. O(count D^2 + k count)."""
+        """Commit the first `count` picks of a plan made from the current candidates. O(count D r + k count)."""
         held, new = self.candidates, []
         for step, index in enumerate(plan.picks[:count]):
             row_id, cost, group = held.ids[index : index + 1].tolist()[0], held.costs[index], held.groups[index]
             new.append(Pick(int(held.positions[index]), row_id, plan.gains[step], float(cost), int(group)))
-            self._commit(new[-1], held.features[index].clone(), plan.columns[:, :, step])
+            features = held.features[index].clone()
+            self.state = self.state.condition(features)
+            self._commit(new[-1], features, plan.columns[:, :, step])
         if not count:
             return new
         held.advance(tuple(lost[:, :count] for lost in plan.decrements))
@@ -117,7 +120,7 @@ class Trajectory:
         return new
 
     def hold(self, batch: RowBatch) -> None:
-        """Take rows, all of which the shards found available, as candidates, scored exactly. O(k D^2)."""
+        """Take rows, all of which the shards found available, as candidates, scored exactly. O(k D r)."""
         features = batch.features.to(torch.float64)
         self.candidates.add(batch, features, squared_norms(features), self.state.scores(features))
 
@@ -146,7 +149,6 @@ class Trajectory:
             self._excluded = np.concatenate([self._excluded, self.candidates.keep(stays)])
 
     def _commit(self, pick: Pick, features: Tensor, columns: Tensor) -> None:
-        self.state = self.state.condition(features)
         self.limit_state = self.limit_state.take(pick.cost, pick.group)
         self.picks.append(pick)
         self.features.append(features)
