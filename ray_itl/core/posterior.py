@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ray_itl.core.basis import Basis
 from ray_itl.core.linalg import compress_rows
 from ray_itl.core.roots import DenseRoot, Root, SpanRoot
+
+_DENSE_DIM = 2048
+"""Up to here a D x D root is a small file (32 MiB at most), and simplest to read."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,23 @@ class Posterior:
     def of_root(cls, root: Tensor) -> Posterior:
         """Return the posterior of a dense root, D x D float64."""
         return cls(DenseRoot(root))
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> Posterior:
+        """Return what `tensors` were made of."""
+        if "root" in tensors:
+            return cls.of_root(tensors["root"])
+        return cls(SpanRoot(Basis(tensors["basis"]), tensors["root_in_basis"]))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all there is to know as tensors by name, float64.
+
+        `root` R (D x D, S = R R') up to D = 2,048, and where the rank r of what was observed exceeds D / 2. Else
+        `basis` Q' (r x D, orthonormal rows) and `root_in_basis` C (r x r), with S = I - Q Q' + Q C C' Q'.
+        """
+        if self.form.dim <= _DENSE_DIM or not isinstance(self.form, SpanRoot):
+            return {"root": self.root.contiguous()}
+        return {"basis": self.form.basis.vectors.contiguous(), "root_in_basis": self.form.core.contiguous()}
 
     @property
     def root(self) -> Tensor:
