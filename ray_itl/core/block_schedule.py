@@ -21,6 +21,8 @@ class BlockSchedule:
     """C, rows held by the driver."""
     max_block: int = 64
     max_candidates: int = 32768
+    focus: int = 512
+    """Candidates among which steps are made before the others are compared with the picks."""
     max_challengers: int = 4096
     """Challengers accepted from one pass, over all shards, before the block is cut."""
 

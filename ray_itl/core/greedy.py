@@ -17,13 +17,14 @@ from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
 from ray_itl.core.block_schedule import BlockSchedule
+from ray_itl.core.criteria import Criteria
 from ray_itl.core.decision import TotalOrder, gain_scale
 from ray_itl.core.limits import Limits
 from ray_itl.core.messages import Block, ExactSearch, Request, ScoreSpec, merge_batches
 from ray_itl.core.pool import Pool
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress, Stop
 from ray_itl.core.rules import OPEN, Gate
-from ray_itl.core.speculation import Criteria, Returned, SpeculatedPicks, count_true_picks, speculate
+from ray_itl.core.speculation import Returned, SpeculatedPicks, count_true_picks
 from ray_itl.core.trajectory import Pick, Trajectory
 from ray_itl.errors import ConfigError, NumericalError
 
@@ -107,7 +108,7 @@ class GreedySelector:
             if not len(trajectory.candidates):
                 self._refill()
             size = min(self._block_size(), n - len(trajectory.picks))
-            plan = speculate(self._criteria, trajectory.state, trajectory.limit_state, trajectory.candidates, size)
+            plan = trajectory.speculate(size, self._schedule.focus)
             if not plan.picks:
                 self._find_more()
                 continue

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
+from ray_itl.core.candidates import CandidateSet
+from ray_itl.core.criteria import Criteria
 from ray_itl.core.decision import Contenders, Winner
 from ray_itl.core.limits import LimitState
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.rules import Gate
-from ray_itl.core.speculation import CandidateSet, Criteria, Returned, SpeculatedPicks
+from ray_itl.core.speculation import Returned, SpeculatedPicks, speculate
 
 
 @dataclass(frozen=True)
@@ -101,18 +103,25 @@ class Trajectory:
             values = criteria.total_order.acquisition.order(held.scores)
         return values.masked_fill(~self.gate.admits(held.costs, held.groups)[:, 0], float("-inf"))
 
+    def speculate(self, size: int, focus: int) -> SpeculatedPicks:
+        """Make up to `size` greedy steps over the candidates (see `speculation.speculate`)."""
+        return speculate(self._criteria, self.state, self.limit_state, self.candidates, size, focus)
+
     def accept(self, plan: SpeculatedPicks, count: int) -> list[Pick]:
         """Commit the first `count` picks of a plan made from the current candidates. O(count D r + k count)."""
-        held, new = self.candidates, []
+        held, new, scores = self.candidates, [], plan.path.at(count)
         for step, index in enumerate(plan.picks[:count]):
             row_id, cost, group = held.ids[index : index + 1].tolist()[0], held.costs[index], held.groups[index]
             new.append(Pick(int(held.positions[index]), row_id, plan.gains[step], float(cost), int(group)))
             features = held.features[index].clone()
-            self.state = self.state.condition(features)
+            if count < len(plan.picks):
+                self.state = self.state.condition(features)
             self._commit(new[-1], features, plan.columns[:, :, step])
         if not count:
             return new
-        held.advance(tuple(lost[:, :count] for lost in plan.decrements))
+        if count == len(plan.picks):
+            self.state = plan.state
+        held.scores = scores
         stays = ~self._criteria.rules.excluded_after(held.features, plan.features[:count])[:, count]
         if not self._criteria.replacement:
             stays[plan.picks[:count]] = False
