@@ -9,5 +9,6 @@ Shard side: feature_store, shard (PoolShard), rules and row_rules (which rows ma
 filled during a pass), ranking (one-shot rankings).
 Between them: messages, pool (the Pool protocol and LocalPool), ids.
 Driver side: greedy (GreedySelector: speculate, verify, accept), block_schedule, speculation, lookahead (its steps),
-candidates, criteria and decision (the total order), trajectory, limits and quotas, baselines, rivals (the runner-up of every pick), explain, result.
+candidates, criteria and decision (the total order), trajectory, limits and quotas, baselines, rivals (the runner-up of
+every pick), explain, result.
 """

@@ -143,7 +143,8 @@ class GreedySelector:
             self._criteria, acquisition, self._state, limit_state, self._pool.dim, self._excluded
         )
         self._trajectory.replay(earlier)
-        self._share_target = self._share_target.after(self._trajectory.columns()[:, 0])
+        self._schedule = self._schedule.for_picks(n, self._pool.dim)
+        self._share_target = self._share_target.given(self._trajectory.state.posterior)
         self._stop = "share" if self._share_target.is_reached else None
         self._restore()
         self._refill()
@@ -178,10 +179,10 @@ class GreedySelector:
         trajectory = self._trajectory
         self._sequence, self._accepted, self._settled = 0, 0, len(trajectory.picks)
         columns = trajectory.columns()
-        if columns.shape[2] > 2 * self._pool.dim:
+        if columns is None:
             # What so many picks have taught has D directions at most: they cost less than the picks' columns.
             self._start = replace(self._start, quadratics=trajectory.state.quadratics())
-            columns = columns[:, :, :0]
+            columns = self._trajectory.no_columns
         picks = trajectory.features_since(0) if self._excludes_similar_picks else None
         self._pool.restore(self._start, columns, self._sequence, trajectory.held, picks)
         self.stats.passes += 1 + (columns.shape[2] > 0)

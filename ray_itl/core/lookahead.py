@@ -170,17 +170,19 @@ class Lookahead:
         others[few] = False
         values = torch.tensor(made.gains, dtype=torch.float64) / self._prices[made.picks]
         gate, columns = Gate.of([each.max_costs() for each in made.limit_states]), torch.stack(made.columns, dim=2)
-        after = tuple(score.clone() for score in self._scores)
-        for rows, decrements in _decrements(criteria, held.features, columns):
+        after, lost = (
+            tuple(score.clone() for score in self._scores),
+            list(_decrements(criteria, held.features, columns)),
+        )
+        for rows, decrements in lost:
             if bool(others[rows].any()):
                 scores = tuple(score[rows] for score in self._scores)
                 beats = criteria.total_order.may_beat(scores, decrements, held.norms[rows], self._prices[rows], values)
                 beats[:, 0] = False  # the few are all that may win the first step
                 some = torch.nonzero(beats.any(dim=1) & others[rows]).flatten()
                 count = min(count, self._first_beaten(beats[some], some + rows.start, gate, made.picks))
-            _subtract(after, rows, decrements)
-        if count < len(made.picks):
-            after = ScorePath(criteria, held, columns[:, :, :count], ((0, self._scores),)).at(count)
+        for rows, decrements in lost:
+            _subtract(after, rows, tuple(drop[:, :count] for drop in decrements))
         return count, after
 
     def _first_beaten(self, beats: Tensor, rows: Tensor, gate: Gate, picks: list[int]) -> int:

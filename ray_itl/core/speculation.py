@@ -78,7 +78,7 @@ class Returned:
         return cls(batch, features, norms, state.scores(features), decrements, may_win)
 
 
-_STRETCH = 64
+_STRETCH = 32
 
 
 def speculate(

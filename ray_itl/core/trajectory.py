@@ -53,7 +53,8 @@ class Trajectory:
         self._criteria = criteria
         self._columns: list[Tensor] = []
         self._excluded = excluded.astype(np.int64)
-        self._no_columns = torch.empty(dim, acquisition.num_tracks, 0, dtype=torch.float64)
+        self._most_columns = 2 * dim
+        self.no_columns = torch.empty(dim, acquisition.num_tracks, 0, dtype=torch.float64)
 
     @property
     def held(self) -> np.ndarray:
@@ -65,13 +66,18 @@ class Trajectory:
         """Which rows may be picked next."""
         return Gate.of([self.limit_state.max_costs()])
 
-    def columns(self) -> Tensor:
-        """Return the picks' columns, D x num_tracks x n: with them a shard can be brought up to date."""
-        return torch.stack(self._columns, dim=2) if self._columns else self._no_columns
+    def columns(self) -> Tensor | None:
+        """Return the picks' columns, D x num_tracks x n: with them a shard can be brought up to date.
+
+        None of more than 2 D picks, of which they are not kept: what has been learnt has D directions at most.
+        """
+        if len(self.picks) > self._most_columns:
+            return None
+        return torch.stack(self._columns, dim=2) if self._columns else self.no_columns
 
     def features_since(self, first: int) -> Tensor:
         """Return the features of the picks from number `first` on (from 0), k x D float64."""
-        dim = self._no_columns.shape[0]
+        dim = self.no_columns.shape[0]
         return torch.stack(self.features[first:]) if len(self.features) > first else torch.empty(0, dim).double()
 
     def replay(self, earlier: Sequence[tuple[Pick, Tensor]]) -> None:
@@ -161,4 +167,7 @@ class Trajectory:
         self.limit_state = self.limit_state.take(pick.cost, pick.group)
         self.picks.append(pick)
         self.features.append(features)
-        self._columns.append(columns)
+        if len(self.picks) <= self._most_columns:
+            self._columns.append(columns.clone())  # not the whole plan's
+        else:
+            self._columns.clear()
