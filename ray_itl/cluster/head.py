@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
-from ray._private import services
+from ray._private import ray_constants, services, worker
 from ray._private.utils import check_version_info
 from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]  # compiled
 from ray.exceptions import AuthenticationError, RayError
@@ -113,13 +113,14 @@ def can_grow() -> bool:
 
 
 class HeadWatch:
-    """Notices that the head of the connected cluster is gone; to be asked now and then while something is awaited."""
+    """Notices that the connected cluster is gone; to be asked now and then while something is awaited."""
 
     def __init__(
         self,
         answers: Callable[[], bool] | None = None,
         gone_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        may_compute: Callable[[], bool] | None = None,
     ) -> None:
         """Watch the head that this process is connected to.
 
@@ -127,21 +128,29 @@ class HeadWatch:
             answers: Whether it answers just now; None asks by a connection.
             gone_s: Seconds in which it may be silent, as while it is restarted; None for half of Ray's.
             clock: Seconds.
+            may_compute: Whether there is, or may yet be, a node to compute on; None asks the head.
         """
         self._answers = answers or _head_answers
+        self._may_compute = may_compute or _may_compute
         ray_s = float(os.environ.get(_RAY_VARIABLE, _RAY_GIVES_UP_S))
         self._gone_s = _PATIENCE * ray_s if gone_s is None else gone_s
         self._clock = clock
         self._silent_since: float | None = None
 
     def check(self) -> None:
-        """Ask whether the head answers.
+        """Ask whether the head answers, and has nodes.
 
         Raises:
-            ShardError: it has not for too long.
+            ShardError: it has not for too long, or this machine was the only node and is none any more.
         """
         if self._answers():
             self._silent_since = None
+            if not self._may_compute():
+                # Ray ends this process some ten seconds after its node, without a word of ours.
+                raise ShardError(
+                    "the Ray cluster that this process started has died (its node is gone; memory may have run out): "
+                    "run the same command again to resume"
+                )
             return
         now = self._clock()
         self._silent_since = self._silent_since or now
@@ -150,6 +159,19 @@ class HeadWatch:
                 f"the head of the Ray cluster has not answered for {self._gone_s:g} seconds: once there is a cluster, "
                 "run the same command again to resume"
             )
+
+
+def _may_compute() -> bool:
+    """Whether the connected cluster has a living node, or one may join; true also where the head does not tell."""
+    own: Any = worker._global_node  # where `ray.init` started it; the head is slower to notice than Ray to end us
+    if own is not None and own.is_head():
+        dead = {kind for kind, _ in own.dead_processes()}
+        if ray_constants.PROCESS_TYPE_RAYLET in dead:
+            return False
+    try:
+        return any(node["Alive"] for node in ray.nodes()) or can_grow()
+    except (RayError, RuntimeError, OSError):
+        return True
 
 
 def _head_answers() -> bool:

@@ -254,16 +254,18 @@ class ShardGroup:
         """Wait for calls to one shard for as long as its process lives; return the first Failure or the last result."""
         result = None
         for ref in pending:
-            asked = time.monotonic()
-            while not ray.wait([ref], timeout=min(_LOOK_S, self._policy.restart_deadline_s))[0]:
-                self._cluster.look()
-                if time.monotonic() - asked >= self._policy.restart_deadline_s:
-                    self._await_process(index)
-                    asked = time.monotonic()
-            try:
-                result = ray.get(ref)
-            except RayError as error:
-                return classify(error)
+            asked, answered = time.monotonic(), False
+            while not answered:
+                try:
+                    # Never without a timeout: an answer that was there may be lost with its node before it is fetched.
+                    result, answered = ray.get(ref, timeout=min(_LOOK_S, self._policy.restart_deadline_s)), True
+                except GetTimeoutError:
+                    self._cluster.look()
+                    if time.monotonic() - asked >= self._policy.restart_deadline_s:
+                        self._await_process(index)
+                        asked = time.monotonic()
+                except RayError as error:
+                    return classify(error)
         return result
 
     def _after_failure(self, index: int, failure: Failure, rebuilds: int) -> None:
@@ -274,6 +276,7 @@ class ShardGroup:
         decision = self._policy.after_call(self._members[index].name, failure, rebuilds)
         if isinstance(decision, GiveUp):
             raise ShardError(decision.message)
+        self._cluster.look()
         with self._lock:
             self.rebuilds += 1
             self._notify(f"{self._members[index].name} was lost ({failure.reason}): rebuilding it")

@@ -1,6 +1,8 @@
 """A head that is not there, turns us away, has other versions, or goes: each is said as such. No cluster."""
 
 import socket
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -81,7 +83,7 @@ def test_who_answers_is_no_head_of_ours(monkeypatch, error, words):
 
 def test_a_head_is_lost_after_a_while_of_silence_and_not_before():
     answers, now = [False], [0.0]
-    watch = head.HeadWatch(lambda: answers[0], gone_s=30, clock=lambda: now[0])
+    watch = head.HeadWatch(lambda: answers[0], gone_s=30, clock=lambda: now[0], may_compute=lambda: True)
     for now[0] in (1.0, 20.0, 30.9):
         watch.check()
     answers[0] = True
@@ -92,6 +94,32 @@ def test_a_head_is_lost_after_a_while_of_silence_and_not_before():
     now[0] = 70.0
     with pytest.raises(ShardError, match=r"has not answered for 30 seconds.*resume"):
         watch.check()
+
+
+@pytest.mark.parametrize(("alive", "grows", "lost"), [(True, False, False), (False, True, False), (False, False, True)])
+def test_a_cluster_of_our_own_is_lost_with_its_only_node(monkeypatch, alive, grows, lost):
+    monkeypatch.setattr(head.ray, "nodes", lambda: [{"Alive": False}, {"Alive": alive}])
+    monkeypatch.setattr(head, "can_grow", lambda: grows)
+    with pytest.raises(ShardError, match=r"has died.*same command") if lost else nullcontext():
+        head.HeadWatch(lambda: True).check()
+
+
+@pytest.mark.parametrize(("kind", "lost"), [("raylet", True), ("reporter", False)])
+def test_a_node_that_this_process_started_is_known_to_be_dead_before_the_head_tells(monkeypatch, kind, lost):
+    node = SimpleNamespace(is_head=lambda: True, dead_processes=lambda: [(kind, None)])
+    monkeypatch.setattr(head.worker, "_global_node", node)
+    monkeypatch.setattr(head.ray, "nodes", lambda: [{"Alive": True}])
+    with pytest.raises(ShardError, match="has died") if lost else nullcontext():
+        head.HeadWatch(lambda: True).check()
+
+
+def _unable() -> list[dict]:
+    raise RuntimeError("try again")
+
+
+def test_a_head_that_does_not_tell_its_nodes_is_not_lost_for_that(monkeypatch):
+    monkeypatch.setattr(head.ray, "nodes", _unable)
+    head.HeadWatch(lambda: True).check()
 
 
 def test_the_wait_for_a_head_follows_rays_own(monkeypatch):
