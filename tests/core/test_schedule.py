@@ -54,6 +54,6 @@ def test_few_new_rows_are_asked_for_while_those_held_are_enough() -> None:
 
 def test_long_selections_share_a_pass_among_more_picks() -> None:
     schedule = BlockSchedule()
-    assert [schedule.for_picks(n, 2048).max_block for n in (10, 1024, 2000, 10_000, 10**6)] == [64, 64, 125, 625, 1024]
-    assert schedule.for_picks(10**6, 384).max_block == 384
+    assert [schedule.for_picks(n, 4096).max_block for n in (10, 1024, 2000, 10_000, 10**6)] == [64, 64, 125, 625, 1024]
+    assert schedule.for_picks(10**6, 384).max_block == 96
     assert schedule.for_picks(10**6, 8).max_block == 64
