@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 _FEW_CANDIDATES = 2048
+_COLUMN_BYTES = 2**27
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,10 @@ class BlockSchedule:
         """Return the schedule for n picks: of many, more may share a pass, up to 16 times as many.
 
         But D / 4 at most: a pass also compares the B steps of a block with each other, B^2 a row beside D B for the
-        product. At B = D / 2 it took 1.4 times as long for each pick.
+        product. At B = D / 2 it took 1.4 times as long for each pick. Nor more than 128 MiB for a column of each.
         """
-        return replace(self, max_block=max(self.max_block, min(16 * self.max_block, n // 16, dim // 4)))
+        longest = min(16 * self.max_block, n // 16, dim // 4, _COLUMN_BYTES // (8 * dim))
+        return replace(self, max_block=max(self.max_block, longest))
 
     def driver_bytes(self, dim: int, num_rows: int) -> int:
         """Return the driver's memory for candidates at their most.

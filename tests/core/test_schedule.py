@@ -57,3 +57,4 @@ def test_long_selections_share_a_pass_among_more_picks() -> None:
     assert [schedule.for_picks(n, 4096).max_block for n in (10, 1024, 2000, 10_000, 10**6)] == [64, 64, 125, 625, 1024]
     assert schedule.for_picks(10**6, 384).max_block == 96
     assert schedule.for_picks(10**6, 8).max_block == 64
+    assert schedule.for_picks(10**6, 32768).max_block == 512
