@@ -45,7 +45,7 @@ def select_baseline(
         excluded: Positions (distinct) of rows that are passed over.
 
     Returns:
-        The picks. A pass or few over the pool, O(N D M), and O(n D^2).
+        The picks. A pass or few over the pool, O(N D M), and O(n D r).
 
     Raises:
         ConfigError: n is not between 1 and the number of rows.

@@ -80,18 +80,50 @@ class TotalOrder:
             contenders: k rows, of which at least one may win.
 
         Returns:
-            The winner. O(k), and O(D^2) for each row too close to call.
+            The winner. O(k), and O(D r) for each row too close to call.
         """
-        gains, errors = self.bounded_gains(contenders.scores, contenders.norms)
-        certain = float(((gains - errors) / contenders.prices)[contenders.may_win].max())
-        may_tie = gains + errors >= self.floor(certain, contenders.prices)
-        # Only rows that rounding cannot separate from the best are scored anew, at O(D^2) each.
-        near = torch.nonzero(may_tie & contenders.may_win).flatten()
+        # Only rows that rounding cannot separate from the best are scored anew, at O(D r) each.
+        near = self.near(contenders.scores, contenders.norms, contenders.prices, contenders.may_win)
         exact, prices = self.gains(state.scores(contenders.features[near])), contenders.prices[near]
         best = float((exact / prices).max())
         tied = exact >= self.floor(best, prices)
         winner = int(near[tied][int(np.argsort(contenders.ids[near[tied].numpy()], kind="stable")[0])])
         return Winner(winner, float(exact[near == winner][0]))
+
+    def near(self, scores: Scores, norms: Tensor, prices: Tensor, may_win: Tensor) -> Tensor:
+        """Return the places of the rows that may be the first or tie with it, for all that rounding tells (see `best`).
+
+        Args:
+            scores: Incremental, k each.
+            norms: |x|^2, k.
+            prices: k.
+            may_win: k bool; at least one.
+        """
+        gains, errors = self.bounded_gains(scores, norms)
+        certain = float(((gains - errors) / prices)[may_win].max())
+        return torch.nonzero((gains + errors >= self.floor(certain, prices)) & may_win).flatten()
+
+    def may_beat(self, scores: Scores, decrements: Scores, norms: Tensor, prices: Tensor, values: Tensor) -> Tensor:
+        """Return which of k rows may beat picks of some values, or tie with one: k x b bool.
+
+        Args:
+            scores: Incremental, before the first of the picks, k each.
+            decrements: What each pick subtracts from them, k x b each.
+            norms: |x|^2, k.
+            prices: k.
+            values: Of the picks, b.
+        """
+        linear = self.acquisition.linear(self._needed(values)) if bool((prices == 1).all()) else None
+        if linear is None:
+            before = tuple(s[:, None] - (d.cumsum(dim=1) - d) for s, d in zip(scores, decrements, strict=True))
+            return torch.add(*self.bounded_gains(before, norms[:, None])) >= self._needed(values * prices[:, None])
+        # All steps at once: what picks before a step subtract is a product with columns of a strict upper triangle.
+        earlier = torch.ones(len(values), len(values), dtype=torch.float64).triu(1)
+        rounding = _ROUNDING * (torch.tensor(self.magnitudes, dtype=torch.float64) @ linear.coefficients.abs())
+        margins = torch.addr(linear.constants.expand(len(norms), -1), norms, rounding)
+        for score, decrement, coefficients in zip(scores, decrements, linear.coefficients, strict=True):
+            margins.addr_(score, coefficients).addmm_(decrement, earlier * -coefficients)
+        return margins >= 0
 
     def decrements(self, dots: Tensor) -> Scores:
         """Turn dot products (k x num_tracks x B, overwritten) into what each step subtracts (K times k x B)."""
@@ -111,7 +143,11 @@ class TotalOrder:
         rounding = _ROUNDING * norms
         return self.acquisition.bounded_gain(scores, tuple(rounding * magnitude for magnitude in self.magnitudes))
 
-    def floor(self, value: float, prices: Tensor) -> Tensor:
-        """Return the gains from which rows of some prices tie with a value."""
+    def floor(self, value: float | Tensor, prices: Tensor) -> Tensor:
+        """Return the gains from which rows of some prices tie with a value (or with values of a shape that fits)."""
         gains = value * prices
         return gains - tie_width(gains, self.gain_scale)
+
+    def _needed(self, gains: Tensor) -> Tensor:
+        """Return gains below which no row ties with a pick of some gains, nor with one that ties with the pick."""
+        return gains - 2 * tie_width(gains, self.gain_scale)

@@ -105,11 +105,11 @@ def _first(
 
 
 def _columns(state: AcquisitionState, features: Tensor) -> Tensor:
-    """Return what each pick subtracts, D x num_tracks x n. O(n D^2)."""
+    """Return what each pick subtracts, D x num_tracks x n. O(n D r)."""
     columns = []
     for row in features:
-        columns.append(state.columns(row))
-        state = state.condition(row)
+        column, state = state.step(row)
+        columns.append(column)
     return torch.stack(columns, dim=2)
 
 

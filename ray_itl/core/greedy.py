@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
 from ray_itl.core.block_schedule import BlockSchedule
+from ray_itl.core.criteria import Criteria
 from ray_itl.core.decision import TotalOrder, gain_scale
 from ray_itl.core.limits import Limits
 from ray_itl.core.messages import PRECISIONS, Block, ExactSearch, Precision, Request, ScoreSpec, merge_batches
@@ -24,7 +25,7 @@ from ray_itl.core.pool import Pool
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress, Stop
 from ray_itl.core.rules import OPEN, Gate
 from ray_itl.core.screening.speed import first_precision
-from ray_itl.core.speculation import Criteria, Returned, SpeculatedPicks, count_true_picks, speculate
+from ray_itl.core.speculation import Returned, SpeculatedPicks, count_true_picks
 from ray_itl.core.trajectory import Pick, Trajectory
 from ray_itl.errors import ConfigError, NumericalError
 
@@ -111,7 +112,7 @@ class GreedySelector:
             if not len(trajectory.candidates):
                 self._refill()
             size = min(self._block_size(), n - len(trajectory.picks))
-            plan = speculate(self._criteria, trajectory.state, trajectory.limit_state, trajectory.candidates, size)
+            plan = trajectory.speculate(size, self._schedule.focus)
             if not plan.picks:
                 self._find_more()
                 continue
@@ -147,7 +148,8 @@ class GreedySelector:
             self._criteria, acquisition, self._state, limit_state, self._pool.dim, self._excluded
         )
         self._trajectory.replay(earlier)
-        self._share_target = self._share_target.after(self._trajectory.columns()[:, 0])
+        self._schedule = self._schedule.for_picks(n, self._pool.dim)
+        self._share_target = self._share_target.given(self._trajectory.state.posterior)
         self._stop = "share" if self._share_target.is_reached else None
         self._restore()
         self._refill()
@@ -182,10 +184,10 @@ class GreedySelector:
         trajectory = self._trajectory
         self._sequence, self._accepted, self._settled = 0, 0, len(trajectory.picks)
         columns = trajectory.columns()
-        if columns.shape[2] > 2 * self._pool.dim:
+        if columns is None:
             # What so many picks have taught has D directions at most: they cost less than the picks' columns.
             self._start = replace(self._start, quadratics=trajectory.state.quadratics())
-            columns = columns[:, :, :0]
+            columns = self._trajectory.no_columns
         picks = trajectory.features_since(0) if self._excludes_similar_picks else None
         self._pool.restore(self._start, columns, self._sequence, trajectory.held, picks)
         self.stats.passes += 1 + (columns.shape[2] > 0)

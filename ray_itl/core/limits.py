@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ray_itl.core.posterior import Posterior
 from ray_itl.core.quotas import Quotas
 from ray_itl.core.rules import Gate, Rules
 
@@ -143,6 +144,12 @@ class ShareTarget:
     def is_reached(self) -> bool:
         """Whether no further pick is needed."""
         return self.variance <= self.enough
+
+    def given(self, posterior: Posterior) -> ShareTarget:
+        """Return where earlier picks have led, after which the posterior is this."""
+        if math.isinf(self.enough):
+            return self
+        return replace(self, variance=float(posterior.variance(self.target_root).sum()))
 
     def after(self, columns: Tensor) -> ShareTarget:
         """Return where picks lead whose columns w = S y / sqrt(y'Sy + s2) are these (D x k). O(r D k)."""

@@ -13,7 +13,7 @@ _ROWS_PER_QR = 4096
 _COSINE_GRID = 2.0**32
 
 
-def condition_root(root: Tensor, row: Tensor, noise_variance: float) -> Tensor:
+def observe_row(root: Tensor, row: Tensor, noise_variance: float) -> tuple[Tensor, Tensor]:
     """Condition a covariance root on one noisy observation of `row` (Potter's square-root update).
 
     With f = R'y, c = f'f: R <- R - b (R f) f', b = 1 / ((c + s2) (1 + sqrt(s2 / (c + s2)))), so that
@@ -25,15 +25,15 @@ def condition_root(root: Tensor, row: Tensor, noise_variance: float) -> Tensor:
         noise_variance: s2 > 0.
 
     Returns:
-        The new root, D x D. O(D^2).
+        w = S y / sqrt(y'Sy + s2), so that S falls by w w', and the new root, D x D. O(D^2).
     """
     f = root.mT @ row
-    total = float(f @ f) + noise_variance
+    covariance, total = root @ f, float(f @ f) + noise_variance
     b = 1.0 / (total * (1.0 + (noise_variance / total) ** 0.5))
-    return torch.addr(root, root @ f, f, alpha=-b)
+    return covariance / total**0.5, torch.addr(root, covariance, f, alpha=-b)
 
 
-def condition_root_on_rows(root: Tensor, rows: Tensor, noise_variance: float) -> Tensor:
+def condition_root_on_rows(root: Tensor, rows: Tensor, noise_variance: float, dim: int = 0) -> Tensor:
     """Condition a covariance root on noisy (or, at s2 = 0, noiseless) observations of many rows at once.
 
     With the singular value decomposition Y R = U diag(sigma) V':
@@ -46,6 +46,7 @@ def condition_root_on_rows(root: Tensor, rows: Tensor, noise_variance: float) ->
         root: R, D x D float64.
         rows: Y, m x D float64; m may exceed D.
         noise_variance: s2 >= 0.
+        dim: Where rows are coordinates of longer ones, the length of these: products with them rounded by that.
 
     Returns:
         The new root, D x D. O(m D^2 + D^3).
@@ -57,7 +58,7 @@ def condition_root_on_rows(root: Tensor, rows: Tensor, noise_variance: float) ->
     if noise_variance > 0:
         shrink = 1.0 - (noise_variance / (sigma.square() + noise_variance)).sqrt()
     else:
-        floor = max(rows.shape[0], root.shape[0]) * torch.finfo(root.dtype).eps * float(compact.norm())
+        floor = max(rows.shape[0], root.shape[0], dim) * torch.finfo(root.dtype).eps * float(compact.norm())
         shrink = (sigma > floor).to(root.dtype)
     return root - (root @ vt.mT) * shrink @ vt
 

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
+from ray_itl.core.candidates import CandidateSet
+from ray_itl.core.criteria import Criteria
 from ray_itl.core.decision import Contenders, Winner
 from ray_itl.core.limits import LimitState
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.rules import Gate
-from ray_itl.core.speculation import CandidateSet, Criteria, Returned, SpeculatedPicks
+from ray_itl.core.speculation import Returned, SpeculatedPicks, speculate
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Trajectory:
         self._criteria = criteria
         self._columns: list[Tensor] = []
         self._excluded = excluded.astype(np.int64)
-        self._no_columns = torch.empty(dim, acquisition.num_tracks, 0, dtype=torch.float64)
+        self._most_columns = 2 * dim
+        self.no_columns = torch.empty(dim, acquisition.num_tracks, 0, dtype=torch.float64)
 
     @property
     def held(self) -> np.ndarray:
@@ -63,25 +66,31 @@ class Trajectory:
         """Which rows may be picked next."""
         return Gate.of([self.limit_state.max_costs()])
 
-    def columns(self) -> Tensor:
-        """Return the picks' columns, D x num_tracks x n: with them a shard can be brought up to date."""
-        return torch.stack(self._columns, dim=2) if self._columns else self._no_columns
+    def columns(self) -> Tensor | None:
+        """Return the picks' columns, D x num_tracks x n: with them a shard can be brought up to date.
+
+        None of more than 2 D picks, of which they are not kept: what has been learnt has D directions at most.
+        """
+        if len(self.picks) > self._most_columns:
+            return None
+        return torch.stack(self._columns, dim=2) if self._columns else self.no_columns
 
     def features_since(self, first: int) -> Tensor:
         """Return the features of the picks from number `first` on (from 0), k x D float64."""
-        dim = self._no_columns.shape[0]
+        dim = self.no_columns.shape[0]
         return torch.stack(self.features[first:]) if len(self.features) > first else torch.empty(0, dim).double()
 
     def replay(self, earlier: Sequence[tuple[Pick, Tensor]]) -> None:
-        """Commit the picks of an interrupted run, each with its features (D float64). O(n D^2)."""
+        """Commit the picks of an interrupted run, each with its features (D float64). O(n D r)."""
         for pick, features in earlier:
-            self._commit(pick, features, self.state.columns(features))
+            columns, self.state = self.state.step(features)
+            self._commit(pick, features, columns)
         if not self._criteria.replacement:
             positions = np.array([pick.position for pick, _ in earlier], dtype=np.int64)
             self._excluded = np.concatenate([self._excluded, positions])
 
     def best(self) -> Winner | None:
-        """Return the first candidate in the total order, if one may be picked. O(k), O(D^2) for each close rival."""
+        """Return the first candidate in the total order, if one may be picked. O(k), O(D r) for each close rival."""
         held = self.candidates
         may_win = self.gate.admits(held.costs, held.groups)[:, 0]
         if not bool(may_win.any()):
@@ -100,16 +109,25 @@ class Trajectory:
             values = criteria.total_order.acquisition.order(held.scores)
         return values.masked_fill(~self.gate.admits(held.costs, held.groups)[:, 0], float("-inf"))
 
+    def speculate(self, size: int, focus: int) -> SpeculatedPicks:
+        """Make up to `size` greedy steps over the candidates (see `speculation.speculate`)."""
+        return speculate(self._criteria, self.state, self.limit_state, self.candidates, size, focus)
+
     def accept(self, plan: SpeculatedPicks, count: int) -> list[Pick]:
-        """Commit the first `count` picks of a plan made from the current candidates. O(count D^2 + k count)."""
-        held, new = self.candidates, []
+        """Commit the first `count` picks of a plan made from the current candidates. O(count D r + k count)."""
+        held, new, scores = self.candidates, [], plan.path.at(count)
         for step, index in enumerate(plan.picks[:count]):
             row_id, cost, group = held.ids[index : index + 1].tolist()[0], held.costs[index], held.groups[index]
             new.append(Pick(int(held.positions[index]), row_id, plan.gains[step], float(cost), int(group)))
-            self._commit(new[-1], held.features[index].clone(), plan.columns[:, :, step])
+            features = held.features[index].clone()
+            if count < len(plan.picks):
+                self.state = self.state.condition(features)
+            self._commit(new[-1], features, plan.columns[:, :, step])
         if not count:
             return new
-        held.advance(tuple(lost[:, :count] for lost in plan.decrements))
+        if count == len(plan.picks):
+            self.state = plan.state
+        held.scores = scores
         stays = ~self._criteria.rules.excluded_after(held.features, plan.features[:count])[:, count]
         if not self._criteria.replacement:
             stays[plan.picks[:count]] = False
@@ -117,7 +135,7 @@ class Trajectory:
         return new
 
     def hold(self, batch: RowBatch) -> None:
-        """Take rows, all of which the shards found available, as candidates, scored exactly. O(k D^2)."""
+        """Take rows, all of which the shards found available, as candidates, scored exactly. O(k D r)."""
         features = batch.features.to(torch.float64)
         self.candidates.add(batch, features, squared_norms(features), self.state.scores(features))
 
@@ -146,8 +164,10 @@ class Trajectory:
             self._excluded = np.concatenate([self._excluded, self.candidates.keep(stays)])
 
     def _commit(self, pick: Pick, features: Tensor, columns: Tensor) -> None:
-        self.state = self.state.condition(features)
         self.limit_state = self.limit_state.take(pick.cost, pick.group)
         self.picks.append(pick)
         self.features.append(features)
-        self._columns.append(columns)
+        if len(self.picks) <= self._most_columns:
+            self._columns.append(columns.clone())  # not the whole plan's
+        else:
+            self._columns.clear()

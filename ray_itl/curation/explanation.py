@@ -22,7 +22,7 @@ _NAMED_TARGETS = 3
 def explain(problem: Problem, pool: Pool, result: GreedyResult) -> pa.Table:
     """Return the columns that `selection.explain` adds, a row for each pick in order (see `explanation_schema`).
 
-    One pass over the pool for the runners-up, O(N D n), and O(n (D^2 + M D + n D)) beside it.
+    One pass over the pool for the runners-up, O(N D n), and O(n D (r + M + n)) beside it.
     """
     picks = result.features
     near = nearest_of(picks, problem.targets.rows, _NAMED_TARGETS)

@@ -145,14 +145,14 @@ def peak_bytes() -> int | None:
 
 
 def write_posterior(run: RunDirectory, problem: Problem, result: GreedyResult) -> None:
-    """Write posterior.safetensors: `root` R with S = R R' after all picks (D x D float64), and the rule's options."""
+    """Write posterior.safetensors: the posterior after all picks (see `Posterior.tensors`), and the rule's options."""
     metadata = {
         "acquisition": problem.acquisition.name,
         "noise_variance": repr(problem.acquisition.noise_variance),
         "num_picks": str(len(result.picks)),
         "unit": problem.acquisition.unit,
     }
-    write_atomic(run.path / "posterior.safetensors", save({"root": result.state.posterior.root.contiguous()}, metadata))
+    write_atomic(run.path / "posterior.safetensors", save(result.state.posterior.tensors(), metadata))
 
 
 def write_picks(run: RunDirectory, features: Tensor) -> None:

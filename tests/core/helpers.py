@@ -26,9 +26,9 @@ from ray_itl.core.shard import PoolShard
 from ray_itl.core.trajectory import Pick
 from tests.oracle import DensePick, dense_greedy
 
-SMALL = BlockSchedule(block=8, candidates=64, max_candidates=256, max_challengers=200)
+SMALL = BlockSchedule(block=8, candidates=64, max_candidates=256, max_challengers=200, focus=8)
 """Many passes, cuts and releases even on a pool of a few hundred rows."""
-TINY = BlockSchedule(block=2, candidates=4, max_block=8, max_candidates=8, max_challengers=3)
+TINY = BlockSchedule(block=2, candidates=4, max_block=8, max_candidates=8, max_challengers=3, focus=1)
 """Overflows all the time."""
 
 few_examples = settings(max_examples=30)

@@ -20,7 +20,9 @@ def _state() -> _InformationGainState:
     ratio = (1e-6 + _NOISE) / (1e-8 + _NOISE) * (1 - 2e-7)
     given_targets = torch.tensor([1e-8, (1 + _NOISE) / ratio - _NOISE], dtype=torch.float64)
     prior = torch.tensor([1e-6, 1.0], dtype=torch.float64)
-    return _InformationGainState(_NOISE, Posterior(prior.sqrt().diag()), (Posterior(given_targets.sqrt().diag()),))
+    return _InformationGainState(
+        _NOISE, Posterior.of_root(prior.sqrt().diag()), (Posterior.of_root(given_targets.sqrt().diag()),)
+    )
 
 
 def _best(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ray_itl.core import linalg
-from ray_itl.core.linalg import compress_rows, condition_root, condition_root_on_rows, removed_factor, squared_norms
+from ray_itl.core.linalg import compress_rows, condition_root_on_rows, observe_row, removed_factor, squared_norms
 from ray_itl.core.posterior import Posterior, Targets
 from tests.core.helpers import normal, power_law
 
@@ -29,7 +29,7 @@ def test_conditioning_one_by_one_equals_conditioning_at_once() -> None:
     root, rows = normal(6, 6, 1), normal(9, 6, 2)
     one_by_one = root
     for row in rows:
-        one_by_one = condition_root(one_by_one, row, 0.3)
+        one_by_one = observe_row(one_by_one, row, 0.3)[1]
     at_once = condition_root_on_rows(root, rows, 0.3)
     torch.testing.assert_close(one_by_one @ one_by_one.mT, at_once @ at_once.mT, rtol=1e-10, atol=1e-10)
 
@@ -38,12 +38,12 @@ def test_small_variances_keep_their_relative_accuracy() -> None:
     """1/v = 1 + k/s2 after k observations of e1 from a unit prior: no cancellation at noise 1e-14."""
     root, row = torch.eye(3, dtype=torch.float64), torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
     for k in range(1, 6):
-        root = condition_root(root, row, 1e-14)
-        variance = float(Posterior(root).variance(row[None]))
+        root = observe_row(root, row, 1e-14)[1]
+        variance = float(Posterior.of_root(root).variance(row[None]))
         assert variance == pytest.approx(1 / (1 + k / 1e-14), rel=1e-1 if k == 1 else 1)
         assert variance > 0
     at_once = condition_root_on_rows(torch.eye(3, dtype=torch.float64), row[None], 1e-10)
-    assert float(Posterior(at_once).variance(row[None])) == pytest.approx(1e-10, rel=1e-5)
+    assert float(Posterior.of_root(at_once).variance(row[None])) == pytest.approx(1e-10, rel=1e-5)
 
 
 @pytest.mark.parametrize("rows", [normal(3, 6, 1), normal(10, 2, 1) @ normal(2, 6, 2)], ids=["full", "deficient"])
@@ -91,7 +91,7 @@ def test_a_posterior_is_never_changed_in_place() -> None:
 
 
 def test_posterior_variance_and_covariance() -> None:
-    posterior, rows = Posterior(normal(5, 5, 1)), normal(7, 5, 2)
+    posterior, rows = Posterior.of_root(normal(5, 5, 1)), normal(7, 5, 2)
     covariance = posterior.root @ posterior.root.mT
     torch.testing.assert_close(posterior.variance(rows), (rows @ covariance @ rows.mT).diagonal())
     torch.testing.assert_close(posterior.covariance_with(rows[0]), covariance @ rows[0])

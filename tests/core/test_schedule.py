@@ -43,3 +43,18 @@ def test_a_small_pool_means_fewer_candidates() -> None:
     assert (fitted.candidates, fitted.max_candidates) == (10_000, 32768)
     assert BlockSchedule().fit(dim=8, num_rows=100).candidates == 2048
     assert BlockSchedule(candidates=64).fit(dim=8, num_rows=100).candidates == 64
+
+
+def test_few_new_rows_are_asked_for_while_those_held_are_enough() -> None:
+    schedule = BlockSchedule(candidates=160)
+    assert schedule.proposals == 80
+    assert schedule.adapt(16, 16).proposals == 20
+    assert schedule.adapt(16, 16).adapt(5, 16).proposals == 160
+
+
+def test_long_selections_share_a_pass_among_more_picks() -> None:
+    schedule = BlockSchedule()
+    assert [schedule.for_picks(n, 4096).max_block for n in (10, 1024, 2000, 10_000, 10**6)] == [64, 64, 125, 625, 1024]
+    assert schedule.for_picks(10**6, 384).max_block == 96
+    assert schedule.for_picks(10**6, 8).max_block == 64
+    assert schedule.for_picks(10**6, 32768).max_block == 512

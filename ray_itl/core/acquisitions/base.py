@@ -24,7 +24,6 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from ray_itl.core.linalg import removed_factor
 from ray_itl.core.posterior import Posterior, Targets
 
 TIE_SHARE, TIE_REST = 1e-9, 1e-12
@@ -47,8 +46,10 @@ class Quadratic(NamedTuple):
     @property
     def magnitude(self) -> float:
         """A bound on the function's terms at |x| = 1: what its rounding errors are proportional to."""
-        norm = float(torch.linalg.matrix_norm(self.factor, 2)) if self.factor.shape[1] else 0.0
-        return abs(self.scale) + norm**2
+        if not self.factor.shape[1]:
+            return abs(self.scale)
+        narrow = self.factor if self.factor.shape[1] <= self.factor.shape[0] else self.factor.mT
+        return abs(self.scale) + float(torch.linalg.eigvalsh(narrow.mT @ narrow)[-1])
 
 
 class Linear(NamedTuple):
@@ -61,23 +62,30 @@ class Linear(NamedTuple):
 
 
 class AcquisitionState(ABC):
-    """Everything known after some picks; immutable."""
+    """Everything known after some picks; immutable.
+
+    Costs are those of the rules here, with r the rank of what is known (D where that exceeds D / 2).
+    """
 
     @abstractmethod
     def scores(self, rows: Tensor) -> Scores:
-        """Return the exact scores of rows (N x D float64) given the picks so far. O(N D^2)."""
+        """Return the exact scores of rows (N x D float64) given the picks so far. O(N D r)."""
 
     @abstractmethod
     def columns(self, row: Tensor) -> Tensor:
-        """Return the D x num_tracks vectors by which every row's scores change if `row` (D) is picked. O(D^2)."""
+        """Return the D x num_tracks vectors by which every row's scores change if `row` (D) is picked. O(D r)."""
 
     @abstractmethod
     def condition(self, row: Tensor) -> AcquisitionState:
-        """Return the state after picking `row` (D). O(D^2)."""
+        """Return the state after picking `row` (D). O(D r)."""
+
+    def step(self, row: Tensor) -> tuple[Tensor, AcquisitionState]:
+        """Return `columns` of a row and the state after picking it; what both need, a rule may compute once."""
+        return self.columns(row), self.condition(row)
 
     @abstractmethod
     def quadratics(self) -> tuple[Quadratic, ...]:
-        """Return the K scores as functions of a row, for the shards. O(D^3), once per run."""
+        """Return the K scores as functions of a row, for the shards. O(D r^2), once per run."""
 
     @property
     @abstractmethod
@@ -257,12 +265,6 @@ def tie_width(gains: Tensor, gain_scale: float) -> Tensor:
     return TIE_SHARE * gains.abs() + TIE_REST * gain_scale
 
 
-def scaled_covariance(posterior: Posterior, row: Tensor, noise_variance: float) -> Tensor:
-    """Return w = S y / sqrt(y'Sy + s2): picking y subtracts w w' from S."""
-    f = posterior.root.mT @ row
-    return posterior.root @ f / (float(f @ f) + noise_variance) ** 0.5
-
-
 def variance_form(posterior: Posterior) -> Quadratic:
     """Return x'Sx as |x|^2 less what the picks have removed, |removed'x|^2."""
-    return Quadratic(1.0, -1.0, removed_factor(posterior.root))
+    return Quadratic(1.0, -1.0, posterior.removed_factor())

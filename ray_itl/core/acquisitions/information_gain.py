@@ -18,7 +18,6 @@ from ray_itl.core.acquisitions.base import (
     Linear,
     Quadratic,
     Scores,
-    scaled_covariance,
     variance_form,
 )
 from ray_itl.core.posterior import Posterior, Targets
@@ -32,8 +31,8 @@ class InformationGain(Acquisition):
     s2A / w_a ([TAL], eq. 44; s2A = s2 by default) or without noise (s2A = 0, eq. 43; weights then change nothing).
     One task of weight 1 is ITL itself.
 
-    Cost: K = 1 + T scores and tracks for T tasks; `start` O(T (M D^2 + D^3)), a pick O(T D^2) on the driver and
-    O(T D) for each row of the pool.
+    Cost: K = 1 + T scores and tracks for T tasks; `start` O(T M D (r + min(M, D))), a pick O(T D r) on the driver
+    and O(T D) for each row of the pool.
     """
 
     target_noise_variance: float | None = None
@@ -49,7 +48,7 @@ class InformationGain(Acquisition):
         return tuple(range(1 + len(self.task_weights)))
 
     def start(self, posterior: Posterior, *tasks: Targets) -> _InformationGainState:
-        """Condition a copy of the posterior on the targets of each task. O(M D^2 + D^3) for each."""
+        """Condition a copy of the posterior on the targets of each task. O(M D (r + min(M, D))) for each."""
         noise = self.noise_variance if self.target_noise_variance is None else self.target_noise_variance
         given = tuple(
             posterior.condition_on_rows(task.weighted, noise) for task, _ in zip(tasks, self.task_weights, strict=True)
@@ -120,11 +119,15 @@ class _InformationGainState(AcquisitionState):
         return tuple(p.variance(rows) for p in self._posteriors)
 
     def columns(self, row: Tensor) -> Tensor:
-        return torch.stack([scaled_covariance(p, row, self.noise_variance) for p in self._posteriors], dim=1)
+        return torch.stack([p.direction(row, self.noise_variance) for p in self._posteriors], dim=1)
 
     def condition(self, row: Tensor) -> _InformationGainState:
-        picks, *targets = (p.condition(row, self.noise_variance) for p in self._posteriors)
-        return replace(self, given_picks=picks, given_targets=tuple(targets))
+        return self.step(row)[1]
+
+    def step(self, row: Tensor) -> tuple[Tensor, _InformationGainState]:
+        columns, posteriors = zip(*(p.observe(row, self.noise_variance) for p in self._posteriors), strict=True)
+        state = replace(self, given_picks=posteriors[0], given_targets=posteriors[1:])
+        return torch.stack(columns, dim=1), state
 
     def quadratics(self) -> tuple[Quadratic, ...]:
         return tuple(variance_form(p) for p in self._posteriors)

@@ -18,7 +18,6 @@ from ray_itl.core.acquisitions.base import (
     Linear,
     Quadratic,
     Scores,
-    scaled_covariance,
     variance_form,
 )
 from ray_itl.core.posterior import Posterior, Targets
@@ -28,7 +27,7 @@ from ray_itl.core.posterior import Posterior, Targets
 class Uncertainty(Acquisition):
     """Undirected ITL: I(f_x; y_x | picks) = 1/2 log(1 + x'Sx / s2), in nats; the targets play no part ([TAL]).
 
-    Cost: one score and one track; a pick O(D^2) on the driver and O(D) for each row of the pool.
+    Cost: one score and one track; a pick O(D r) on the driver and O(D) for each row of the pool.
     """
 
     name: ClassVar[str] = "uncertainty"
@@ -85,10 +84,14 @@ class _UncertaintyState(AcquisitionState):
         return (self.given_picks.variance(rows),)
 
     def columns(self, row: Tensor) -> Tensor:
-        return scaled_covariance(self.given_picks, row, self.noise_variance)[:, None]
+        return self.given_picks.direction(row, self.noise_variance)[:, None]
 
     def condition(self, row: Tensor) -> _UncertaintyState:
         return replace(self, given_picks=self.given_picks.condition(row, self.noise_variance))
+
+    def step(self, row: Tensor) -> tuple[Tensor, _UncertaintyState]:
+        direction, posterior = self.given_picks.observe(row, self.noise_variance)
+        return direction[:, None], replace(self, given_picks=posterior)
 
     def quadratics(self) -> tuple[Quadratic, ...]:
         return (variance_form(self.given_picks),)

@@ -19,7 +19,6 @@ from ray_itl.core.acquisitions.base import (
     Linear,
     Quadratic,
     Scores,
-    scaled_covariance,
     variance_form,
 )
 from ray_itl.core.posterior import Posterior, Targets
@@ -33,8 +32,8 @@ class VarianceReduction(Acquisition):
     q_t = x'S M_t S x. Picking y: q_t <- q_t - 2 (x.w)(x.z_t), with w = S y / sqrt(y'Sy + s2) and
     z_t = S M_t w - (w'M_t w / 2) w.
 
-    Cost: K = 1 + T scores and tracks for T tasks; `start` O(T M D^2), a pick O(T D^2) on the driver and O(T D) for each
-    row of the pool.
+    Cost: K = 1 + T scores and tracks for T tasks; `start` O(T M D^2), a pick O(T M D r) on the driver and O(T D) for
+    each row of the pool.
     """
 
     task_weights: tuple[float, ...] = (1.0,)
@@ -118,32 +117,34 @@ class _VarianceReductionState(AcquisitionState):
         return sum(float(root.square().sum()) for root in self.moment_roots) or 1.0
 
     def scores(self, rows: Tensor) -> Scores:
-        whitened = rows @ self.given_picks.root
-        parts = ((whitened @ self._whitened(root).mT).square().sum(dim=1) for root in self.moment_roots)
-        return (whitened.square().sum(dim=1), *parts)
+        now = self.given_picks
+        seen = now.whitened(rows)
+        parts = ((seen @ now.whitened(root).mT).square().sum(dim=1) for root in self.moment_roots)
+        return (seen.square().sum(dim=1), *parts)
 
     def columns(self, row: Tensor) -> Tensor:
-        w = scaled_covariance(self.given_picks, row, self.noise_variance)
+        return self._columns(self.given_picks.direction(row, self.noise_variance))
+
+    def _columns(self, w: Tensor) -> Tensor:
         columns = [w]
         for root in self.moment_roots:
             at_targets = root @ w
-            z = self.given_picks.root @ (self._whitened(root).mT @ at_targets) - 0.5 * (at_targets @ at_targets) * w
-            columns.append(z)
+            columns.append(self.given_picks.covariance_with(at_targets @ root) - 0.5 * (at_targets @ at_targets) * w)
         return torch.stack(columns, dim=1)
 
     def condition(self, row: Tensor) -> _VarianceReductionState:
         return replace(self, given_picks=self.given_picks.condition(row, self.noise_variance))
 
+    def step(self, row: Tensor) -> tuple[Tensor, _VarianceReductionState]:
+        direction, posterior = self.given_picks.observe(row, self.noise_variance)
+        return self._columns(direction), replace(self, given_picks=posterior)
+
     def quadratics(self) -> tuple[Quadratic, ...]:
-        factors = (self.given_picks.root @ self._whitened(root).mT for root in self.moment_roots)
-        parts = (Quadratic(0.0, 1.0, factor) for factor in factors)
+        parts = (Quadratic(0.0, 1.0, self.given_picks.covariance_with(root).mT) for root in self.moment_roots)
         return (variance_form(self.given_picks), *parts)
 
     @property
     def form_norms(self) -> tuple[float, ...]:
         # S M S <= S^(1/2) M S^(1/2) in its largest eigenvalue, as S <= I; and that one only falls with further picks.
-        told = (root @ form.factor for root, form in zip(self.moment_roots, self.quadratics()[1:], strict=True))
+        told = (root @ self.given_picks.covariance_with(root).mT for root in self.moment_roots)
         return (1.0, *(float(torch.linalg.matrix_norm(part, 2)) * (1 + 1e-9) for part in told))
-
-    def _whitened(self, root: Tensor) -> Tensor:
-        return root @ self.given_picks.root
