@@ -58,6 +58,7 @@ def select(
     explain: bool = False,
     on_bad_row: Literal["refuse", "skip"] = "refuse",
     dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32",
+    screening: Literal["auto", "int8", "bfloat16", "float32", "float64"] = "auto",
     storage: Literal["auto", "memory", "disk"] = "auto",
     num_shards: int | Literal["auto"] = 0,
     address: str | None = None,
@@ -116,6 +117,8 @@ def select(
             no positive cost): refused, naming the first ten; or skip: made as if they were not there, and listed by
             `Selection.skipped`.
         dtype: Storage of features. Exactness is stated for the rows as stored.
+        screening: What rows are screened in, before the few in doubt are scored exactly; changes the time and memory
+            taken, never a pick.
         storage: Whether features are kept in memory, in a cache on disk ($RAY_ITL_CACHE, else ~/.cache/ray_itl), or on
             disk only if they do not fit memory.
         num_shards: 0 selects in this process, without Ray; a number or "auto" uses that many Ray actors.
@@ -125,7 +128,7 @@ def select(
 
     Returns:
         The selection. Time O(passes N D B + n C D), a pass per 10 to 50 picks; memory N D of the storage dtype
-        (unless on disk, or an array that is not copied) plus 33 N bytes.
+        (unless on disk, or an array that is not copied) plus 33 N bytes, and N (D + 4) where rows are screened in int8.
 
     Raises:
         InputError: data that cannot be used: names file, row or column and the remedy.
@@ -141,7 +144,8 @@ def select(
     settings = CurationSettings(
         pool=PoolSettings(
             path=_path_text(pool), id_column=id_column, embedding_column=embedding_column, columns=carried,
-            filter=filter, features=features, dtype=dtype, on_bad_row=on_bad_row, storage=storage,
+            filter=filter, features=features, dtype=dtype, on_bad_row=on_bad_row, screening=screening,
+            storage=storage,
         ),
         target=TargetSettings(
             _path_text(target), embedding_column, weight_column, None, task_column, dict(task_weights or {})

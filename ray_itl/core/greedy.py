@@ -51,6 +51,7 @@ class GreedySelector:
         limits: Costs, quotas and the like, and when to stop before n picks.
         excluded: Positions (distinct int64) of rows that may not be picked.
         screening: What rows are screened in to begin with (see `screening`); None chooses what is fastest here.
+        may_copy: Whether what is chosen may be copies, which take memory beside the rows.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class GreedySelector:
         limits: Limits | None = None,
         excluded: np.ndarray = _NONE,
         screening: Precision | None = None,
+        may_copy: bool = True,
     ) -> None:
         self._pool = pool
         self._limits = limits or Limits()
@@ -74,7 +76,7 @@ class GreedySelector:
         self._num_available = pool.num_rows - len(excluded)
         rules = self._limits.rules
         scale = gain_scale(acquisition, state, pool.mean_squared_norm())
-        self._asked = screening
+        self._asked, self._may_copy = screening, may_copy
         self._start = ScoreSpec.of(acquisition, state, "float64", scale, rules)
         total_order = TotalOrder(acquisition, self._start.magnitudes, scale)
         self._criteria = Criteria(total_order, self._limits.driver_rules, replacement, self._limits.min_gain)
@@ -139,9 +141,9 @@ class GreedySelector:
         if noise > _LARGEST_NOISE * largest > 0:
             raise self._unresolved("lower acquisition.noise_variance, or leave it out for one relative to the rows")
         if acquisition.is_certified:
-            self._start = replace(
-                start, precision=self._asked or first_precision(self._pool.num_rows, self._pool.dim, noise, largest)
-            )
+            pool = self._pool
+            chosen = self._asked or first_precision(pool.num_rows, pool.dim, noise, largest, self._may_copy)
+            self._start = replace(start, precision=chosen)
         self.stats.precision = self._start.precision
         limit_state = self._limits.limit_state(n)
         self._trajectory = Trajectory(

@@ -150,7 +150,8 @@ class RunPlan:
     @property
     def pass_seconds(self) -> float:
         """Expected seconds of a pass: reading and computing go on side by side."""
-        read = self.shard.feature_bytes / self.rates.disk_bytes if self.rates.disk_bytes else 0.0
+        from_disk = self.rates.disk_bytes is not None and not self.shards.copy_bytes
+        read = self.shard.feature_bytes / self.rates.disk_bytes if from_disk and self.rates.disk_bytes else 0.0
         return max(read, self.shard.num_rows / self.rates.pass_rows)
 
     def table(self) -> str:
@@ -163,6 +164,7 @@ class RunPlan:
             "shards": "1, in this process" if self.in_process else f"{shards.num_shards}, on Ray",
             "rows per shard": f"{shard.num_rows:,}",
             "features per shard": f"{format_size(shard.feature_bytes)}, {where}",
+            "copies per shard": self._copies(),
             "memory per shard": self._memory(),
             "passes expected": f"{low} to {high}" if low < high else str(low),
             "loading": f"about {_duration(self.load_seconds)}{' (less if cached)' if shards.on_disk else ''}",
@@ -188,6 +190,13 @@ class RunPlan:
         }
         took = f"about {_duration(self._total(low))} to {_duration(self._total(high))}"
         return JobSummary(f"a run on {self.num_rows:,} rows x {self.dim:,} would take {took}", self.table(), facts)
+
+    def _copies(self) -> str:
+        """Say what passes read."""
+        size = self.shards.copy_bytes * self.shard.num_rows
+        if size:
+            return f"{format_size(size)}, in memory: passes read these, and the rows only of the few in doubt"
+        return "none: passes read the rows"
 
     def _memory(self) -> str:
         need = self.shards.memory(self.shard.num_rows, self.dim)

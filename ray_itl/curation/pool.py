@@ -27,7 +27,7 @@ from ray_itl.io.temporary import temporary_folder
 from ray_itl.observability.reporter import Reporter
 from ray_itl.runs.fingerprint import pool_fingerprint
 from ray_itl.shards.disk_loading import load_disk_shard
-from ray_itl.shards.footprint import STATE_BYTES, Storage, StorageOptions, available_memory
+from ray_itl.shards.footprint import STATE_BYTES, Screening, Storage, StorageOptions, available_memory
 from ray_itl.shards.loading import STORAGE_DTYPES, RowRange, repeated_id_error
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
@@ -82,6 +82,8 @@ class OpenPool:
     pool: Pool
     bad: BadRows
     """Rows that cannot be used, whether they are excluded or not."""
+    has_room_for_copies: bool = True
+    """Whether rows may be screened by copies beside them."""
     on_progress: Callable[[Progress], None] = lambda _: None
     """Counts picks and passes on Ray's metrics page, where there is one."""
 
@@ -117,7 +119,8 @@ def open_pool(
     """
     if settings.cluster.num_shards == 0:
         bad = BadRows()
-        yield OpenPool(_load_local(problem, settings, reporter, bad), bad)
+        plan = plan_local(problem, settings)
+        yield OpenPool(_load_local(problem, plan, settings, reporter, bad), bad, plan.copy_bytes > 0)
         return
     bad = BadRows()
     columns = [] if problem.cost_group_columns is None else problem.cost_group_columns.columns
@@ -135,7 +138,8 @@ def storage_options(problem: Problem, settings: CurationSettings) -> StorageOpti
     limit = parse_size("cluster.cache_limit", cluster.cache_limit)
     further_scores = max(0, len(problem.acquisition.score_tracks) - 2)
     state = STATE_BYTES + _SCORE_BYTES * further_scores + (0 if problem.cost_group_columns is None else _TRAIT_BYTES)
-    return StorageOptions(cast(Storage, settings.pool.storage), memory, cluster.cache_dir, limit, state)
+    screening = cast(Screening, settings.pool.screening)
+    return StorageOptions(cast(Storage, settings.pool.storage), memory, cluster.cache_dir, limit, state, screening)
 
 
 def plan_local(problem: Problem, settings: CurationSettings) -> ShardPlan:
@@ -144,8 +148,10 @@ def plan_local(problem: Problem, settings: CurationSettings) -> ShardPlan:
     return plan_in_process(rows, dim, settings.pool.dtype, torch.get_num_threads(), available_memory(), storage)
 
 
-def _load_local(problem: Problem, settings: CurationSettings, reporter: Reporter, bad: BadRows) -> LocalPool:
-    source, plan = problem.source, plan_local(problem, settings)
+def _load_local(
+    problem: Problem, plan: ShardPlan, settings: CurationSettings, reporter: Reporter, bad: BadRows
+) -> LocalPool:
+    source = problem.source
     rows = RowRange(
         source, 0, source.num_rows, problem.feature_map, STORAGE_DTYPES[settings.pool.dtype], problem.cost_group_columns
     )
@@ -188,7 +194,7 @@ def _ray_pool(
             with reporter.stage("load", announce):
                 pool.load(reporter.rows("loaded", source.num_rows), bad)
                 _check_ids(pool, problem.source)
-            yield OpenPool(pool, bad, metrics.on_progress)
+            yield OpenPool(pool, bad, pool.has_room_for_copies, metrics.on_progress)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from ray_itl.core.features import FeatureMap
 from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.limits import Limits, ShareTarget
 from ray_itl.core.linalg import moment_rows
+from ray_itl.core.messages import Precision
 from ray_itl.core.pool import Pool
 from ray_itl.core.posterior import Posterior, Targets, target_variance
 from ray_itl.core.result import GreedyResult, Progress
@@ -191,10 +192,17 @@ class Problem:
         pool: Pool,
         earlier: list[tuple[Pick, Tensor]],
         on_progress: Callable[[Progress], None] | None = None,
+        screening: Precision | None = None,
+        may_copy: bool = True,
     ) -> GreedyResult:
         """Pick `selection.n` rows of the pool, fewer where `selection.min_gain` says so.
 
-        `earlier` are the picks of an interrupted run.
+        Args:
+            pool: All rows.
+            earlier: The picks of an interrupted run.
+            on_progress: Told of every accepted block.
+            screening: See `GreedySelector`.
+            may_copy: See `GreedySelector`.
         """
         if self.baseline is not None:
             return self.solve_by_baseline(pool, self.baseline, self.selection.n)
@@ -206,6 +214,8 @@ class Problem:
             on_progress=on_progress,
             limits=self._limits_on(pool),
             excluded=np.empty(0, dtype=np.int64) if self.excluded is None else self.excluded,
+            screening=screening,
+            may_copy=may_copy,
         )
         return selector.select(self.selection.n, earlier)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from ray_itl.core.messages import RowBatch
+from ray_itl.core.messages import Precision, RowBatch
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress
 from ray_itl.core.trajectory import Pick
 from ray_itl.curation.beforehand import check_before
@@ -180,7 +180,7 @@ class _Run:
                 with reporter.stage("select"):
                     earlier = self._earlier()
                     status.step("select", len(earlier), sum(pick.gain for pick, _ in earlier))
-                    result = problem.solve(pool, earlier, lambda p: self._on_progress(p, opened))
+                    result = self._solve(problem, opened, earlier)
                 if settings.selection.explain:
                     reporter.info("explaining the picks: one pass over the pool")
                     with reporter.stage("explain"):
@@ -200,6 +200,13 @@ class _Run:
             if self._run is not None:
                 self._run.tidy()
         return selection
+
+    def _solve(self, problem: Problem, opened: OpenPool, earlier: list[tuple[Pick, Tensor]]) -> GreedyResult:
+        asked = self._settings.pool.screening
+        screening = None if asked == "auto" else cast(Precision, asked)
+        return problem.solve(
+            opened.pool, earlier, lambda p: self._on_progress(p, opened), screening, opened.has_room_for_copies
+        )
 
     def _pass_over(self, bad: BadRows) -> Problem:
         """Return the problem without its bad rows, which are on record from now on."""

@@ -40,7 +40,9 @@ class ShardPlan:
     driver_bytes: int = 0
     """Memory that the driver takes in a shard's process; 0 where it has its own."""
     state_bytes: int = STATE_BYTES
-    """Bytes of a row besides its features."""
+    """Bytes of a row besides its features and its copy."""
+    copy_bytes: int = 0
+    """Bytes of the copy of a row by which it is screened; 0: rows are screened as they are."""
 
     @property
     def device(self) -> str:
@@ -57,7 +59,7 @@ class ShardPlan:
 
     def footprint(self, num_rows: int, dim: int) -> Footprint:
         """Return what a shard of so many rows takes."""
-        return Footprint(num_rows, dim, self.dtype, self.state_bytes)
+        return Footprint(num_rows, dim, self.dtype, self.state_bytes + self.copy_bytes)
 
 
 def plan_shards_for(
@@ -133,21 +135,28 @@ def place_features(
     nodes: Nodes,
     gpu_bytes: int | None,
 ) -> ShardPlan:
-    """Return the plan with features in memory or on disk, as asked for or as they fit.
+    """Return the plan with features in memory or on disk and copies of them or none, as asked for or as they fit.
+
+    With "auto", from the fastest: rows and copies in memory, rows alone, copies in memory and rows on disk, rows on
+    disk alone, read once a pass.
 
     Raises:
         ConfigError: more than cluster.memory_per_shard (names the option).
     """
     rows, limit = -(-num_rows // plan.num_shards), storage.memory_per_shard
-    on_disk = replace(plan, on_disk=True)
-    if storage.storage == "disk":
-        plan = on_disk
-    elif storage.storage == "auto":
+
+    def fits(plan: ShardPlan) -> bool:
         need = plan.memory(rows, dim)
-        fits = places_on(nodes, {"memory": need, "CPU": plan.num_cpus}) >= plan.num_shards
-        fits = fits and (limit is None or need + PROCESS_BYTES <= limit)
-        fits = fits and (gpu_bytes is None or plan.footprint(rows, dim).gpu_bytes <= gpu_bytes)
-        plan = plan if fits else on_disk
+        return (
+            places_on(nodes, {"memory": need, "CPU": plan.num_cpus}) >= plan.num_shards
+            and (limit is None or need + PROCESS_BYTES <= limit)
+            and (gpu_bytes is None or plan.on_disk or plan.footprint(rows, dim).gpu_bytes <= gpu_bytes)
+        )
+
+    kept = {"memory": [False], "disk": [True], "auto": [False, True]}[storage.storage]
+    copies = [storage.copy_bytes(num_rows, dim), *([0] if storage.screening == "auto" else [])]
+    tiers = [replace(plan, on_disk=on_disk, copy_bytes=size) for on_disk in kept for size in copies]
+    plan = next((tier for tier in tiers if fits(tier)), tiers[-1])
     need = plan.memory(rows, dim) + PROCESS_BYTES
     if limit is not None and need > limit:
         remedy = "" if plan.on_disk else "set pool.storage=auto, "

@@ -106,6 +106,11 @@ class RayPool:
         )
         self._facts: list[ShardFacts] = []
 
+    @property
+    def has_room_for_copies(self) -> bool:
+        """Whether rows may be screened by copies beside them."""
+        return self._plan.copy_bytes > 0
+
     def load(self, on_rows: Callable[[int], None] | None = None, bad: BadRows | None = None) -> None:
         """Start the shards and load all rows; to be called once, before anything else.
 

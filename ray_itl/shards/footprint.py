@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ray_itl.core.messages import Precision
+from ray_itl.core.screening.copies import copy_bytes
+from ray_itl.core.screening.speed import may_pay
 from ray_itl.shards.disk_loading import CacheOptions
 from ray_itl.shards.loading import STORAGE_DTYPES
 
 Storage = Literal["auto", "memory", "disk"]
+Screening = Literal["auto"] | Precision
 PROCESS_BYTES = 520 * 2**20
 """A process with Python, torch, pyarrow and Ray: measured 350 to 385 MiB, and 510 while it reads Parquet."""
 _SPARE_BYTES = 64 * 2**20
@@ -41,6 +45,14 @@ class StorageOptions:
     cache_limit: int | None = None
     state_bytes: int = STATE_BYTES
     """Bytes of a row besides its features: more where it has more scores, or costs."""
+    screening: Screening = "float32"
+    """auto: copies in int8 beside the rows if they fit, else none."""
+
+    def copy_bytes(self, num_rows: int, dim: int) -> int:
+        """Return the bytes of a copy that screening wants of each row of a pool."""
+        if self.screening != "auto":
+            return copy_bytes(self.screening, dim)
+        return copy_bytes("int8", dim) if may_pay(num_rows, dim) else 0
 
     def cache(self, pool: str) -> CacheOptions:
         """Return the cache for a pool of a fingerprint."""

@@ -87,6 +87,13 @@ class PoolSettings(Options, group="pool"):
         one_of("refuse", "skip"),
         decides=False,  # no row that can be picked depends on it
     )
+    screening: str = option(
+        "auto",
+        "What rows are screened in before the few in doubt are scored exactly: int8 (a quarter of the memory beside "
+        "them), bfloat16, float32, float64; auto: what this machine multiplies fastest, if it fits.",
+        one_of("auto", "int8", "bfloat16", "float32", "float64"),
+        decides=False,
+    )
     storage: str = option(
         "auto",
         "memory; disk: a cache on each shard's machine, read once a pass; auto: disk if memory does not hold them.",

@@ -25,6 +25,11 @@ _RATIO_MARGIN = 1.15
 _GPU_CHUNK_BYTES = 1 << 26
 
 
+def copy_bytes(precision: Precision, dim: int) -> int:
+    """Return the bytes that a copy takes beside its row."""
+    return {"int8": padded_dim(dim) + 4, "bfloat16": 2 * dim}.get(precision, 0)
+
+
 class RowCopies(ABC):
     """Copies y of n rows x."""
 

@@ -47,7 +47,14 @@ _INTEGER_ROWS, _INTEGER_DIM = 16384, 32
 _INTEGER_NOISE, _FLOAT32_LIMIT = 1e-3, 5e-3
 
 
-def first_precision(num_rows: int, dim: int, noise_variance: float, largest_norm: float) -> Precision:
+def may_pay(num_rows: int, dim: int) -> bool:
+    """Whether copies in int8 of so many rows of D numbers may repay making them."""
+    return num_rows >= _INTEGER_ROWS and dim >= _INTEGER_DIM
+
+
+def first_precision(
+    num_rows: int, dim: int, noise_variance: float, largest_norm: float, may_copy: bool = True
+) -> Precision:
     """Return what to screen in to begin with.
 
     Integers where this machine multiplies them faster, the pool is large enough to repay rounding it, and noise is well
@@ -59,9 +66,10 @@ def first_precision(num_rows: int, dim: int, noise_variance: float, largest_norm
         dim: D.
         noise_variance: s2.
         largest_norm: Largest |x|^2.
+        may_copy: Whether there is memory for copies.
     """
-    large = num_rows >= _INTEGER_ROWS and dim >= _INTEGER_DIM
-    if large and noise_variance >= _INTEGER_NOISE * largest_norm and integers_are_fast():
+    is_loud = noise_variance >= _INTEGER_NOISE * largest_norm
+    if may_copy and may_pay(num_rows, dim) and is_loud and integers_are_fast():
         return "int8"
     rounding = 4.0 * dim**0.5 * 2.0**-24
     return "float32" if rounding * largest_norm <= _FLOAT32_LIMIT * noise_variance else "float64"
