@@ -3,10 +3,11 @@
 In reading order:
 
 Mathematics: linalg (square roots of covariances), basis (what was observed spans), roots (the two forms of a root),
-posterior, features (feature maps), acquisitions/ (the rules), reference (their dense float64 definitions), screening
-(the arithmetic of one pass).
-Shard side: feature_store, shard (PoolShard), rules and row_rules (which rows may be picked), collectors (bounded lists
-filled during a pass), ranking (one-shot rankings).
+posterior, features (feature maps), acquisitions/ (the rules), reference (their dense float64 definitions), screening/
+(which rows a proof excludes).
+Shard side: feature_store, shard (PoolShard), proposals (rows worth speculating with), challenges (rows in doubt, scored
+exactly), rules and row_rules (which rows may be picked), collectors (bounded lists filled during a pass), ranking
+(one-shot rankings).
 Between them: messages, pool (the Pool protocol and LocalPool), ids.
 Driver side: greedy (GreedySelector: speculate, verify, accept), block_schedule, speculation, lookahead (its steps),
 candidates, criteria and decision (the total order), trajectory, limits and quotas, baselines, rivals (the runner-up of

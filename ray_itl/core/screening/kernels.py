@@ -151,7 +151,7 @@ class LinearKernel(BlockKernel):
                 taken *= squares[:, None]
             lost = tuple(taken.unbind(dim=1))
         # Not "above 0": a margin that is no number excludes nothing.
-        return Verdict(~(margins <= 0).all(dim=1), lost)
+        return Verdict(~(margins.amax(dim=1) <= 0), lost)
 
 
 @dataclass(frozen=True)
