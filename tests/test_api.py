@@ -1,7 +1,7 @@
 """`select`: every kind of input gives the same picks, options do what they say, arguments are checked."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from ray_itl import select
+from ray_itl.core.messages import PRECISIONS
 from ray_itl.core.posterior import Targets
+from ray_itl.core.screening import speed
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.options.text import from_yaml
@@ -217,3 +219,34 @@ def test_files_and_tables_agree_on_a_pool_with_shuffled_ids(tmp_path: Path) -> N
     files = Files(tmp_path)
     target = pq.read_table(files.target)
     assert select(files.pool, files.target, 9).ids == select(files.table, target, 9).ids
+
+
+def _wide(num_rows: int, seed: int) -> np.ndarray:
+    """Rows of 48 numbers, in a few large directions and many small ones."""
+    return (np.random.default_rng(seed).standard_normal((num_rows, 48)) / np.arange(1, 49) ** 0.5).astype(np.float32)
+
+
+@pytest.mark.parametrize("storage", ["memory", "disk"])
+def test_every_screen_picks_and_explains_the_same_rows(
+    storage: Literal["memory", "disk"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ITL_CACHE", str(tmp_path / "cache"))
+    rows, targets = _wide(20_000, 1), _wide(8, 2)
+    path = tmp_path / "pool.parquet"
+    pq.write_table(pa.table({"id": range(len(rows)), "embedding": list(rows)}), path)
+    found = {}
+    for screening in PRECISIONS:
+        selection = select(str(path), targets, 30, screening=screening, storage=storage, explain=True)
+        assert (selection.metrics["precision"], selection.metrics["escalations"]) == (screening, 0)
+        assert selection.metrics["doubtful"] < len(rows)
+        found[screening] = selection.table
+    for table in found.values():
+        assert table.equals(found["float64"])
+
+
+def test_auto_screens_large_pools_by_integers_where_these_are_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, targets = _wide(17_000, 1), _wide(8, 2)
+    for fast, expected in ((True, "int8"), (False, "float32")):
+        monkeypatch.setattr(speed, "integers_are_fast", lambda fast=fast: fast)
+        assert select(rows, targets, 3).metrics["precision"] == expected
+    assert select(rows[:16_000], targets, 3).metrics["precision"] == "float32"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 from safetensors.torch import save
 from torch import Tensor
 
+from ray_itl.core.messages import Precision
 from ray_itl.core.posterior import remaining_uncertainty
 from ray_itl.core.result import GreedyResult, GreedyStats
 from ray_itl.core.rules import SimilarityGuard
+from ray_itl.core.screening.copies import copy_bytes
 from ray_itl.core.trajectory import Pick
 from ray_itl.curation.problem import Problem
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
@@ -103,6 +105,7 @@ def run_metrics(
 ) -> dict[str, Any]:
     """Return the contents of metrics.json."""
     stats = selection.stats
+    copied = copy_bytes(cast(Precision, stats.precision), problem.dim)  # passes read copies, where there are some
     unsettled = unsettled_files(problem.source)
     return {
         "num_picks": len(selection),
@@ -116,13 +119,14 @@ def run_metrics(
         "noise_variance": None if problem.noise_is_relative else problem.acquisition.noise_variance,
         "passes": stats.passes,
         "rows_scanned": stats.passes * problem.source.num_rows,
-        "bytes_scanned": stats.passes * problem.source.num_rows * bytes_per_row,
+        "bytes_scanned": stats.passes * problem.source.num_rows * (copied or bytes_per_row),
         "feature_bytes": problem.source.num_rows * bytes_per_row,
         "blocks": stats.blocks,
         "challengers": stats.challengers,
         "contests": stats.contests,
         "escalations": stats.escalations,
         "precision": stats.precision,
+        "doubtful": stats.doubtful,
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         "driver_peak_bytes": peak_bytes(),
         **({"unsettled_files": len(unsettled)} if unsettled else {}),
@@ -193,6 +197,7 @@ def read_selection(run: RunDirectory) -> Selection:
         contests=metrics["contests"],
         escalations=metrics["escalations"],
         precision=metrics["precision"],
+        doubtful=metrics.get("doubtful", 0),
     )
     path = run.path / "selection.parquet"
     try:

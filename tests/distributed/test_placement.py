@@ -1,5 +1,7 @@
 """Shards fit the cluster and the pool, and what cannot fit is refused by name. No cluster."""
 
+from typing import Any
+
 import pytest
 
 from ray_itl.distributed.placement import (
@@ -169,3 +171,25 @@ def test_shards_leave_room_for_the_trainer(options, nodes, beside, shards):
 def test_a_trainer_that_finds_no_room_is_known_before_any_work(shards, workers, words):
     with pytest.raises(ConfigError, match=words):
         check_fits_beside(shards, workers, ONE_CPU)
+
+
+def test_copies_are_planned_where_they_fit_from_the_fastest_tier_down():
+    """2 x 10^7 x 768 on 2 shards: rows and copies, rows alone, copies with rows on disk, rows on disk alone."""
+    rows, dim = 2 * 10**7, 768
+
+    def tier(gib: float, **options: Any) -> tuple[bool, int]:
+        storage = StorageOptions("auto", int(gib * GIB), **options)
+        plan = plan_shards_for(rows, dim, "float32", CLUSTER, ClusterSettings(num_shards=2), storage)
+        return plan.on_disk, plan.copy_bytes
+
+    assert tier(60, screening="auto") == (False, dim + 4)
+    assert tier(37, screening="auto") == (False, 0)
+    assert tier(12, screening="auto") == (True, dim + 4)
+    assert tier(2, screening="auto") == (True, 0)
+    assert tier(37, screening="int8") == (True, dim + 4)
+    assert tier(60, screening="bfloat16") == (False, 2 * dim)
+    assert tier(60, screening="float32") == (False, 0)
+    with pytest.raises(ConfigError, match="memory_per_shard"):
+        tier(2, screening="int8")
+    few = plan_shards_for(1000, dim, "float32", CLUSTER, ClusterSettings(), StorageOptions(screening="auto"))
+    assert few.copy_bytes == 0  # they would not pay
