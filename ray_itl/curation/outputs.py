@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from safetensors.torch import save
 from torch import Tensor
 
-from ray_itl.core.posterior import remaining_uncertainty
+from ray_itl.core.posterior import directions, uncertainty_along
 from ray_itl.core.result import GreedyResult, GreedyStats
 from ray_itl.core.rules import SimilarityGuard
 from ray_itl.core.trajectory import Pick
@@ -72,9 +72,10 @@ def build_selection(
     for further in (carried, pa.table({}) if explanation is None else explanation):
         for name in further.column_names:
             table = table.append_column(further.schema.field(name), further.column(name))
-    curve = remaining_uncertainty(
-        problem.posterior, problem.targets, result.features, problem.acquisition.noise_variance
-    )
+    along = result.directions
+    if along is None:
+        along = directions(problem.posterior, result.features, problem.acquisition.noise_variance)
+    curve = uncertainty_along(problem.posterior, problem.targets, along)
     return Selection(table, problem.acquisition.unit, problem.uncertainty_before * curve.numpy(), result.stats)
 
 
