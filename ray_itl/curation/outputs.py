@@ -107,6 +107,7 @@ def run_metrics(
     unsettled = unsettled_files(problem.source)
     return {
         "num_picks": len(selection),
+        "num_asked": problem.selection.n,
         "total_gain": float(selection.gains.sum()),
         "unit": selection.unit,
         "remaining_uncertainty": selection.remaining_uncertainty.tolist(),
