@@ -26,7 +26,7 @@ from ray_itl.sources.settings import AvoidSettings, KnownSettings, PoolSettings,
 def select(
     pool: Any,
     target: Any,
-    n: int,
+    n: int | str,
     *,
     acquisition: str | Acquisition = "itl",
     noise_variance: float | None = None,
@@ -76,7 +76,8 @@ def select(
             N x D float array or tensor (whose ids are 0..N-1). An array in memory whose type is `dtype` is not copied
             where features are as they are and no Ray is used: it must not change until the call returns.
         target: The target sample, M >= 1 rows of any of these kinds.
-        n: Number of rows to pick, 1 <= n <= N (any n >= 1 with replacement).
+        n: Number of rows to pick, 1 <= n <= N (any n >= 1 with replacement), or a percentage like "5%" of the rows that
+            may be picked: those that meet the filter, less excluded and included ones; rounded down, at least 1.
         acquisition: "itl", "vtl" (SIFT on unit-norm features), "uncertainty"; a baseline: "nearest", "cosine" or
             "random"; or a rule of your own, as "module:Class" or an instance, which brings its noise variances along.
         noise_variance: s2 > 0, in units of the squared feature norm; None means relative_noise times the mean squared

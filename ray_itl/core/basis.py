@@ -22,6 +22,8 @@ class Basis:
     def __init__(self, vectors: Tensor) -> None:
         """Take r orthonormal vectors, r x D float64."""
         self._store, self._size = _Store(vectors, len(vectors)), len(vectors)
+        self.vectors = self._store.rows[: self._size]
+        """r x D float64, not to be written to."""
 
     @classmethod
     def empty(cls, dim: int) -> Basis:
@@ -31,11 +33,6 @@ class Basis:
     def __reduce__(self) -> tuple[type[Basis], tuple[Tensor]]:
         """Travel without the spare room."""
         return Basis, (self.vectors,)
-
-    @property
-    def vectors(self) -> Tensor:
-        """r x D float64, not to be written to."""
-        return self._store.rows[: self._size]
 
     @property
     def dim(self) -> int:
@@ -65,8 +62,8 @@ class Basis:
         returned. O(D r).
         """
         coordinates, outside = self.split_twice(row)
-        length = outside.norm()
-        if not float(length) > self._rounding * float(row.norm()):
+        length = torch.linalg.vector_norm(outside)
+        if not float(length) > self._rounding * float(torch.linalg.vector_norm(row)):
             return coordinates, outside.new_empty(0, self.dim)
         return torch.cat([coordinates, length[None]]), (outside / length)[None]
 
@@ -78,6 +75,7 @@ class Basis:
         grown._store = self._store if self._store.is_free(self._size, end) else _Store(self.vectors, end + end // 2)
         grown._store.write(self._size, vectors)
         grown._size = end
+        grown.vectors = grown._store.rows[:end]
         return grown
 
     def with_rows(self, rows: Tensor) -> Basis:

@@ -23,5 +23,6 @@ class Criteria:
 
     def is_worthwhile(self, gain: float, cost: float) -> bool:
         """Whether a pick is worth its cost: gains `min_gain` for each unit of it, but for the tie width."""
-        cost_ = torch.tensor(cost, dtype=torch.float64)
-        return self.min_gain <= 0 or gain >= float(self.total_order.floor(self.min_gain, cost_))
+        if self.min_gain <= 0:
+            return True
+        return gain >= float(self.total_order.floor(self.min_gain, torch.tensor(cost, dtype=torch.float64)))

@@ -129,6 +129,7 @@ class GreedySelector:
             np.unique(self._close_calls),
             self._next_gain,
             self._stop or "n",
+            trajectory.directions(),
         )
 
     def _begin(self, n: int, earlier: Sequence[tuple[Pick, Tensor]]) -> None:

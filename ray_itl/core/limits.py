@@ -69,6 +69,11 @@ class LimitState:
         """Sum of all costs, rounded once: it does not depend on their order."""
         return math.fsum(self.costs)
 
+    @property
+    def admits_all(self) -> bool:
+        """Whether any row may be picked next, whatever it costs."""
+        return self.quotas is None and self.budget == math.inf
+
     def take(self, cost: float, group: int) -> LimitState:
         """Return the state after a pick of a cost and a group."""
         costs = (*self.costs, cost) if math.isfinite(self.budget) else ()

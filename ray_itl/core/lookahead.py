@@ -138,26 +138,31 @@ class Lookahead:
         held, criteria, rules = self._candidates, self._criteria, self._criteria.rules
         features, ids, norms = held.features[few], held.ids[few.numpy()], held.norms[few]
         costs, groups, prices = held.costs[few], held.groups[few], self._prices[few]
+        places, costs_each, groups_each = few.tolist(), costs.tolist(), groups.tolist()
         units = None if self._units is None else self._units[few]
         scores, available = tuple(score[few] for score in self._scores), torch.ones(len(few), dtype=torch.bool)
         made = _Stretch([self._limit_state], self.state, [], [], [])
         while len(made.picks) < size and not made.is_last:
             limit_state = made.limit_states[-1]
-            may_win = available & Gate.of([limit_state.max_costs()]).admits(costs, groups)[:, 0]
+            may_win = available
+            if not limit_state.admits_all:
+                may_win = available & Gate.of([limit_state.max_costs()]).admits(costs, groups)[:, 0]
             if not bool(may_win.any()):
                 break
             index, gain = criteria.total_order.best(
                 made.state, Contenders(features, ids, scores, norms, prices, may_win)
             )
-            row, cost = features[index], float(costs[index])
+            row, cost = features[index], costs_each[index]
             column, made.state = made.state.step(row)
-            decrement = criteria.total_order.decrements((features @ column)[:, :, None])
+            # So few columns go four times as fast from the left.
+            dots = (column.mT.contiguous() @ features.mT).mT.contiguous()
+            decrement = criteria.total_order.decrements(dots[:, :, None])
             scores = tuple(s - d[:, 0] for s, d in zip(scores, decrement, strict=True))
             available[index] = criteria.replacement
             if units is not None:
                 available &= ~rules.like(units, units[index])
-            made.limit_states.append(limit_state.take(cost, int(groups[index])))
-            made.picks.append(int(few[index]))
+            made.limit_states.append(limit_state.take(cost, groups_each[index]))
+            made.picks.append(places[index])
             made.gains.append(gain)
             made.columns.append(column)
             made.is_last = not criteria.is_worthwhile(gain, cost)

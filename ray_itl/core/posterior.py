@@ -139,8 +139,13 @@ def remaining_uncertainty(posterior: Posterior, targets: Targets, picks: Tensor,
     Returns:
         n + 1 float64, from 1 down; all 1 where the targets have no variance to lose. O(n D (r + min(M, D))).
     """
+    return uncertainty_along(posterior, targets, directions(posterior, picks, noise_variance))
+
+
+def uncertainty_along(posterior: Posterior, targets: Targets, directions: Tensor) -> Tensor:
+    """Return what `remaining_uncertainty` does, of picks whose `directions` (D x n) are known. O(n D min(M, D))."""
     total = target_variance(posterior, targets)
-    falls = (targets.moment_root() @ directions(posterior, picks, noise_variance)).square().sum(dim=0)
+    falls = (targets.moment_root() @ directions).square().sum(dim=0)
     left = torch.cat([torch.tensor([total], dtype=torch.float64), -falls]).cumsum(dim=0).clamp_min(0)
     return left / total if total > 0 else torch.ones_like(left)
 

@@ -50,6 +50,8 @@ class GreedyResult:
     next_gain: float | None = None
     """Where it stopped for `min_gain`: what the next pick would have been worth, per unit of its cost."""
     stop: Stop = "n"
+    directions: Tensor | None = None
+    """What `posterior.directions` returns of the picks, D x n, where the search has computed and kept them."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ray_itl.core.acquisitions import RULES, load_rule
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
 from ray_itl.core.candidates import CandidateSet
 from ray_itl.core.criteria import Criteria
@@ -74,6 +75,17 @@ class Trajectory:
         if len(self.picks) > self._most_columns:
             return None
         return torch.stack(self._columns, dim=2) if self._columns else self.no_columns
+
+    def directions(self) -> Tensor | None:
+        """Return w = S y / sqrt(y'Sy + s2) of every pick, D x n, where its columns are kept and known to begin with it.
+
+        They do by the rules of `RULES`; of others nothing is said.
+        """
+        acquisition = self._criteria.total_order.acquisition
+        is_ours = acquisition.name in RULES and type(acquisition) is load_rule(acquisition.name)
+        if not is_ours or not self._columns:
+            return None
+        return torch.stack([columns[:, 0] for columns in self._columns], dim=1)
 
     def features_since(self, first: int) -> Tensor:
         """Return the features of the picks from number `first` on (from 0), k x D float64."""

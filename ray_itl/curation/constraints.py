@@ -6,6 +6,7 @@ The pool is counted first, so that what cannot be met is refused before anything
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from ray_itl.core.limits import Limits, Reserve
 from ray_itl.core.quotas import Quota, Quotas
 from ray_itl.core.rules import Rules, SimilarityGuard
 from ray_itl.curation.open import FROM_OPTIONS, Inputs
+from ray_itl.curation.percentage import percentage
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.quota_values import BoundedColumn, absent_values, bounded_columns
 from ray_itl.curation.settings import CurationSettings, SelectionSettings
@@ -189,14 +191,15 @@ def with_lists(problem: Problem, settings: CurationSettings, inputs: Inputs = FR
 
     Ids in memory, if given, stand for what these options name. Ids to exclude that the pool does not have are noted,
     not refused: a list may serve many pools. One to include must be there, since nothing else tells what it taught.
-    Included rows count towards no limit.
+    Included rows count towards no limit. Which rows may be picked is known by then, and so what `selection.n` is where
+    it is a percentage: in the problem returned it is a number.
 
     Raises:
         InputError: a list that cannot be read, or an included id that the pool does not have (names the option).
     """
     chosen = settings.selection
     if problem.nothing_to_pick or (chosen.exclude is None and chosen.include is None):
-        return problem
+        return problem.with_number()
     barred = [np.empty(0, dtype=np.int64) if problem.excluded is None else problem.excluded]
     if chosen.exclude is not None:
         ids = _ids(problem, settings, "exclude", inputs.exclude).unique()
@@ -216,9 +219,19 @@ def with_lists(problem: Problem, settings: CurationSettings, inputs: Inputs = FR
         problem = replace(problem, known=rows if problem.known is None else torch.cat([problem.known, rows]))
         barred.append(included)
     problem = replace(problem, excluded=np.unique(np.concatenate(barred)))
-    return (
-        replace(problem, nothing_to_pick=problem.num_free == 0) if settings.state.dir is None else problem.at_most_all()
-    )
+    nothing = problem.num_free == 0
+    problem = replace(problem, nothing_to_pick=nothing) if settings.state.dir is None else problem.at_most_all()
+    return problem.with_number()
+
+
+def with_number(settings: CurationSettings, problem: Problem, tell: Callable[[str], object]) -> CurationSettings:
+    """Return the options with `selection.n` as the number that a percentage came to by `with_lists`; tells of it."""
+    asked = settings.selection
+    if percentage(asked.n) is None:
+        return settings
+    if not problem.nothing_to_pick:
+        tell(f"selection.n={asked.n} of {plural(problem.num_free, 'row')}: {problem.selection.n:,}")
+    return replace(settings, selection=replace(asked, n=problem.selection.n))
 
 
 def _ids(problem: Problem, settings: CurationSettings, option: str, given: Any) -> pa.Array:

@@ -19,6 +19,7 @@ from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomF
 from ray_itl.core.posterior import Targets
 from ray_itl.curation.evaluation import absent_classes
 from ray_itl.curation.outputs import check_columns
+from ray_itl.curation.percentage import percentage
 from ray_itl.curation.problem import Problem, objectives_of, tasks_among
 from ray_itl.curation.rules import build_acquisition
 from ray_itl.curation.settings import BASELINE_RULES, AcquisitionSettings, CurationSettings
@@ -135,7 +136,7 @@ def _open_pool(settings: CurationSettings, inputs: Inputs) -> PoolSource:
         embedding_option="pool.embedding_column",
     )
     n = settings.selection.n
-    if n > source.num_rows and not settings.selection.replacement:
+    if not percentage(n) and n > source.num_rows and not settings.selection.replacement:
         meeting = "" if settings.pool.filter is None else " that meet pool.filter"
         raise ConfigError(f"selection.n={n}, but the pool has {source.num_rows} rows{meeting}: ask for 1 to that many")
     return source

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ray_itl.core.messages import Precision
-from ray_itl.core.posterior import remaining_uncertainty
+from ray_itl.core.posterior import directions, uncertainty_along
 from ray_itl.core.result import GreedyResult, GreedyStats
 from ray_itl.core.rules import SimilarityGuard
 from ray_itl.core.screening.copies import copy_bytes
@@ -74,9 +74,10 @@ def build_selection(
     for further in (carried, pa.table({}) if explanation is None else explanation):
         for name in further.column_names:
             table = table.append_column(further.schema.field(name), further.column(name))
-    curve = remaining_uncertainty(
-        problem.posterior, problem.targets, result.features, problem.acquisition.noise_variance
-    )
+    along = result.directions
+    if along is None:
+        along = directions(problem.posterior, result.features, problem.acquisition.noise_variance)
+    curve = uncertainty_along(problem.posterior, problem.targets, along)
     return Selection(table, problem.acquisition.unit, problem.uncertainty_before * curve.numpy(), result.stats)
 
 
@@ -109,6 +110,7 @@ def run_metrics(
     unsettled = unsettled_files(problem.source)
     return {
         "num_picks": len(selection),
+        "num_asked": problem.selection.n,
         "total_gain": float(selection.gains.sum()),
         "unit": selection.unit,
         "remaining_uncertainty": selection.remaining_uncertainty.tolist(),

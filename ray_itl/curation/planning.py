@@ -19,7 +19,7 @@ import torch
 
 from ray_itl.core.feature_store import chunk_rows_for
 from ray_itl.curation.beforehand import check_before, check_run_directory
-from ray_itl.curation.constraints import with_limits, with_lists
+from ray_itl.curation.constraints import with_limits, with_lists, with_number
 from ray_itl.curation.demo import digits_settings
 from ray_itl.curation.open import open_problem
 from ray_itl.curation.outputs import check_columns
@@ -134,7 +134,7 @@ class RunPlan:
     passes: tuple[int, int]
     rates: Rates
     told: tuple[str, ...] = ()
-    """What will not be as asked for, though the run goes on."""
+    """How many rows a percentage is, and what will not be as asked for, though the run goes on."""
 
     @property
     def shard(self) -> Footprint:
@@ -221,7 +221,7 @@ def planned(settings: CurationSettings) -> RunPlan:
     """
     with temporary_folder("plan") if settings.pool.path is None else nullcontext(Path()) as folder:
         settings = digits_settings(settings, folder) if settings.pool.path is None else settings
-        problem, told = checked(settings)
+        problem, settings, told = checked(settings)
         in_process = settings.cluster.num_shards == 0
         shards = plan_local(problem, settings) if in_process else _on_ray(problem, settings)
         storage = storage_options(problem, settings)
@@ -240,8 +240,10 @@ def planned(settings: CurationSettings) -> RunPlan:
         )
 
 
-def checked(settings: CurationSettings) -> tuple[Problem, list[str]]:
-    """Return the problem of a run, checked as the run does before it loads a row, and what will not be as asked for.
+def checked(settings: CurationSettings) -> tuple[Problem, CurationSettings, list[str]]:
+    """Return the problem of a run, checked as the run does before it loads a row, its options, and what to tell of.
+
+    The options have `selection.n` as a number, and told is what will not be as asked for.
 
     Of a tick, which may find fewer rows than selection.n, it is that of a first one on the whole pool.
     """
@@ -249,10 +251,12 @@ def checked(settings: CurationSettings) -> tuple[Problem, list[str]]:
     is_tick, chosen = settings.state.dir is not None, settings.selection
     opened = open_problem(replace(settings, selection=replace(chosen, n=1)) if is_tick else settings)
     problem = replace(opened, selection=chosen).at_most_all() if is_tick else opened
-    problem = with_limits(with_lists(problem, settings), settings)
-    told = check_before(problem, settings)
+    problem, told = with_lists(problem, settings), []
+    settings = with_number(settings, problem, told.append)
+    problem = with_limits(problem, settings)
+    told += check_before(problem, settings)
     check_run_directory(problem, settings)
-    return problem, told
+    return problem, settings, told
 
 
 def _cache(problem: Problem, shards: ShardPlan, storage: StorageOptions, in_process: bool) -> Path:

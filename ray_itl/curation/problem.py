@@ -25,6 +25,7 @@ from ray_itl.core.pool import Pool
 from ray_itl.core.posterior import Posterior, Targets, target_variance
 from ray_itl.core.result import GreedyResult, Progress
 from ray_itl.core.trajectory import Pick
+from ray_itl.curation.percentage import percentage
 from ray_itl.curation.settings import SelectionSettings
 from ray_itl.errors import ConfigError
 from ray_itl.sources.bad_rows import BadRows
@@ -169,8 +170,16 @@ class Problem:
 
     def at_most_all(self) -> Problem:
         """Return the problem of picking n rows, or all that may be picked where they are fewer."""
-        n = min(self.selection.n, self.num_free)
-        return replace(self, selection=replace(self.selection, n=max(1, n)), nothing_to_pick=n == 0)
+        chosen = (
+            self.selection
+            if percentage(self.selection.n)
+            else replace(self.selection, n=max(1, min(self.selection.n, self.num_free)))
+        )
+        return replace(self, selection=chosen, nothing_to_pick=self.num_free == 0)
+
+    def with_number(self) -> Problem:
+        """Return the problem with n as a number: a percentage is one of the rows that may be picked by now."""
+        return replace(self, selection=self.selection.among(0 if self.nothing_to_pick else self.num_free))
 
     def _limits_on(self, pool: Pool) -> Limits:
         """Return the limits; where a share of what can be learnt is asked for, what that is takes a pass."""

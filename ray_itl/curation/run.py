@@ -16,7 +16,7 @@ from ray_itl.core.result import GreedyResult, GreedyStats, Progress
 from ray_itl.core.trajectory import Pick
 from ray_itl.curation.beforehand import check_before
 from ray_itl.curation.carrying import tell_of_other_columns, with_columns
-from ray_itl.curation.constraints import with_limits, with_lists
+from ray_itl.curation.constraints import with_limits, with_lists, with_number
 from ray_itl.curation.evaluation import count_on_task
 from ray_itl.curation.explanation import explain, explanation_schema
 from ray_itl.curation.identity import ASKED, recorded_identity
@@ -77,6 +77,7 @@ def curate(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS, reporter: 
         reporter.info("reading the columns that pool.filter looks at")
     with reporter.stage("open"):
         problem = with_lists(open_problem(settings, inputs), settings, inputs)
+    settings = with_number(settings, problem, reporter.info)
     return curate_problem(problem, settings, reporter)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from ray_itl.core.acquisitions import RULES, load_rule
 from ray_itl.curation.limit_settings import LimitSettings
+from ray_itl.curation.percentage import number_among, number_or_percentage, read_number
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
 from ray_itl.observability.settings import TrackingSettings, absolute_tracking, log_option
@@ -111,7 +112,13 @@ class AcquisitionSettings(Options, group="acquisition"):
 class SelectionSettings(LimitSettings):
     """How much to pick, and within which limits."""
 
-    n: int = option(100, "Rows to pick.", whole(1), per_tick=True)
+    n: Any = option(
+        100,
+        "Rows to pick: a number, or a percentage like 5% of the rows that may be picked (of a tick: its candidates), "
+        "rounded down, at least 1.",
+        number_or_percentage,
+        per_tick=True,
+    )
     replacement: bool = option(False, "Whether a row may be picked more than once.", true_or_false, per_tick=True)
     seed: int = option(
         0, "Fixes random features and the random baseline; nothing else in a selection is random.", any_seed
@@ -133,9 +140,14 @@ class SelectionSettings(LimitSettings):
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
+        self.n = read_number(self.n)
         super().__post_init__()
         together = not (self.replacement and self.min_distance is not None)
         require(together, "selection.min_distance", self.min_distance, "leave it out with selection.replacement=true")
+
+    def among(self, num_rows: int) -> Self:
+        """Return the options with n as a number: of so many rows, where it is a percentage."""
+        return replace(self, n=number_among(self.n, num_rows))
 
 
 @dataclass

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ray_itl.curation.constraints import with_lists
+from ray_itl.curation.constraints import with_lists, with_number
 from ray_itl.curation.identity import run_identity
 from ray_itl.curation.outputs import check_columns
 from ray_itl.curation.problem import Problem
@@ -169,6 +169,7 @@ class _Work:
             history = read_history(state.store, records)
             changes = compare(require_files(whole).manifest, history.seen, settings.state.on_changed)
             problem = with_lists(conditioned_on(whole, history, changes, settings.state.candidates), settings)
+        self._settings = settings = with_number(settings, problem, self._reporter.info)
         found = f"{plural(len(changes.new_files), 'new file')} with {plural(changes.num_rows, 'row')}"
         self._reporter.info(
             f"tick {settings.state.tick}: {found}; "

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from ray_itl.core.acquisitions.base import Acquisition
+from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.messages import ScoreSpec
 from ray_itl.core.pool import LocalPool
-from ray_itl.core.posterior import Targets
+from ray_itl.core.posterior import Targets, directions
 from tests.core.helpers import RULES, SMALL, Problem, Rule, clustered, normal, shuffled_ids, with_copies
 
 _N = 18
@@ -60,3 +62,30 @@ def test_the_result_carries_the_picks_features_and_the_state_after_them() -> Non
     expected = problem.posterior().condition_on_rows(result.features, 0.1).root
     actual = result.state.posterior.root
     torch.testing.assert_close(actual @ actual.mT, expected @ expected.mT)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_the_result_carries_the_directions_of_its_picks(rule: Rule) -> None:
+    pool = clustered(160, 12, 1)
+    problem = Problem(rule, pool, shuffled_ids(160, 3), Targets.uniform(normal(4, 12, 4)), 0.2, normal(2, 12, 5))
+    whole = problem.select(_N, 3, SMALL)
+    resumed = problem.select(_N, 3, SMALL, list(zip(whole.picks[:7], whole.features[:7], strict=True)))
+    expected = directions(problem.posterior(), whole.features, 0.2)
+    for result in (whole, resumed):
+        assert result.directions is not None
+        torch.testing.assert_close(result.directions, expected, rtol=0, atol=1e-13)
+
+
+class _Own(InformationGain):
+    """Says nothing of what its columns are."""
+
+
+class _OwnRule(Rule):
+    def acquisition(self, noise: float) -> Acquisition:
+        return _Own(noise)
+
+
+def test_of_a_rule_of_ones_own_and_of_more_picks_than_are_kept_no_directions_are_claimed() -> None:
+    pool, targets = clustered(160, 5, 1), Targets.uniform(normal(4, 5, 4))
+    for rule, n in ((_OwnRule("own", "itl"), 4), (RULES[0], 11)):
+        assert Problem(rule, pool, shuffled_ids(160, 3), targets, 0.2).select(n, 1, SMALL).directions is None

@@ -43,7 +43,11 @@ CASES = [
     ("curate", ["+run.dirx=a"], r"there is no option run\.dirx: did you mean run\.dir\?"),
     ("finetune", ["rounds.cont=3"], r"did you mean rounds\.count\?"),
     ("finetune", ["experiment=mnits"], "experiment=mnits cannot be used: use one of cifar10, .*wordnet$"),
-    ("curate", ["selection.n=2.5"], r"selection\.n=2\.5 cannot be used: Value '2\.5'"),
+    ("curate", ["selection.n=2.5"], r"selection\.n=2\.5 cannot be used: give a whole number of at least 1, or a"),
+    ("curate", ["selection.n=0%"], r"selection\.n='0%' cannot be used: give a whole number of at least 1, or a"),
+    ("curate", ["selection.n=120%"], r"selection\.n='120%' cannot be used: .* a percentage up to 100% like 5%$"),
+    ("curate", ["selection.n=5 %"], r"selection\.n='5 %' cannot be used"),
+    ("curate", ["selection.n=x%"], r"selection\.n='x%' cannot be used"),
     ("curate", ["pool.columns=a"], r"pool\.columns=a cannot be used: give a list"),
     ("curate", ["pool.path=a=b.parquet"], "quotes within quotes"),
 ]
