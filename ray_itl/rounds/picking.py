@@ -167,5 +167,5 @@ def best_candidates(pool: Pool, context: RoundContext, count: int) -> np.ndarray
     acquisition = context.acquisition
     state = acquisition.start(context.posterior, Targets.uniform(context.targets))
     none = torch.empty(pool.dim, acquisition.num_tracks, 0, dtype=torch.float64)
-    pool.restore(ScoreSpec(acquisition, state.quadratics(), "float32"), none, 0, context.taken)
+    pool.restore(ScoreSpec.of(acquisition, state, "float32"), none, 0, context.taken)
     return np.sort(pool.propose(Request(count)).positions)

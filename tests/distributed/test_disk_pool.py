@@ -86,7 +86,7 @@ def test_rankings_and_contests_on_disk_are_those_in_memory(source, cache, monkey
     peaks = []
     for pool in (memory, disk):
         pool.restore(
-            ScoreSpec(ITL, state.quadratics(), "float64"),
+            ScoreSpec.of(ITL, state, "float64"),
             torch.empty(DIM, 2, 0, dtype=torch.float64),
             0,
             np.empty(0, dtype=np.int64),
@@ -105,7 +105,7 @@ def test_restoring_reads_the_features_once_and_once_for_earlier_picks(source, ca
     monkeypatch.setattr(store, "chunks", lambda: calls.append(1) or true_chunks())
     state = VTL.start(Posterior.prior(DIM), make_targets())
     columns = torch.zeros(DIM, 2, picks, dtype=torch.float64)
-    pool.restore(ScoreSpec(VTL, state.quadratics(), "float32"), columns, 0, np.empty(0, dtype=np.int64))
+    pool.restore(ScoreSpec.of(VTL, state, "float32"), columns, 0, np.empty(0, dtype=np.int64))
     assert len(calls) == 1 + (picks > 0)
 
 

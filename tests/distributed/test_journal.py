@@ -33,7 +33,7 @@ class Driver:
         self.sequence = self.size = 0
         self.block_states: list[AcquisitionState] = []
         self.held = np.empty(0, dtype=np.int64)
-        start = ScoreSpec(rule, self.state.quadratics(), "float64")
+        start = ScoreSpec.of(rule, self.state, "float64")
         columns = torch.empty(DIM, rule.num_tracks, 0, dtype=torch.float64)
         self.shard.start(start)
         self.shard.replay(columns, 0)
@@ -80,6 +80,7 @@ class Driver:
             released,
             int(self.rng.integers(0, 9)),
             limit,
+            self.state,
         )
 
     def verify(self) -> None:
@@ -134,13 +135,13 @@ def test_a_rebuilt_shard_answers_like_the_surviving_one(rule, seed):
         moves[driver.rng.integers(len(moves))]()
     rebuilt = driver.rebuilt()
     assert torch.equal(rebuilt.held, driver.shard.held)
-    torch.testing.assert_close(rebuilt.scores, driver.shard.scores, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(rebuilt._started.tracked, driver.shard._started.tracked, rtol=1e-9, atol=1e-12)
 
 
 def test_the_journal_forgets_what_came_before_a_restore():
     driver = Driver(RULES[0], 0)
     driver.verify()
-    start = ScoreSpec(driver.rule, driver.state.quadratics(), "float64")
+    start = ScoreSpec.of(driver.rule, driver.state, "float64")
     driver.journal.restored(start, torch.empty(DIM, 2, 0, dtype=torch.float64), 0, np.array([1003]))
     recovery = driver.journal.recovery()
     assert recovery is not None

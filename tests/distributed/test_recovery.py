@@ -93,7 +93,7 @@ def test_champions_survive_a_kill_after_the_contest(mortal, source):
     pool, doom = mortal
     doom.order(Fault("tied_winners", SECOND, after=True))
     state = ITL.start(Posterior.prior(DIM), make_targets())
-    start = ScoreSpec(ITL, state.quadratics(), "float64")
+    start = ScoreSpec.of(ITL, state, "float64")
     search = ExactSearch(0, 0, state, torch.zeros(1, dtype=torch.float64))
     replies = []
     for each in (pool, local_pool(source, 2)):

@@ -84,5 +84,7 @@ def test_a_bad_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.chdir(tmp_path)
     refused = call_job("curate", "selection.n=0", "run.dir=x", capsys=capsys)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == "error: selection.n=0 cannot be used: give a whole number of at least 1\n"
+    assert refused.stderr == (
+        "error: selection.n=0 cannot be used: give a whole number of at least 1, or a percentage up to 100% like 5%\n"
+    )
     assert list(tmp_path.iterdir()) == []
