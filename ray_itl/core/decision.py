@@ -84,10 +84,10 @@ class TotalOrder:
         """
         # Only rows that rounding cannot separate from the best are scored anew, at O(D r) each.
         near = self.near(contenders.scores, contenders.norms, contenders.prices, contenders.may_win)
-        exact = self.gains(state.scores(contenders.features[near]))
-        if len(near) == 1:  # so it mostly is, and all that follows would take as long as what came before
-            return Winner(int(near), float(exact))
-        prices = contenders.prices[near]
+        if len(near) == 1:  # as it mostly is; what follows would take as long as what came before
+            only = int(near)
+            return Winner(only, float(self.gains(state.scores(contenders.features[only : only + 1]))))
+        exact, prices = self.gains(state.scores(contenders.features[near])), contenders.prices[near]
         best = float((exact / prices).max())
         tied = exact >= self.floor(best, prices)
         winner = int(near[tied][int(np.argsort(contenders.ids[near[tied].numpy()], kind="stable")[0])])

@@ -73,6 +73,8 @@ class _Stretch:
     picks: list[int]
     gains: list[float]
     columns: list[Tensor]
+    scores: Scores
+    """Of those candidates, after the last."""
     is_last: bool = False
     """Whether the last pick is not worthwhile."""
 
@@ -140,8 +142,8 @@ class Lookahead:
         costs, groups, prices = held.costs[few], held.groups[few], self._prices[few]
         places, costs_each, groups_each = few.tolist(), costs.tolist(), groups.tolist()
         units = None if self._units is None else self._units[few]
-        scores, available = tuple(score[few] for score in self._scores), torch.ones(len(few), dtype=torch.bool)
-        made = _Stretch([self._limit_state], self.state, [], [], [])
+        available, scores = torch.ones(len(few), dtype=torch.bool), tuple(score[few] for score in self._scores)
+        made = _Stretch([self._limit_state], self.state, [], [], [], scores)
         while len(made.picks) < size and not made.is_last:
             limit_state = made.limit_states[-1]
             may_win = available
@@ -150,14 +152,14 @@ class Lookahead:
             if not bool(may_win.any()):
                 break
             index, gain = criteria.total_order.best(
-                made.state, Contenders(features, ids, scores, norms, prices, may_win)
+                made.state, Contenders(features, ids, made.scores, norms, prices, may_win)
             )
             row, cost = features[index], costs_each[index]
             column, made.state = made.state.step(row)
             # So few columns go four times as fast from the left.
             dots = (column.mT.contiguous() @ features.mT).mT.contiguous()
             decrement = criteria.total_order.decrements(dots[:, :, None])
-            scores = tuple(s - d[:, 0] for s, d in zip(scores, decrement, strict=True))
+            made.scores = tuple(s - d[:, 0] for s, d in zip(made.scores, decrement, strict=True))
             available[index] = criteria.replacement
             if units is not None:
                 available &= ~rules.like(units, units[index])
@@ -173,6 +175,8 @@ class Lookahead:
         held, criteria, count = self._candidates, self._criteria, len(made.picks)
         others = self._available.clone()
         others[few] = False
+        if not bool(others.any()):
+            return count, self._scores_after(few, made)
         values = torch.tensor(made.gains, dtype=torch.float64) / self._prices[made.picks]
         gate, columns = Gate.of([each.max_costs() for each in made.limit_states]), torch.stack(made.columns, dim=2)
         after, lost = (
@@ -189,6 +193,17 @@ class Lookahead:
         for rows, decrements in lost:
             _subtract(after, rows, tuple(drop[:, :count] for drop in decrements))
         return count, after
+
+    def _scores_after(self, few: Tensor, made: _Stretch) -> Scores:
+        """Return all scores after a stretch: those of its own rows are known, and the others' are few products."""
+        after = tuple(old.index_copy(0, few, new) for old, new in zip(self._scores, made.scores, strict=True))
+        rest = torch.ones(len(self._candidates), dtype=torch.bool).index_fill_(0, few, False)
+        columns = torch.stack(made.columns, dim=2)
+        for rows, decrements in _decrements(self._criteria, self._candidates.features[rest], columns):
+            places = torch.nonzero(rest).flatten()[rows]
+            for score, drop in zip(after, decrements, strict=True):
+                score[places] -= drop.sum(dim=1)
+        return after
 
     def _first_beaten(self, beats: Tensor, rows: Tensor, gate: Gate, picks: list[int]) -> int:
         """Return the first of b steps that one of n rows beats (n x b bool) and may be picked at, or b."""

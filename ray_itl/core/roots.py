@@ -144,7 +144,9 @@ class SpanRoot(Root):
         outside = lengths - coordinates.square().sum(dim=1)
         # A row that is mostly within the span would leave rounding: the sum of squares of what is outside does not.
         mostly = torch.nonzero(outside <= (1.0 - _MOSTLY) * lengths).flatten()
-        if len(mostly):
+        if len(mostly) == len(rows):
+            outside = (rows - coordinates @ self.basis.vectors).square().sum(dim=1)
+        elif len(mostly):
             outside[mostly] = (rows[mostly] - coordinates[mostly] @ self.basis.vectors).square().sum(dim=1)
         return outside + (coordinates @ self.core).square().sum(dim=1)
 
