@@ -29,8 +29,9 @@ from ray_itl.core.speculation import Returned, SpeculatedPicks, count_true_picks
 from ray_itl.core.trajectory import Pick, Trajectory
 from ray_itl.errors import ConfigError, NumericalError
 
-_MANY_DOUBTS, _FEW_DOUBTS = 0.05, 2000
-"""A share of the pool, and a number of rows, beyond which a pass leaves too many in doubt."""
+_MANY_DOUBTS: dict[str, float] = {"int8": 0.03, "bfloat16": 0.03, "float32": 0.12, "float64": 1.0}
+"""The share of the pool that a pass may leave in doubt: scoring more exactly takes as long as a more precise pass."""
+_FEW_DOUBTS = 2000
 _NONE = np.empty(0, dtype=np.int64)
 _MAX_CLOSE_CALLS = 2000
 _ROOT_ERROR = 64 * 2.0**-52
@@ -254,10 +255,7 @@ class GreedySelector:
             # Too many rows beside the very first pick: further passes would only cut the block again.
             self._search_exactly(plan)
         self._release()
-        if (
-            report.num_doubtful > _MANY_DOUBTS * self._pool.num_rows + _FEW_DOUBTS
-            and self._start.precision != "float64"
-        ):
+        if report.num_doubtful > _MANY_DOUBTS[self._start.precision] * self._pool.num_rows + _FEW_DOUBTS:
             self._climb()
         return new
 

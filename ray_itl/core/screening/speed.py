@@ -11,20 +11,20 @@ import torch
 from ray_itl.core.messages import Precision
 from ray_itl.core.screening.arithmetic import multiply_integers
 
-_ROWS, _DIM, _COLUMNS = 2048, 256, 64
-_REPEATS = 5
-_PAYS = 1.5
+_ROWS, _DIM, _COLUMNS = 4096, 384, 96
+_REPEATS = 6
+_PAYS = 1.2
 
 
 @cache
 def integers_are_fast(device: str = "cpu") -> bool:
-    """Whether a product of 8-bit integers with thrice the columns takes two thirds of one in float32, or less.
+    """Whether a product of 8-bit integers with thrice the columns takes five sixths of one in float32, or less.
 
     Thrice, since a column of integers has up to three planes.
     """
     rows = torch.ones(_ROWS, _DIM, dtype=torch.int8, device=device)
     columns = torch.ones(_DIM, 3 * _COLUMNS, dtype=torch.int8, device=device)
-    floats, right = rows.to(torch.float32), columns[:, :_COLUMNS].to(torch.float32)
+    floats, right = rows.to(torch.float32), columns[:, :_COLUMNS].to(torch.float32).contiguous()
     try:
         integer = _seconds(lambda: multiply_integers(rows, columns), device)
     except (RuntimeError, AttributeError):  # an old device, or another build of torch
