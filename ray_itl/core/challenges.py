@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Scores
 from ray_itl.core.decision import TotalOrder
-from ray_itl.core.messages import Block, ExactSearch, ScoreSpec
+from ray_itl.core.linalg import squared_norms
+from ray_itl.core.messages import Block, ScoreSpec
 
 
 def challenges_among(rows: Tensor, block: Block, spec: ScoreSpec, prices: Tensor) -> tuple[Scores, Scores, Tensor]:
@@ -27,11 +28,6 @@ def challenges_among(rows: Tensor, block: Block, spec: ScoreSpec, prices: Tensor
     dots = (rows @ block.columns.flatten(1)).view(len(rows), *block.columns.shape[1:])
     drops = total_order.decrements(dots)
     scores = tuple(b[:, None] - (d.cumsum(dim=1) - d) for b, d in zip(before, drops, strict=True))
-    reach = torch.add(*total_order.bounded_gains(scores, rows.square().sum(dim=1)[:, None]))
+    reach = torch.add(*total_order.bounded_gains(scores, squared_norms(rows)[:, None]))
     after = tuple(b - d.sum(dim=1) for b, d in zip(before, drops, strict=True))
     return before, after, reach >= spec.needed(block.values[None], prices[:, None])
-
-
-def exact_gains(rows: Tensor, search: ExactSearch, spec: ScoreSpec) -> Tensor:
-    """Return the gains of rows (k x D float64) in the state of a search: k float64. O(k D r)."""
-    return spec.acquisition.gain(search.state.scores(rows))

@@ -103,6 +103,11 @@ def removed_factor(root: Tensor) -> Tensor:
     return vectors[:, keep] * values[keep].sqrt()
 
 
+def unit_roundoff(dtype: torch.dtype) -> float:
+    """Return u, the largest relative error of rounding a number to a type."""
+    return torch.finfo(dtype).eps / 2
+
+
 def on_grid(cosines: Tensor) -> Tensor:
     """Return cosines rounded to a grid of 2^-32.
 

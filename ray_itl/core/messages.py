@@ -68,11 +68,6 @@ class ScoreSpec:
         """What is computed in."""
         return torch.float64 if self.precision == "float64" else torch.float32
 
-    @property
-    def unit(self) -> float:
-        """The largest relative error of one rounding in `dtype`."""
-        return 2.0**-53 if self.precision == "float64" else 2.0**-24
-
     @cached_property
     def magnitudes(self) -> tuple[float, ...]:
         """Bounds on the scores at |x| = 1."""

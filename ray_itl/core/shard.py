@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.challenges import challenges_among, exact_gains
+from ray_itl.core.challenges import challenges_among
 from ray_itl.core.collectors import ChallengerList, TiedRows
 from ray_itl.core.feature_store import FeatureStore
 from ray_itl.core.linalg import squared_norms
@@ -244,7 +244,8 @@ class PoolShard:
                 part = part[self._rules.may_win(part, search.gate)]
             if not len(part):
                 continue
-            gain, prices = exact_gains(self._exact(part), search, spec), self._prices(part)
+            gain = spec.acquisition.gain(search.state.scores(self._exact(part)))
+            prices = self._prices(part)
             best = max(best, float((gain / prices).max()))
             # Not the best row alone: its value may tie with that of another shard, and then the smallest id wins.
             near = gain >= spec.needed(torch.tensor(best, dtype=torch.float64), prices)

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ray_itl.core.linalg import unit_roundoff
+
 _TERMS = 128
 """Terms that a product in floating point adds up in a row: longer sums are sums of such sums, and err by less."""
 _MOST_COLUMNS_OF_AN_EXACT_NORM = 256
-_LEVELS, _FINER = 127, 254
+LEVELS, _FINER = 127, 254
 """Integers are at most 127; every further plane is 254 times finer."""
 _MOST_PLANES = 3
 _SMALL_GAP = 2e-4
@@ -50,9 +52,9 @@ class Columns:
         """Return the columns of the steps from `first` on: their products are the same, bit for bit, of integers."""
         width = self.num_tracks * self.num_steps
         kept = torch.arange(width, device=self.right.device).view(self.num_tracks, self.num_steps)[:, first:].flatten()
-        planes = [part[:, kept] for part in self.right.split(width if self.are_floats else _padded(width), dim=1)]
+        planes = [part[:, kept] for part in self.right.split(width if self.are_floats else padded(width), dim=1)]
         if not self.are_floats:
-            planes = [_pad(plane, _padded(len(kept)), dim=1) for plane in planes]
+            planes = [_pad(plane, padded(len(kept)), dim=1) for plane in planes]
         return Columns(
             torch.cat(planes, dim=1), self.num_tracks, self.num_steps - first, self.scales, self.norms, self.gaps
         )
@@ -67,7 +69,7 @@ class Arithmetic(ABC):
     @property
     def unit(self) -> float:
         """u, the largest relative error of one rounding in `dtype`."""
-        return 2.0**-53 if self.dtype == torch.float64 else 2.0**-24
+        return unit_roundoff(self.dtype)
 
     @abstractmethod
     def columns(self, columns: Tensor, device: torch.device) -> Columns:
@@ -123,7 +125,7 @@ class IntegerArithmetic(Arithmetic):
         _, tracks, steps = columns.shape
         sigma = self.coordinate_scales[:, None, None]
         wanted = columns * sigma
-        scales = torch.stack([part.abs().max() if steps else part.sum() for part in wanted.unbind(dim=1)]) / _LEVELS
+        scales = torch.stack([part.abs().max() if steps else part.sum() for part in wanted.unbind(dim=1)]) / LEVELS
         scales = scales.where(scales > 0, 1.0)
         norms = tuple(spectral_bound(columns[:, t]) for t in range(tracks))
         left, planes, sizes = wanted / scales[:, None], [], torch.zeros_like(columns)
@@ -136,9 +138,9 @@ class IntegerArithmetic(Arithmetic):
             # Each plane's sums are rounded to float32, divided and added.
             rounding = 3 * len(planes) * self.unit
             gaps = tuple(spectral_bound(gap[:, t]) + rounding * float(sizes[:, t].norm()) for t in range(tracks))
-        width = _padded(tracks * steps)
+        width = padded(tracks * steps)
         right = torch.cat([_pad(plane.flatten(1).to(torch.int8), width, dim=1) for plane in planes], dim=1)
-        right = _pad(right, _padded(len(columns)), dim=0).to(device)
+        right = _pad(right, padded(len(columns)), dim=0).to(device)
         return Columns(right, tracks, steps, scales, norms, gaps)
 
     def products(self, rows: Tensor, columns: Columns) -> Tensor:
@@ -147,7 +149,7 @@ class IntegerArithmetic(Arithmetic):
         if not width:
             return torch.empty(len(rows), columns.num_tracks, 0, dtype=self.dtype, device=rows.device)
         sums = multiply_integers(rows, columns.right)
-        found, *finer = (plane[:, :width] for plane in sums.split(_padded(width), dim=1))
+        found, *finer = (plane[:, :width] for plane in sums.split(padded(width), dim=1))
         found = found.to(self.dtype)
         for level, plane in enumerate(finer, start=1):
             found.add_(plane, alpha=1.0 / _FINER**level)
@@ -158,11 +160,6 @@ def multiply_integers(rows: Tensor, columns: Tensor) -> Tensor:
     """Return the product of matrices of int8, in int32: exact below 130,000 coordinates."""
     padded = _pad(rows, max(len(rows), _FEWEST_ROWS), dim=0) if rows.is_cuda else rows
     return torch._int_mm(padded, columns)[: len(rows)]  # pyright: ignore[reportPrivateImportUsage]  # torch quantizes by
-
-
-def padded_dim(dim: int) -> int:
-    """Return the width of rows of integers: D, and zeros up to a multiple of 8."""
-    return _padded(dim)
 
 
 def sum_error(num_terms: int, unit: float) -> float:
@@ -192,7 +189,8 @@ def _are_wide(gaps: tuple[float, ...], norms: tuple[float, ...]) -> bool:
     return any(gap > _SMALL_GAP * norm for gap, norm in zip(gaps, norms, strict=True))
 
 
-def _padded(size: int) -> int:
+def padded(size: int) -> int:
+    """Return the width of rows (or columns) of integers: their number, and zeros up to a multiple of 8."""
     return -(-size // _MULTIPLE) * _MULTIPLE
 
 

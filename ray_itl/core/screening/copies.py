@@ -8,18 +8,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ray_itl.core.feature_store import FeatureStore, chunk_rows_for
+from ray_itl.core.feature_store import FeatureStore, MemoryFeatures, chunk_rows_for
+from ray_itl.core.linalg import unit_roundoff
 from ray_itl.core.messages import Precision
-from ray_itl.core.screening.arithmetic import Arithmetic, FloatArithmetic, IntegerArithmetic, padded_dim
+from ray_itl.core.screening.arithmetic import LEVELS, Arithmetic, FloatArithmetic, IntegerArithmetic, padded
 
-_UNIT = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
-"""Largest relative error of rounding a number to a type."""
 _SAMPLE = 4096
 _LEAST_SCALE = 1.0 / 16.0
 """Of a coordinate's root mean square, beside that of all: columns are divided by it."""
 _HALF = 0.501
 """A rounded number is off by at most this: a half, and what dividing in float32 adds below 127."""
-_LEVELS = 127.0
 _ROUNDED_AT_ONCE = 2048
 """Rows that fit the processor's own cache."""
 _SMALLEST, _LARGEST = 2.0**-100, 2.0**100
@@ -30,7 +28,7 @@ _GPU_CHUNK_BYTES = 1 << 26
 
 def copy_bytes(precision: Precision, dim: int) -> int:
     """Return the bytes that a copy takes beside its row."""
-    return {"int8": padded_dim(dim) + 4, "bfloat16": 2 * dim}.get(precision, 0)
+    return {"int8": padded(dim) + 4, "bfloat16": 2 * dim}.get(precision, 0)
 
 
 class RowCopies(ABC):
@@ -62,25 +60,20 @@ class FloatCopies(RowCopies):
     def __init__(self, features: FeatureStore, precision: Precision) -> None:
         """Look at n rows; in bfloat16 a pass over them."""
         self.arithmetic = FloatArithmetic(torch.float64 if precision == "float64" else torch.float32)
-        self._features = features
         kept = torch.bfloat16 if precision == "bfloat16" else self.arithmetic.dtype
-        self.ratio = 0.0 if _UNIT[kept] <= _UNIT[features.dtype] else 1.001 * _UNIT[kept]
-        self._copy: Tensor | None = None
+        rounding = unit_roundoff(kept)
+        self.ratio = 0.0 if rounding <= unit_roundoff(features.dtype) else 1.001 * rounding
+        self._kept = features
         if precision == "bfloat16" and self.ratio:
-            self._copy = torch.empty(features.num_rows, features.dim, dtype=kept, device=features.device)
+            copy = torch.empty(features.num_rows, features.dim, dtype=kept, device=features.device)
             for rows, chunk in features.chunks():
-                self._copy[rows] = chunk.to(kept)
+                copy[rows] = chunk.to(kept)
+            self._kept = MemoryFeatures(copy)
 
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:
         """See `RowCopies`."""
-        if self._copy is None:
-            for rows, chunk in self._features.chunks():
-                yield rows, chunk.to(self.arithmetic.dtype)
-            return
-        step = chunk_rows_for(self._features.dim)
-        for first in range(0, len(self._copy), step):
-            rows = slice(first, min(first + step, len(self._copy)))
-            yield rows, self._copy[rows].to(self.arithmetic.dtype)
+        for rows, chunk in self._kept.chunks():
+            yield rows, chunk.to(self.arithmetic.dtype)
 
     def units(self, rows: slice | Tensor) -> Tensor | None:
         """See `RowCopies`: none."""
@@ -108,7 +101,7 @@ class IntegerCopies(RowCopies):
         self.arithmetic = IntegerArithmetic(sigma)
         self._norm = _HALF * float(sigma.norm())
         device = features.device
-        width = padded_dim(features.dim)
+        width = padded(features.dim)
         self._copy = torch.zeros(features.num_rows, width, dtype=torch.int8, device=device)
         self._units = torch.empty(features.num_rows, dtype=torch.float32, device=device)
         inverse = (1.0 / sigma).to(device, torch.float32)
@@ -165,11 +158,11 @@ def _round(rows: Tensor, inverse: Tensor, out: Tensor) -> Tensor:
         # Not the largest of absolute values, nor a norm: these take four times as long on a processor.
         largest = torch.maximum(scaled.amax(dim=1), scaled.amin(dim=1).neg_())
         sound = (largest > _SMALLEST) & (largest < _LARGEST)
-        scaled.mul_((_LEVELS / largest).where(sound, 0.0)[:, None])
+        scaled.mul_((LEVELS / largest).where(sound, 0.0)[:, None])
         if not bool(sound.all()):
             scaled[~sound] = 0.0
         out[part] = scaled.round_()
-        units[part] = (largest / _LEVELS).where(sound, torch.where(largest == 0, 0.0, float("inf")))
+        units[part] = (largest / LEVELS).where(sound, torch.where(largest == 0, 0.0, float("inf")))
     return units
 
 

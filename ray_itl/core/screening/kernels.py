@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,11 +11,10 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Scores
+from ray_itl.core.linalg import unit_roundoff
 from ray_itl.core.messages import ScoreSpec
 from ray_itl.core.screening.arithmetic import Columns, sum_error
-from ray_itl.core.screening.theorem import linear_bound
-
-_SPARE_TERMS = 16
+from ray_itl.core.screening.theorem import SPARE_TERMS, form_bounds, linear_bound
 
 
 class RowFacts(NamedTuple):
@@ -69,10 +69,6 @@ class BlockKernel(ABC):
             facts: Of the rows.
         """
 
-    def _totals(self) -> Tensor:
-        """Return by what each score multiplies its track's decrements: K float64."""
-        return score_scales(self.spec, self.columns.scales)
-
 
 def prepare_kernel(spec: ScoreSpec, columns: Columns, values: Tensor, known: Known) -> BlockKernel:
     """Return the kernel of a block.
@@ -116,7 +112,7 @@ class LinearKernel(BlockKernel):
         linear = acquisition.linear(spec.needed(values.where(open_step > 0, 0.0)))
         assert linear is not None, "another kernel is for rules that are not linear"
         bound = linear_bound(spec, linear, known.ratio, known.errors, known.mean_norm)
-        factor = 2.0 ** -round(_log2(known.mean_norm))
+        factor = 2.0 ** -round(math.log2(max(known.mean_norm, 2.0**-500)))
         scales = score_scales(spec, columns.scales)
         # Step k is to see a row's scores less what the steps before k take: columns of the strict upper triangle.
         earlier = torch.ones(max(size, 1), len(values), dtype=torch.float64).triu(1)[:size]
@@ -124,7 +120,7 @@ class LinearKernel(BlockKernel):
         for score, (track, coefficients) in enumerate(zip(acquisition.score_tracks, bound.coefficients, strict=True)):
             tail[track, :, : len(values)] -= earlier * (coefficients * open_step * scales[score])
             tail[track, :, len(values) + score] = scales[score]
-        rounding = sum_error(tracks * size + len(scales) + _SPARE_TERMS, spec.unit)
+        rounding = sum_error(tracks * size + len(scales) + SPARE_TERMS, unit_roundoff(spec.dtype))
         sizes = torch.tensor(_sizes(spec, columns), dtype=torch.float64)
         slack = rounding * (sizes @ bound.coefficients.abs() + bound.norms.abs())
         constants = bound.constants + rounding * bound.constants.abs() + _underflow(size, factor)
@@ -166,16 +162,8 @@ class ReachKernel(BlockKernel):
         """See `BlockKernel`. In float64: logarithms of few columns."""
         spec, known = self.spec, self.known
         at_step, lost = _along(self, products, facts, len(self.values))
-        error_norms = facts.error_norms[:, None]
-        lower, upper = [], []
-        for weights, largest in zip(spec.acquisition.forms, spec.form_norms, strict=True):
-            seen = sum(w * score for w, score in zip(weights, at_step, strict=True) if w)
-            assert isinstance(seen, Tensor), "a form has a weight that is not 0"
-            off = sum(abs(w) * e for w, e in zip(weights, known.errors, strict=True)) * error_norms
-            residual = largest**0.5 * known.ratio * error_norms.sqrt()
-            upper.append(((seen + off).clamp_min(0).sqrt() + residual).square())
-            lower.append(((seen - off).clamp_min(0).sqrt() - residual).clamp_min(0).square())
-        reach = spec.acquisition.reach(facts.norms[:, None], tuple(lower), tuple(upper))
+        lower, upper = form_bounds(spec, at_step, facts.error_norms[:, None], known.ratio, known.errors)
+        reach = spec.acquisition.reach(facts.norms[:, None], lower, upper)
         needed = _needed(spec, self.values, facts)
         return Verdict(~(reach < needed).all(dim=1), lost)
 
@@ -241,8 +229,4 @@ def _sizes(spec: ScoreSpec, columns: Columns) -> list[float]:
 
 def _underflow(num_steps: int, factor: float) -> float:
     """Return what squares below the smallest number of float32 may add up to."""
-    return (num_steps + _SPARE_TERMS) * 2.0**-120 * max(1.0, 1.0 / factor)
-
-
-def _log2(number: float) -> float:
-    return float(torch.log2(torch.tensor(max(number, 2.0**-500), dtype=torch.float64)))
+    return (num_steps + SPARE_TERMS) * 2.0**-120 * max(1.0, 1.0 / factor)

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisitions.base import Quadratic, Scores
+from ray_itl.core.acquisitions.base import Scores
 from ray_itl.core.feature_store import FeatureStore
 from ray_itl.core.messages import Precision, ScoreSpec
 from ray_itl.core.screening.arithmetic import Arithmetic, Columns
 from ray_itl.core.screening.copies import FloatCopies, IntegerCopies, RowCopies
 from ray_itl.core.screening.kernels import BlockKernel, Known, RowFacts, prepare_kernel, score_scales
-from ray_itl.core.screening.theorem import Tally
+from ray_itl.core.screening.theorem import Tally, form_bounds
 
 _CHECK = 1e-9
 
@@ -108,21 +108,18 @@ class Screen:
 
     def holds(self, indices: Tensor, scores: Scores) -> bool:
         """Whether exact scores of some rows are within what the bound says of them. It never fails, or is wrong."""
-        spec, errors = self.spec, self._tally.errors()
+        spec = self.spec
         if not spec.acquisition.is_certified:
             return True
         norms = self._norms[indices].cpu()
         error_norms = self._copies.error_norms(indices, self._norms[indices]).cpu()
         exact = [score - form.scale * norms for score, form in zip(scores, spec.quadratics, strict=True)]
         seen = [score[indices].cpu() for score in self.tracked]
-        for weights, largest in zip(spec.acquisition.forms, spec.form_norms, strict=True):
-            true = _combine(weights, exact).clamp_min(0).sqrt()
-            found = _combine(weights, seen)
-            off = (sum(abs(w) * e for w, e in zip(weights, errors, strict=True)) + _CHECK) * error_norms
-            residual = largest**0.5 * self._copies.ratio * error_norms.sqrt()
-            above = (found - off).clamp_min(0).sqrt() - residual
-            below = (found + off).clamp_min(0).sqrt() + residual
-            if bool(((true < above * (1 - _CHECK)) | (true > below * (1 + _CHECK))).any()):
+        spare = [error + _CHECK for error in self._tally.errors()]
+        bounds = form_bounds(spec, seen, error_norms, self._copies.ratio, spare)
+        for weights, lower, upper in zip(spec.acquisition.forms, *bounds, strict=True):
+            true = torch.stack([w * score for w, score in zip(weights, exact, strict=True)]).sum(dim=0).clamp_min(0)
+            if bool(((true < lower * (1 - _CHECK)) | (true > upper * (1 + _CHECK))).any()):
                 return False
         return True
 
@@ -160,7 +157,10 @@ class Trial:
         norms, units = self._norms[rows], self._copies.units(rows)
         costs = None if costs is None else costs.to(norms.device)
         error_norms = self._copies.error_norms(rows, norms)
-        tracked = tuple(self._start(form.sign, factor, chunk, units) for form, factor in self._forms())
+        tracked = tuple(
+            started(self._copies.arithmetic, form.sign, factor, chunk, units)
+            for form, factor in zip(self._spec.quadratics, self._factors, strict=True)
+        )
         for columns, known, values in zip(self._columns, self._known, best, strict=True):
             unknown = torch.isneginf(values)
             kernel = prepare_kernel(self._spec, columns, values.where(~unknown, 0.0), known)
@@ -168,12 +168,6 @@ class Trial:
             verdict = kernel.judge(products, RowFacts(tracked, norms, error_norms, units, costs))
             yield verdict.doubtful | bool(unknown.any())
             tracked = tuple(score - lost for score, lost in zip(tracked, verdict.lost, strict=True))
-
-    def _forms(self) -> Iterator[tuple[Quadratic, Columns]]:
-        yield from zip(self._spec.quadratics, self._factors, strict=True)
-
-    def _start(self, sign: float, factor: Columns, chunk: Tensor, units: Tensor | None) -> Tensor:
-        return started(self._copies.arithmetic, sign, factor, chunk, units)
 
 
 def started(arithmetic: Arithmetic, sign: float, factor: Columns, chunk: Tensor, units: Tensor | None) -> Tensor:
@@ -187,7 +181,3 @@ def started(arithmetic: Arithmetic, sign: float, factor: Columns, chunk: Tensor,
 
 def _mean(norms: Tensor) -> float:
     return float(norms.mean()) if len(norms) else 1.0
-
-
-def _combine(weights: tuple[float, ...], scores: list[Tensor]) -> Tensor:
-    return torch.stack([w * score for w, score in zip(weights, scores, strict=True)]).sum(dim=0)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisitions.base import Linear
+from ray_itl.core.acquisitions.base import Linear, Scores
 from ray_itl.core.messages import ScoreSpec
 from ray_itl.core.screening.arithmetic import Arithmetic, Columns, sum_error
 
-_SPARE_TERMS = 16
+SPARE_TERMS = 16
 _TINY = 2.0**-126
 
 
@@ -40,7 +41,7 @@ class Tally:
     def began(self, score: int, factor: Columns) -> None:
         """Add the factor that a score starts from."""
         size, gap = factor.norms[0], factor.gaps[0]
-        rounding = sum_error(factor.num_steps + _SPARE_TERMS, self._unit)
+        rounding = sum_error(factor.num_steps + SPARE_TERMS, self._unit)
         self._start[score] = 2 * size * gap + gap**2 + rounding * (size + gap) ** 2
 
     def add(self, columns: Columns, again: bool = False) -> None:
@@ -51,7 +52,7 @@ class Tally:
                 self._repeated[track] += 2 * size**2
             else:
                 self._sizes[track] += size**2
-        terms = columns.num_tracks * columns.num_steps + _SPARE_TERMS
+        terms = columns.num_tracks * columns.num_steps + SPARE_TERMS
         self._rounding = max(self._rounding, sum_error(terms, self._unit))
 
     def errors(self) -> list[float]:
@@ -67,6 +68,28 @@ class Tally:
             off += self._rounding * (size_a + gap_a) * (size_b + gap_b)
             found.append(start + factor * off)
         return found
+
+
+def form_bounds(
+    spec: ScoreSpec, tracked: Sequence[Tensor], error_norms: Tensor, ratio: float, errors: Sequence[float]
+) -> tuple[Scores, Scores]:
+    """Return what each form of rows is at least, and at most, by what is tracked of their copies.
+
+    Args:
+        spec: Of the run.
+        tracked: Scores of the copies, K tensors of one shape.
+        error_norms: E of the rows.
+        ratio: rho: rows are within rho sqrt(E) of their copies.
+        errors: How far each tracked score may be off, relative to E.
+    """
+    lower, upper = [], []
+    for weights, largest in zip(spec.acquisition.forms, spec.form_norms, strict=True):
+        seen = torch.stack([w * score for w, score in zip(weights, tracked, strict=True)]).sum(dim=0)
+        off = sum(abs(w) * e for w, e in zip(weights, errors, strict=True)) * error_norms
+        residual = largest**0.5 * ratio * error_norms.sqrt()
+        upper.append(((seen + off).clamp_min(0).sqrt() + residual).square())
+        lower.append(((seen - off).clamp_min(0).sqrt() - residual).clamp_min(0).square())
+    return tuple(lower), tuple(upper)
 
 
 class LinearBound(NamedTuple):
