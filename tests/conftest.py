@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,8 @@ settings.register_profile(
     "repeatable", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("repeatable")  # the same examples every time, however busy the machine; slow tests draw others
+# Ray starts its workers at a niceness of 15: beside other work on the machine they would get a hundredth of a core.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 @pytest.fixture(autouse=True, scope="session")
