@@ -1,8 +1,8 @@
-"""Where a shard's features are: all that a shard asks of them (`FeatureStore`), and features in memory."""
+"""Where features and copies of them are: what a shard asks of them (`FeatureStore`), and features in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -45,6 +45,22 @@ class FeatureStore(Protocol):
     def rows(self, indices: Tensor) -> Tensor:
         """Return a copy of the rows at k indices (int64, any order), k x D."""
         ...
+
+
+class RowSink(Protocol):
+    """Where rows of one width are put, each once, to be read as a `FeatureStore`."""
+
+    def put(self, rows: slice, values: Tensor) -> None:
+        """Take some rows."""
+        ...
+
+    def finish(self) -> FeatureStore:
+        """Return all rows."""
+        ...
+
+
+RoomForCopies = Callable[[int, torch.dtype], RowSink]
+"""Makes room for a copy of every row: given the copies' width and type."""
 
 
 def chunk_rows_for(dim: int) -> int:
@@ -94,3 +110,24 @@ class MemoryFeatures:
     def rows(self, indices: Tensor) -> Tensor:
         """Return a copy of the rows at some indices."""
         return self.tensor[indices]
+
+
+class MemorySink:
+    """A `RowSink` that is one tensor beside the features."""
+
+    def __init__(self, num_rows: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
+        """Take the memory."""
+        self._tensor = torch.empty(num_rows, width, dtype=dtype, device=device)
+
+    def put(self, rows: slice, values: Tensor) -> None:
+        """See `RowSink`."""
+        self._tensor[rows] = values
+
+    def finish(self) -> MemoryFeatures:
+        """See `RowSink`."""
+        return MemoryFeatures(self._tensor)
+
+
+def memory_beside(features: FeatureStore) -> RoomForCopies:
+    """Return what makes room for copies in memory, where the features are computed on."""
+    return lambda width, dtype: MemorySink(features.num_rows, width, dtype, features.device)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ray_itl.core.challenges import challenges_among
 from ray_itl.core.collectors import ChallengerList, TiedRows
-from ray_itl.core.feature_store import FeatureStore
+from ray_itl.core.feature_store import FeatureStore, RoomForCopies
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import (
     Block,
@@ -58,6 +58,7 @@ class PoolShard:
         norms: Tensor | None = None,
         costs_and_groups: CostsAndGroups | None = None,
         unusable: np.ndarray | None = None,
+        room_for_copies: RoomForCopies | None = None,
     ) -> None:
         """Take ownership of n rows.
 
@@ -68,11 +69,13 @@ class PoolShard:
             norms: |x|^2 of every row (n float64); None costs a pass.
             costs_and_groups: Of the rows; None: every row costs 1, and all are of one group.
             unusable: Indices of rows of which the features and ids mean nothing; the driver excludes them.
+            room_for_copies: Where copies of rows are kept; None: in memory.
         """
         self.features = features
         self.ids = ids
         self._unusable = np.empty(0, dtype=np.int64) if unusable is None else unusable
         self.first_position = first_position
+        self._room_for_copies = room_for_copies
         self.held = torch.zeros(features.num_rows, dtype=torch.bool, device=features.device)
         self.norms = self._squared_norms() if norms is None else norms.to(features.device)
         self._costs_and_groups = costs_and_groups
@@ -309,7 +312,7 @@ class PoolShard:
         """Return the rows' copies in a precision, those of before where they are in it."""
         if self._copies is None or self._copies[0] != precision:
             self._copies = None  # two are never in memory at once
-            self._copies = precision, copy_rows(self.features, precision, self.norms)
+            self._copies = precision, copy_rows(self.features, precision, self.norms, self._room_for_copies)
         return self._copies[1]
 
     def _settle(self, sequence: int, accepted: int) -> Columns | None:

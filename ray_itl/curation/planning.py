@@ -31,9 +31,7 @@ from ray_itl.io.temporary import temporary_folder
 from ray_itl.observability.console import JobSummary
 from ray_itl.shards.cache import ShardCache, unusable
 from ray_itl.shards.conversion import map_rows
-from ray_itl.shards.disk_loading import entry_bytes
 from ray_itl.shards.footprint import Footprint, StorageOptions, available_memory
-from ray_itl.shards.loading import STORAGE_DTYPES
 from ray_itl.sources.bad_rows import REMEDY, BadRows
 from ray_itl.text import format_size
 
@@ -150,8 +148,11 @@ class RunPlan:
     @property
     def pass_seconds(self) -> float:
         """Expected seconds of a pass: reading and computing go on side by side."""
-        from_disk = self.rates.disk_bytes is not None and not self.shards.copy_bytes
-        read = self.shard.feature_bytes / self.rates.disk_bytes if from_disk and self.rates.disk_bytes else 0.0
+        size = 0
+        if self.rates.disk_bytes:
+            copied = self.shards.disk_copy_bytes * self.shard.num_rows
+            size = copied if self.shards.copy_bytes else self.shard.feature_bytes
+        read = size / self.rates.disk_bytes if self.rates.disk_bytes else 0.0
         return max(read, self.shard.num_rows / self.rates.pass_rows)
 
     def table(self) -> str:
@@ -195,7 +196,8 @@ class RunPlan:
         """Say what passes read."""
         size = self.shards.copy_bytes * self.shard.num_rows
         if size:
-            return f"{format_size(size)}, in memory: passes read these, and the rows only of the few in doubt"
+            where = "on disk, too" if self.shards.copies_on_disk else "in memory"
+            return f"{format_size(size)}, {where}: passes read these, and the rows only of the few in doubt"
         return "none: passes read the rows"
 
     def _memory(self) -> str:
@@ -263,7 +265,7 @@ def _cache(problem: Problem, shards: ShardPlan, storage: StorageOptions, in_proc
     """Return the folder of the cache; ConfigError or CacheError where it cannot hold a shard."""
     cache = ShardCache(storage.cache_folder, storage.cache_limit)
     rows = -(-problem.source.num_rows // shards.num_shards)
-    size = entry_bytes(rows, problem.dim, STORAGE_DTYPES[shards.dtype])
+    size = storage.disk_bytes(rows, problem.dim, shards.dtype, shards.disk_copy_bytes)
     if in_process:
         cache.check_room(size)
     else:

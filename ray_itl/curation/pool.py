@@ -159,7 +159,7 @@ def _load_local(
     where = ", features on disk" if plan.on_disk else ""
     with reporter.stage("load", f"loading {source.num_rows:,} rows x {problem.dim} in this process{where}"):
         if plan.on_disk:
-            cache = storage_options(problem, settings).cache(pool_fingerprint(source))
+            cache = storage_options(problem, settings).cache(pool_fingerprint(source), plan.disk_copy_bytes)
             pool = LocalPool([load_disk_shard(rows, cache, on_rows=on_rows, bad=bad)])
         else:
             pool = LocalPool([rows.load(on_rows=on_rows, bad=bad)])

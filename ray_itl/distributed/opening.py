@@ -61,7 +61,9 @@ def open_ray_pool(
     dim = feature_map.dim(source.dim)
     plan = plan_for_cluster(source.num_rows, dim, dtype, options, storage, tell=tell, beside=beside)
     policy = RecoveryPolicy(restart_deadline_s=options.restart_deadline_s)
-    cache = storage.cache(source.manifest.fingerprint) if plan.on_disk and isinstance(source, ParquetSource) else None
+    cache = None
+    if plan.on_disk and isinstance(source, ParquetSource):
+        cache = storage.cache(source.manifest.fingerprint, plan.disk_copy_bytes)
     with RayPool(
         source,
         feature_map,

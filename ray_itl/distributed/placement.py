@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from ray_itl.cluster.room import Nodes, amounts, fit_beside, places, places_on
 from ray_itl.core.block_schedule import BlockSchedule
+from ray_itl.core.screening.copies import UNIT_BYTES
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
 from ray_itl.shards.footprint import PROCESS_BYTES, STATE_BYTES, Footprint, StorageOptions
@@ -43,6 +44,8 @@ class ShardPlan:
     """Bytes of a row besides its features and its copy."""
     copy_bytes: int = 0
     """Bytes of the copy of a row by which it is screened; 0: rows are screened as they are."""
+    copies_on_disk: bool = False
+    """Whether copies are on disk, too; else in memory."""
 
     @property
     def device(self) -> str:
@@ -59,7 +62,13 @@ class ShardPlan:
 
     def footprint(self, num_rows: int, dim: int) -> Footprint:
         """Return what a shard of so many rows takes."""
-        return Footprint(num_rows, dim, self.dtype, self.state_bytes + self.copy_bytes)
+        copy_bytes = UNIT_BYTES if self.copies_on_disk else self.copy_bytes
+        return Footprint(num_rows, dim, self.dtype, self.state_bytes + copy_bytes)
+
+    @property
+    def disk_copy_bytes(self) -> int:
+        """Bytes of the copy of a row on disk."""
+        return self.copy_bytes if self.copies_on_disk else 0
 
 
 def plan_shards_for(
@@ -137,8 +146,8 @@ def place_features(
 ) -> ShardPlan:
     """Return the plan with features in memory or on disk and copies of them or none, as asked for or as they fit.
 
-    With "auto", from the fastest: rows and copies in memory, rows alone, copies in memory and rows on disk, rows on
-    disk alone, read once a pass.
+    With "auto", from the fastest: rows and copies in memory, rows alone, copies in memory and rows on disk, copies on
+    disk beside them, which are read once a pass, and last the rows themselves read once a pass.
 
     Raises:
         ConfigError: more than cluster.memory_per_shard (names the option).
@@ -151,11 +160,20 @@ def place_features(
             places_on(nodes, {"memory": need, "CPU": plan.num_cpus}) >= plan.num_shards
             and (limit is None or need + PROCESS_BYTES <= limit)
             and (gpu_bytes is None or plan.on_disk or plan.footprint(rows, dim).gpu_bytes <= gpu_bytes)
+            and (storage.cache_limit is None or not plan.copies_on_disk or disk_bytes(plan) <= storage.cache_limit)
         )
+
+    def disk_bytes(plan: ShardPlan) -> int:
+        return storage.disk_bytes(rows, dim, plan.dtype, plan.disk_copy_bytes)
 
     kept = {"memory": [False], "disk": [True], "auto": [False, True]}[storage.storage]
     copies = [storage.copy_bytes(num_rows, dim), *([0] if storage.screening == "auto" else [])]
-    tiers = [replace(plan, on_disk=on_disk, copy_bytes=size) for on_disk in kept for size in copies]
+    tiers = [
+        replace(plan, on_disk=on_disk, copy_bytes=size, copies_on_disk=there)
+        for on_disk in kept
+        for size in copies
+        for there in ([False, True] if on_disk and size else [False])
+    ]
     plan = next((tier for tier in tiers if fits(tier)), tiers[-1])
     need = plan.memory(rows, dim) + PROCESS_BYTES
     if limit is not None and need > limit:

@@ -1,5 +1,5 @@
 """From rows to a shard of the engine.
 
 loading (in memory), by reading (in threads) and conversion (to what is stored), into huge_pages; source_pool (such
-shards as a pool); disk_features, cache and disk_loading (on disk); footprint (the memory and disk it takes).
+shards as a pool); disk_features, disk_copies, cache and disk_loading (on disk); footprint (memory and disk it takes).
 """

@@ -25,7 +25,13 @@ from ray_itl.shards.huge_pages import buffer_of
 
 ALIGNMENT = 4096
 """Offsets and sizes of direct reads are multiples of this on every common disk and filesystem."""
-_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int8: "I8",
+}
 _FLUSH_BYTES = 256 << 20
 _BUFFERS = 4
 _READERS = 2

@@ -21,6 +21,7 @@ from ray_itl.core.linalg import squared_norms
 from ray_itl.core.shard import PoolShard
 from ray_itl.errors import CacheError
 from ray_itl.shards.cache import EntryKey, EntryLease, ShardCache, unusable
+from ray_itl.shards.disk_copies import DiskRoom, copies_bytes
 from ray_itl.shards.disk_features import ALIGNMENT, DiskFeatures, MatrixWriter
 from ray_itl.shards.loading import RowFacts, RowRange
 from ray_itl.sources.bad_rows import BadRow, BadRows
@@ -46,6 +47,8 @@ class CacheOptions:
     """None: the default of the node."""
     limit_bytes: int | None = None
     """Size of the whole folder; None leaves a tenth of the disk free."""
+    copy_bytes: int = 0
+    """Bytes of the copy of a row that is kept there, too; 0: copies, if there are any, are in memory."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,17 @@ def load_disk_shard(
         CacheError: no room, or a disk that fails.
     """
     store = ShardCache(cache.folder, cache.limit_bytes)
+    copies = copies_bytes(rows.num_rows, cache.copy_bytes) if cache.copy_bytes else 0
     key = EntryKey(cache.pool, rows.start, rows.stop, rows.feature_map.key, str(rows.dtype), torch.__version__)
     found = _find(store, key, rows, device)
+    if copies:  # they come once all rows have been read: that there is room for them is seen to before
+        store.check_room(copies + (0 if found else entry_bytes(rows.num_rows, rows.dim, rows.dtype)))
     if found is None:
         found = _open(_make(store, key, rows, on_rows, may_be_bad=bad is not None), rows, device)
     elif on_rows is not None:
         on_rows(rows.num_rows)
-    return rows.shard(found.features, RowFacts(found.ids, found.norms), found.bad, bad)
+    room = DiskRoom(store, key, found.features.device) if copies else None
+    return rows.shard(found.features, RowFacts(found.ids, found.norms), found.bad, bad, room)
 
 
 def entry_bytes(num_rows: int, dim: int, dtype: torch.dtype) -> int:

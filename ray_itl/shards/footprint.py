@@ -13,7 +13,8 @@ from typing import Literal
 from ray_itl.core.messages import Precision
 from ray_itl.core.screening.copies import copy_bytes
 from ray_itl.core.screening.speed import may_pay
-from ray_itl.shards.disk_loading import CacheOptions
+from ray_itl.shards.disk_copies import copies_bytes
+from ray_itl.shards.disk_loading import CacheOptions, entry_bytes
 from ray_itl.shards.loading import STORAGE_DTYPES
 
 Storage = Literal["auto", "memory", "disk"]
@@ -54,9 +55,14 @@ class StorageOptions:
             return copy_bytes(self.screening, dim)
         return copy_bytes("int8", dim) if may_pay(num_rows, dim) else 0
 
-    def cache(self, pool: str) -> CacheOptions:
-        """Return the cache for a pool of a fingerprint."""
-        return CacheOptions(pool, self.cache_folder, self.cache_limit)
+    def cache(self, pool: str, copy_bytes: int) -> CacheOptions:
+        """Return the cache for a pool of a fingerprint, and for copies of so many bytes a row (0: of none)."""
+        return CacheOptions(pool, self.cache_folder, self.cache_limit, copy_bytes)
+
+    def disk_bytes(self, num_rows: int, dim: int, dtype: str, copy_bytes: int) -> int:
+        """Return the disk that a shard takes in the cache, copies of so many bytes a row among it."""
+        copies = copies_bytes(num_rows, copy_bytes) if copy_bytes else 0
+        return entry_bytes(num_rows, dim, STORAGE_DTYPES[dtype]) + copies
 
 
 @dataclass(frozen=True)

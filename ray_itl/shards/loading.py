@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.feature_store import FeatureStore, MemoryFeatures
+from ray_itl.core.feature_store import FeatureStore, MemoryFeatures, RoomForCopies
 from ray_itl.core.features import FeatureMap, Identity
 from ray_itl.core.shard import PoolShard
 from ray_itl.errors import InputError
@@ -96,7 +96,14 @@ class RowRange:
         facts = self.read(_filler(tensor), on_rows, found)
         return self.shard(MemoryFeatures(tensor), facts, found, bad)
 
-    def shard(self, features: FeatureStore, facts: RowFacts, found: BadRows, bad: BadRows | None) -> PoolShard:
+    def shard(
+        self,
+        features: FeatureStore,
+        facts: RowFacts,
+        found: BadRows,
+        bad: BadRows | None,
+        room_for_copies: RoomForCopies | None = None,
+    ) -> PoolShard:
         """Return the shard of rows that were read, with their costs and groups where they are needed.
 
         Args:
@@ -104,6 +111,7 @@ class RowRange:
             facts: Of the rows.
             found: Bad rows so far; rows of bad costs join them.
             bad: Where bad rows are noted, for a caller that excludes them from what is picked. None: there may be none.
+            room_for_copies: Where copies of the rows are kept; None: in memory.
 
         Raises:
             BadRowsError: there are, and no `bad` (names them).
@@ -116,7 +124,7 @@ class RowRange:
         elif len(found):
             raise found.refusal(self.source.locate)
         unusable = found.positions - self.start
-        return PoolShard(features, facts.ids, self.start, facts.norms, costs_and_groups, unusable)
+        return PoolShard(features, facts.ids, self.start, facts.norms, costs_and_groups, unusable, room_for_copies)
 
     def read(
         self, put: Callable[[slice, Tensor], None], on_rows: Callable[[int], None] | None, bad: BadRows

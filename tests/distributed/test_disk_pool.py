@@ -2,6 +2,8 @@
 
 import os
 import signal
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,13 @@ from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
 from ray_itl.core.messages import ExactSearch, ScoreSpec
 from ray_itl.core.posterior import Posterior
 from ray_itl.core.ranking import RankQuery
+from ray_itl.core.screening.copies import copy_bytes
 from ray_itl.errors import CacheError, ConfigError
+from ray_itl.io.atomic import TEMPORARY_SUFFIX
+from ray_itl.shards.disk_features import DiskFeatures
 from ray_itl.shards.disk_loading import CacheOptions
 from ray_itl.shards.loading import STORAGE_DTYPES
+from ray_itl.sources.parquet import ParquetSource
 from tests.distributed.helpers import (
     DIM,
     Fault,
@@ -96,6 +102,29 @@ def test_rankings_and_contests_on_disk_are_those_in_memory(source, cache, monkey
     assert peaks[0] == peaks[1]
 
 
+@pytest.mark.parametrize("precision", ["int8", "bfloat16"])
+@pytest.mark.parametrize("rule", [ITL, VTL])
+def test_copies_on_disk_are_what_passes_read(source, cache, monkeypatch, rule, precision):
+    small_chunks(monkeypatch)
+    pool = local_pool(source, 2, cache=replace(cache, copy_bytes=copy_bytes(precision, DIM)))
+    passes, true_chunks = [], DiskFeatures.chunks
+    monkeypatch.setattr(DiskFeatures, "chunks", lambda self: passes.append(self.dtype) or true_chunks(self))
+    result = select(pool, rule, 25, screening=precision)
+    assert picked(result) == reference(source, rule, "float32", 25)
+    assert passes.count(torch.float32) == 2  # each shard's rows, once, for their copies
+    assert passes.count(getattr(torch, precision)) == 2 * result.stats.passes
+    folder = Path(cache.folder)
+    assert len([path for path in folder.iterdir() if path.suffix == TEMPORARY_SUFFIX]) == 2
+    del pool
+    assert not [path for path in folder.iterdir() if path.suffix == TEMPORARY_SUFFIX]
+
+
+def test_copies_that_find_no_room_are_known_before_a_row_is_read(source, cache, monkeypatch):
+    monkeypatch.setattr(ParquetSource, "batches", lambda *_: pytest.fail("rows were read"))
+    with pytest.raises(ConfigError, match=r"cluster\.cache_limit=.*raise it"):
+        local_pool(source, 1, cache=replace(cache, copy_bytes=1 << 20))
+
+
 @pytest.mark.parametrize("picks", [0, 200])
 def test_restoring_reads_the_features_once_and_once_for_earlier_picks(source, cache, monkeypatch, picks):
     """Reads are what a pass costs on disk: all scores share one, and so do all earlier picks."""
@@ -113,7 +142,8 @@ def test_restoring_reads_the_features_once_and_once_for_earlier_picks(source, ca
 @pytest.mark.usefixtures("cluster")
 def test_shards_on_disk_pick_the_same_although_they_are_killed(source, cache, tmp_path):
     expected = reference(source, ITL, "float16", 40)
-    pool, doom = mortal_pool(source, tmp_path, dtype="float16", cache=cache)
+    with_copies = replace(cache, copy_bytes=copy_bytes("int8", DIM))
+    pool, doom = mortal_pool(source, tmp_path, dtype="float16", cache=with_copies)
     with pool:
         pool.load()
         doom.order(Fault("verify", NUM_ROWS // 2, call=3, after=True))
@@ -124,7 +154,7 @@ def test_shards_on_disk_pick_the_same_although_they_are_killed(source, cache, tm
                 killed.append(doom.pid(0))
                 os.kill(killed[-1], signal.SIGKILL)
 
-        assert picked(select(pool, ITL, 40, on_progress=kill)) == expected
+        assert picked(select(pool, ITL, 40, on_progress=kill, screening="int8")) == expected
         assert (doom.deaths(), len(killed)) == (1, 1)
         assert pool.rebuilds >= 2
         with pytest.raises(ConfigError, match=r"pool\.storage=memory"):

@@ -174,22 +174,24 @@ def test_a_trainer_that_finds_no_room_is_known_before_any_work(shards, workers, 
 
 
 def test_copies_are_planned_where_they_fit_from_the_fastest_tier_down():
-    """2 x 10^7 x 768 on 2 shards: rows and copies, rows alone, copies with rows on disk, rows on disk alone."""
+    """2 x 10^7 x 768 on 2 shards: rows and copies, rows alone, copies with rows on disk, both there, rows there."""
     rows, dim = 2 * 10**7, 768
 
-    def tier(gib: float, **options: Any) -> tuple[bool, int]:
+    def tier(gib: float, **options: Any) -> tuple[bool, int, bool]:
         storage = StorageOptions("auto", int(gib * GIB), **options)
         plan = plan_shards_for(rows, dim, "float32", CLUSTER, ClusterSettings(num_shards=2), storage)
-        return plan.on_disk, plan.copy_bytes
+        return plan.on_disk, plan.copy_bytes, plan.copies_on_disk
 
-    assert tier(60, screening="auto") == (False, dim + 4)
-    assert tier(37, screening="auto") == (False, 0)
-    assert tier(12, screening="auto") == (True, dim + 4)
-    assert tier(2, screening="auto") == (True, 0)
-    assert tier(37, screening="int8") == (True, dim + 4)
-    assert tier(60, screening="bfloat16") == (False, 2 * dim)
-    assert tier(60, screening="float32") == (False, 0)
+    assert tier(60, screening="auto") == (False, dim + 4, False)
+    assert tier(37, screening="auto") == (False, 0, False)
+    assert tier(12, screening="auto") == (True, dim + 4, False)
+    assert tier(2, screening="auto") == (True, dim + 4, True)
+    assert tier(2, screening="auto", cache_limit=int(30 * GIB)) == (True, 0, False)
+    assert tier(37, screening="int8") == (True, dim + 4, False)
+    assert tier(2, screening="int8") == (True, dim + 4, True)
+    assert tier(60, screening="bfloat16") == (False, 2 * dim, False)
+    assert tier(60, screening="float32") == (False, 0, False)
     with pytest.raises(ConfigError, match="memory_per_shard"):
-        tier(2, screening="int8")
+        tier(0.5, screening="int8")
     few = plan_shards_for(1000, dim, "float32", CLUSTER, ClusterSettings(), StorageOptions(screening="auto"))
     assert few.copy_bytes == 0  # they would not pay

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ray_itl.core.feature_store import FeatureStore, MemoryFeatures, chunk_rows_for
+from ray_itl.core.feature_store import FeatureStore, MemoryFeatures, RoomForCopies, chunk_rows_for
 from ray_itl.core.linalg import unit_roundoff
 from ray_itl.core.messages import Precision
 from ray_itl.core.screening.arithmetic import LEVELS, Arithmetic, FloatArithmetic, IntegerArithmetic, padded
@@ -26,9 +26,13 @@ _RATIO_MARGIN = 1.15
 _GPU_CHUNK_BYTES = 1 << 26
 
 
+UNIT_BYTES = 4
+"""What is kept in memory of a row whose copy is elsewhere."""
+
+
 def copy_bytes(precision: Precision, dim: int) -> int:
     """Return the bytes that a copy takes beside its row."""
-    return {"int8": padded(dim) + 4, "bfloat16": 2 * dim}.get(precision, 0)
+    return {"int8": padded(dim) + UNIT_BYTES, "bfloat16": 2 * dim}.get(precision, 0)
 
 
 class RowCopies(ABC):
@@ -57,18 +61,18 @@ class FloatCopies(RowCopies):
     In bfloat16 they are kept beside the rows: half of float32's memory, the same arithmetic.
     """
 
-    def __init__(self, features: FeatureStore, precision: Precision) -> None:
-        """Look at n rows; in bfloat16 a pass over them."""
+    def __init__(self, features: FeatureStore, precision: Precision, room: RoomForCopies) -> None:
+        """Look at n rows; in bfloat16 a pass over them, whose copies go where there is `room`."""
         self.arithmetic = FloatArithmetic(torch.float64 if precision == "float64" else torch.float32)
         kept = torch.bfloat16 if precision == "bfloat16" else self.arithmetic.dtype
         rounding = unit_roundoff(kept)
         self.ratio = 0.0 if rounding <= unit_roundoff(features.dtype) else 1.001 * rounding
         self._kept = features
         if precision == "bfloat16" and self.ratio:
-            copy = torch.empty(features.num_rows, features.dim, dtype=kept, device=features.device)
+            sink = room(features.dim, kept)
             for rows, chunk in features.chunks():
-                copy[rows] = chunk.to(kept)
-            self._kept = MemoryFeatures(copy)
+                sink.put(rows, chunk.to(kept))
+            self._kept = sink.finish()
 
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:
         """See `RowCopies`."""
@@ -94,27 +98,34 @@ class IntegerCopies(RowCopies):
     coordinates, in a quarter of float32's memory.
     """
 
-    def __init__(self, features: FeatureStore, norms: Tensor) -> None:
-        """Round n rows, of squared norms `norms`. One pass; takes D + 4 bytes a row."""
+    def __init__(self, features: FeatureStore, norms: Tensor, room: RoomForCopies) -> None:
+        """Round n rows, of squared norms `norms`. One pass; takes 4 bytes a row, and D where there is `room`."""
         self._num_rows = features.num_rows
         sigma = _coordinate_scales(features)
         self.arithmetic = IntegerArithmetic(sigma)
         self._norm = _HALF * float(sigma.norm())
         device = features.device
         width = padded(features.dim)
-        self._copy = torch.zeros(features.num_rows, width, dtype=torch.int8, device=device)
+        sink = room(width, torch.int8)
         self._units = torch.empty(features.num_rows, dtype=torch.float32, device=device)
         inverse = (1.0 / sigma).to(device, torch.float32)
         for rows, chunk in features.chunks():
-            self._units[rows] = _round(chunk, inverse, self._copy[rows, : features.dim])
+            rounded = torch.zeros(len(chunk), width, dtype=torch.int8, device=device)
+            self._units[rows] = _round(chunk, inverse, rounded[:, : features.dim])
+            sink.put(rows, rounded)
+        self._rounded = sink.finish()
         self.ratio = self._usual_ratio(norms)
 
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:
         """See `RowCopies`."""
-        step = _chunk_rows(self._copy)
+        if not isinstance(self._rounded, MemoryFeatures):
+            yield from self._rounded.chunks()
+            return
+        copy = self._rounded.tensor
+        step = _chunk_rows(copy)
         for first in range(0, self._num_rows, step):
             rows = slice(first, min(first + step, self._num_rows))
-            yield rows, self._copy[rows]
+            yield rows, copy[rows]
 
     def units(self, rows: slice | Tensor) -> Tensor | None:
         """See `RowCopies`."""

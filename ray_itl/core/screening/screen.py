@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Scores
-from ray_itl.core.feature_store import FeatureStore
+from ray_itl.core.feature_store import FeatureStore, RoomForCopies, memory_beside
 from ray_itl.core.messages import Precision, ScoreSpec
 from ray_itl.core.screening.arithmetic import Arithmetic, Columns
 from ray_itl.core.screening.copies import FloatCopies, IntegerCopies, RowCopies
@@ -18,9 +18,19 @@ from ray_itl.core.screening.theorem import Tally, form_bounds
 _CHECK = 1e-9
 
 
-def copy_rows(features: FeatureStore, precision: Precision, norms: Tensor) -> RowCopies:
-    """Return copies of rows (of squared norms `norms`) for a precision of the screen. At most one pass."""
-    return IntegerCopies(features, norms) if precision == "int8" else FloatCopies(features, precision)
+def copy_rows(
+    features: FeatureStore, precision: Precision, norms: Tensor, room: RoomForCopies | None = None
+) -> RowCopies:
+    """Return copies of rows for a precision of the screen. At most one pass.
+
+    Args:
+        features: The rows.
+        precision: Of the screen.
+        norms: |x|^2 of the rows.
+        room: Where copies are kept; None: in memory.
+    """
+    room = room or memory_beside(features)
+    return IntegerCopies(features, norms, room) if precision == "int8" else FloatCopies(features, precision, room)
 
 
 class Screen:

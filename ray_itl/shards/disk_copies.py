@@ -1,0 +1,77 @@
+"""Copies of rows on disk, beside features that are there too: made for one shard, gone with it."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ray_itl.core.feature_store import RowSink
+from ray_itl.shards.cache import EntryKey, EntryLease, ShardCache, unusable
+from ray_itl.shards.disk_features import ALIGNMENT, DiskFeatures, MatrixWriter
+
+COPY = "copy.safetensors"
+
+
+def copies_bytes(num_rows: int, width: int) -> int:
+    """Return how much disk copies of so many bytes a row take."""
+    return num_rows * width + 2 * ALIGNMENT
+
+
+@dataclass(frozen=True)
+class DiskRoom:
+    """Makes room in a cache for copies of a shard's rows (see `RoomForCopies`).
+
+    They lie in a folder of an entry that is never published: it goes when the shard lets go of them, or with the next
+    writer after a process that died.
+    """
+
+    store: ShardCache
+    key: EntryKey
+    """Of the rows."""
+    device: torch.device
+    """Where chunks are computed on."""
+
+    def __call__(self, width: int, dtype: torch.dtype) -> RowSink:
+        """Create the file, all of its space taken.
+
+        Raises:
+            CacheError: no room, or a disk that fails.
+        """
+        return _DiskSink(self, width, dtype)
+
+
+class _DiskSink:
+    """See `RowSink`."""
+
+    def __init__(self, room: DiskRoom, width: int, dtype: torch.dtype) -> None:
+        self._room, self._shape = room, (room.key.stop - room.key.start, width, dtype)
+        self._lease = room.store.begin(room.key, copies_bytes(self._shape[0], width * dtype.itemsize))
+        self._path = self._lease.folder / COPY
+        weakref.finalize(self, _discard, room.store, self._lease)
+        try:
+            self._writer = MatrixWriter(self._path, *self._shape)
+        except OSError as error:
+            raise unusable(room.store.folder, error) from error
+
+    def put(self, rows: slice, values: Tensor) -> None:
+        try:
+            self._writer.put(rows, values.cpu())
+        except OSError as error:
+            raise unusable(self._room.store.folder, error) from error
+
+    def finish(self) -> DiskFeatures:
+        try:
+            with self._writer as writer:
+                writer.finish()
+        except OSError as error:
+            raise unusable(self._room.store.folder, error) from error
+        # The sink lives as long as what is read, and the folder as long as the sink.
+        return DiskFeatures(self._path, *self._shape, device=self._room.device, lease=self)
+
+
+def _discard(store: ShardCache, lease: EntryLease) -> None:
+    if lease.folder.exists():  # the whole cache may have been deleted
+        store.discard(lease)
