@@ -50,8 +50,8 @@ class FeatureStore(Protocol):
 class RowSink(Protocol):
     """Where rows of one width are put, each once, to be read as a `FeatureStore`."""
 
-    def put(self, rows: slice, values: Tensor) -> None:
-        """Take some rows."""
+    def fill(self, rows: slice, write: Callable[[Tensor], object]) -> None:
+        """Let `write` fill some rows: a tensor of that many, of anything."""
         ...
 
     def finish(self) -> FeatureStore:
@@ -119,9 +119,9 @@ class MemorySink:
         """Take the memory."""
         self._tensor = torch.empty(num_rows, width, dtype=dtype, device=device)
 
-    def put(self, rows: slice, values: Tensor) -> None:
+    def fill(self, rows: slice, write: Callable[[Tensor], object]) -> None:
         """See `RowSink`."""
-        self._tensor[rows] = values
+        write(self._tensor[rows])
 
     def finish(self) -> MemoryFeatures:
         """See `RowSink`."""

@@ -20,7 +20,17 @@ from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.core.criteria import Criteria
 from ray_itl.core.decision import TotalOrder, gain_scale
 from ray_itl.core.limits import Limits
-from ray_itl.core.messages import PRECISIONS, Block, ExactSearch, Precision, Request, ScoreSpec, merge_batches
+from ray_itl.core.linalg import squared_norms
+from ray_itl.core.messages import (
+    PRECISIONS,
+    Block,
+    ExactSearch,
+    Precision,
+    Request,
+    RowBatch,
+    ScoreSpec,
+    merge_batches,
+)
 from ray_itl.core.pool import Pool
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress, Stop
 from ray_itl.core.rules import OPEN, Gate
@@ -233,12 +243,11 @@ class GreedySelector:
         close_calls = np.concatenate([self._close_calls, report.challengers.positions])
         self._close_calls = close_calls[-_MAX_CLOSE_CALLS:]
         self.stats.doubtful += report.num_doubtful
-        batch = merge_batches([report.challengers, report.proposals])
         self._settled = len(trajectory.picks)
-        returned = Returned.score(self._criteria, trajectory.state, batch, plan)
-        if not (report.holds and self._band_holds(returned, len(report.challengers))):
+        returned = Returned.score(self._criteria, trajectory.state, report.challengers, plan)
+        if not (report.holds and self._band_holds(returned, report.proposals, plan)):
             # A row beyond the bound may have been missed: nothing of this pass counts, but the rows are held by now.
-            trajectory.hold(batch)
+            trajectory.hold(merge_batches([report.challengers, report.proposals]))
             self._climb()
             return []
         num_true = count_true_picks(self._criteria, trajectory.state, trajectory.candidates, plan, returned)
@@ -247,6 +256,7 @@ class GreedySelector:
         self.stats.blocks.append((len(plan.picks), accepted))
         new = trajectory.accept(plan, accepted)
         trajectory.hold_returned(returned, plan, accepted)
+        trajectory.hold(report.proposals)  # none of them beats a pick of this block: they need no scores before it
         self._sequence, self._accepted = self._sequence + 1, accepted
         # The row that beat a pick is now held, and is the best of all: the next block's first pick needs no proof.
         self._decided = num_true < min(len(plan.picks), report.verified_steps)
@@ -285,21 +295,26 @@ class GreedySelector:
             state=self._trajectory.state,
         )
 
-    def _band_holds(self, returned: Returned, num_challengers: int) -> bool:
+    def _band_holds(self, returned: Returned, proposals: RowBatch, plan: SpeculatedPicks) -> bool:
         """Whether screened scores are within half the band of the exact ones, on all rows that came back.
 
         Asked of rules without forms alone; challengers report their scores as before the block, proposals as after it.
         """
         if self._start.acquisition.is_certified:
             return True
-        after_block = torch.arange(len(returned.batch)) >= num_challengers
-        half = 0.5 * self._start.band * returned.norms
-        for seen, before, drop, magnitude in zip(
-            returned.batch.scores, returned.before, returned.decrements, self._start.magnitudes, strict=True
+        features = proposals.features.to(torch.float64)
+        norms = torch.cat([returned.norms, squared_norms(features)])
+        for first, then, *seen, magnitude in zip(
+            returned.before,
+            plan.state.scores(features),
+            returned.batch.scores,
+            proposals.scores,
+            self._start.magnitudes,
+            strict=True,
         ):
-            exact = before - drop.sum(dim=1) * after_block
-            rounding = 2.0**-48 * exact.abs()
-            if bool(((seen - exact).abs() > half * magnitude + rounding).any()):
+            exact = torch.cat([first, then])
+            allowed = 0.5 * self._start.band * norms * magnitude + 2.0**-48 * exact.abs()
+            if bool(((torch.cat(seen) - exact).abs() > allowed).any()):
                 return False
         return True
 

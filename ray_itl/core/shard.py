@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.challenges import challenges_among
+from ray_itl.core.challenges import EXACT_ROWS, ExactScorer
 from ray_itl.core.collectors import ChallengerList, TiedRows
 from ray_itl.core.feature_store import FeatureStore, RoomForCopies
 from ray_itl.core.linalg import squared_norms
@@ -31,9 +31,6 @@ from ray_itl.core.screening.screen import Screen, copy_rows
 from ray_itl.errors import StaleShardError
 
 _REPLAY_COLUMNS = 128
-_EXACT_ROWS = 4096
-"""Rows scored exactly at once."""
-_AUDITED_ROWS = 64
 
 
 class PoolShard:
@@ -183,13 +180,13 @@ class PoolShard:
         doubtful = self._pass(rejected, columns, block.values)
         self._previous, self._sequence = (block, columns), block.sequence + 1
         found, holds = ChallengerList(block.size, block.max_challengers), True
-        for indices in doubtful.split(_EXACT_ROWS):
-            holds = self._challenge(block, indices, found) and holds
+        for indices in doubtful.split(EXACT_ROWS):
+            holds = self._exact.challenge(block, indices, found) and holds
         indices, scores = found.result(len(screen.tracked))
         self.held[indices.to(self.held.device)] = True
         challengers = self._rows_at(indices, scores)
         proposals = self.propose(block.next_request)
-        holds = self._audit(block, proposals) and holds
+        holds = self._exact.audit(block, proposals, proposals.positions - self.first_position) and holds
         return BlockReport(challengers, found.verified_steps, proposals, len(doubtful), holds)
 
     def _pass(self, rejected: Columns | None, columns: Columns, values: Tensor) -> Tensor:
@@ -202,31 +199,6 @@ class PoolShard:
             doubtful[rows] = screen.judge(kernel, rows, chunk)
         # Rows that the driver holds are in its own speculation, with exact scores.
         return torch.nonzero(doubtful & ~self.held).flatten()
-
-    def _challenge(self, block: Block, indices: Tensor, found: ChallengerList) -> bool:
-        """Score rows exactly, and add those that beat or tie with a pick. False if one is not where the proof says."""
-        admitted = None
-        if self._rules is not None:
-            all_steps = torch.ones(len(indices), block.size, dtype=torch.bool, device=indices.device)
-            admitted = self._rules.may_be_picked(indices, all_steps, block)
-            some = admitted.any(dim=1)
-            indices, admitted = indices[some], admitted[some].cpu()
-        prices = self._prices(indices)
-        spec = self._started.spec
-        before, after, challenges = challenges_among(self._exact(indices), block, spec, prices)
-        if admitted is not None:
-            challenges &= admitted
-        some = challenges.any(dim=1)
-        if bool(some.any()):
-            found.add(indices.cpu()[some], challenges[some], tuple(score[some] for score in before))
-        return self._started.holds(indices, after)
-
-    def _audit(self, block: Block, proposals: RowBatch) -> bool:
-        """Whether some rows, the best of those proposed after a block, are where the proof says."""
-        some = proposals.take(np.arange(min(_AUDITED_ROWS, len(proposals))))
-        local = torch.from_numpy(some.positions - self.first_position).to(self.held.device)
-        rows, none = some.features.to(torch.float64), torch.ones(len(some), dtype=torch.float64)
-        return self._started.holds(local, challenges_among(rows, block, self._started.spec, none)[1])
 
     def search_exactly(self, search: ExactSearch) -> float:
         """Settle, then score in float64 every row that may win; keep those near the best for `tied_winners`. One pass.
@@ -241,20 +213,7 @@ class PoolShard:
         spec = self._started.spec
         none = torch.zeros(self.dim, spec.acquisition.num_tracks, 0, dtype=torch.float64)
         doubtful = self._pass(rejected, self._started.columns(none), search.value)
-        gains, indices, best = [], [], float("-inf")
-        for part in doubtful.split(_EXACT_ROWS):
-            if self._rules is not None:
-                part = part[self._rules.may_win(part, search.gate)]
-            if not len(part):
-                continue
-            gain = spec.acquisition.gain(search.state.scores(self._exact(part)))
-            prices = self._prices(part)
-            best = max(best, float((gain / prices).max()))
-            # Not the best row alone: its value may tie with that of another shard, and then the smallest id wins.
-            near = gain >= spec.needed(torch.tensor(best, dtype=torch.float64), prices)
-            gains.append(gain[near])
-            indices.append(part.cpu()[near])
-        self._tied = TiedRows(torch.cat(gains), torch.cat(indices), spec.gain_scale) if gains else None
+        best, self._tied = self._exact.best(search, doubtful)
         self._sequence = search.sequence + 1
         return best
 
@@ -262,7 +221,7 @@ class PoolShard:
         """Return the row of the smallest id among the last search's rows that tie with a value (or no row)."""
         chosen = torch.empty(0, dtype=torch.int64)
         if self._tied is not None:
-            tied = self._tied.tied_with(best, self._prices(self._tied.indices))
+            tied = self._tied.tied_with(best, self._exact.prices(self._tied.indices))
             chosen = tied[np.argsort(self.ids[tied.numpy()], kind="stable")[:1]]
         self._tied = None
         self.held[chosen] = True
@@ -303,6 +262,10 @@ class PoolShard:
         return np.setdiff1d(found, self._unusable, assume_unique=True) + self.first_position
 
     @property
+    def _exact(self) -> ExactScorer:
+        return ExactScorer(self._started, self._rules, self.features)
+
+    @property
     def _started(self) -> Screen:
         if self._screen is None:
             raise StaleShardError(f"the shard at row {self.first_position} has not been started")
@@ -335,16 +298,6 @@ class PoolShard:
         rejected = columns.after(accepted)
         self._started.count(rejected, again=True)
         return rejected
-
-    def _exact(self, indices: Tensor) -> Tensor:
-        """Return rows in float64 on the CPU."""
-        return self.features.rows(indices).to("cpu", torch.float64)
-
-    def _prices(self, indices: Tensor) -> Tensor:
-        """Return by what the gains of rows are divided, on the CPU."""
-        if self._rules is None:
-            return torch.ones(len(indices), dtype=torch.float64)
-        return self._rules.rules.prices(self._rules.costs(indices).cpu())
 
     def _rows_at(self, indices: Tensor, scores: tuple[Tensor, ...]) -> RowBatch:
         """Hand over rows with their scores."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -56,7 +57,10 @@ class _DiskSink:
         except OSError as error:
             raise unusable(room.store.folder, error) from error
 
-    def put(self, rows: slice, values: Tensor) -> None:
+    def fill(self, rows: slice, write: Callable[[Tensor], object]) -> None:
+        _, width, dtype = self._shape
+        values = torch.empty(rows.stop - rows.start, width, dtype=dtype, device=self._room.device)
+        write(values)
         try:
             self._writer.put(rows, values.cpu())
         except OSError as error:

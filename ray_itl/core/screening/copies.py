@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -71,7 +72,7 @@ class FloatCopies(RowCopies):
         if precision == "bfloat16" and self.ratio:
             sink = room(features.dim, kept)
             for rows, chunk in features.chunks():
-                sink.put(rows, chunk.to(kept))
+                sink.fill(rows, partial(_copy, chunk))
             self._kept = sink.finish()
 
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:
@@ -110,9 +111,7 @@ class IntegerCopies(RowCopies):
         self._units = torch.empty(features.num_rows, dtype=torch.float32, device=device)
         inverse = (1.0 / sigma).to(device, torch.float32)
         for rows, chunk in features.chunks():
-            rounded = torch.zeros(len(chunk), width, dtype=torch.int8, device=device)
-            self._units[rows] = _round(chunk, inverse, rounded[:, : features.dim])
-            sink.put(rows, rounded)
+            sink.fill(rows, partial(_round, chunk, inverse, self._units[rows]))
         self._rounded = sink.finish()
         self.ratio = self._usual_ratio(norms)
 
@@ -157,12 +156,16 @@ def _coordinate_scales(features: FeatureStore) -> Tensor:
     return (scales / scales.norm()).to(torch.float32).to(torch.float64)
 
 
-def _round(rows: Tensor, inverse: Tensor, out: Tensor) -> Tensor:
-    """Round rows (n x D) over the coordinates' scales to integers; returns their units (n float32).
+def _copy(rows: Tensor, out: Tensor) -> None:
+    out[:] = rows
+
+
+def _round(rows: Tensor, inverse: Tensor, units: Tensor, out: Tensor) -> None:
+    """Round rows (n x D) over the coordinates' scales to integers in `out`, with zeros up to its width.
 
     A row too large or too small for float32 becomes zeros with an infinite unit: of it nothing is claimed.
     """
-    units = torch.empty(len(rows), dtype=torch.float32, device=rows.device)
+    out[:, rows.shape[1] :] = 0
     for first in range(0, len(rows), _ROUNDED_AT_ONCE if rows.device.type == "cpu" else max(1, len(rows))):
         part = slice(first, first + _ROUNDED_AT_ONCE) if rows.device.type == "cpu" else slice(None)
         scaled = rows[part].to(torch.float32) * inverse
@@ -172,9 +175,8 @@ def _round(rows: Tensor, inverse: Tensor, out: Tensor) -> Tensor:
         scaled.mul_((LEVELS / largest).where(sound, 0.0)[:, None])
         if not bool(sound.all()):
             scaled[~sound] = 0.0
-        out[part] = scaled.round_()
+        out[part, : rows.shape[1]] = scaled.round_()
         units[part] = (largest / LEVELS).where(sound, torch.where(largest == 0, 0.0, float("inf")))
-    return units
 
 
 def _chunk_rows(copy: Tensor) -> int:
