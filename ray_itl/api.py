@@ -36,7 +36,7 @@ def select(
     avoid: Any = None,
     avoid_weight: float = 1.0,
     features: Literal["as_is", "unit_norm", "random_fourier"] = "as_is",
-    id_column: str = "id",
+    id_column: str | None = "id",
     embedding_column: str = "embedding",
     columns: Sequence[str] = (),
     filter: str | None = None,  # noqa: A002 - named like the option
@@ -89,7 +89,8 @@ def select(
             ("itl" and "vtl"). Each pick is the exact argmax of the difference, which over a set has no bound.
         avoid_weight: A number > 0.
         features: How embeddings become features: as they are, at unit norm, or random Fourier features.
-        id_column: Column of unique row ids, for pools with columns.
+        id_column: Column of unique row ids, for pools with columns. None, or "id" where there is none: rows of files
+            are named "file:row", and of tables by their positions.
         embedding_column: Column of embeddings in pool, target and known, where they have columns.
         columns: Columns of the pool to carry into the result.
         filter: A condition on the pool's columns, like "lang = 'en' and tokens < 2048": only rows that meet it are

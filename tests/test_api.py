@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import datasets
 import numpy as np
+import polars
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
@@ -49,13 +51,22 @@ def as_kind(kind: str, folder: Path) -> Any:
         "numpy": ROWS,
         "float64": ROWS.astype(np.float64),
         "torch": torch.from_numpy(ROWS),
+        "pandas": TABLE.to_pandas(),
+        "polars": polars.DataFrame(TABLE),
+        "hub": hub_dataset(),
     }[kind]
+
+
+def hub_dataset() -> datasets.Dataset:
+    """The pool as a Hugging Face dataset that reads other rows than it shows."""
+    reversed_rows = datasets.Dataset(pa.table(TABLE).take(pa.array(np.arange(NUM_ROWS)[::-1])))
+    return reversed_rows.select(range(NUM_ROWS - 1, -1, -1))
 
 
 KINDS = ["folder", "text path", "glob", "list of files", "table", "dataset", "dataset in memory", "numpy", "float64"]
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "torch"])
+@pytest.mark.parametrize("kind", [*KINDS, "torch", "pandas", "polars", "hub"])
 def test_every_kind_of_pool_gives_the_picks_of_the_definition(tmp_path: Path, kind: str) -> None:
     assert select(as_kind(kind, tmp_path), TARGET, 6).ids == dense_ids(6)
 
@@ -193,6 +204,10 @@ BAD_ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({"pool": None, "target": None}, "pool is of type NoneType"),
     "no target": ({"target": 5}, "target is of type int"),
     "known": ({"known": 5}, "known is of type int"),
+    "all splits": (
+        {"target": {"train": hub_dataset(), "test": hub_dataset()}},
+        "target is a dictionary of datasets; hand over one of them, by its name: 'train', 'test'",
+    ),
     "list of arrays": ({"pool": [ROWS]}, "the pool is a list that holds ndarray"),
     "one row": ({"pool": ROWS[0]}, r"shape \(8,\)"),
     "integers": ({"pool": ROWS.astype(np.int64)}, "int64.*cast"),

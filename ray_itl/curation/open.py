@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -28,11 +27,9 @@ from ray_itl.io.listing import PoolPaths
 from ray_itl.shards.conversion import map_rows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.manifest import Manifest
-from ray_itl.sources.open import open_source, path_texts
+from ray_itl.sources.open import open_source, path_texts, readable
 from ray_itl.sources.settings import PoolSettings
 from ray_itl.sources.targets import TargetTable, read_targets
-
-_KINDS = (str, os.PathLike, list, tuple, pa.Table, pads.Dataset, np.ndarray, Tensor)
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Inputs:
     """What a caller holds in memory, each in place of what the option of that name says; None: that option."""
 
     pool: Any = None
-    """Anything that `sources.open.open_source` takes, as are the next three."""
+    """Anything that `sources.open.readable` takes, as are the next three."""
     target: Any = None
     known: Any = None
     avoid: Any = None
@@ -55,7 +52,7 @@ class Inputs:
     def rows(self, what: str, settings: CurationSettings) -> Any:
         """Return the rows of pool, target, known or avoid, or the path that settings give for them."""
         own = getattr(self, what)
-        return getattr(settings, what).path if own is None else own
+        return getattr(settings, what).path if own is None else readable(own, what)
 
 
 FROM_OPTIONS = Inputs()
@@ -120,7 +117,6 @@ def as_it_was(settings: CurationSettings, pool: Manifest | None) -> CurationSett
 
 def _open_pool(settings: CurationSettings, inputs: Inputs) -> PoolSource:
     pool = inputs.rows("pool", settings)
-    _check_kind("pool", pool)
     check_columns(settings.pool.columns, settings.selection.explain, settings.selection.cost_column)
     is_array = isinstance(pool, np.ndarray | Tensor)
     if not isinstance(pool, np.ndarray | Tensor | pa.Table | pads.Dataset):
@@ -155,7 +151,6 @@ def _columns_read(settings: CurationSettings) -> dict[str, str]:
 
 
 def _read_targets(settings: CurationSettings, target: Any) -> TargetTable:
-    _check_kind("target", target)
     as_table = not isinstance(target, np.ndarray | Tensor)
     return read_targets(
         target,
@@ -167,14 +162,6 @@ def _read_targets(settings: CurationSettings, target: Any) -> TargetTable:
     )
 
 
-def _check_kind(what: str, rows: Any) -> None:
-    if not isinstance(rows, _KINDS):
-        raise InputError(
-            f"{what} is of type {type(rows).__name__}; hand over paths of Parquet files, a pyarrow.Table or "
-            "dataset, a numpy array or a torch tensor (of a pandas frame: pyarrow.Table.from_pandas)"
-        )
-
-
 def _read_rows(
     what: str, inputs: Inputs, settings: CurationSettings, feature_map: FeatureMap, dim: int
 ) -> Tensor | None:
@@ -182,7 +169,6 @@ def _read_rows(
     rows = inputs.rows(what, settings)
     if rows is None:
         return None
-    _check_kind(what, rows)
     column = getattr(settings, what).embedding_column
     read = read_targets(rows, embedding_column=column, what=f"{what} rows", group=what)
     return _to_features(feature_map, read.embeddings, dim, what)

@@ -26,8 +26,8 @@ from ray_itl.runs.directory import RunDirectory
 from ray_itl.selection import EXPLANATION_COLUMNS, PICKS_FILE, RESERVED_COLUMNS, Selection
 from ray_itl.sources.bad_rows import SKIPPED_FILE
 from ray_itl.sources.base import PoolSource
-from ray_itl.sources.ids import id_dtype, ids_from_arrow, ids_to_arrow
-from ray_itl.sources.in_memory import ArraySource
+from ray_itl.sources.ids import id_dtype, ids_to_arrow
+from ray_itl.sources.lookup import ids_at
 from ray_itl.sources.parquet import ParquetSource
 
 _COST = "cost"
@@ -175,16 +175,12 @@ def write_selection(run: RunDirectory, selection: Selection) -> None:
     write_json(run.path / "metrics.json", selection.metrics)
 
 
-def write_challengers(run: RunDirectory, source: PoolSource, close_calls: np.ndarray, id_column: str) -> None:
+def write_challengers(run: RunDirectory, source: PoolSource, close_calls: np.ndarray) -> None:
     """Write challengers.parquet: position and id of rows that came close to beating a pick, for `verification`.
 
     A resumed run has only those since it was resumed; a baseline, and a run that held the whole pool, none.
     """
-    if isinstance(source, ArraySource):
-        ids = pa.chunked_array([close_calls])
-    else:
-        stored = source.take(close_calls, [id_column]).column(0).combine_chunks()
-        ids = ids_to_arrow(ids_from_arrow(stored, id_column, source.id_kind, lambda i: f"pool row {close_calls[i]}"))
+    ids = ids_to_arrow(ids_at(source, close_calls))
     table = pa.table({"position": pa.array(close_calls, pa.int64()), "id": ids})
     write_parquet_table(run.path / "challengers.parquet", table)
 

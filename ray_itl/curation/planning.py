@@ -29,7 +29,7 @@ from ray_itl.curation.settings import CurationSettings
 from ray_itl.distributed.placement import ShardPlan
 from ray_itl.io.temporary import temporary_folder
 from ray_itl.observability.console import JobSummary
-from ray_itl.shards.cache import ShardCache, unusable
+from ray_itl.shards.cache import ShardCache
 from ray_itl.shards.conversion import map_rows
 from ray_itl.shards.footprint import Footprint, StorageOptions, available_memory
 from ray_itl.sources.bad_rows import REMEDY, BadRows
@@ -103,7 +103,7 @@ def _disk_rate(folder: Path) -> float:
             file.seek(0)
             return _DISK_BYTES / _seconds(lambda: [file.readinto(block) for _ in range(8)])
     except OSError as error:
-        raise unusable(folder, error) from error
+        raise ShardCache(folder).unusable(error) from error
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -51,6 +51,7 @@ from ray_itl.selection import Selection
 from ray_itl.shards.loading import STORAGE_DTYPES, rows_as_stored
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.costs_and_groups import costs_and_groups_at
+from ray_itl.sources.parquet import names_rows
 from ray_itl.text import plural
 
 
@@ -97,6 +98,9 @@ def curate_problem(
         reporter.info(f"passing over {unsettled_words(len(unsettled))}, such as {unsettled[0]}")
     if settings.pool.filter is not None:
         reporter.info(f"{problem.source.num_rows:,} rows meet pool.filter")
+    if names_rows(problem.source) and settings.pool.id_column is not None:
+        column = settings.pool.id_column
+        reporter.info(f"the pool has no column {column!r}: a row's id is its file and its number there")
     with reporter.stage("open"):
         problem = with_limits(problem, settings)
         if settings.run.dir is None or RunDirectory(settings.run.dir).state != "finished":
@@ -305,8 +309,7 @@ class _Run:
         if self._run is not None:
             write_posterior(self._run, self._problem, result)
             write_picks(self._run, features)
-            id_column = self._settings.pool.id_column
-            write_challengers(self._run, self._problem.source, result.close_calls, id_column)
+            write_challengers(self._run, self._problem.source, result.close_calls)
             write_selection(self._run, selection)
         return selection
 

@@ -20,6 +20,7 @@ from ray_itl.options.checks import (
     whole,
 )
 from ray_itl.options.declare import Options, option
+from ray_itl.sources.settings import ID_MEANING
 
 KINDS = ("features", "gradient")
 PROJECTIONS = ("gaussian", "sign")
@@ -82,7 +83,7 @@ class RawPoolSettings(Options, group="pool"):
     path: Any = option(
         None, "Parquet file, folder, glob or URI (s3://, gs://) of the rows, or a list of them.", decides=False
     )
-    id_column: str = option("id", "Column of unique ids: numbers, texts, UUIDs or bytes.", column_name, decides=False)
+    id_column: str | None = option("id", ID_MEANING, column_name, decides=False)
     raw_column: str = option("text", "What the model reads: texts, encoded images, or lists of numbers.", column_name)
     columns: list[str] = option([], "Further columns to carry along, as [a,b].", _CARRIED)
     on_bad_row: str = option(

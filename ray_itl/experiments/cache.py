@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError
 from ray_itl.io.atomic import write_atomic
-from ray_itl.shards.cache import CACHE_VARIABLE, default_cache_root
+from ray_itl.io.cache import CACHE_VARIABLE, default_cache_root
 
 Notify = Callable[[str], object]
 """Takes one line of progress."""

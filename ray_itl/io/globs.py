@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ray_itl.io.text_files import is_found_in_folders
+
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 _GLOB = re.compile(r"[*?\[]")
 _URI_GLOB = re.compile(r"[*\[]")  # in a URI a question mark begins the query
@@ -32,13 +34,20 @@ class Wanted:
         """Whether it means the file of these path segments."""
         if self.pattern:
             return _matches(parts, self.pattern.split("/"))
-        return not any(is_hidden(part) for part in parts) and parts[-1].lower().endswith(_PARQUET_SUFFIXES)
+        if any(is_hidden(part) for part in parts):
+            return False
+        return is_parquet(parts[-1]) or is_found_in_folders(parts[-1])
 
     def enters(self, parts: Sequence[str]) -> bool:
         """Whether it may mean a file below the folder of these path segments."""
         if self.pattern:
             return _leads(parts, self.pattern.split("/"))
         return not any(is_hidden(part) for part in parts)
+
+
+def is_parquet(name: str) -> bool:
+    """Whether a file's name says that it is Parquet."""
+    return name.lower().endswith(_PARQUET_SUFFIXES)
 
 
 def is_hidden(part: str) -> bool:

@@ -1,4 +1,4 @@
-"""From paths, folders, globs and URIs to the Parquet files and tables they mean, on any pyarrow filesystem."""
+"""From paths, folders, globs and URIs to the files and tables they mean, on any pyarrow filesystem."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ import pyarrow.fs as pafs
 from ray_itl.errors import InputError
 from ray_itl.io.credentials import REMEDY, holds_credentials, masked
 from ray_itl.io.filesystems import absolute, check_name, local_path, open_uri, unreachable
-from ray_itl.io.globs import Wanted, split_glob
+from ray_itl.io.globs import Wanted, is_parquet, split_glob
 from ray_itl.io.tables import METADATA_SUFFIXES, TableKind
 from ray_itl.io.walk import Stamp, TableAbove, stamp_of, table_above, walk
+
+_POOL_FILES = "*.parquet, *.jsonl or *.csv"
 
 
 class AskedTable(NamedTuple):
@@ -98,11 +100,12 @@ class Listing:
 
 
 def list_files(sources: Sequence[str], filesystem: pafs.FileSystem | None = None) -> Listing:
-    """Find the Parquet files and tables that `sources` mean; a file named or linked to twice counts once.
+    """Find the Parquet and text files, and tables, that `sources` mean; a file named or linked to twice counts once.
 
-    A source is a file, a folder (searched recursively for *.parquet and *.pq, skipping names that begin with "_" or
-    "."), a glob ("**" crosses folders; a leading "_" or "." must be written out), or a URI of one of these (s3://,
-    gs://, hdfs://, file://). With `filesystem` given, sources are paths on it. Links are followed.
+    A source is a file, a folder (searched recursively for *.parquet and *.pq or, where it has none, for *.jsonl,
+    *.ndjson, *.csv and *.tsv, also .gz, .zst and .bz2 of them, skipping names that begin with "_" or "."), a glob ("**"
+    crosses folders; a leading "_" or "." must be written out), or a URI of one of these (s3://, gs://, hdfs://,
+    file://). With `filesystem` given, sources are paths on it. Links are followed.
 
     A folder that is a table is one of `Listing.asked_tables`, whether a source is that folder, one above it, or one
     within. So is the table of an Iceberg metadata file.
@@ -113,7 +116,7 @@ def list_files(sources: Sequence[str], filesystem: pafs.FileSystem | None = None
         StorageError: storage failed for the moment.
     """
     if not sources:
-        raise InputError("the list of paths is empty; name at least one Parquet file, folder or glob")
+        raise InputError("the list of paths is empty; name at least one file, folder or glob")
     for source in sources:
         check_name(source)
         if holds_credentials(source):
@@ -219,9 +222,12 @@ class _Finder:
             return path
         found = walk(self._filesystem, path, wanted)
         if not found.files and not found.tables:
-            remedy = "a glob matches files, not folders" if wanted.pattern else "it needs *.parquet or *.pq files"
-            raise InputError(f"no Parquet file matched {source!r}; {remedy}")
-        self.files |= {posixpath.join(path, name): stamp for name, stamp in found.files.items()}
+            remedy = "a glob matches files, not folders" if wanted.pattern else f"it needs {_POOL_FILES} files"
+            raise InputError(f"no file with rows matched {source!r}; {remedy}")
+        # Beside Parquet, text files are mostly notes about it.
+        parquet = [] if wanted.pattern else [name for name in found.files if is_parquet(name)]
+        names = parquet or found.files
+        self.files |= {posixpath.join(path, name): found.files[name] for name in names}
         self.tables += [
             AskedTable(kind, posixpath.join(path, name) if name else path, path, wanted, "", source)
             for name, kind in found.tables.items()

@@ -180,8 +180,8 @@ class RoundSelector:
         data = self._settings.data
         usable = np.setdiff1d(np.arange(self._data.pool.num_rows), self._data.barred)
         positions = usable[np.unique(np.linspace(0, len(usable) - 1, _DRIFT_ROWS).astype(np.int64))]
-        rows = self._data.pool.take(positions, list(dict.fromkeys([data.id_column, data.raw_column])))
-        return open_raw_rows(rows, id_column=data.id_column, columns=[data.raw_column])
+        rows = self._data.pool.take(positions, [data.raw_column])
+        return open_raw_rows(rows, id_column="", columns=[data.raw_column])
 
     def _pool(self, embedding: RoundFeatures, key: str) -> Pool:
         pool = self._pool_cache.load(embedding.pool(), key, self._data.barred)

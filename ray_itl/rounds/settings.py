@@ -12,7 +12,7 @@ from ray_itl.errors import ConfigError
 from ray_itl.observability.settings import TrackingSettings, log_option
 from ray_itl.options.checks import Check, column_name, one_of, positive, whole
 from ray_itl.options.declare import Options, option
-from ray_itl.sources.settings import DTYPES
+from ray_itl.sources.settings import DTYPES, ID_MEANING
 from ray_itl.training.settings import TrainingSettings
 
 _NAMES = (*SEQUENTIAL_RULES, *BASELINE_RULES, "badge")
@@ -29,7 +29,7 @@ class DataSettings(Options, group="data"):
     heldout: Any = option(
         None, "Parquet of held-out rows of the task, labelled where the objective needs it.", decides=False
     )
-    id_column: str = option("id", "Column of unique ids of the pool: numbers, texts, UUIDs or bytes.", column_name)
+    id_column: str | None = option("id", ID_MEANING, column_name)
     raw_column: str = option(
         "embedding", "What the model reads, in all three: text, image bytes or arrays of numbers.", column_name
     )

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.feature_store import RowSink
-from ray_itl.shards.cache import EntryKey, EntryLease, ShardCache, unusable
+from ray_itl.io.cache import EntryLease
+from ray_itl.shards.cache import FeaturesKey, ShardCache
 from ray_itl.shards.disk_features import ALIGNMENT, DiskFeatures, MatrixWriter
 
 COPY = "copy.safetensors"
@@ -30,7 +31,7 @@ class DiskRoom:
     """
 
     store: ShardCache
-    key: EntryKey
+    key: FeaturesKey
     """Of the rows."""
     device: torch.device
     """Where chunks are computed on."""
@@ -55,7 +56,7 @@ class _DiskSink:
         try:
             self._writer = MatrixWriter(self._path, *self._shape)
         except OSError as error:
-            raise unusable(room.store.folder, error) from error
+            raise room.store.unusable(error) from error
 
     def fill(self, rows: slice, write: Callable[[Tensor], object]) -> None:
         _, width, dtype = self._shape
@@ -64,14 +65,14 @@ class _DiskSink:
         try:
             self._writer.put(rows, values.cpu())
         except OSError as error:
-            raise unusable(self._room.store.folder, error) from error
+            raise self._room.store.unusable(error) from error
 
     def finish(self) -> DiskFeatures:
         try:
             with self._writer as writer:
                 writer.finish()
         except OSError as error:
-            raise unusable(self._room.store.folder, error) from error
+            raise self._room.store.unusable(error) from error
         # The sink lives as long as what is read, and the folder as long as the sink.
         return DiskFeatures(self._path, *self._shape, device=self._room.device, lease=self)
 

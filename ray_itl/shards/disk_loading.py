@@ -20,7 +20,8 @@ from torch import Tensor
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.shard import PoolShard
 from ray_itl.errors import CacheError
-from ray_itl.shards.cache import EntryKey, EntryLease, ShardCache, unusable
+from ray_itl.io.cache import EntryLease
+from ray_itl.shards.cache import FeaturesKey, ShardCache
 from ray_itl.shards.disk_copies import DiskRoom, copies_bytes
 from ray_itl.shards.disk_features import ALIGNMENT, DiskFeatures, MatrixWriter
 from ray_itl.shards.loading import RowFacts, RowRange
@@ -88,7 +89,7 @@ def load_disk_shard(
     """
     store = ShardCache(cache.folder, cache.limit_bytes)
     copies = copies_bytes(rows.num_rows, cache.copy_bytes) if cache.copy_bytes else 0
-    key = EntryKey(cache.pool, rows.start, rows.stop, rows.feature_map.key, str(rows.dtype), torch.__version__)
+    key = FeaturesKey(cache.pool, rows.start, rows.stop, rows.feature_map.key, str(rows.dtype), torch.__version__)
     found = _find(store, key, rows, device)
     if copies:  # they come once all rows have been read: that there is room for them is seen to before
         store.check_room(copies + (0 if found else entry_bytes(rows.num_rows, rows.dim, rows.dtype)))
@@ -179,7 +180,7 @@ def _row_batches(path: Path) -> Iterator[pa.RecordBatch]:
         yield from file.iter_batches(_BATCH_ROWS, columns=["id", "norm"], use_threads=False)
 
 
-def _find(store: ShardCache, key: EntryKey, rows: RowRange, device: str | torch.device) -> CachedRows | None:
+def _find(store: ShardCache, key: FeaturesKey, rows: RowRange, device: str | torch.device) -> CachedRows | None:
     lease = store.find(key)
     if lease is None:
         return None
@@ -195,7 +196,7 @@ def _open(lease: EntryLease, rows: RowRange, device: str | torch.device) -> Cach
 
 
 def _make(
-    store: ShardCache, key: EntryKey, rows: RowRange, on_rows: Callable[[int], None] | None, may_be_bad: bool
+    store: ShardCache, key: FeaturesKey, rows: RowRange, on_rows: Callable[[int], None] | None, may_be_bad: bool
 ) -> EntryLease:
     lease = store.begin(key, entry_bytes(rows.num_rows, rows.dim, rows.dtype))
     try:
@@ -203,7 +204,7 @@ def _make(
         return store.publish(key, lease)
     except OSError as error:
         store.discard(lease)
-        raise unusable(store.folder, error) from error
+        raise store.unusable(error) from error
     except BaseException:
         store.discard(lease)
         raise

@@ -76,6 +76,9 @@ def _manifest_of(listing: PoolListing, asked: Asked, schema: PoolSchema) -> Mani
     full = [footer for footer in footers if footer.entry.num_rows]
     if not full:
         raise InputError(f"the files under {listing.root!r} have no rows; name files that hold some")
+    if asked.may_lack_id and not schema.lacks(asked.id) and not _have_ids(full, asked):
+        asked = replace(asked, id="", names_rows=True)
+        schema = replace(schema, options=asked.options())
     if schema.dataset is None and any(asked.id in footer.stored for footer in full):
         schema = replace(schema, folders=schema.folders.without(asked.id))  # files know better than folders
         for footer in full:
@@ -101,6 +104,17 @@ def _manifest_of(listing: PoolListing, asked: Asked, schema: PoolSchema) -> Mani
     )
 
 
+def _have_ids(footers: list[Footer], asked: Asked) -> bool:
+    """Whether files have the id column, all or none; InputError where some have."""
+    with_ids, without = ([f.entry.path for f in footers if (asked.id in f.stored) is has] for has in (True, False))
+    if with_ids and without:
+        raise InputError(
+            f"file {without[0]!r} has no column {asked.id!r}, which {with_ids[0]!r} has: give all files ids, or set "
+            f"{asked.id_option}=null, and rows are named by their files and numbers"
+        )
+    return bool(with_ids)
+
+
 def _without_empty_types(schema: PoolSchema, footers: list[Footer]) -> PoolSchema:
     """Return the schema without types that a Dataset, which looks at one file alone, has of a file without rows."""
     if schema.dataset is None:
@@ -116,7 +130,7 @@ def _without_empty_types(schema: PoolSchema, footers: list[Footer]) -> PoolSchem
 
 def _common_id_kind(listing: PoolListing, footers: list[Footer], asked: Asked, schema: PoolSchema) -> IdKind:
     if not asked.id:
-        return "int"
+        return "string" if asked.names_rows else "int"
     forms = {}
     for footer in footers:
         path = footer.entry.path

@@ -24,13 +24,17 @@ class Asked:
     """The columns that options ask for."""
 
     id: str
-    """Empty: positions are ids."""
+    """Empty: positions are ids, or rows are named by their files and numbers."""
     embedding: str
     """Empty: there are none yet."""
     further: Mapping[str, str] = field(default_factory=dict)
     """Column -> the option that names it."""
     id_option: str = "id_column"
     embedding_option: str = "embedding_column"
+    names_rows: bool = False
+    """Whether, without an id column, a row's id is its file and its number there, rather than its position."""
+    may_lack_id: bool = False
+    """Whether that is done, too, where the id column is not there."""
 
     def options(self) -> dict[str, str]:
         """Return column -> the option that names it, each column once."""

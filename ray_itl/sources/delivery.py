@@ -8,6 +8,7 @@ from ray_itl.errors import UnfinishedFileError
 from ray_itl.io.listing import Listing
 from ray_itl.io.walk import Stamp, stamp_of
 from ray_itl.sources.footer import NoFooterError
+from ray_itl.sources.text.json_lines import UnendedLineError
 
 RECENT_S = 600.0
 """A file that is cut short, and changed less than this many seconds ago, may still be being written."""
@@ -36,10 +37,10 @@ def unfinished(listing: Listing, path: str, error: Exception) -> UnfinishedFileE
     if now != before:
         what = "has gone" if now is None else "has changed"
         return UnfinishedFileError(f"file {path!r} {what} since it was listed a moment ago: {later}")
-    if isinstance(error, NoFooterError) and _is_recent(before):
+    if isinstance(error, NoFooterError | UnendedLineError) and _is_recent(before):
+        what = "" if isinstance(error, UnendedLineError) else f"file {path!r} cannot be read as Parquet: "
         return UnfinishedFileError(
-            f"file {path!r} cannot be read as Parquet: {error}; it changed less than {RECENT_S:.0f} s ago, so it may "
-            f"still be being written: {later}"
+            f"{what}{error}; it changed less than {RECENT_S:.0f} s ago, so it may still be being written: {later}"
         )
     return None
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError, RayItlError
 from ray_itl.io.filesystems import is_transient, transient_error
+from ray_itl.io.text_files import text_format
 from ray_itl.sources.columns import Asked, FileColumns, PoolSchema
 from ray_itl.sources.delivery import unfinished
 from ray_itl.sources.footer import (
@@ -26,6 +27,7 @@ from ray_itl.sources.footer import (
 from ray_itl.sources.manifest import FileEntry
 from ray_itl.sources.tables.lance import Fragment, FragmentMetadata, Place, is_fragment, open_fragment
 from ray_itl.sources.tables.listing import PoolListing
+from ray_itl.sources.text.twin import twin_of
 
 # A footer is data from elsewhere: these limits stop one that claims absurd sizes from taking all memory.
 _MAX_THRIFT_STRING = 64 << 20
@@ -70,7 +72,8 @@ def read_footer(listing: PoolListing, path: str, asked: Asked, schema: PoolSchem
     entry = FileEntry(path, metadata.num_rows, size, fingerprint, row_groups)
     if metadata.num_rows:  # a file without rows need not have columns
         for name, option in asked.options().items():
-            FileColumns(schema, path, stored, [name], option)
+            if name != asked.id or name in stored.names or not asked.may_lack_id:  # else all files are asked first
+                FileColumns(schema, path, stored, [name], option)
     types = {name: stored.field(name).type for name in asked.options() if len(stored.get_all_field_indices(name)) == 1}
     return Footer(entry, claims, types)
 
@@ -91,6 +94,8 @@ def fingerprint_of(place: Place, filesystem: pafs.FileSystem, path: str) -> str:
     if is_fragment(place, path):
         with open_fragment(place, filesystem, path) as fragment:
             return fragment.fingerprint
+    if text_format(path):
+        return twin_of(filesystem, posixpath.join(place.root, path), path).fingerprint
     try:
         return fingerprint_file(filesystem, posixpath.join(place.root, path))[1]
     except (pa.ArrowException, OSError) as error:
@@ -103,7 +108,16 @@ def open_file(
     """Open a file of a pool by its path relative to the root, as `open_parquet` and `open_fragment` do."""
     if is_fragment(place, path):
         return open_fragment(place, filesystem, path)
+    if text_format(path):
+        return _open_twin(filesystem, posixpath.join(place.root, path), path)
     return open_parquet(filesystem, posixpath.join(place.root, path), path)
+
+
+@contextmanager
+def _open_twin(filesystem: pafs.FileSystem, path: str, name: str) -> Iterator[pq.ParquetFile]:
+    twin = twin_of(filesystem, path, name)
+    with open_parquet(pafs.LocalFileSystem(), str(twin.path), name) as file:
+        yield file
 
 
 @contextmanager
@@ -212,6 +226,16 @@ def _examine(listing: PoolListing, path: str, column: str) -> tuple[int, str, li
             groups = range(fragment.metadata.num_row_groups)
             claims = [GroupClaim(fragment.metadata.row_group(group).num_rows, 0) for group in groups]
             return fragment.size_bytes, fragment.fingerprint, claims
+    if text_format(path):
+        try:
+            twin = twin_of(listing.filesystem, listing.full_path(path), path)
+        except InputError as error:
+            waiting = unfinished(listing, path, error)
+            if waiting is None:
+                raise
+            raise waiting from error
+        footer = _read_ends(pafs.LocalFileSystem(), str(twin.path))[2]
+        return twin.size_bytes, twin.fingerprint, read_claims(footer, column)
     try:
         size, fingerprint, footer = _read_ends(listing.filesystem, listing.full_path(path))
         return size, fingerprint, read_claims(footer, column)

@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 from ray_itl.errors import InputError
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
-from ray_itl.sources.ids import given_id, id_arrow_type, id_word, ids_to_arrow
-from ray_itl.sources.open import open_raw_rows
+from ray_itl.sources.ids import given_id, id_arrow_type, id_dtype, id_word, ids_to_arrow
+from ray_itl.sources.in_memory import TableRows
+from ray_itl.sources.open import DEFAULT_ID, open_raw_rows
+from ray_itl.sources.parquet import ParquetRows
 
 _MAX_COMPARED = 20_000
 """Ids of the pool among which one like a missing one is looked for."""
@@ -108,14 +110,25 @@ def _as_whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def read_ids(path: str, id_column: str, source: PoolSource, option: str) -> pa.Array:
+def ids_at(source: PoolSource, positions: np.ndarray) -> np.ndarray:
+    """Return the ids of rows at positions (int64, repeats allowed), in that order."""
+    distinct, places = np.unique(positions, return_inverse=True)
+    if isinstance(source, ParquetRows | TableRows):
+        batches = source.row_batches_at(distinct, [])
+    else:
+        batches = source.batches_at(distinct)
+    found = [ids for ids, _ in batches]
+    return np.concatenate(found)[places] if found else np.empty(0, dtype=id_dtype(source.id_kind))
+
+
+def read_ids(path: str, id_column: str | None, source: PoolSource, option: str) -> pa.Array:
     """Return the ids in a Parquet file or folder, of the pool's kind.
 
     Raises:
         InputError: it cannot be read, has no such column, or ids of another kind than the pool's (names the option).
     """
     try:
-        rows = open_raw_rows(path, id_column=id_column, id_option="pool.id_column")
+        rows = open_raw_rows(path, id_column=id_column or DEFAULT_ID, id_option="pool.id_column")
     except InputError as error:
         raise type(error)(f"{option}={path}: {error}") from error
     found, wanted = id_word(rows.id_kind), id_word(source.id_kind)

@@ -20,12 +20,45 @@ from ray_itl.sources.base import PathInput, PoolInput, PoolSource, RowSource
 from ray_itl.sources.columns import Asked, by_option
 from ray_itl.sources.condition import Condition, rows_of_table_that_meet
 from ray_itl.sources.in_memory import ArraySource, TableRows, TableSource
-from ray_itl.sources.inspection import open_file
 from ray_itl.sources.parquet import ParquetRows, ParquetSource
-from ray_itl.sources.partitions import hive_columns
-from ray_itl.sources.schema import find_column, name_columns
-from ray_itl.sources.tables.listing import list_pool
+from ray_itl.sources.schema import find_column
 from ray_itl.sources.views import filtered
+
+_READ_AS_THEY_ARE = (str, os.PathLike, list, tuple, pa.Table, pads.Dataset, np.ndarray, torch.Tensor)
+
+
+def readable(rows: Any, what: str) -> Any:
+    """Return what a caller hands over as `open_source` takes it.
+
+    Frames of pandas and polars, Hugging Face datasets, and whatever else has the Arrow PyCapsule interface, become
+    tables; paths, tables, datasets of Arrow, arrays and tensors stay.
+
+    Raises:
+        InputError: it is none of these (names `what` it was to be).
+    """
+    if isinstance(rows, _READ_AS_THEY_ARE):
+        return rows
+    if hasattr(rows, "__arrow_c_stream__"):
+        return pa.table(rows)
+    if isinstance(rows, Mapping) and rows and all(_is_hub_dataset(part) for part in rows.values()):
+        names = ", ".join(repr(name) for name in rows)
+        raise InputError(f"{what} is a dictionary of datasets; hand over one of them, by its name: {names}")
+    dataset: Any = rows
+    if _is_hub_dataset(dataset):
+        return dataset.with_format("arrow")[:]
+    raise InputError(
+        f"{what} is of type {type(rows).__name__}; hand over paths, a pyarrow.Table or dataset, a frame of pandas or "
+        "polars, a Hugging Face dataset, a numpy array or a torch tensor"
+    )
+
+
+def _is_hub_dataset(rows: Any) -> bool:
+    """Whether it is a Hugging Face dataset with all its rows: streamed ones have no number of them."""
+    return hasattr(rows, "with_format") and hasattr(rows, "column_names") and hasattr(rows, "num_rows")
+
+
+DEFAULT_ID = "id"
+"""The id column unless another is named; rows may do without it."""
 
 
 def open_source(
@@ -46,7 +79,8 @@ def open_source(
 
     Args:
         pool: Where the rows are; paths are resolved by `list_files`.
-        id_column: Needed by files and tables; arrays have none, and a row's position is its id.
+        id_column: None, or "id" where there is no such column: rows of files are named "file:row", and of tables and
+            arrays a row's position is its id.
         embedding_column: The column of embeddings.
         columns: Those that will be read besides, or each with the option that names it.
         condition: The pool is the rows that meet it (see `sql`), for which the columns that it looks at are read.
@@ -59,12 +93,25 @@ def open_source(
         ConfigError: the condition cannot be used.
         StorageError: storage failed for the moment.
     """
-    if not id_column and not isinstance(pool, np.ndarray | torch.Tensor):
-        names = name_columns(_column_names(pool, filesystem))
-        raise InputError(f"{id_option} is not set; set it to the column that names each row, one of: {names}")
     met = None if condition is None else _parsed(condition)
-    asked = Asked(id_column or "", embedding_column, by_option(columns), id_option, embedding_option)
+    asked = _asked(pool, id_column, embedding_column, columns, id_option, embedding_option)
     return _open_embedded(pool, asked, filesystem, met)
+
+
+def _asked(
+    pool: Any,
+    id_column: str | None,
+    embedding_column: str,
+    columns: Sequence[str] | Mapping[str, str],
+    id_option: str,
+    embedding_option: str,
+) -> Asked:
+    """Return what is asked of rows, of which those of files have names even without an id column."""
+    asked = Asked(id_column or "", embedding_column, by_option(columns), id_option, embedding_option)
+    has_files = not isinstance(pool, pa.Table | pads.Dataset) or (isinstance(pool, pads.Dataset) and _is_parquet(pool))
+    if isinstance(pool, pa.Table | pads.Dataset) and id_column == DEFAULT_ID and DEFAULT_ID not in pool.schema.names:
+        return replace(asked, id="", names_rows=has_files)
+    return replace(asked, names_rows=has_files and id_column is None, may_lack_id=has_files and id_column == DEFAULT_ID)
 
 
 def _parsed(condition: str) -> Condition:
@@ -112,13 +159,16 @@ def _open_embedded(
 def open_raw_rows(
     pool: PathInput | Sequence[PathInput] | PoolPaths | pa.Table | pads.Dataset,
     *,
-    id_column: str,
+    id_column: str | None,
     columns: Sequence[str] | Mapping[str, str] = (),
     filesystem: pafs.FileSystem | None = None,
     id_option: str = "id_column",
 ) -> RowSource:
-    """Open rows that are yet to be embedded, as `open_source` does; `columns` are those that will be read."""
-    asked = Asked(id_column, "", by_option(columns), id_option)
+    """Open rows that are yet to be embedded, as `open_source` does; `columns` are those that will be read.
+
+    An empty `id_column` makes positions the ids.
+    """
+    asked = _asked(pool, id_column, "", columns, id_option, "embedding_column")
     if isinstance(pool, pads.Dataset):
         return _open_raw_dataset(pool, asked)
     if isinstance(pool, pa.Table):
@@ -191,14 +241,3 @@ def path_texts(pool: PathInput | Sequence[PathInput]) -> list[str]:
             f"the pool is {found}; hand over paths, a pyarrow.Table or dataset, a numpy array or a torch tensor"
         )
     return [os.fspath(path) for path in paths]
-
-
-def _column_names(pool: Any, filesystem: pafs.FileSystem | None) -> list[str]:
-    """Return the columns of a table, of a dataset, or of the first of some files."""
-    if isinstance(pool, pa.Table | pads.Dataset):
-        return pool.schema.names
-    listing = list_pool(_asked_paths(pool), filesystem)
-    by_folders = hive_columns([path for path in listing.paths if path not in listing.given]).types
-    by_logs = [name for keys in listing.given.values() for name in keys]
-    with open_file(listing, listing.filesystem, listing.paths[0]) as file:
-        return list(dict.fromkeys([*file.schema_arrow.names, *by_folders, *by_logs]))

@@ -20,7 +20,7 @@ from ray_itl.errors import InputError
 from ray_itl.io.filesystems import open_filesystem
 from ray_itl.sources.bad_rows import BadRows, Notes, embeddings_or_nan, ids_or_blank
 from ray_itl.sources.columns import FileColumns
-from ray_itl.sources.ids import IdKind
+from ray_itl.sources.ids import IdKind, id_dtype
 from ray_itl.sources.inspection import estimate_row_bytes, fingerprint_of, open_file, stream_rows
 from ray_itl.sources.manifest import FileEntry, Manifest, Segment
 from ray_itl.sources.schema import WhichRow, check_positions, embedding_matrix, which_row
@@ -183,9 +183,17 @@ class ParquetRows:
         column = self.manifest.id_column
         if column:
             return ids_or_blank(batch.column(column), column, self.id_kind, which, notes)
-        if isinstance(positions, int):
-            return np.arange(positions, positions + batch.num_rows)
-        return positions
+        rows = np.arange(positions, positions + batch.num_rows) if isinstance(positions, int) else positions
+        return self._names_of(rows) if self.id_kind == "string" else rows
+
+    def _names_of(self, positions: np.ndarray) -> np.ndarray:
+        """Return "file:row" of rows of one file: they stay as long as files keep their names, and rows their places."""
+        if not len(positions):
+            return np.empty(0, dtype=id_dtype("string"))
+        index = int(np.searchsorted(self.manifest.file_starts, positions[0], side="right")) - 1
+        name = np.array(f"{self.manifest.files[index].path}:", dtype=id_dtype("string"))
+        rows = positions - self.manifest.file_starts[index]
+        return np.strings.add(name, rows.astype(id_dtype("string")))
 
     def _take_tables(
         self, positions: np.ndarray, columns: Sequence[str]
@@ -282,6 +290,11 @@ class ParquetSource(ParquetRows):
             chunks, self.dim, self.manifest.embedding_column, lambda i: which_row(files[i], int(rows[i]))
         )
         return matrix[inverse]
+
+
+def names_rows(source: object) -> bool:
+    """Whether rows of a source have no ids of their own, but are named by their files and numbers."""
+    return isinstance(source, ParquetRows) and not source.manifest.id_column
 
 
 def _pick_rows(opened: _OpenFile, file: FileEntry, rows: np.ndarray) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:

@@ -25,6 +25,10 @@ from ray_itl.options.declare import Options, option
 from ray_itl.options.text import plain
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
+ID_MEANING = (
+    "Column of unique ids: numbers, texts, UUIDs or bytes. null, or id where there is no such column: a row's id is "
+    "its file and its number there, like notes.jsonl:17."
+)
 _EVEN = Check("give a positive even number", lambda value: is_whole(value, 1) and value % 2 == 0)
 
 
@@ -34,8 +38,8 @@ class PoolSettings(Options, group="pool"):
 
     path: Any = option(
         None,
-        "Parquet file, folder, glob or URI (s3://, gs://) of the pool, or a list of them; or a Delta, Iceberg or Lance "
-        "table. null: the digits that come with scikit-learn.",
+        "The pool: a file, folder, glob or URI (s3://, gs://) of Parquet, JSON lines or CSV (also .gz, .zst), or a "
+        "list of them; or a Delta, Iceberg or Lance table. null: the digits that come with scikit-learn.",
         decides=False,
     )
     version: int | None = option(
@@ -50,7 +54,7 @@ class PoolSettings(Options, group="pool"):
         number_at_least(0).said("give seconds >= 0"),
         decides=False,
     )
-    id_column: str = option("id", "Column of unique ids: numbers, texts, UUIDs or bytes.", column_name)
+    id_column: str | None = option("id", ID_MEANING, column_name)
     embedding_column: str = option(
         "embedding", "Column of embeddings: lists of floats, all of one length.", column_name, decides=False
     )
@@ -106,7 +110,7 @@ class PoolSettings(Options, group="pool"):
 class TargetSettings(Options, group="target"):
     """The sample of the task that the picks should teach about."""
 
-    path: Any = option(None, "Parquet of the target sample, as pool.path.", decides=False)
+    path: Any = option(None, "The target sample: files as of pool.path.", decides=False)
     embedding_column: str = option("embedding", "Its column of embeddings.", decides=False)
     weight_column: str | None = option(
         None,

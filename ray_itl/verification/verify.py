@@ -15,7 +15,7 @@ from ray_itl.observability.console import JobSummary
 from ray_itl.runs.ledger import Ledger
 from ray_itl.shards.loading import rows_as_stored
 from ray_itl.sources.costs_and_groups import costs_and_groups_at
-from ray_itl.sources.ids import ids_from_arrow
+from ray_itl.sources.lookup import ids_at
 from ray_itl.sources.parquet import ParquetSource
 from ray_itl.verification.eligibility import Breach, Eligibility
 from ray_itl.verification.reopen import ReopenedRun, read_table, reopen_run
@@ -165,7 +165,7 @@ def _replayed(
         CostsAndGroups.default(len(rows)) if spec is None else costs_and_groups_at(source, spec, compared)
     )
     excluded = np.zeros(len(rows), dtype=bool) if problem.excluded is None else np.isin(compared, problem.excluded)
-    ids = _ids(source, compared)
+    ids = ids_at(source, compared)
     whole = len(rows) - int(excluded.sum()) >= problem.num_free
     walk = Eligibility(problem, rows, ids, picks, costs_and_groups, excluded).walk(
         {*steps, len(picks)}, pool_is_whole=whole
@@ -219,7 +219,7 @@ def _contradictions(finished: ReopenedRun, table: pa.Table, positions: np.ndarra
         found.append(f"selection.parquet does not hold ranks 1 to {n}")
     if not np.allclose(table.column("cumulative_gain").to_numpy(), np.cumsum(gains), rtol=1e-9, atol=0):
         found.append("cumulative_gain in selection.parquet is not the sum of its gains")
-    for rank, (pick, true_id) in enumerate(zip(picks, _ids(source, positions).tolist(), strict=True), 1):
+    for rank, (pick, true_id) in enumerate(zip(picks, ids_at(source, positions).tolist(), strict=True), 1):
         if pick != true_id:
             found.append(f"rank {rank} of selection.parquet has id {pick}, but the pool has {true_id} there")
     if problem.baseline is not None:
@@ -234,9 +234,3 @@ def _contradictions(finished: ReopenedRun, table: pa.Table, positions: np.ndarra
                 f"gain {entry.gain:.10g} in the ledger"
             )
     return found
-
-
-def _ids(source: ParquetSource, positions: np.ndarray) -> np.ndarray:
-    name = source.manifest.id_column
-    values = source.take(positions, [name]).column(0).combine_chunks()
-    return ids_from_arrow(values, name, source.id_kind, lambda i: f"pool row {positions[i]}")

@@ -103,13 +103,13 @@ def test_missing_folder_of_a_glob_is_named(tmp_path):
 
 
 def test_folder_without_parquet_files(tmp_path):
-    (tmp_path / "a.csv").touch()
-    with pytest.raises(InputError, match=r"no Parquet file matched .*needs \*.parquet"):
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(InputError, match=r"no file with rows matched .*needs \*.parquet"):
         list_files([str(tmp_path)])
 
 
 def test_glob_without_matches(folder):
-    with pytest.raises(InputError, match=r"no Parquet file matched .*z\*'; a glob matches files"):
+    with pytest.raises(InputError, match=r"no file with rows matched .*z\*'; a glob matches files"):
         list_files([f"{folder}/z*"])
 
 

@@ -102,14 +102,6 @@ def test_filesystem_option(tmp_path):
     np.testing.assert_array_equal(source.embeddings(np.arange(9)), rows[5:])
 
 
-@pytest.mark.parametrize("id_column", [None, ""])
-def test_id_column_is_required_and_the_choices_are_listed(tmp_path, id_column):
-    rows = write_pool(tmp_path, [5])
-    for pool in (tmp_path, pads.dataset(tmp_path), pool_table(rows)):
-        with pytest.raises(InputError, match=r"id_column is not set; .* one of: id, embedding, text"):
-            open_source(pool, id_column=id_column)
-
-
 def test_array_has_no_columns():
     with pytest.raises(InputError, match="an array has no columns; leave the options that name one empty"):
         open_source(random_rows(3), id_column="id")
