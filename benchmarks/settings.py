@@ -48,6 +48,7 @@ class LargeSettings(Options, group="large"):
     n: int = option(100, _N, _COUNT)
     noise_variance: float = option(1.0, _NOISE)
     num_shards: str = option("auto", "cluster.num_shards.")
+    options: list[str] = option([], "Further options of the run, like [cluster.memory_per_shard=16GiB].")
 
 
 @dataclass

@@ -205,6 +205,7 @@ def run_large(settings: LargeSettings, seed: int, folder: Path, notify: Callable
     options = [
         *(f"pool.path={pool}", f"target.path={target}", f"selection.n={settings.n}"),
         *(f"acquisition.noise_variance={settings.noise_variance}", f"cluster.num_shards={settings.num_shards}"),
+        *settings.options,
     ]
     done = run_curate(options, folder / "large-run", tree_memory)
     return LargeResult(done.metrics["seconds"], done.metrics["passes"], done.wall_seconds, done.peak_bytes)
@@ -213,11 +214,12 @@ def run_large(settings: LargeSettings, seed: int, folder: Path, notify: Callable
 def large_table(result: LargeResult, settings: LargeSettings) -> str:
     """Return the figures as a Markdown table."""
     stages = [*result.stages.items(), ("whole process", result.wall_seconds)]
+    options = " ".join([f"cluster.num_shards={settings.num_shards}", *settings.options])
     return "\n".join(
         [
             f"`ray-itl curate` from Parquet: {settings.num_rows:,} x {settings.dim} float32, {settings.num_targets} "
-            f"targets, n = {settings.n:,}, cluster.num_shards={settings.num_shards}: {result.passes} passes, peak "
-            f"memory {result.peak_bytes / 2**30:.1f} GiB over all processes.",
+            f"targets, n = {settings.n:,}, {options}: {result.passes} passes, peak memory "
+            f"{result.peak_bytes / 2**30:.1f} GiB over all processes.",
             "",
             "| stage | seconds |",
             "|---|---|",

@@ -9,6 +9,7 @@ import numpy as np
 from ray_itl.curation.identity import ASKED, recorded_identity
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
+from ray_itl.curation.whole_rows import form_of
 from ray_itl.errors import ConfigError, MissingExtraError
 from ray_itl.extras import load_extra
 from ray_itl.runs.directory import RunDirectory
@@ -32,6 +33,7 @@ def check_before(problem: Problem, settings: CurationSettings) -> list[str]:
         MissingExtraError: a library for tracking is not installed.
     """
     _check_number(problem)
+    form_of(problem.source, settings.run.output)
     check_libraries(settings)
     return [*_about_room(problem, settings), *_about_report(settings)]
 

@@ -10,6 +10,7 @@ import numpy as np
 from ray_itl.curation.outputs import carried_columns, write_selection
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
+from ray_itl.curation.whole_rows import file_of, write_whole_rows
 from ray_itl.errors import ConfigError
 from ray_itl.observability.reporter import Reporter
 from ray_itl.options.text import from_yaml, to_yaml
@@ -81,6 +82,13 @@ def _asked_before(run: RunDirectory) -> CurationSettings | None:
         return None if text is None else from_yaml(text, CurationSettings)
     except ConfigError:
         return None
+
+
+def with_whole_rows(run: RunDirectory, problem: Problem, settings: CurationSettings, selection: Selection) -> None:
+    """Write the picks of a finished run as whole rows, where that is asked for and they are not there."""
+    name = file_of(problem.source, settings.run.output)
+    if name is not None and not (run.path / name).exists():
+        write_whole_rows(run, problem.source, _positions(run, problem, selection), settings.run.output)
 
 
 def _positions(run: RunDirectory, problem: Problem, selection: Selection) -> np.ndarray:

@@ -15,7 +15,7 @@ from ray_itl.core.messages import Precision, RowBatch
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress
 from ray_itl.core.trajectory import Pick
 from ray_itl.curation.beforehand import check_before
-from ray_itl.curation.carrying import tell_of_other_columns, with_columns
+from ray_itl.curation.carrying import tell_of_other_columns, with_columns, with_whole_rows
 from ray_itl.curation.constraints import with_limits, with_lists, with_number
 from ray_itl.curation.evaluation import count_on_task
 from ray_itl.curation.explanation import explain, explanation_schema
@@ -38,6 +38,7 @@ from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.skipping import skipped_table, without_bad_rows, write_skipped
 from ray_itl.curation.summary import limits_used, noise_drowns_rows, unsettled_words, warnings_about
 from ray_itl.curation.tracking import SelectionTracking
+from ray_itl.curation.whole_rows import write_whole_rows
 from ray_itl.errors import ConfigError, InputError, MissingExtraError
 from ray_itl.io.atomic import write_atomic
 from ray_itl.observability.reporter import Reporter
@@ -119,6 +120,7 @@ def curate_problem(
         run.tidy()  # it may have been killed right after it had finished
         reporter.info(f"this run is finished already: its results are in {run.path}")
         selection = with_columns(run, problem, settings, read_selection(run), reporter)
+        with_whole_rows(run, problem, settings, selection)
         for warning in selection.metrics.get("warnings", []):
             reporter.warn(warning)
         tracking.catch_up(selection)
@@ -310,6 +312,8 @@ class _Run:
             write_posterior(self._run, self._problem, result)
             write_picks(self._run, features)
             write_challengers(self._run, self._problem.source, result.close_calls)
+            positions = np.array([pick.position for pick in result.picks], dtype=np.int64)
+            write_whole_rows(self._run, self._problem.source, positions, self._settings.run.output)
             write_selection(self._run, selection)
         return selection
 

@@ -18,6 +18,7 @@ from ray_itl.options.checks import (
     any_seed,
     either,
     number_at_least,
+    one_of,
     positive,
     require,
     true_or_false,
@@ -180,6 +181,13 @@ class RunSettings(Options, group="run"):
         decides=False,
     )
     report: bool = option(True, "Write report.html (needs the extra report).", decides=False)
+    output: str = option(
+        "auto",
+        "jsonl, csv: besides selection.parquet, the picks as whole rows without embeddings, in selection.jsonl or "
+        "selection.csv. parquet: selection.parquet alone. auto: as the pool's files are.",
+        one_of("auto", "parquet", "jsonl", "csv"),
+        decides=False,
+    )
     map_sample: int = option(2000, "Pool rows drawn in the report's map.", whole(1), decides=False)
     log: str = log_option()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from ray_itl.core.result import GreedyResult
 from ray_itl.curation.problem import Problem
+from ray_itl.curation.whole_rows import CSV, LINES
 from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import plural_passes
 from ray_itl.runs.command import command_line
@@ -139,9 +141,10 @@ def _places(selection: Selection) -> list[str]:
         return []
     lines = [f"results: {selection.run_dir}"]
     paths = _paths(selection)
-    lines += [f"{name + ':':<9}{paths[name]}" for name in ("report", "skipped") if name in paths]
+    lines += [f"{name + ':':<9}{paths[name]}" for name in ("rows", "report", "skipped") if name in paths]
     check = command_line("verify", f"run.dir={selection.run_dir}")
-    return [*lines, f"next:    train on the rows named in selection.parquet; to check them: {check}"]
+    what = Path(paths["rows"]).name if "rows" in paths else "the rows named in selection.parquet"
+    return [*lines, f"next:    train on {what}; to check the picks: {check}"]
 
 
 def _paths(selection: Selection) -> dict[str, str]:
@@ -150,6 +153,7 @@ def _paths(selection: Selection) -> dict[str, str]:
     if folder is None:
         return {}
     files = {"selection": "selection.parquet", "report": "report.html", "skipped": SKIPPED_FILE}
+    files["rows"] = next((name for name in (LINES, CSV) if (folder / name).exists()), LINES)
     found = {name: str(folder / file) for name, file in files.items() if (folder / file).exists()}
     return {"results": str(folder), **found}
 

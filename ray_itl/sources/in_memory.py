@@ -146,6 +146,11 @@ class TableSource(TableRows):
         self.dtype: np.dtype = kind.dtype
         self._embedding_column = embedding_column
 
+    def columns_of(self, file: str) -> list[str]:
+        """Return all columns of the table, which is in no `file`, but the embedding."""
+        assert not file, "rows of a table are in no file"
+        return [name for name in dict.fromkeys(self.table.column_names) if name != self._embedding_column]
+
     def batches(self, start: int, stop: int, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order."""
         check_range(start, stop, self.num_rows)

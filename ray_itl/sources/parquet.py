@@ -95,6 +95,14 @@ class ParquetRows:
         for _, batch in self._stream_files(start, stop, columns, _SLIM_ROW_BYTES, option):
             yield batch
 
+    def columns_of(self, file: str) -> list[str]:
+        """Return all columns of a file but the embedding, those given by folders included."""
+        with open_file(self.manifest, self._filesystem, file) as opened:
+            stored = opened.schema_arrow.names
+        names = [name for name in dict.fromkeys(stored) if stored.count(name) == 1]
+        given = [name for name in self.manifest.schema.folders.of(file) if name not in names]
+        return [name for name in [*names, *given] if name != self.manifest.embedding_column]
+
     def cuts(self, start: int, stop: int) -> list[int]:
         """Return the positions between these two from which rows can be read without what stands before them."""
         if any(is_fragment(self.manifest, file.path) for file in self.manifest.files):

@@ -1,17 +1,23 @@
 """Runs on JSON lines and CSV without ids: the picks of the same rows in Parquet, resumed, checked, and over ticks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
+from ray_itl.curation.open import Inputs
+from ray_itl.curation.run import curate
+from ray_itl.curation.settings import CurationSettings
+from ray_itl.errors import ConfigError
 from ray_itl.verification.settings import FinishedRun, VerifySettings
 from ray_itl.verification.verify import verify
 from tests.curation.test_curation import StopAfter
-from tests.helpers import Files
+from tests.helpers import DIM, Files, clustered
 from tests.ticks.helpers import Growing
 
 
@@ -52,6 +58,53 @@ def test_a_run_on_lines_picks_what_one_on_parquet_picks_resumed_and_checked(file
     assert files.run(files.settings("lines", n=24, **lines)).ids == expected
     found = verify(VerifySettings(FinishedRun(str(files.folder / "lines"))))
     assert (found.num_steps, found.contradictions, found.wrong, found.wrong_gains) == (24, [], [], [])
+
+
+def in_form(settings: CurationSettings, output: str) -> CurationSettings:
+    return replace(settings, run=replace(settings.run, output=output))
+
+
+def rows_of(files: Files) -> dict[str, dict[str, Any]]:
+    """The rows of the texts by their names, without embeddings."""
+    rows = {}
+    for path in sorted((files.folder / "texts").iterdir()):
+        for i, line in enumerate(path.read_text().splitlines()):
+            rows[f"{path.name}:{i}"] = {k: v for k, v in json.loads(line).items() if k != "embedding"}
+    return rows
+
+
+def test_picks_come_back_as_the_lines_that_they_were(files: Files) -> None:
+    lines = write_lines(files)
+    with (files.folder / "texts" / "part-2.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "ß", "messages": [{"role": "user"}], "embedding": [9.0] * DIM}) + "\n")
+    selection = files.run(files.settings("run", **lines))
+    expected = [rows_of(files)[str(name)] for name in selection.ids]
+    assert any("messages" in row for row in expected)
+    written = files.folder / "run" / "selection.jsonl"
+    assert [json.loads(line) for line in written.read_text().splitlines()] == expected
+    written.unlink()
+    files.run(files.settings("run", **lines))  # finished already: written again
+    assert [json.loads(line) for line in written.read_text().splitlines()] == expected
+
+
+def test_a_form_may_be_asked_for(files: Files) -> None:
+    selection = files.run(in_form(files.settings("csv"), "csv"))
+    table = pacsv.read_csv(files.folder / "csv" / "selection.csv")
+    assert table["id"].to_pylist() == selection.ids
+    assert "embedding" not in table.column_names
+    files.run(files.settings("plain"))
+    assert not list((files.folder / "plain").glob("selection.[cj]*"))
+    lines = write_lines(files)
+    files.run(in_form(files.settings("parquet", **lines), "parquet"))
+    assert not (files.folder / "parquet" / "selection.jsonl").exists()
+
+
+def test_rows_without_columns_have_no_form(tmp_path: Path) -> None:
+    rows = clustered(40, seed=1)
+    settings = in_form(Files(tmp_path).settings("run", n=3), "jsonl")
+    with pytest.raises(ConfigError, match=r"run\.output=jsonl, but the pool is an array"):
+        curate(settings, Inputs(rows, rows[:5]))
+    assert not (tmp_path / "run").exists()
 
 
 def test_exclusions_name_rows_as_results_do(files: Files) -> None:

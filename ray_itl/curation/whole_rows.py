@@ -1,0 +1,118 @@
+"""The picks as whole rows, in the form that the pool came in: what a trainer reads next.
+
+Nothing is unified over files: a row is written with the columns that its own file has, so that a field which only some
+files have, or have in another type, comes through.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, BinaryIO
+from uuid import UUID
+
+import numpy as np
+
+from ray_itl.errors import ConfigError
+from ray_itl.io.atomic import write_atomic
+from ray_itl.io.text_files import text_format
+from ray_itl.runs.directory import RunDirectory
+from ray_itl.sources.base import PoolSource
+from ray_itl.sources.in_memory import TableSource
+from ray_itl.sources.parquet import ParquetSource
+
+LINES, CSV = "selection.jsonl", "selection.csv"
+Row = dict[str, Any]
+
+
+def form_of(source: PoolSource, asked: str) -> str:
+    """Return what `run.output` means for a pool: with auto, the form of all its files, else parquet.
+
+    Raises:
+        ConfigError: rows without columns have no such form.
+    """
+    if asked in ("jsonl", "csv") and not isinstance(source, ParquetSource | TableSource):
+        raise ConfigError(f"run.output={asked}, but the pool is an array, whose rows have no columns: leave it out")
+    if asked != "auto" or not isinstance(source, ParquetSource):
+        return "parquet" if asked == "auto" else asked
+    found = {text_format(file.path) for file in source.manifest.files}
+    syntaxes = {None if each is None else each.syntax for each in found}
+    return "jsonl" if syntaxes == {"json"} else "csv" if syntaxes == {"csv"} else "parquet"
+
+
+def file_of(source: PoolSource, asked: str) -> str | None:
+    """Return the file that whole rows are written to; None where selection.parquet is all."""
+    form = form_of(source, asked)
+    return None if form == "parquet" else f"selection.{form}"
+
+
+def write_whole_rows(run: RunDirectory, source: PoolSource, positions: np.ndarray, asked: str) -> None:
+    """Write selection.jsonl or selection.csv, if `run.output` asks for one: the rows at positions, in that order.
+
+    Raises:
+        InputError: rows that cannot be read any more.
+        RunDirectoryError: the file cannot be written.
+    """
+    name = file_of(source, asked)
+    if name is None or not isinstance(source, ParquetSource | TableSource):
+        return
+    rows = _whole_rows(source, positions)
+    write_atomic(run.path / name, lambda file: _write_lines(file, rows) if name == LINES else _write_csv(file, rows))
+
+
+def _whole_rows(source: ParquetSource | TableSource, positions: np.ndarray) -> list[Row]:
+    """Return the rows, each with the columns of its file, but for the embedding."""
+    rows: list[Row] = [{} for _ in positions]
+    files = source.locate(positions)[0] if len(positions) else []
+    for file in dict.fromkeys(files):
+        places = [place for place, other in enumerate(files) if other == file]
+        table = source.take(positions[places], source.columns_of(file))
+        for place, row in zip(places, table.to_pylist(), strict=True):
+            rows[place] = row
+    return rows
+
+
+def _write_lines(file: BinaryIO, rows: Sequence[Row]) -> None:
+    for row in rows:
+        file.write(json.dumps(_plain(row), ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def _write_csv(file: BinaryIO, rows: Sequence[Row]) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    text.flush()
+    text.detach()
+
+
+def _cell(value: Any) -> Any:
+    """Return a value as CSV has it: what has parts, as JSON."""
+    plain = _plain(value)
+    if isinstance(plain, dict | list):
+        return json.dumps(plain, ensure_ascii=False, allow_nan=False)
+    return str(plain).lower() if isinstance(plain, bool) else "" if plain is None else plain
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: fields that are null are left out, bytes are base64, times ISO 8601."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items() if each is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, date | datetime | time):
+        return value.isoformat()
+    if isinstance(value, timedelta | Decimal | UUID):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
