@@ -154,7 +154,9 @@ class GreedySelector:
             raise self._unresolved("lower acquisition.noise_variance, or leave it out for one relative to the rows")
         if acquisition.is_certified:
             pool = self._pool
-            chosen = self._asked or first_precision(pool.num_rows, pool.dim, noise, largest, self._may_copy)
+            chosen = self._asked or first_precision(
+                pool.num_rows, pool.dim, noise, largest, self._may_copy, acquisition.integer_noise
+            )
             self._start = replace(start, precision=chosen)
         self.stats.precision = self._start.precision
         limit_state = self._limits.limit_state(n)

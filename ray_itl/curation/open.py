@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -48,6 +49,8 @@ class Inputs:
     """The sequential rule, where it is an instance that settings.acquisition cannot describe."""
     written_now: tuple[pafs.FileSystem, str] | None = None
     """A file that has just been written: on its filesystem, its time is the present for pool.settle_s."""
+    on_text: Callable[[str, int, int], None] | None = None
+    """See `PoolPaths`."""
 
     def rows(self, what: str, settings: CurationSettings) -> Any:
         """Return the rows of pool, target, known or avoid, or the path that settings give for them."""
@@ -121,7 +124,7 @@ def _open_pool(settings: CurationSettings, inputs: Inputs) -> PoolSource:
     is_array = isinstance(pool, np.ndarray | Tensor)
     if not isinstance(pool, np.ndarray | Tensor | pa.Table | pads.Dataset):
         options = settings.pool
-        pool = PoolPaths(tuple(path_texts(pool)), options.version, options.settle_s, inputs.written_now)
+        pool = PoolPaths(tuple(path_texts(pool)), options.version, options.settle_s, inputs.written_now, inputs.on_text)
     source = open_source(
         pool,
         id_column=None if is_array else settings.pool.id_column,

@@ -78,7 +78,7 @@ def curate(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS, reporter: 
     if settings.pool.filter is not None:
         reporter.info("reading the columns that pool.filter looks at")
     with reporter.stage("open"):
-        problem = with_lists(open_problem(settings, inputs), settings, inputs)
+        problem = with_lists(open_problem(settings, replace(inputs, on_text=reporter.texts())), settings, inputs)
     settings = with_number(settings, problem, reporter.info)
     return curate_problem(problem, settings, reporter)
 

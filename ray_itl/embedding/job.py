@@ -91,7 +91,7 @@ def embed_pool(settings: EmbedJobSettings, reporter: Reporter | None = None) -> 
     if settings.run.dir is None:
         raise ConfigError("run.dir is not set: name a directory for the embeddings")
     run = RunDirectory(settings.run.dir)
-    parts = _open(settings, run)
+    parts = _open(settings, run, reporter)
     identity, details = _identity(settings, parts), _details(parts)
     keep_what_is_good(run, parts, identity, details, reporter)
     state = run.begin(identity, details, to_yaml(settings))
@@ -126,12 +126,14 @@ def with_absolute_paths(settings: EmbedJobSettings) -> EmbedJobSettings:
     )
 
 
-def _open(settings: EmbedJobSettings, run: RunDirectory) -> EmbeddingParts:
+def _open(settings: EmbedJobSettings, run: RunDirectory, reporter: Reporter) -> EmbeddingParts:
     pool, model = settings.pool, settings.model
     if pool.path is None:
         raise ConfigError("pool.path is not set: name the Parquet file, folder, glob or URI of the rows to embed")
     columns = {**dict.fromkeys(pool.columns, "pool.columns"), pool.raw_column: "pool.raw_column"}
-    base = open_raw_rows(pool.path, id_column=pool.id_column, columns=columns, id_option="pool.id_column")
+    base = open_raw_rows(
+        pool.path, id_column=pool.id_column, columns=columns, id_option="pool.id_column", on_text=reporter.texts()
+    )
     device = "cuda" if settings.cluster.gpus_per_worker > 0 else "cpu"
     embedder = Embedder(ModelSpec(model.name, model.options), model.checkpoint, model.seed, settings.embedding, device)
     source = EmbeddedSource(base, pool.raw_column, embedder)

@@ -6,7 +6,7 @@ import glob
 import os
 import posixpath
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,8 @@ class PoolPaths:
     """Files that changed less than so many seconds ago are passed over."""
     written_now: tuple[pafs.FileSystem, str] | None = None
     """A file that has just been written: on its filesystem, its time is the present. None: this machine's clock is."""
+    on_text: Callable[[str, int, int], None] | None = None
+    """Told of a text file that is being parsed its name, the bytes done, and those there are to do; None: nobody is."""
 
     def now(self, listing: Listing) -> float:
         """Return the present, in seconds since 1970, by the clock that says when the files of a listing changed.

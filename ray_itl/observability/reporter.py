@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ray_itl.observability.console import Event, FinalLine, JobSummary, JsonLines, Lines, Renderer, check_log
-from ray_itl.text import duration
+from ray_itl.text import duration, format_size
 
 if TYPE_CHECKING:
     from ray_itl.core.result import Progress
@@ -27,6 +27,10 @@ class Advance:
     """Rows scanned a second in this step; None while nothing tells."""
     eta_s: float | None
     """Seconds until all are picked; None while nothing tells."""
+
+
+_SOON_S, _EVERY_S = 1.0, 0.5
+"""What takes less than the one is not told of, and the rest no more often than the other."""
 
 
 class Reporter:
@@ -88,6 +92,24 @@ class Reporter:
             text = f"  {what} {done:,} of {total:,} rows ({short(rate)} rows/s{_left(eta_s)})"
             facts = {"done": done, "of": total, "rows_per_s": round(rate, 1), "eta_s": eta_s and round(eta_s, 1)}
             self._tell("rows", text, facts, passing=True)
+
+        return report
+
+    def texts(self) -> Callable[[str, int, int], None]:
+        """Return a callback for how many bytes of a text file have been parsed, of how many; its calls are thinned."""
+        began: dict[str, float] = {}
+        last = 0.0
+
+        def report(name: str, done: int, total: int) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            seconds = max(now - began.setdefault(name, now), 1e-9)
+            if seconds < _SOON_S or now - last < _EVERY_S:
+                return
+            last, rate = now, done / seconds
+            eta_s = (total - done) / rate if rate > 0 else None
+            text = f"  parsing {name}, once: {done / max(total, 1):.0%} ({format_size(rate)}/s{_left(eta_s)})"
+            self._tell("text", text, {"file": name, "done": done, "of": total}, passing=True)
 
         return report
 

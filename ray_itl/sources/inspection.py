@@ -228,7 +228,7 @@ def _examine(listing: PoolListing, path: str, column: str) -> tuple[int, str, li
             return fragment.size_bytes, fragment.fingerprint, claims
     if text_format(path):
         try:
-            twin = twin_of(listing.filesystem, listing.full_path(path), path)
+            twin = twin_of(listing.filesystem, listing.full_path(path), path, listing.on_text)
         except InputError as error:
             waiting = unfinished(listing, path, error)
             if waiting is None:

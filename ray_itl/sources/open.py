@@ -22,6 +22,7 @@ from ray_itl.sources.condition import Condition, rows_of_table_that_meet
 from ray_itl.sources.in_memory import ArraySource, TableRows, TableSource
 from ray_itl.sources.parquet import ParquetRows, ParquetSource
 from ray_itl.sources.schema import find_column
+from ray_itl.sources.text.twin import OnText
 from ray_itl.sources.views import filtered
 
 _READ_AS_THEY_ARE = (str, os.PathLike, list, tuple, pa.Table, pads.Dataset, np.ndarray, torch.Tensor)
@@ -163,10 +164,11 @@ def open_raw_rows(
     columns: Sequence[str] | Mapping[str, str] = (),
     filesystem: pafs.FileSystem | None = None,
     id_option: str = "id_column",
+    on_text: OnText | None = None,
 ) -> RowSource:
     """Open rows that are yet to be embedded, as `open_source` does; `columns` are those that will be read.
 
-    An empty `id_column` makes positions the ids.
+    An empty `id_column` makes positions the ids. Of `on_text` see `PoolPaths`.
     """
     asked = _asked(pool, id_column, "", columns, id_option, "embedding_column")
     if isinstance(pool, pads.Dataset):
@@ -174,7 +176,7 @@ def open_raw_rows(
     if isinstance(pool, pa.Table):
         _check_columns(pool, asked)
         return TableRows(pool, asked.id, id_option=id_option)
-    return ParquetRows(build_manifest(_asked_paths(pool), asked, filesystem), filesystem)
+    return ParquetRows(build_manifest(replace(_asked_paths(pool), on_text=on_text), asked, filesystem), filesystem)
 
 
 def _open_raw_dataset(dataset: pads.Dataset, asked: Asked) -> RowSource:

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import pyarrow.fs as pafs
-
 from ray_itl.curation.identity import run_identity
-from ray_itl.curation.open import Inputs, as_it_was, open_problem, with_noise
+from ray_itl.curation.open import FROM_OPTIONS, Inputs, as_it_was, open_problem, with_noise
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import ConfigError, InputError
@@ -26,10 +24,10 @@ _NOT_FOR_ALL_TICKS = {"pool", "limits", *(each.name for each in described(Curati
 """What of a run's identity may differ from tick to tick: it decides what a tick may pick, not what is known."""
 
 
-def open_whole_pool(settings: CurationSettings, written_now: tuple[pafs.FileSystem, str] | None = None) -> Problem:
-    """Open the problem on the whole pool, where fewer rows than selection.n will do; of the file see `Inputs`."""
+def open_whole_pool(settings: CurationSettings, inputs: Inputs) -> Problem:
+    """Open the problem on the whole pool, where fewer rows than selection.n will do."""
     one = replace(settings, selection=replace(settings.selection, n=1))
-    return replace(open_problem(one, Inputs(written_now=written_now)), selection=settings.selection)
+    return replace(open_problem(one, inputs), selection=settings.selection)
 
 
 def with_first_noise(whole: Problem, records: Sequence[TickRecord], settings: CurationSettings) -> Problem:
@@ -86,7 +84,7 @@ def reopen_tick(settings: CurationSettings, candidates: Manifest) -> Problem:
         raise InputError(
             f"state.dir={settings.state.dir} has no tick {settings.state.tick}: restore the state directory"
         )
-    whole = open_whole_pool(as_it_was(settings, candidates))
+    whole = open_whole_pool(as_it_was(settings, candidates), FROM_OPTIONS)
     source = require_files(whole)
     here = {file.path: file for file in source.manifest.files}
     gone = [file.path for file in candidates.files if file.path not in here]

@@ -16,6 +16,7 @@ from typing import Any
 
 from ray_itl.curation.constraints import with_lists, with_number
 from ray_itl.curation.identity import run_identity
+from ray_itl.curation.open import Inputs
 from ray_itl.curation.outputs import check_columns
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.run import curate_problem
@@ -162,7 +163,8 @@ class _Work:
         if settings.pool.filter is not None:
             self._reporter.info("reading the columns that pool.filter looks at")
         with self._reporter.stage("open"):
-            whole = open_whole_pool(settings, self._lease.written_now() if settings.pool.settle_s else None)
+            now = self._lease.written_now() if settings.pool.settle_s else None
+            whole = open_whole_pool(settings, Inputs(written_now=now, on_text=self._reporter.texts()))
             identity = shared_identity(whole, settings)
             check_identity(ticks, identity, settings)
             whole = with_first_noise(whole, records, settings)

@@ -17,13 +17,16 @@ from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.acquisitions.uncertainty import Uncertainty
 from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
 from ray_itl.core.feature_store import MemoryFeatures
+from ray_itl.core.greedy import GreedySelector
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.messages import PRECISIONS, Precision, ScoreSpec
+from ray_itl.core.pool import LocalPool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.screening import speed
 from ray_itl.core.screening.arithmetic import Columns, FloatArithmetic, IntegerArithmetic, spectral_bound, sum_error
 from ray_itl.core.screening.screen import Screen, copy_rows
 from ray_itl.core.screening.theorem import Tally, linear_bound
+from ray_itl.core.shard import PoolShard
 from tests.core.helpers import (
     RULES,
     SMALL,
@@ -331,6 +334,7 @@ def test_forms_of_a_base_class_are_not_trusted() -> None:
         (10**6, 8, 1.0, True, "float32"),
         (10**6, 384, 1e-4, True, "float64"),
         (10**6, 384, 2e-3, False, "float32"),
+        (10**6, 384, 2e-3, True, "int8"),
     ],
 )
 def test_what_is_screened_in(
@@ -338,3 +342,16 @@ def test_what_is_screened_in(
 ) -> None:
     monkeypatch.setattr(speed, "integers_are_fast", lambda: fast)
     assert speed.first_precision(num_rows, dim, noise, 1.0) == expected
+
+
+def test_rules_say_from_which_noise_few_digits_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "integers_are_fast", lambda: True)
+    rows = torch.nn.functional.normalize(torch.randn(20_000, 32, generator=torch.Generator().manual_seed(1)))
+    targets = Targets.uniform(rows[:5].double())
+    found = {}
+    for rule in (InformationGain(0.1), VarianceReduction(0.1), VarianceReduction(1.0)):
+        pool = LocalPool([PoolShard(MemoryFeatures(rows), np.arange(len(rows)), 0)])
+        selector = GreedySelector(pool, rule, rule.start(Posterior.prior(32), targets))
+        selector.select(3)
+        found[rule.name, rule.noise_variance] = selector.stats.precision
+    assert found == {("itl", 0.1): "int8", ("vtl", 0.1): "float32", ("vtl", 1.0): "int8"}

@@ -175,6 +175,23 @@ def test_a_file_is_parsed_once_and_anew_when_it_changes(tmp_path: Path, parsed: 
     assert parsed == ["rows.jsonl"] * 3
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_it_is_told_how_far_parsing_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    monkeypatch.setattr("ray_itl.sources.text.twin._BUFFER_BYTES", 500)
+    data = compressed(suffix, b"".join(json.dumps(row).encode() + b"\n" for row in some_rows()))
+    (path := tmp_path / f"rows.jsonl{suffix}").write_bytes(data)
+    told: list[tuple[str, int, int]] = []
+    open_raw_rows(str(path), id_column="id", on_text=lambda *facts: told.append(facts))
+    assert {(name, total) for name, _, total in told} == {(path.name, 2 * len(data))}
+    done = [each for _, each, _ in told]
+    assert done == sorted(done)
+    assert done[0] < len(data) / 2 or suffix
+    assert done[-1] == 2 * len(data)
+    told.clear()
+    open_raw_rows(str(path), id_column="id", on_text=lambda *facts: told.append(facts))
+    assert not told
+
+
 def test_a_file_that_changes_after_the_pool_was_planned_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", some_rows())
     source = open_source(str(path), id_column="id")

@@ -117,6 +117,8 @@ class Acquisition(ABC):
     """Says in a run's files which rule it was."""
     unit: ClassVar[GainUnit] = "nats"
     """Of gains."""
+    integer_noise: ClassVar[float] = 1e-3
+    """Noise, beside the largest |x|^2, from which copies of 8 bits leave few rows in doubt (`pool.screening=auto`)."""
     takes_tasks: ClassVar[bool] = False
     """Whether `start` takes any number of tasks, weighted by a field `task_weights`: several targets, rows to avoid."""
     dense_gains: ClassVar[Callable[..., Tensor] | None] = None

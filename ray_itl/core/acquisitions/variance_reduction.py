@@ -36,6 +36,7 @@ class VarianceReduction(Acquisition):
     each row of the pool.
     """
 
+    integer_noise: ClassVar[float] = 0.5  # the largest eigenvalue of S M S is far above what late picks are worth
     task_weights: tuple[float, ...] = (1.0,)
     """c_t, one for each task that `start` is given; negative for a task to avoid."""
     name: ClassVar[str] = "vtl"

@@ -8,6 +8,7 @@ from functools import cache
 
 import torch
 
+from ray_itl.core.acquisitions.base import Acquisition
 from ray_itl.core.messages import Precision
 from ray_itl.core.screening.arithmetic import multiply_integers
 
@@ -44,7 +45,7 @@ def _seconds(work: Callable[[], object], device: str) -> float:
 
 
 _INTEGER_ROWS, _INTEGER_DIM = 16384, 32
-_INTEGER_NOISE, _FLOAT32_LIMIT = 1e-3, 5e-3
+_FLOAT32_LIMIT = 5e-3
 
 
 def may_pay(num_rows: int, dim: int) -> bool:
@@ -53,13 +54,18 @@ def may_pay(num_rows: int, dim: int) -> bool:
 
 
 def first_precision(
-    num_rows: int, dim: int, noise_variance: float, largest_norm: float, may_copy: bool = True
+    num_rows: int,
+    dim: int,
+    noise_variance: float,
+    largest_norm: float,
+    may_copy: bool = True,
+    integer_noise: float = Acquisition.integer_noise,
 ) -> Precision:
     """Return what to screen in to begin with.
 
     Integers where this machine multiplies them faster, the pool is large enough to repay rounding it, and noise is well
-    above what rounding hides (about 1.4e-4 of a squared norm): else too many rows stay in doubt. float32 where noise is
-    above its own rounding.
+    above what rounding hides (about 1.4e-4 of a squared norm; more by some rules): else too many rows stay in doubt.
+    float32 where noise is above its own rounding.
 
     Args:
         num_rows: N.
@@ -67,8 +73,9 @@ def first_precision(
         noise_variance: s2.
         largest_norm: Largest |x|^2.
         may_copy: Whether there is memory for copies.
+        integer_noise: Of the rule.
     """
-    is_loud = noise_variance >= _INTEGER_NOISE * largest_norm
+    is_loud = noise_variance >= integer_noise * largest_norm
     if may_copy and may_pay(num_rows, dim) and is_loud and integers_are_fast():
         return "int8"
     rounding = 4.0 * dim**0.5 * 2.0**-24

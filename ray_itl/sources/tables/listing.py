@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -33,6 +33,8 @@ class PoolListing(Listing):
     """Of each file of a table: values of columns that its log gives, the same in all rows of the file."""
     unsettled: tuple[str, ...] = ()
     """Files that were passed over, as they changed too lately."""
+    on_text: Callable[[str, int, int], None] | None = None
+    """As of `PoolPaths`."""
 
 
 def list_pool(asked: Sequence[str] | PoolPaths, filesystem: pafs.FileSystem | None = None) -> PoolListing:
@@ -73,6 +75,7 @@ def list_pool(asked: Sequence[str] | PoolPaths, filesystem: pafs.FileSystem | No
         tables=tuple(_version(kind, folder, root, read[kind, folder, by]) for kind, folder, by in tables),
         given={path: values for path, values in relative.items() if values is not None},
         unsettled=tuple(posixpath.relpath(listing.full_path(path), root) for path in unsettled),
+        on_text=paths.on_text,
     )
 
 

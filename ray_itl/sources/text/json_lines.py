@@ -17,7 +17,8 @@ import pyarrow.json as pj
 
 from ray_itl.errors import InputError
 
-_BLOCK_BYTES = 8 << 20
+_BLOCK_BYTES, _PEEK_BYTES = 8 << 20, 256
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LONGEST_LINE = 1 << 28
 _LARGEST_ARRAY = 1 << 30
 _ROW = re.compile(r" in row (\d+)$")
@@ -59,8 +60,10 @@ def _typed(open_text: OpenText, name: str, schema: pa.Schema) -> Iterator[pa.Rec
 
 
 def _first_byte(file: IO[bytes]) -> bytes:
-    start = file.read(1 << 12)
-    return start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    start = b""
+    while not start and (data := file.read(_PEEK_BYTES)):
+        start = data.removeprefix(_BYTE_ORDER_MARK).strip()
+    return start[:1]
 
 
 def _blocks(open_text: OpenText, name: str) -> Iterator[tuple[int, bytes]]:
@@ -68,7 +71,7 @@ def _blocks(open_text: OpenText, name: str) -> Iterator[tuple[int, bytes]]:
     row, rest = 0, b""
     with open_text() as file:
         while data := file.read(_BLOCK_BYTES):
-            data = rest + (data.removeprefix(b"\xef\xbb\xbf") if not row and not rest else data)
+            data = rest + (data.removeprefix(_BYTE_ORDER_MARK) if not row and not rest else data)
             end = data.rfind(b"\n") + 1
             block, rest = data[:end], data[end:]
             if len(rest) > _LONGEST_LINE:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from io import BufferedReader, RawIOBase
@@ -34,6 +34,8 @@ _FORMAT = 1
 _ROWS = "rows.parquet"
 _DIGEST = b"ray_itl_text_sha256"
 _GROUP_ROWS = 1 << 16
+_USUAL_READS = 2
+"""One for the types, one for the rows."""
 _BUFFER_BYTES = 1 << 20
 _EXPANSION = {None: 1, "gzip": 6, "zstd": 6, "bz2": 8}
 """How much larger text usually is than its file."""
@@ -76,13 +78,18 @@ class Twin:
         return pq.read_metadata(self.path).metadata[_DIGEST].decode()
 
 
-def twin_of(filesystem: pafs.FileSystem, path: str, name: str) -> Twin:
+OnText = Callable[[str, int, int], None]
+"""See `PoolPaths.on_text`."""
+
+
+def twin_of(filesystem: pafs.FileSystem, path: str, name: str, on_text: OnText | None = None) -> Twin:
     """Return the twin of a text file, which is made unless it is there.
 
     Args:
         filesystem: Where the file is.
         path: On it.
         name: The file's, for messages.
+        on_text: See `PoolPaths`.
 
     Raises:
         InputError: the file cannot be read, or is not what its name says (names it, and the row).
@@ -97,7 +104,7 @@ def twin_of(filesystem: pafs.FileSystem, path: str, name: str) -> Twin:
     lease = store.find(key)
     if lease is None:
         with _one_at_a_time(store, key):
-            lease = store.find(key) or _make(store, key, filesystem, path, name, kind)
+            lease = store.find(key) or _make(store, key, _TextFile(filesystem, path, name, kind, stamp.size, on_text))
             if _stamp(filesystem, path, name) != stamp:
                 raise InputError(f"file {name!r} was changed while it was read; run the same command again")
     return Twin(lease.folder / _ROWS, lease, stamp.size)
@@ -136,12 +143,10 @@ def _one_at_a_time(store: EntryCache, key: TwinKey) -> Iterator[None]:
         os.close(lock)
 
 
-def _make(
-    store: EntryCache, key: TwinKey, filesystem: pafs.FileSystem, path: str, name: str, kind: TextFormat
-) -> EntryLease:
-    lease = store.begin(key, key.size * _EXPANSION[kind.compression])
+def _make(store: EntryCache, key: TwinKey, text: _TextFile) -> EntryLease:
+    lease = store.begin(key, key.size * _EXPANSION[text.kind.compression])
     try:
-        _write(lease.folder / _ROWS, filesystem, path, name, kind)
+        _write(lease.folder / _ROWS, text)
         return store.publish(key, lease)
     except OSError as error:
         store.discard(lease)
@@ -151,23 +156,48 @@ def _make(
         raise
 
 
-def _write(where: Path, filesystem: pafs.FileSystem, path: str, name: str, kind: TextFormat) -> None:
+@dataclass
+class _TextFile:
+    """A text file that is read from its beginning, more than once."""
+
+    filesystem: pafs.FileSystem
+    path: str
+    name: str
+    kind: TextFormat
+    size: int
+    on_text: OnText | None
+    digest: str = ""
+    """SHA-256 of the text, once it has been read to its end."""
+    _ended: int = 0
+    """How often it has been read to its end."""
+
+    def open(self) -> IO[bytes]:
+        """Open it anew, decompressed."""
+        raw = self.filesystem.open_input_file(self.path)  # streams do not tell where they are
+        compression, stream = self.kind.compression, pa.BufferedInputStream(raw, _BUFFER_BYTES)
+        text = stream if compression is None else pa.CompressedInputStream(stream, compression)
+        return cast(IO[bytes], BufferedReader(_Watched(text, lambda: self._tell(raw), self._end), _BUFFER_BYTES))
+
+    def _tell(self, raw: pa.NativeFile) -> None:
+        total = max(_USUAL_READS, self._ended + 1) * self.size
+        if self.on_text is not None:
+            self.on_text(self.name, min(total, self._ended * self.size + raw.tell()), total)
+
+    def _end(self, digest: str) -> None:
+        self.digest, self._ended = digest, self._ended + 1
+
+
+def _write(where: Path, text: _TextFile) -> None:
     """Write the twin; OSError where that fails, whatever is wrong with the text by its own error."""
-    digests: list[str] = []
-
-    def open_text() -> IO[bytes]:
-        stream = filesystem.open_input_stream(path, compression=kind.compression, buffer_size=_BUFFER_BYTES)
-        return cast(IO[bytes], BufferedReader(_Hashed(stream, digests), _BUFFER_BYTES))
-
-    with _reading(name):
-        if kind.syntax == "json":
-            schema, batches = json_batches(open_text, name)
+    with _reading(text.name):
+        if text.kind.syntax == "json":
+            schema, batches = json_batches(text.open, text.name)
         else:
-            schema, batches = delimited_batches(open_text, name, _DELIMITERS[kind.syntax])
+            schema, batches = delimited_batches(text.open, text.name, _DELIMITERS[text.kind.syntax])
     with pq.ParquetWriter(where, schema, compression="zstd", write_page_checksum=True) as writer:
-        for batch in _read(batches, name):
+        for batch in _read(batches, text.name):
             writer.write_batch(batch, row_group_size=_GROUP_ROWS)
-        writer.add_key_value_metadata({_DIGEST.decode(): digests[-1]})
+        writer.add_key_value_metadata({_DIGEST.decode(): text.digest})
     with where.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -189,11 +219,12 @@ def _reading(name: str) -> Iterator[None]:
         raise _unreadable(name, error) from error
 
 
-class _Hashed(RawIOBase):
-    """A stream that notes the SHA-256 of its bytes once it has been read to its end."""
+class _Watched(RawIOBase):
+    """A stream of text of which somebody is told how far it is read and, at its end, the SHA-256 of its bytes."""
 
-    def __init__(self, stream: pa.NativeFile, digests: list[str]) -> None:
-        self._stream, self._digests, self._digest = stream, digests, hashlib.sha256()
+    def __init__(self, stream: pa.NativeFile, on_bytes: Callable[[], None], on_end: Callable[[str], None]) -> None:
+        self._stream, self._on_bytes, self._on_end, self._digest = stream, on_bytes, on_end, hashlib.sha256()
+        self._ended = False
 
     def readable(self) -> bool:
         return True
@@ -202,8 +233,11 @@ class _Hashed(RawIOBase):
         data = self._stream.read(len(buffer))
         buffer[: len(data)] = data
         self._digest.update(data)
-        if not data:
-            self._digests.append(self._digest.hexdigest())
+        if not self._ended:
+            self._on_bytes()
+        if not data and not self._ended:  # whoever reads may ask again
+            self._ended = True
+            self._on_end(self._digest.hexdigest())
         return len(data)
 
     def close(self) -> None:
