@@ -21,7 +21,7 @@ _GROUPS = (
     "|labels|trainer|training|candidates|sweep|task"
 )
 _NAMED = re.compile(rf"(?<![\w./-])(?:{_GROUPS})\.[a-z_]+(?![\w./(-])")
-_FILES = (".parquet", ".json", ".yaml", ".html", ".safetensors", ".py")
+_FILES = (".parquet", ".jsonl", ".csv", ".json", ".yaml", ".html", ".safetensors", ".py")
 _FILE = re.compile(r"# (\w+\.py)\n")
 
 
