@@ -144,7 +144,7 @@ def _places(selection: Selection) -> list[str]:
     lines += [f"{name + ':':<9}{paths[name]}" for name in ("rows", "report", "skipped") if name in paths]
     check = command_line("verify", f"run.dir={selection.run_dir}")
     what = Path(paths["rows"]).name if "rows" in paths else "the rows named in selection.parquet"
-    return [*lines, f"next:    train on {what}; to check the picks: {check}"]
+    return [*lines, f"next:    train on {what}; to check them: {check}"]
 
 
 def _paths(selection: Selection) -> dict[str, str]:

@@ -27,7 +27,7 @@ class DiskRoom:
     """Makes room in a cache for copies of a shard's rows (see `RoomForCopies`).
 
     They lie in a folder of an entry that is never published: it goes when the shard lets go of them, or with the next
-    writer after a process that died.
+    writer after a process that died. Their disk is given back when the process ends, however it does.
     """
 
     store: ShardCache
@@ -74,7 +74,15 @@ class _DiskSink:
         except OSError as error:
             raise self._room.store.unusable(error) from error
         # The sink lives as long as what is read, and the folder as long as the sink.
-        return DiskFeatures(self._path, *self._shape, device=self._room.device, lease=self)
+        features = DiskFeatures(self._path, *self._shape, device=self._room.device, lease=self)
+        try:
+            size = self._path.stat().st_size
+            self._path.unlink()  # only this process, which has it open, keeps it
+            with self._path.open("xb") as hollow:  # takes no disk, but counts towards the cache's limit
+                hollow.truncate(size)
+        except OSError as error:
+            raise self._room.store.unusable(error) from error
+        return features
 
 
 def _discard(store: ShardCache, lease: EntryLease) -> None:

@@ -129,3 +129,15 @@ def test_nights_of_new_lines_pick_what_nights_of_parquet_pick(tmp_path: Path, mo
     expected = [names(picks, growing.pool) for picks in growing.all_picks()]
     growing.location = state
     assert growing.all_picks() == expected
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("cluster")
+def test_shards_read_lines_by_themselves(files: Files) -> None:
+    lines = write_lines(files)
+    expected = files.run(files.settings("here", **lines)).ids
+    found = files.run(files.settings("shards", **lines, cluster={"num_shards": 2, "cpus_per_shard": 0.1}))
+    assert found.ids == expected
+    assert (files.folder / "shards" / "selection.jsonl").read_bytes() == (
+        files.folder / "here" / "selection.jsonl"
+    ).read_bytes()

@@ -17,6 +17,7 @@ from ray_itl.core.ranking import RankQuery
 from ray_itl.core.screening.copies import copy_bytes
 from ray_itl.errors import CacheError, ConfigError
 from ray_itl.io.atomic import TEMPORARY_SUFFIX
+from ray_itl.shards.disk_copies import COPY
 from ray_itl.shards.disk_features import DiskFeatures
 from ray_itl.shards.disk_loading import CacheOptions
 from ray_itl.shards.loading import STORAGE_DTYPES
@@ -114,7 +115,9 @@ def test_copies_on_disk_are_what_passes_read(source, cache, monkeypatch, rule, p
     assert passes.count(torch.float32) == 2  # each shard's rows, once, for their copies
     assert passes.count(getattr(torch, precision)) == 2 * result.stats.passes
     folder = Path(cache.folder)
-    assert len([path for path in folder.iterdir() if path.suffix == TEMPORARY_SUFFIX]) == 2
+    copies = [path / COPY for path in folder.iterdir() if path.suffix == TEMPORARY_SUFFIX]
+    assert len(copies) == 2
+    assert sum(path.stat().st_size for path in copies) > NUM_ROWS * DIM  # what they take counts
     del pool
     assert not [path for path in folder.iterdir() if path.suffix == TEMPORARY_SUFFIX]
 
@@ -159,8 +162,10 @@ def test_shards_on_disk_pick_the_same_although_they_are_killed(source, cache, tm
         assert pool.rebuilds >= 2
         with pytest.raises(ConfigError, match=r"pool\.storage=memory"):
             pool.reload(source)
-    entries = [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
-    assert len(entries) == 2
+    folders = [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+    copies = [path / COPY for path in folders if path.suffix == TEMPORARY_SUFFIX]
+    assert len(folders) - len(copies) == 2
+    assert sum(path.stat().st_blocks for path in copies) == 0  # of processes that were killed nothing is left
 
 
 @pytest.mark.cluster
