@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
@@ -20,22 +19,12 @@ from ray_itl.core.block_schedule import BlockSchedule
 from ray_itl.core.criteria import Criteria
 from ray_itl.core.decision import TotalOrder, gain_scale
 from ray_itl.core.limits import Limits
-from ray_itl.core.linalg import squared_norms
-from ray_itl.core.messages import (
-    PRECISIONS,
-    Block,
-    ExactSearch,
-    Precision,
-    Request,
-    RowBatch,
-    ScoreSpec,
-    merge_batches,
-)
+from ray_itl.core.messages import PRECISIONS, Block, ExactSearch, Precision, Request, ScoreSpec, merge_batches
 from ray_itl.core.pool import Pool
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress, Stop
 from ray_itl.core.rules import OPEN, Gate
 from ray_itl.core.screening.speed import first_precision
-from ray_itl.core.speculation import Returned, SpeculatedPicks, count_true_picks
+from ray_itl.core.speculation import Returned, SpeculatedPicks, band_holds, count_true_picks
 from ray_itl.core.trajectory import Pick, Trajectory
 from ray_itl.errors import ConfigError, NumericalError
 
@@ -247,7 +236,7 @@ class GreedySelector:
         self.stats.doubtful += report.num_doubtful
         self._settled = len(trajectory.picks)
         returned = Returned.score(self._criteria, trajectory.state, report.challengers, plan)
-        if not (report.holds and self._band_holds(returned, report.proposals, plan)):
+        if not (report.holds and band_holds(self._start, returned, report.proposals, plan)):
             # A row beyond the bound may have been missed: nothing of this pass counts, but the rows are held by now.
             trajectory.hold(merge_batches([report.challengers, report.proposals]))
             self._climb()
@@ -296,29 +285,6 @@ class GreedySelector:
             picks=plan.features if self._excludes_similar_picks else None,
             state=self._trajectory.state,
         )
-
-    def _band_holds(self, returned: Returned, proposals: RowBatch, plan: SpeculatedPicks) -> bool:
-        """Whether screened scores are within half the band of the exact ones, on all rows that came back.
-
-        Asked of rules without forms alone; challengers report their scores as before the block, proposals as after it.
-        """
-        if self._start.acquisition.is_certified:
-            return True
-        features = proposals.features.to(torch.float64)
-        norms = torch.cat([returned.norms, squared_norms(features)])
-        for first, then, *seen, magnitude in zip(
-            returned.before,
-            plan.state.scores(features),
-            returned.batch.scores,
-            proposals.scores,
-            self._start.magnitudes,
-            strict=True,
-        ):
-            exact = torch.cat([first, then])
-            allowed = 0.5 * self._start.band * norms * magnitude + 2.0**-48 * exact.abs()
-            if bool(((torch.cat(seen) - exact).abs() > allowed).any()):
-                return False
-        return True
 
     def _climb(self) -> None:
         """Screen in the next precision from now on."""

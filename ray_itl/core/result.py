@@ -53,6 +53,11 @@ class GreedyResult:
     directions: Tensor | None = None
     """What `posterior.directions` returns of the picks, D x n, where the search has computed and kept them."""
 
+    @property
+    def positions(self) -> np.ndarray:
+        """Where the picks are in the pool, in order, n int64."""
+        return np.array([pick.position for pick in self.picks], dtype=np.int64)
+
 
 @dataclass(frozen=True)
 class Progress:

@@ -179,14 +179,14 @@ class PoolShard:
         screen.count(columns)
         doubtful = self._pass(rejected, columns, block.values)
         self._previous, self._sequence = (block, columns), block.sequence + 1
-        found, holds = ChallengerList(block.size, block.max_challengers), True
+        found, exact, holds = ChallengerList(block.size, block.max_challengers), self._exact, True
         for indices in doubtful.split(EXACT_ROWS):
-            holds = self._exact.challenge(block, indices, found) and holds
+            holds = exact.challenge(block, indices, found) and holds
         indices, scores = found.result(len(screen.tracked))
         self.held[indices.to(self.held.device)] = True
         challengers = self._rows_at(indices, scores)
         proposals = self.propose(block.next_request)
-        holds = self._exact.audit(block, proposals, proposals.positions - self.first_position) and holds
+        holds = exact.audit(block, proposals, proposals.positions - self.first_position) and holds
         return BlockReport(challengers, found.verified_steps, proposals, len(doubtful), holds)
 
     def _pass(self, rejected: Columns | None, columns: Columns, values: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Speculation: greedy steps over the rows the driver holds alone, and what a pass over the pool says of them.
 
 `speculate` picks among the candidates; `count_true_picks` says how many of these picks are the pool's, given every row
-that might beat one.
+that might beat one; `band_holds` whether what shards said of such rows can be believed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ray_itl.core.decision import Contenders
 from ray_itl.core.limits import LimitState
 from ray_itl.core.linalg import squared_norms
 from ray_itl.core.lookahead import Lookahead, ScorePath
-from ray_itl.core.messages import RowBatch
+from ray_itl.core.messages import RowBatch, ScoreSpec
 from ray_itl.core.rules import Gate
 
 
@@ -159,6 +159,30 @@ def count_true_picks(
         if place >= len(near) or int(near[place]) != plan.picks[step]:
             return step
     return len(plan.picks)
+
+
+def band_holds(spec: ScoreSpec, returned: Returned, proposals: RowBatch, plan: SpeculatedPicks) -> bool:
+    """Whether screened scores are within half the band of the exact ones, on all rows that came back.
+
+    Asked of rules without forms alone; challengers report their scores as before the block, proposals as after it.
+    """
+    if spec.acquisition.is_certified:
+        return True
+    features = proposals.features.to(torch.float64)
+    norms = torch.cat([returned.norms, squared_norms(features)])
+    for first, then, *seen, magnitude in zip(
+        returned.before,
+        plan.state.scores(features),
+        returned.batch.scores,
+        proposals.scores,
+        spec.magnitudes,
+        strict=True,
+    ):
+        exact = torch.cat([first, then])
+        allowed = 0.5 * spec.band * norms * magnitude + 2.0**-48 * exact.abs()
+        if bool(((torch.cat(seen) - exact).abs() > allowed).any()):
+            return False
+    return True
 
 
 def _foremost_at(

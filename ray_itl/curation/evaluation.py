@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from ray_itl.core.baselines import BaselineRule
@@ -59,7 +58,7 @@ def count_on_task(
 
 def _count(problem: Problem, rule: str, result: GreedyResult, settings: EvaluationSettings) -> OnTask:
     column = settings.class_column or ""
-    positions = np.array([pick.position for pick in result.picks], dtype=np.int64)
+    positions = result.positions
     values = problem.source.take(positions, [column]).column(column)
     kind = comparable_type(values.type) or pa.null()
     wanted = {key for value in settings.classes for key in keys_for(value, kind)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -24,7 +23,7 @@ from ray_itl.curation.problem import Problem, objectives_of, tasks_among
 from ray_itl.curation.rules import build_acquisition
 from ray_itl.curation.settings import BASELINE_RULES, AcquisitionSettings, CurationSettings
 from ray_itl.errors import ConfigError, InputError
-from ray_itl.io.listing import PoolPaths
+from ray_itl.io.listing import OnText, PoolPaths
 from ray_itl.shards.conversion import map_rows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.manifest import Manifest
@@ -49,7 +48,7 @@ class Inputs:
     """The sequential rule, where it is an instance that settings.acquisition cannot describe."""
     written_now: tuple[pafs.FileSystem, str] | None = None
     """A file that has just been written: on its filesystem, its time is the present for pool.settle_s."""
-    on_text: Callable[[str, int, int], None] | None = None
+    on_text: OnText | None = None
     """See `PoolPaths`."""
 
     def rows(self, what: str, settings: CurationSettings) -> Any:

@@ -50,7 +50,7 @@ def build_selection(
     problem: Problem, result: GreedyResult, columns: Sequence[str], explanation: pa.Table | None = None
 ) -> Selection:
     """Return the selection of a result, with the carried columns read from the pool, and its explanation if any."""
-    positions = np.array([pick.position for pick in result.picks], dtype=np.int64)
+    positions = result.positions
     gains = np.array([pick.gain for pick in result.picks])
     files, rows = problem.source.locate(positions)
     table = pa.table(

@@ -93,17 +93,14 @@ def _disk_rate(folder: Path) -> float:
     """Write a file without a name and read it past the page cache (through it where that does not work)."""
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     block = mmap.mmap(-1, _DISK_BYTES // 8)
-    try:
-        with tempfile.TemporaryFile(dir=there, buffering=0) as file:
-            for _ in range(8):
-                file.write(block)
-            os.fsync(file.fileno())
-            if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            file.seek(0)
-            return _DISK_BYTES / _seconds(lambda: [file.readinto(block) for _ in range(8)])
-    except OSError as error:
-        raise ShardCache(folder).unusable(error) from error
+    with ShardCache(folder).guard(), tempfile.TemporaryFile(dir=there, buffering=0) as file:
+        for _ in range(8):
+            file.write(block)
+        os.fsync(file.fileno())
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        file.seek(0)
+        return _DISK_BYTES / _seconds(lambda: [file.readinto(block) for _ in range(8)])
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -148,12 +145,12 @@ class RunPlan:
     @property
     def pass_seconds(self) -> float:
         """Expected seconds of a pass: reading and computing go on side by side."""
-        size = 0
-        if self.rates.disk_bytes:
-            copied = self.shards.disk_copy_bytes * self.shard.num_rows
-            size = copied if self.shards.copy_bytes else self.shard.feature_bytes
-        read = size / self.rates.disk_bytes if self.rates.disk_bytes else 0.0
-        return max(read, self.shard.num_rows / self.rates.pass_rows)
+        computing = self.shard.num_rows / self.rates.pass_rows
+        if not self.rates.disk_bytes:
+            return computing
+        copied = self.shards.disk_copy_bytes * self.shard.num_rows
+        size = copied if self.shards.copy_bytes else self.shard.feature_bytes
+        return max(size / self.rates.disk_bytes, computing)
 
     def table(self) -> str:
         """Return everything as lines for people."""

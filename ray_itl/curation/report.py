@@ -163,7 +163,7 @@ def _left_of_each(problem: Problem, result: GreedyResult) -> np.ndarray:
 def _mixes(problem: Problem, settings: CurationSettings, result: GreedyResult, sample: RowBatch) -> list[Mix]:
     evaluated = [settings.evaluation.class_column] if settings.evaluation.class_column else []
     columns = list(dict.fromkeys([*evaluated, *settings.pool.columns]))
-    picked = np.array([pick.position for pick in result.picks], dtype=np.int64)
+    picked = result.positions
     return source_mixes(problem.source, picked, sample.positions, columns)
 
 

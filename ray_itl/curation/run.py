@@ -312,8 +312,7 @@ class _Run:
             write_posterior(self._run, self._problem, result)
             write_picks(self._run, features)
             write_challengers(self._run, self._problem.source, result.close_calls)
-            positions = np.array([pick.position for pick in result.picks], dtype=np.int64)
-            write_whole_rows(self._run, self._problem.source, positions, self._settings.run.output)
+            write_whole_rows(self._run, self._problem.source, result.positions, self._settings.run.output)
             write_selection(self._run, selection)
         return selection
 

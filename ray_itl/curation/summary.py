@@ -153,7 +153,7 @@ def _paths(selection: Selection) -> dict[str, str]:
     if folder is None:
         return {}
     files = {"selection": "selection.parquet", "report": "report.html", "skipped": SKIPPED_FILE}
-    files["rows"] = next((name for name in (LINES, CSV) if (folder / name).exists()), LINES)
+    files["rows"] = LINES if (folder / LINES).exists() else CSV
     found = {name: str(folder / file) for name, file in files.items() if (folder / file).exists()}
     return {"results": str(folder), **found}
 

@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -37,12 +38,12 @@ def form_of(source: PoolSource, asked: str) -> str:
     Raises:
         ConfigError: rows without columns have no such form.
     """
-    if asked in ("jsonl", "csv") and not isinstance(source, ParquetSource | TableSource):
-        raise ConfigError(f"run.output={asked}, but the pool is an array, whose rows have no columns: leave it out")
-    if asked != "auto" or not isinstance(source, ParquetSource):
-        return "parquet" if asked == "auto" else asked
-    found = {text_format(file.path) for file in source.manifest.files}
-    syntaxes = {None if each is None else each.syntax for each in found}
+    if asked != "auto":
+        if asked != "parquet" and not isinstance(source, ParquetSource | TableSource):
+            raise ConfigError(f"run.output={asked}, but the pool is an array, whose rows have no columns: leave it out")
+        return asked
+    formats = {text_format(file.path) for file in source.manifest.files} if isinstance(source, ParquetSource) else set()
+    syntaxes = {None if each is None else each.syntax for each in formats}
     return "jsonl" if syntaxes == {"json"} else "csv" if syntaxes == {"csv"} else "parquet"
 
 
@@ -69,9 +70,10 @@ def write_whole_rows(run: RunDirectory, source: PoolSource, positions: np.ndarra
 def _whole_rows(source: ParquetSource | TableSource, positions: np.ndarray) -> list[Row]:
     """Return the rows, each with the columns of its file, but for the embedding."""
     rows: list[Row] = [{} for _ in positions]
-    files = source.locate(positions)[0] if len(positions) else []
-    for file in dict.fromkeys(files):
-        places = [place for place, other in enumerate(files) if other == file]
+    places_in: dict[str, list[int]] = defaultdict(list)
+    for place, file in enumerate(source.locate(positions)[0] if len(positions) else []):
+        places_in[file].append(place)
+    for file, places in places_in.items():
         table = source.take(positions[places], source.columns_of(file))
         for place, row in zip(places, table.to_pylist(), strict=True):
             rows[place] = row

@@ -160,11 +160,8 @@ def place_features(
             places_on(nodes, {"memory": need, "CPU": plan.num_cpus}) >= plan.num_shards
             and (limit is None or need + PROCESS_BYTES <= limit)
             and (gpu_bytes is None or plan.on_disk or plan.footprint(rows, dim).gpu_bytes <= gpu_bytes)
-            and (storage.cache_limit is None or not plan.copies_on_disk or disk_bytes(plan) <= storage.cache_limit)
+            and (not plan.copies_on_disk or storage.may_cache(rows, dim, plan.dtype, plan.disk_copy_bytes))
         )
-
-    def disk_bytes(plan: ShardPlan) -> int:
-        return storage.disk_bytes(rows, dim, plan.dtype, plan.disk_copy_bytes)
 
     kept = {"memory": [False], "disk": [True], "auto": [False, True]}[storage.storage]
     copies = [storage.copy_bytes(num_rows, dim), *([0] if storage.screening == "auto" else [])]

@@ -13,17 +13,18 @@ import os
 import secrets
 import shutil
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar
 
 from ray_itl.errors import CacheError
 from ray_itl.io.atomic import TEMPORARY_SUFFIX, sync_folder
 from ray_itl.text import format_size
 
 CACHE_VARIABLE = "RAY_ITL_CACHE"
-FORMAT = 1
 _LOCK = "lock"
 _DESCRIPTION = "entry.json"
 _KEEP_FREE = 0.1
@@ -35,17 +36,17 @@ def default_cache_root() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/ray_itl").expanduser().absolute()
 
 
-class EntryKey(Protocol):
-    """What an entry holds, as a dataclass: entries of equal keys are equal."""
+@dataclass(frozen=True)
+class CacheKey:
+    """What an entry holds, in fields of subclasses: entries of equal keys are equal."""
+
+    format: ClassVar[int] = 1
+    """Rises when what is kept of the same facts becomes another thing."""
 
     @property
     def name(self) -> str:
         """The entry's folder name."""
-        ...
-
-    def facts(self) -> dict[str, object]:
-        """What is written down of it."""
-        ...
+        return sha256(repr((self.format, self)).encode()).hexdigest()[:32]
 
 
 class EntryLease:
@@ -78,12 +79,12 @@ class EntryCache:
         self._limit_option = limit_option
         self._remedy = remedy
 
-    def find(self, key: EntryKey) -> EntryLease | None:
+    def find(self, key: CacheKey) -> EntryLease | None:
         """Return the entry of a key, which counts as used now, or None."""
         with self._locked():
             return self._lease(self.folder / key.name)
 
-    def begin(self, key: EntryKey, size: int) -> EntryLease:
+    def begin(self, key: CacheKey, size: int) -> EntryLease:
         """Return a new folder for an entry that will take `size` bytes; `publish` makes it findable.
 
         Removes what crashed writers left, and of the entries not in use the least recently used until there is room.
@@ -99,23 +100,32 @@ class EntryCache:
 
     def check_room(self, size: int) -> None:
         """Raise what `begin` surely would, even if every entry could be removed; nothing is created or removed."""
-        try:
+        with self.guard():
             there = next(folder for folder in (self.folder, *self.folder.parents) if folder.exists())
             disk, used = shutil.disk_usage(there), self._used() if there == self.folder else 0
-        except OSError as error:
-            raise self.unusable(error) from error
         kept = 0 if self._limit is not None else _KEEP_FREE * disk.total
         if disk.free + used - size < kept:
             raise self._no_room(size, there)
 
-    def publish(self, key: EntryKey, lease: EntryLease) -> EntryLease:
+    def make(self, key: CacheKey, size: int, write: Callable[[Path], None]) -> EntryLease:
+        """Return a new entry of `size` bytes, which `write` fills; where that raises, nothing is left of it."""
+        lease = self.begin(key, size)
+        try:
+            with self.guard():
+                write(lease.folder)
+            return self.publish(key, lease)
+        except BaseException:
+            self.discard(lease)
+            raise
+
+    def publish(self, key: CacheKey, lease: EntryLease) -> EntryLease:
         """Make a finished entry findable and return it as one in use.
 
         Where another process was faster with the same entry, that one is returned and this one removed.
         """
         with self._locked():
             with (lease.folder / _DESCRIPTION).open("w") as file:
-                json.dump({"format": FORMAT, **key.facts()}, file, indent=2)
+                json.dump({"format": key.format, **asdict(key)}, file, indent=2)
                 file.flush()
                 os.fsync(file.fileno())
             sync_folder(lease.folder)
@@ -136,7 +146,7 @@ class EntryCache:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Be the only process that changes the folder."""
-        try:
+        with self.guard():
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
             try:
@@ -144,8 +154,6 @@ class EntryCache:
                 yield
             finally:
                 os.close(lock)
-        except OSError as error:
-            raise self.unusable(error) from error
 
     def _lease(self, folder: Path) -> EntryLease | None:
         try:
@@ -190,12 +198,16 @@ class EntryCache:
             f"use): free some space, {self._remedy}"
         )
 
-    def unusable(self, error: OSError) -> CacheError:
-        """Return the CacheError for a folder on which an operation failed."""
-        return CacheError(
-            f"the cache folder {self.folder} cannot be used ({error.strerror or error}): free some space on its disk, "
-            f"{self._remedy}"
-        )
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Raise CacheError for what the system says in a block that works on the folder."""
+        try:
+            yield
+        except OSError as error:
+            raise CacheError(
+                f"the cache folder {self.folder} cannot be used ({error.strerror or error}): free some space on its "
+                f"disk, {self._remedy}"
+            ) from error
 
     def _has_room(self, size: int) -> bool:
         disk = shutil.disk_usage(self.folder)

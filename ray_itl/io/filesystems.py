@@ -116,3 +116,14 @@ def unreachable(verb: str, source: str, error: Exception) -> RayItlError:
     if is_transient(error):
         return transient_error(f"cannot {verb} {source!r}", error)
     return InputError(f"cannot {verb} {source!r}: {error}; check the path and its permissions")
+
+
+def inaccessible(name: str, error: Exception) -> RayItlError | None:
+    """Return the error for a file that storage, and not its content, keeps from being read; None: it is the content."""
+    if is_transient(error):
+        return transient_error(f"file {name!r} cannot be read", error)
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"file {name!r} is gone; restore it, or start again on the pool as it is")
+    if isinstance(error, PermissionError):
+        return InputError(f"file {name!r} may not be read by this user; check its permissions, and its folder's")
+    return None

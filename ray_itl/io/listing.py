@@ -23,6 +23,8 @@ from ray_itl.io.globs import Wanted, is_parquet, split_glob
 from ray_itl.io.tables import METADATA_SUFFIXES, TableKind
 from ray_itl.io.walk import Stamp, TableAbove, stamp_of, table_above, walk
 
+OnText = Callable[[str, int, int], None]
+"""Told, of a text file that is being parsed, its name, the bytes done, and how many there are to do."""
 _POOL_FILES = "*.parquet, *.jsonl or *.csv"
 
 
@@ -62,8 +64,8 @@ class PoolPaths:
     """Files that changed less than so many seconds ago are passed over."""
     written_now: tuple[pafs.FileSystem, str] | None = None
     """A file that has just been written: on its filesystem, its time is the present. None: this machine's clock is."""
-    on_text: Callable[[str, int, int], None] | None = None
-    """Told of a text file that is being parsed its name, the bytes done, and those there are to do; None: nobody is."""
+    on_text: OnText | None = None
+    """None: nobody is told."""
 
     def now(self, listing: Listing) -> float:
         """Return the present, in seconds since 1970, by the clock that says when the files of a listing changed.

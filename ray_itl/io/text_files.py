@@ -17,23 +17,20 @@ class TextFormat(NamedTuple):
     """As pyarrow names it."""
 
 
-_IN_FOLDERS = (".jsonl", ".ndjson", ".csv", ".tsv")
-"""Those looked for in folders: a .json may be anything, and has to be named."""
+def text_format(path: str) -> TextFormat | None:
+    """Return what a file's name says; None where it is no text file with rows."""
+    stem, compression = _split(path)
+    suffix = next((suffix for suffix in _SYNTAXES if stem.endswith(suffix)), None)
+    return None if suffix is None else TextFormat(_SYNTAXES[suffix], compression)
 
 
 def is_found_in_folders(path: str) -> bool:
-    """Whether a folder that is a pool may hold rows in a file of this name."""
-    name = path.lower()
-    stem = next((name.removesuffix(suffix) for suffix in _COMPRESSIONS if name.endswith(suffix)), name)
-    return stem.endswith(_IN_FOLDERS)
+    """Whether a folder that is a pool may hold rows in a file of this name: a .json may be anything, and is named."""
+    return text_format(path) is not None and not _split(path)[0].endswith(".json")
 
 
-def text_format(path: str) -> TextFormat | None:
-    """Return what a file's name says; None where it is no text file with rows."""
+def _split(path: str) -> tuple[str, str | None]:
+    """Return a name without the suffix of a compression, and which that is."""
     name = path.lower()
-    compression = next((suffix for suffix in _COMPRESSIONS if name.endswith(suffix)), None)
-    stem = name.removesuffix(compression) if compression else name
-    suffix = next((suffix for suffix in _SYNTAXES if stem.endswith(suffix)), None)
-    if suffix is None:
-        return None
-    return TextFormat(_SYNTAXES[suffix], _COMPRESSIONS[compression] if compression else None)
+    suffix = next((suffix for suffix in _COMPRESSIONS if name.endswith(suffix)), "")
+    return name.removesuffix(suffix), _COMPRESSIONS.get(suffix)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+from dataclasses import dataclass
 from pathlib import Path
 
 from ray_itl.errors import ConfigError
-from ray_itl.io.cache import FORMAT, EntryCache, EntryKey, EntryLease, default_cache_root
+from ray_itl.io.cache import CacheKey, EntryCache, EntryLease, default_cache_root
 from ray_itl.text import format_size
 
 
 @dataclass(frozen=True)
-class FeaturesKey:
+class EntryKey(CacheKey):
     """What an entry holds: features of equal keys are equal, bit for bit."""
 
     pool: str
@@ -25,16 +24,6 @@ class FeaturesKey:
     torch: str
     """Version of the library that computed the features."""
 
-    @property
-    def name(self) -> str:
-        """The entry's folder name."""
-        values = ", ".join(f"{name}={value!r}" for name, value in asdict(self).items())
-        return sha256(f"({FORMAT}, EntryKey({values}))".encode()).hexdigest()[:32]
-
-    def facts(self) -> dict[str, object]:
-        """What is written down of it."""
-        return asdict(self)
-
 
 class ShardCache(EntryCache):
     """See `EntryCache`."""
@@ -46,7 +35,7 @@ class ShardCache(EntryCache):
         remedy += "raise cluster.cache_limit, or set pool.storage=memory"
         super().__init__(where, remedy, limit_bytes, "cluster.cache_limit")
 
-    def begin(self, key: EntryKey, size: int) -> EntryLease:
+    def begin(self, key: CacheKey, size: int) -> EntryLease:
         """See `EntryCache`; ConfigError where the limit is smaller than the entry."""
         self.check_limit(size)
         return super().begin(key, size)

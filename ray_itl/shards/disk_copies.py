@@ -11,15 +11,15 @@ from torch import Tensor
 
 from ray_itl.core.feature_store import RowSink
 from ray_itl.io.cache import EntryLease
-from ray_itl.shards.cache import FeaturesKey, ShardCache
+from ray_itl.shards.cache import EntryKey, ShardCache
 from ray_itl.shards.disk_features import ALIGNMENT, DiskFeatures, MatrixWriter
 
 COPY = "copy.safetensors"
 
 
 def copies_bytes(num_rows: int, width: int) -> int:
-    """Return how much disk copies of so many bytes a row take."""
-    return num_rows * width + 2 * ALIGNMENT
+    """Return how much disk copies of so many bytes a row take; of none, nothing."""
+    return num_rows * width + 2 * ALIGNMENT if width else 0
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class DiskRoom:
     """
 
     store: ShardCache
-    key: FeaturesKey
+    key: EntryKey
     """Of the rows."""
     device: torch.device
     """Where chunks are computed on."""
@@ -53,35 +53,26 @@ class _DiskSink:
         self._lease = room.store.begin(room.key, copies_bytes(self._shape[0], width * dtype.itemsize))
         self._path = self._lease.folder / COPY
         weakref.finalize(self, _discard, room.store, self._lease)
-        try:
+        with room.store.guard():
             self._writer = MatrixWriter(self._path, *self._shape)
-        except OSError as error:
-            raise room.store.unusable(error) from error
 
     def fill(self, rows: slice, write: Callable[[Tensor], object]) -> None:
         _, width, dtype = self._shape
         values = torch.empty(rows.stop - rows.start, width, dtype=dtype, device=self._room.device)
         write(values)
-        try:
+        with self._room.store.guard():
             self._writer.put(rows, values.cpu())
-        except OSError as error:
-            raise self._room.store.unusable(error) from error
 
     def finish(self) -> DiskFeatures:
-        try:
-            with self._writer as writer:
-                writer.finish()
-        except OSError as error:
-            raise self._room.store.unusable(error) from error
+        with self._room.store.guard(), self._writer as writer:
+            writer.finish()
         # The sink lives as long as what is read, and the folder as long as the sink.
         features = DiskFeatures(self._path, *self._shape, device=self._room.device, lease=self)
-        try:
+        with self._room.store.guard():
             size = self._path.stat().st_size
             self._path.unlink()  # only this process, which has it open, keeps it
             with self._path.open("xb") as hollow:  # takes no disk, but counts towards the cache's limit
                 hollow.truncate(size)
-        except OSError as error:
-            raise self._room.store.unusable(error) from error
         return features
 
 

@@ -21,7 +21,7 @@ from ray_itl.core.linalg import squared_norms
 from ray_itl.core.shard import PoolShard
 from ray_itl.errors import CacheError
 from ray_itl.io.cache import EntryLease
-from ray_itl.shards.cache import FeaturesKey, ShardCache
+from ray_itl.shards.cache import EntryKey, ShardCache
 from ray_itl.shards.disk_copies import DiskRoom, copies_bytes
 from ray_itl.shards.disk_features import ALIGNMENT, DiskFeatures, MatrixWriter
 from ray_itl.shards.loading import RowFacts, RowRange
@@ -88,8 +88,8 @@ def load_disk_shard(
         CacheError: no room, or a disk that fails.
     """
     store = ShardCache(cache.folder, cache.limit_bytes)
-    copies = copies_bytes(rows.num_rows, cache.copy_bytes) if cache.copy_bytes else 0
-    key = FeaturesKey(cache.pool, rows.start, rows.stop, rows.feature_map.key, str(rows.dtype), torch.__version__)
+    copies = copies_bytes(rows.num_rows, cache.copy_bytes)
+    key = EntryKey(cache.pool, rows.start, rows.stop, rows.feature_map.key, str(rows.dtype), torch.__version__)
     found = _find(store, key, rows, device)
     if copies:  # they come once all rows have been read: that there is room for them is seen to before
         store.check_room(copies + (0 if found else entry_bytes(rows.num_rows, rows.dim, rows.dtype)))
@@ -180,7 +180,7 @@ def _row_batches(path: Path) -> Iterator[pa.RecordBatch]:
         yield from file.iter_batches(_BATCH_ROWS, columns=["id", "norm"], use_threads=False)
 
 
-def _find(store: ShardCache, key: FeaturesKey, rows: RowRange, device: str | torch.device) -> CachedRows | None:
+def _find(store: ShardCache, key: EntryKey, rows: RowRange, device: str | torch.device) -> CachedRows | None:
     lease = store.find(key)
     if lease is None:
         return None
@@ -196,25 +196,17 @@ def _open(lease: EntryLease, rows: RowRange, device: str | torch.device) -> Cach
 
 
 def _make(
-    store: ShardCache, key: FeaturesKey, rows: RowRange, on_rows: Callable[[int], None] | None, may_be_bad: bool
+    store: ShardCache, key: EntryKey, rows: RowRange, on_rows: Callable[[int], None] | None, may_be_bad: bool
 ) -> EntryLease:
-    lease = store.begin(key, entry_bytes(rows.num_rows, rows.dim, rows.dtype))
-    try:
-        _write(lease, rows, on_rows, may_be_bad)
-        return store.publish(key, lease)
-    except OSError as error:
-        store.discard(lease)
-        raise store.unusable(error) from error
-    except BaseException:
-        store.discard(lease)
-        raise
+    size = entry_bytes(rows.num_rows, rows.dim, rows.dtype)
+    return store.make(key, size, lambda folder: _write(folder, rows, on_rows, may_be_bad))
 
 
-def _write(lease: EntryLease, rows: RowRange, on_rows: Callable[[int], None] | None, may_be_bad: bool) -> None:
-    with MatrixWriter(lease.folder / MATRIX, rows.num_rows, rows.dim, rows.dtype) as matrix:
+def _write(folder: Path, rows: RowRange, on_rows: Callable[[int], None] | None, may_be_bad: bool) -> None:
+    with MatrixWriter(folder / MATRIX, rows.num_rows, rows.dim, rows.dtype) as matrix:
         bad = BadRows()
         facts = rows.read(matrix.put, on_rows, bad)
         if len(bad) and not may_be_bad:
             raise bad.refusal(rows.source.locate)
         matrix.finish()
-    write_facts(lease.folder, facts, bad, rows.start)
+    write_facts(folder, facts, bad, rows.start)

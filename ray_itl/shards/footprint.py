@@ -59,10 +59,13 @@ class StorageOptions:
         """Return the cache for a pool of a fingerprint, and for copies of so many bytes a row (0: of none)."""
         return CacheOptions(pool, self.cache_folder, self.cache_limit, copy_bytes)
 
+    def may_cache(self, num_rows: int, dim: int, dtype: str, copy_bytes: int) -> bool:
+        """Whether what `disk_bytes` says is within the limit of the cache."""
+        return self.cache_limit is None or self.disk_bytes(num_rows, dim, dtype, copy_bytes) <= self.cache_limit
+
     def disk_bytes(self, num_rows: int, dim: int, dtype: str, copy_bytes: int) -> int:
         """Return the disk that a shard takes in the cache, copies of so many bytes a row among it."""
-        copies = copies_bytes(num_rows, copy_bytes) if copy_bytes else 0
-        return entry_bytes(num_rows, dim, STORAGE_DTYPES[dtype]) + copies
+        return entry_bytes(num_rows, dim, STORAGE_DTYPES[dtype]) + copies_bytes(num_rows, copy_bytes)
 
 
 @dataclass(frozen=True)

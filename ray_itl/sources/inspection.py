@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError, RayItlError
-from ray_itl.io.filesystems import is_transient, transient_error
+from ray_itl.io.filesystems import inaccessible
 from ray_itl.io.text_files import text_format
 from ray_itl.sources.columns import Asked, FileColumns, PoolSchema
 from ray_itl.sources.delivery import unfinished
@@ -193,12 +193,8 @@ def estimate_row_bytes(metadata: pq.FileMetaData | FragmentMetadata, row_group: 
 
 def unreadable(name: str, error: Exception) -> RayItlError:
     """Return the InputError (StorageError for an outage) that says why the Parquet file `name` cannot be read."""
-    if is_transient(error):
-        return transient_error(f"file {name!r} cannot be read", error)
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"file {name!r} is gone; restore it, or start again on the pool as it is")
-    if isinstance(error, PermissionError):
-        return InputError(f"file {name!r} may not be read by this user; check its permissions, and its folder's")
+    if (kept := inaccessible(name, error)) is not None:
+        return kept
     reason = " ".join(str(error).split())
     if re.search("[de][en]crypt", reason):
         return InputError(f"file {name!r} is encrypted ({reason}); write it again without, as no keys can be given")

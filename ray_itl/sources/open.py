@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 import torch
 
 from ray_itl.errors import InputError
-from ray_itl.io.listing import PoolPaths
+from ray_itl.io.listing import OnText, PoolPaths
 from ray_itl.sources.agreement import build_manifest
 from ray_itl.sources.base import PathInput, PoolInput, PoolSource, RowSource
 from ray_itl.sources.columns import Asked, by_option
@@ -22,7 +22,6 @@ from ray_itl.sources.condition import Condition, rows_of_table_that_meet
 from ray_itl.sources.in_memory import ArraySource, TableRows, TableSource
 from ray_itl.sources.parquet import ParquetRows, ParquetSource
 from ray_itl.sources.schema import find_column
-from ray_itl.sources.text.twin import OnText
 from ray_itl.sources.views import filtered
 
 _READ_AS_THEY_ARE = (str, os.PathLike, list, tuple, pa.Table, pads.Dataset, np.ndarray, torch.Tensor)

@@ -11,14 +11,14 @@ import pytest
 from ray_itl.errors import CacheError, ConfigError
 from ray_itl.io.atomic import TEMPORARY_SUFFIX
 from ray_itl.io.cache import EntryLease
-from ray_itl.shards.cache import FeaturesKey, ShardCache
+from ray_itl.shards.cache import EntryKey, ShardCache
 from tests.sources.helpers import names_in
 
 KIBIBYTE = 1024
 
 
-def key(pool: str) -> FeaturesKey:
-    return FeaturesKey(pool, 0, 10, "as_is", "torch.float32", "2.0")
+def key(pool: str) -> EntryKey:
+    return EntryKey(pool, 0, 10, "as_is", "torch.float32", "2.0")
 
 
 def fill(cache: ShardCache, pool: str, age: float, size: int = 100 * KIBIBYTE) -> EntryLease:
@@ -46,10 +46,10 @@ def test_only_an_entry_of_the_same_key_is_found(cache: ShardCache) -> None:
     assert found is not None
     assert found.folder == made.folder
     others = [("b", 0, 10), ("a", 1, 10), ("a", 0, 11)]
-    assert [cache.find(FeaturesKey(*rows, "as_is", "torch.float32", "2.0")) for rows in others] == [None] * 3
-    assert cache.find(FeaturesKey("a", 0, 10, "unit_norm", "torch.float32", "2.0")) is None
-    assert cache.find(FeaturesKey("a", 0, 10, "as_is", "torch.float16", "2.0")) is None
-    assert cache.find(FeaturesKey("a", 0, 10, "as_is", "torch.float32", "2.1")) is None
+    assert [cache.find(EntryKey(*rows, "as_is", "torch.float32", "2.0")) for rows in others] == [None] * 3
+    assert cache.find(EntryKey("a", 0, 10, "unit_norm", "torch.float32", "2.0")) is None
+    assert cache.find(EntryKey("a", 0, 10, "as_is", "torch.float16", "2.0")) is None
+    assert cache.find(EntryKey("a", 0, 10, "as_is", "torch.float32", "2.1")) is None
 
 
 def test_the_least_recently_used_make_room(cache: ShardCache) -> None:
@@ -108,8 +108,8 @@ def test_a_discarded_entry_is_gone_although_it_is_in_use(cache: ShardCache) -> N
 HOLD = """
 import sys
 from pathlib import Path
-from ray_itl.shards.cache import FeaturesKey, ShardCache
-cache, key = ShardCache(sys.argv[1], 330 * 1024), FeaturesKey("a", 0, 10, "as_is", "torch.float32", "2.0")
+from ray_itl.shards.cache import EntryKey, ShardCache
+cache, key = ShardCache(sys.argv[1], 330 * 1024), EntryKey("a", 0, 10, "as_is", "torch.float32", "2.0")
 lease = cache.begin(key, 1024)
 if sys.argv[2] == "publish":
     lease = cache.publish(key, lease)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from ray_itl.errors import ConfigError, InputError, UnfinishedFileError
-from ray_itl.io.listing import AskedTable, Listing, PoolPaths, list_files
+from ray_itl.io.listing import AskedTable, Listing, OnText, PoolPaths, list_files
 from ray_itl.io.tables import NAMES, TableKind
 from ray_itl.io.walk import Stamp
 from ray_itl.sources.tables.delta import read_delta
@@ -33,7 +33,7 @@ class PoolListing(Listing):
     """Of each file of a table: values of columns that its log gives, the same in all rows of the file."""
     unsettled: tuple[str, ...] = ()
     """Files that were passed over, as they changed too lately."""
-    on_text: Callable[[str, int, int], None] | None = None
+    on_text: OnText | None = None
     """As of `PoolPaths`."""
 
 

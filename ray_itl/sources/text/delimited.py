@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from ray_itl.errors import InputError
-from ray_itl.sources.text.json_lines import OpenText
+from ray_itl.sources.text.json_lines import BYTE_ORDER_MARK, OpenText
 
 _BLOCK_BYTES = 8 << 20
 _COLUMN = re.compile(r"In CSV column #(\d+): CSV conversion error to (.*?): ")
@@ -82,7 +82,7 @@ def _check_names(names: list[str], name: str) -> None:
 def _header(open_text: OpenText, delimiter: str) -> list[str]:
     """Return the columns' names, where the first rows could not be read."""
     with open_text() as file:
-        start = file.read(1 << 16).removeprefix(b"\xef\xbb\xbf")
+        start = file.read(1 << 16).removeprefix(BYTE_ORDER_MARK)
     line = start.split(b"\n", 1)[0].rstrip(b"\r") + b"\n"
     options = pacsv.ReadOptions(), pacsv.ParseOptions(delimiter=delimiter)
     return pacsv.read_csv(pa.BufferReader(line), *options).column_names

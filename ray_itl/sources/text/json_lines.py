@@ -18,7 +18,7 @@ import pyarrow.json as pj
 from ray_itl.errors import InputError
 
 _BLOCK_BYTES, _PEEK_BYTES = 8 << 20, 256
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LONGEST_LINE = 1 << 28
 _LARGEST_ARRAY = 1 << 30
 _ROW = re.compile(r" in row (\d+)$")
@@ -62,7 +62,7 @@ def _typed(open_text: OpenText, name: str, schema: pa.Schema) -> Iterator[pa.Rec
 def _first_byte(file: IO[bytes]) -> bytes:
     start = b""
     while not start and (data := file.read(_PEEK_BYTES)):
-        start = data.removeprefix(_BYTE_ORDER_MARK).strip()
+        start = data.removeprefix(BYTE_ORDER_MARK).strip()
     return start[:1]
 
 
@@ -71,7 +71,7 @@ def _blocks(open_text: OpenText, name: str) -> Iterator[tuple[int, bytes]]:
     row, rest = 0, b""
     with open_text() as file:
         while data := file.read(_BLOCK_BYTES):
-            data = rest + (data.removeprefix(_BYTE_ORDER_MARK) if not row and not rest else data)
+            data = rest + (data.removeprefix(BYTE_ORDER_MARK) if not row and not rest else data)
             end = data.rfind(b"\n") + 1
             block, rest = data[:end], data[end:]
             if len(rest) > _LONGEST_LINE:
@@ -144,25 +144,18 @@ def _read_array(open_text: OpenText, name: str) -> pa.Table:
 
 def _unified(schema: pa.Schema, found: pa.Schema, row: int, name: str) -> pa.Schema:
     """Return the schema of rows of two schemas."""
-    try:
-        return pa.unify_schemas([schema, found], promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        for field in found:
-            place = schema.get_field_index(field.name)
-            if place < 0:
-                continue
-            try:
-                pa.unify_schemas([pa.schema([schema.field(place)]), pa.schema([field])], promote_options="permissive")
-            except pa.ArrowException:
-                kinds = f"{schema.field(place).type} before row {row} and {field.type} after it"
-                return _refused(name, field.name, kinds, error)
-        return _refused(name, "?", str(error), error)
-
-
-def _refused(name: str, column: str, kinds: str, error: Exception) -> pa.Schema:
-    raise InputError(
-        f"file {name!r}: column {column!r} is {kinds}; give a column values of one kind in all rows"
-    ) from error
+    fields = {field.name: field for field in schema}
+    for field in found:
+        known = fields.setdefault(field.name, field)
+        try:
+            both = pa.unify_schemas([pa.schema([known]), pa.schema([field])], promote_options="permissive")
+        except pa.ArrowException as error:
+            raise InputError(
+                f"file {name!r}: column {field.name!r} is {known.type} before row {row} and {field.type} after it; "
+                "give a column values of one kind in all rows"
+            ) from error
+        fields[field.name] = both.field(0)
+    return pa.schema(list(fields.values()))
 
 
 def _plain_schema(schema: pa.Schema) -> pa.Schema:

@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import IO, Any, cast
@@ -21,16 +21,15 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from ray_itl.errors import InputError
-from ray_itl.io.cache import CACHE_VARIABLE, EntryCache, EntryLease, default_cache_root
-from ray_itl.io.filesystems import is_transient, transient_error
+from ray_itl.errors import InputError, RayItlError
+from ray_itl.io.cache import CACHE_VARIABLE, CacheKey, EntryCache, EntryLease, default_cache_root
+from ray_itl.io.filesystems import inaccessible
+from ray_itl.io.listing import OnText
 from ray_itl.io.text_files import TextFormat, text_format
 from ray_itl.io.walk import Stamp, stamp_of
 from ray_itl.sources.text.delimited import delimited_batches
 from ray_itl.sources.text.json_lines import json_batches
 
-_FORMAT = 1
-"""Of twins: rises when the same file would become other rows."""
 _ROWS = "rows.parquet"
 _DIGEST = b"ray_itl_text_sha256"
 _GROUP_ROWS = 1 << 16
@@ -43,7 +42,7 @@ _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
 @dataclass(frozen=True)
-class TwinKey:
+class TwinKey(CacheKey):
     """Which text file a twin is of."""
 
     place: str
@@ -52,15 +51,6 @@ class TwinKey:
     changed: float | None
     pyarrow: str
     """Version of the library that parsed it."""
-
-    @property
-    def name(self) -> str:
-        """The entry's folder name."""
-        return hashlib.sha256(repr((_FORMAT, self)).encode()).hexdigest()[:32]
-
-    def facts(self) -> dict[str, object]:
-        """What is written down of it."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -76,10 +66,6 @@ class Twin:
     def fingerprint(self) -> str:
         """SHA-256 of the text."""
         return pq.read_metadata(self.path).metadata[_DIGEST].decode()
-
-
-OnText = Callable[[str, int, int], None]
-"""See `PoolPaths.on_text`."""
 
 
 def twin_of(filesystem: pafs.FileSystem, path: str, name: str, on_text: OnText | None = None) -> Twin:
@@ -129,11 +115,9 @@ def _stamp(filesystem: pafs.FileSystem, path: str, name: str) -> Stamp:
 def _one_at_a_time(store: EntryCache, key: TwinKey) -> Iterator[None]:
     """Let one process of this machine parse a file while others that want it wait."""
     path = store.folder / f"{key.name}.making"
-    try:
+    with store.guard():
         store.folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise store.unusable(error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -144,16 +128,8 @@ def _one_at_a_time(store: EntryCache, key: TwinKey) -> Iterator[None]:
 
 
 def _make(store: EntryCache, key: TwinKey, text: _TextFile) -> EntryLease:
-    lease = store.begin(key, key.size * _EXPANSION[text.kind.compression])
-    try:
-        _write(lease.folder / _ROWS, text)
-        return store.publish(key, lease)
-    except OSError as error:
-        store.discard(lease)
-        raise store.unusable(error) from error
-    except BaseException:
-        store.discard(lease)
-        raise
+    size = key.size * _EXPANSION[text.kind.compression]
+    return store.make(key, size, lambda folder: _write(folder / _ROWS, text))
 
 
 @dataclass
@@ -245,12 +221,8 @@ class _Watched(RawIOBase):
         super().close()
 
 
-def _unreadable(name: str, error: Exception) -> Exception:
-    if is_transient(error):
-        return transient_error(f"file {name!r} cannot be read", error)
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"file {name!r} is gone; restore it, or start again on the pool as it is")
-    if isinstance(error, PermissionError):
-        return InputError(f"file {name!r} may not be read by this user; check its permissions, and its folder's")
+def _unreadable(name: str, error: Exception) -> RayItlError:
     reason = " ".join(str(error).split())
-    return InputError(f"file {name!r} cannot be read: {reason}; write or copy the file again")
+    return inaccessible(name, error) or InputError(
+        f"file {name!r} cannot be read: {reason}; write or copy the file again"
+    )
