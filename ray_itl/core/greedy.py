@@ -83,7 +83,7 @@ class GreedySelector:
         self._share_target = self._limits.share_target
         self._next_gain: float | None = None
         self._stop: Stop | None = None
-        self._settled = 0
+        self._settled, self._started = 0, 0
         self._sequence = 0
         self._accepted = 0
         self._decided = False
@@ -185,17 +185,17 @@ class GreedySelector:
         return OPEN if self._start.rules is None else self._trajectory.gate
 
     def _restore(self) -> None:
-        """Bring the whole pool to the committed state."""
+        """Bring the whole pool to the committed state: from what it has taught, not pick by pick.
+
+        That has D directions at most, and errors are those of its size, which falls with every pick.
+        """
         trajectory = self._trajectory
         self._sequence, self._accepted, self._settled = 0, 0, len(trajectory.picks)
-        columns = trajectory.columns()
-        if columns is None:
-            # What so many picks have taught has D directions at most: they cost less than the picks' columns.
-            self._start = replace(self._start, quadratics=trajectory.state.quadratics())
-            columns = self._trajectory.no_columns
+        self._started = len(trajectory.picks)
+        self._start = self._start.at(trajectory.state)
         picks = trajectory.features_since(0) if self._excludes_similar_picks else None
-        self._pool.restore(self._start, columns, self._sequence, trajectory.held, picks)
-        self.stats.passes += 1 + (columns.shape[2] > 0)
+        self._pool.restore(self._start, trajectory.no_columns, self._sequence, trajectory.held, picks)
+        self.stats.passes += 1
 
     def _block_size(self) -> int:
         size = self._schedule.max_block if self._holds_all() else self._schedule.block
@@ -257,7 +257,7 @@ class GreedySelector:
             self._search_exactly(plan)
         self._release()
         if report.num_doubtful > _MANY_DOUBTS[self._start.precision] * self._pool.num_rows + _FEW_DOUBTS:
-            self._climb()
+            self._sharpen()
         return new
 
     def _release(self) -> None:
@@ -285,6 +285,14 @@ class GreedySelector:
             picks=plan.features if self._excludes_similar_picks else None,
             state=self._trajectory.state,
         )
+
+    def _sharpen(self) -> None:
+        """Have fewer rows in doubt: start anew from what has been learnt since, or else screen in more digits."""
+        if self._start.precision == "float32" and len(self._trajectory.picks) - self._started >= self._schedule.block:
+            self._released, self._decided = _NONE, False
+            self._restore()
+        else:
+            self._climb()
 
     def _climb(self) -> None:
         """Screen in the next precision from now on."""

@@ -8,7 +8,7 @@ picked, `RivalQuery` -> `Rivals`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -57,6 +57,10 @@ class ScoreSpec:
         if not acquisition.is_certified:
             precision = "float64"
         return cls(acquisition, state.quadratics(), precision, gain_scale, rules, state.form_norms)
+
+    def at(self, state: AcquisitionState) -> ScoreSpec:
+        """Return what shards need to start anew from a later state."""
+        return replace(self, quadratics=state.quadratics(), form_norms=state.form_norms)
 
     @property
     def band(self) -> float:

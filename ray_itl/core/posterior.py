@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ray_itl.core.basis import Basis
 from ray_itl.core.linalg import compress_rows
-from ray_itl.core.roots import DenseRoot, Root, SpanRoot
+from ray_itl.core.roots import DenseRoot, Root, SpanRoot, told_factor
 
 _DENSE_DIM = 2048
 """Up to here a D x D root is a small file (32 MiB at most), and simplest to read."""
@@ -87,6 +87,10 @@ class Posterior:
         """Return the direction of one row and the posterior after observing it: O(D r) for both."""
         direction, form = self.form.observe(row, noise_variance)
         return direction, Posterior(form)
+
+    def told_factor(self, given: Posterior) -> Tensor:
+        """Return F (D x m) with S - S_t = F F', for the covariance S_t given more: what that would tell. O(D r^2)."""
+        return told_factor(self.form, given.form)
 
     def removed_factor(self) -> Tensor:
         """Return F (D x r) with S = I - F F': what has been learnt. O(D r^2)."""

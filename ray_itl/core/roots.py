@@ -21,6 +21,7 @@ from ray_itl.core.basis import Basis
 from ray_itl.core.linalg import condition_root_on_rows, observe_row, removed_factor
 
 _MOSTLY = 0.75
+_DIFFERENCE_ROUNDING = 2.0**-52
 
 
 class Root(ABC):
@@ -206,3 +207,25 @@ class SpanRoot(Root):
         bordered = torch.eye(size, dtype=torch.float64)
         bordered[: self.basis.size, : self.basis.size] = self.core
         return bordered
+
+
+def told_factor(root: Root, given: Root) -> Tensor:
+    """Return F with S - S_t = F F', D x m: what the observations would tell that S_t has and S has not.
+
+    m is the rank of the difference but for rounding. O(D r^2), and O(D^3) where one of the roots is dense.
+    """
+    if isinstance(root, SpanRoot) and isinstance(given, SpanRoot):
+        # All that S has seen S_t has seen, too: outside the span of S_t both are I.
+        vectors, core = given.basis.vectors, given.core
+        return vectors.mT @ _difference_root(root.covariance_with(vectors) @ vectors.mT, core @ core.mT)
+    left, right = root.dense(), given.dense()
+    return _difference_root(left @ left.mT, right @ right.mT)
+
+
+def _difference_root(larger: Tensor, smaller: Tensor) -> Tensor:
+    """Return F with F F' = the difference of two matrices, which has no negative eigenvalues but by rounding."""
+    if not len(larger):
+        return larger
+    values, vectors = torch.linalg.eigh(larger - smaller)
+    kept = values > _DIFFERENCE_ROUNDING * larger.diagonal().max()
+    return vectors[:, kept] * values[kept].sqrt()

@@ -67,19 +67,10 @@ class Trajectory:
         """Which rows may be picked next."""
         return Gate.of([self.limit_state.max_costs()])
 
-    def columns(self) -> Tensor | None:
-        """Return the picks' columns, D x num_tracks x n: with them a shard can be brought up to date.
-
-        None of more than 2 D picks, of which they are not kept: what has been learnt has D directions at most.
-        """
-        if len(self.picks) > self._most_columns:
-            return None
-        return torch.stack(self._columns, dim=2) if self._columns else self.no_columns
-
     def directions(self) -> Tensor | None:
         """Return w = S y / sqrt(y'Sy + s2) of every pick, D x n, where its columns are kept and known to begin with it.
 
-        They do by the rules of `RULES`; of others nothing is said.
+        They are kept of up to 2 D picks, and begin with it by the rules of `RULES`; of others nothing is said.
         """
         acquisition = self._criteria.total_order.acquisition
         is_ours = acquisition.name in RULES and type(acquisition) is load_rule(acquisition.name)

@@ -40,7 +40,7 @@ def test_a_row_of_small_scores_is_rescored_though_the_best_row_is_known_well() -
     exact = state.scores(rows)
     judge = TotalOrder(InformationGain(_NOISE), (1.0, 1.0), 1.0)
     assert judge.gains(exact).argmax() == 0
-    off = (exact[0], exact[1] + torch.tensor([100 * 2.0**-52, 0.0], dtype=torch.float64))
+    off = (exact[0] + torch.tensor([100 * 2.0**-52, 0.0], dtype=torch.float64), exact[1])
     assert judge.gains(off).argmax() == 1
     assert _best(off, ids=[1, 0]).place == 0
 

@@ -36,22 +36,24 @@ def test_resuming_after_any_pick_gives_the_same_picks(rule: Rule, replacement: b
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_shards_get_no_column_of_more_picks_than_directions(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
-    num_columns = []
+def test_shards_get_what_picks_have_taught_and_not_each_of_them(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has D directions at most."""
+    told_of = []
     restore = LocalPool.restore
 
     def told(pool: LocalPool, start: ScoreSpec, columns: torch.Tensor, *rest: Any) -> None:
-        num_columns.append(columns.shape[2])
+        told_of.append((columns.shape[2], max(form.factor.shape[1] for form in start.quadratics)))
         restore(pool, start, columns, *rest)
 
     monkeypatch.setattr(LocalPool, "restore", told)
     problem = Problem(rule, clustered(160, 5, 1), shuffled_ids(160, 3), Targets.uniform(normal(4, 5, 4)), 0.2)
     whole = problem.select(_N, 2, SMALL)
-    for k, shipped in ((10, 10), (11, 0)):
-        num_columns.clear()
+    for k in (3, 10, 30):
+        told_of.clear()
         resumed = problem.select(_N, 2, SMALL, list(zip(whole.picks[:k], whole.features[:k], strict=True)))
         assert [pick.row_id for pick in resumed.picks] == [pick.row_id for pick in whole.picks]
-        assert num_columns[0] == shipped
+        assert told_of[0][0] == 0
+        assert 3 <= told_of[0][1] <= 5
 
 
 def test_the_result_carries_the_picks_features_and_the_state_after_them() -> None:

@@ -100,10 +100,10 @@ def test_a_run_goes_on_only_with_the_same_tasks(files: Files) -> None:
         files.run(files.settings())
 
 
-def test_every_task_has_a_score_in_memory(files: Files) -> None:
+def test_every_task_has_two_scores_in_memory(files: Files) -> None:
     settings = files.settings(target={"task_column": "task"})
     problem = open_problem(settings)
-    assert storage_options(problem, settings).state_bytes == STATE_BYTES + 2 * 8
+    assert storage_options(problem, settings).state_bytes == STATE_BYTES + 2 * 2 * 8
 
 
 def test_names_of_tasks_and_the_order_of_targets_do_not_decide(files: Files) -> None:

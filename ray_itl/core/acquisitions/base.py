@@ -17,7 +17,7 @@ bound on the sum over a whole set: a difference of information gains is not mono
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -42,14 +42,40 @@ class Quadratic(NamedTuple):
     sign: float
     factor: Tensor
     """F, D x r float64; r may be 0."""
+    terms: float = 0.0
+    """Where the driver takes the score for a difference of larger numbers: the size of these at |x| = 1."""
 
     @property
     def magnitude(self) -> float:
-        """A bound on the function's terms at |x| = 1: what its rounding errors are proportional to."""
-        if not self.factor.shape[1]:
-            return abs(self.scale)
-        narrow = self.factor if self.factor.shape[1] <= self.factor.shape[0] else self.factor.mT
-        return abs(self.scale) + float(torch.linalg.eigvalsh(narrow.mT @ narrow)[-1])
+        """A bound on the function's terms at |x| = 1: what the driver's rounding errors are proportional to."""
+        size = abs(self.scale)
+        if self.factor.shape[1]:
+            narrow = self.factor if self.factor.shape[1] <= self.factor.shape[0] else self.factor.mT
+            size += float(torch.linalg.eigvalsh(narrow.mT @ narrow)[-1])
+        return max(size, self.terms)
+
+
+class StepProduct(NamedTuple):
+    """What a pick lowers a score by: (sum_t left_t p_t)(sum_t right_t p_t), for the products p_t of the tracks."""
+
+    left: tuple[float, ...]
+    right: tuple[float, ...]
+
+    @classmethod
+    def of_tracks(cls, left: Mapping[int, float], right: Mapping[int, float], num_tracks: int) -> StepProduct:
+        """Name the weights that are not 0, by track."""
+        return cls(*(tuple(side.get(track, 0.0) for track in range(num_tracks)) for side in (left, right)))
+
+    @property
+    def square_of(self) -> int | None:
+        """The track whose product's square it is."""
+        tracks = [track for track, weight in enumerate(self.left) if weight]
+        return tracks[0] if self.left == self.right and len(tracks) == 1 and self.left[tracks[0]] == 1 else None
+
+    @property
+    def mixes(self) -> bool:
+        """Whether products of several tracks are added up."""
+        return any(sum(weight != 0 for weight in side) > 1 for side in self)
 
 
 class Linear(NamedTuple):
@@ -153,7 +179,7 @@ class Acquisition(ABC):
     @property
     @abstractmethod
     def score_tracks(self) -> tuple[int, ...]:
-        """For each of the K scores, the track whose product lowers it."""
+        """For each of the K scores, the track whose product lowers it: which of those that `products_` returns."""
 
     @property
     def num_scores(self) -> int:
@@ -163,6 +189,11 @@ class Acquisition(ABC):
     @property
     def num_tracks(self) -> int:
         """Number of columns that a pick turns into."""
+        return max(self.score_tracks) + 1
+
+    @property
+    def num_products(self) -> int:
+        """P, of what `products_` returns."""
         return max(self.score_tracks) + 1
 
     @abstractmethod
@@ -209,7 +240,11 @@ class Acquisition(ABC):
         return gains.masked_fill_(unknown, 0.0), off.masked_fill_(unknown, float("inf"))
 
     def products_(self, dots: Tensor) -> Tensor:
-        """Turn dot products x . column (N x num_tracks x B) into decrements, in place: here p_t -> p_t^2."""
+        """Turn dot products x . column (N x num_tracks x B) into decrements, which overwrite them: here p_t -> p_t^2.
+
+        Returns:
+            N x P x B, with what lowers score i at place `score_tracks[i]`.
+        """
         return dots.square_()
 
     def linear(self, gains: Tensor) -> Linear | None:
@@ -218,13 +253,15 @@ class Acquisition(ABC):
         return None
 
     @property
-    def track_pairs(self) -> tuple[tuple[int, int, float], ...]:
-        """For each score (a, b, m): a step lowers it by m p_a p_b, as `products_` says; here by a square."""
-        return tuple((track, track, 1.0) for track in self.score_tracks)
+    def step_products(self) -> tuple[StepProduct, ...]:
+        """What a step lowers each score by, as `products_` computes it; here a square."""
+        return tuple(StepProduct.of_tracks({track: 1.0}, {track: 1.0}, self.num_tracks) for track in self.score_tracks)
 
     @property
     def forms(self) -> tuple[tuple[float, ...], ...]:
         """Weights (K each) of forms f = sum_i w_i (s_i - scale_i |x|^2) that are at least 0, whatever was picked.
+
+        So is each sign_i (s_i - scale_i |x|^2).
 
         By these, and `reach`, rows are excluded from copies of fewer digits (see `screening`). A rule that names none
         is screened in float64. Where `linear` holds there are K, linearly independent.
@@ -254,11 +291,11 @@ class Acquisition(ABC):
         return self.gain(scores)
 
     def decrements(self, products: Tensor) -> Scores:
-        """Return what each step subtracts from each score, K times N x B, from N x num_tracks x B products."""
+        """Return what each step subtracts from each score, K times N x B, from what `products_` returns."""
         return tuple(products[:, track] for track in self.score_tracks)
 
 
-_DESCRIBED = ("gain", "linear", "reach", "products_", "decrements", "score_tracks", "track_pairs", "start")
+_DESCRIBED = ("gain", "linear", "reach", "products_", "decrements", "score_tracks", "step_products", "start")
 """What forms must be of one class with, or of a subclass of, to be trusted."""
 
 

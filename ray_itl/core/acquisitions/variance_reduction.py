@@ -19,6 +19,7 @@ from ray_itl.core.acquisitions.base import (
     Linear,
     Quadratic,
     Scores,
+    StepProduct,
     variance_form,
 )
 from ray_itl.core.posterior import Posterior, Targets
@@ -54,9 +55,10 @@ class VarianceReduction(Acquisition):
         return _VarianceReductionState(self.noise_variance, posterior, roots)
 
     @property
-    def track_pairs(self) -> tuple[tuple[int, int, float], ...]:
+    def step_products(self) -> tuple[StepProduct, ...]:
         """p^2, then 2 p r_t of each task."""
-        return ((0, 0, 1.0), *((0, 1 + t, 2.0) for t in range(len(self.task_weights))))
+        num, p = self.num_tracks, {0: 1.0}
+        return tuple(StepProduct.of_tracks(p, {t: 2.0} if t else p, num) for t in range(num))
 
     @property
     def forms(self) -> tuple[tuple[float, ...], ...]:

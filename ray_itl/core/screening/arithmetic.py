@@ -72,8 +72,14 @@ class Arithmetic(ABC):
         return unit_roundoff(self.dtype)
 
     @abstractmethod
-    def columns(self, columns: Tensor, device: torch.device) -> Columns:
-        """Prepare columns (D x num_tracks x B float64). O(D B (B + 1) num_tracks)."""
+    def columns(self, columns: Tensor, device: torch.device, one_scale: bool = False) -> Columns:
+        """Prepare columns (D x num_tracks x B float64). O(D B (B + 1) num_tracks).
+
+        Args:
+            columns: Of the picks.
+            device: Of the rows.
+            one_scale: Whether all tracks share a scale, so that their products may be added up.
+        """
 
     @abstractmethod
     def products(self, rows: Tensor, columns: Columns) -> Tensor:
@@ -86,8 +92,9 @@ class FloatArithmetic(Arithmetic):
 
     dtype: torch.dtype
 
-    def columns(self, columns: Tensor, device: torch.device) -> Columns:
+    def columns(self, columns: Tensor, device: torch.device, one_scale: bool = False) -> Columns:
         """See `Arithmetic`: a column is rounded, and a product is off by the rounding of its sum."""
+        del one_scale  # it always is 1
         dim, tracks, steps = columns.shape
         rounded = columns.to(self.dtype)
         rounding = sum_error(min(dim, _TERMS) + -(-dim // _TERMS), self.unit)
@@ -120,12 +127,13 @@ class IntegerArithmetic(Arithmetic):
     """sigma, D float64, > 0."""
     dtype: torch.dtype = torch.float32
 
-    def columns(self, columns: Tensor, device: torch.device) -> Columns:
+    def columns(self, columns: Tensor, device: torch.device, one_scale: bool = False) -> Columns:
         """See `Arithmetic`. One scale serves all columns of a track, so that no product needs one of its own."""
         _, tracks, steps = columns.shape
         sigma = self.coordinate_scales[:, None, None]
         wanted = columns * sigma
         scales = torch.stack([part.abs().max() if steps else part.sum() for part in wanted.unbind(dim=1)]) / LEVELS
+        scales = scales.max().expand(tracks) if one_scale else scales
         scales = scales.where(scales > 0, 1.0)
         norms = tuple(spectral_bound(columns[:, t]) for t in range(tracks))
         left, planes, sizes = wanted / scales[:, None], [], torch.zeros_like(columns)

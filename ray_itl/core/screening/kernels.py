@@ -14,7 +14,7 @@ from ray_itl.core.acquisitions.base import Scores
 from ray_itl.core.linalg import unit_roundoff
 from ray_itl.core.messages import ScoreSpec
 from ray_itl.core.screening.arithmetic import Columns, sum_error
-from ray_itl.core.screening.theorem import SPARE_TERMS, form_bounds, linear_bound
+from ray_itl.core.screening.theorem import SPARE_TERMS, form_bounds, linear_bound, product_error
 
 
 class RowFacts(NamedTuple):
@@ -98,7 +98,7 @@ class LinearKernel(BlockKernel):
     head: Tensor
     """H, (K + 3) x S."""
     tail: Tensor
-    """T, (num_tracks * B) x (S + K)."""
+    """T, (P * B) x (S + K)."""
     factor: float
     """A power of two that all margins are multiplied by, near one over the rows' mean |x|^2: against underflow."""
 
@@ -106,7 +106,7 @@ class LinearKernel(BlockKernel):
     def prepare(cls, spec: ScoreSpec, columns: Columns, values: Tensor, known: Known) -> LinearKernel:
         """Build H and T."""
         acquisition, device = spec.acquisition, columns.right.device
-        size, tracks = columns.num_steps, columns.num_tracks
+        size, num = columns.num_steps, acquisition.num_products
         # No row can beat a pick that is decided (of infinite value): all zeros, so that no margin is positive.
         open_step = torch.isfinite(values).to(torch.float64)
         linear = acquisition.linear(spec.needed(values.where(open_step > 0, 0.0)))
@@ -116,15 +116,19 @@ class LinearKernel(BlockKernel):
         scales = score_scales(spec, columns.scales)
         # Step k is to see a row's scores less what the steps before k take: columns of the strict upper triangle.
         earlier = torch.ones(max(size, 1), len(values), dtype=torch.float64).triu(1)[:size]
-        tail = torch.zeros(tracks, size, len(values) + len(scales), dtype=torch.float64)
+        tail = torch.zeros(num, size, len(values) + len(scales), dtype=torch.float64)
         for score, (track, coefficients) in enumerate(zip(acquisition.score_tracks, bound.coefficients, strict=True)):
             tail[track, :, : len(values)] -= earlier * (coefficients * open_step * scales[score])
             tail[track, :, len(values) + score] = scales[score]
-        rounding = sum_error(tracks * size + len(scales) + SPARE_TERMS, unit_roundoff(spec.dtype))
-        sizes = torch.tensor(_sizes(spec, columns), dtype=torch.float64)
+        rounding = sum_error(num * size + len(scales) + SPARE_TERMS, unit_roundoff(spec.dtype))
+        # What is tracked has a sign, but for its error, so a little more of it covers its own rounding.
+        signs = torch.tensor([form.sign for form in spec.quadratics], dtype=torch.float64)[:, None]
+        sizes = torch.tensor(_moved(spec, columns), dtype=torch.float64)
+        sizes += 2.0 * torch.tensor(known.errors, dtype=torch.float64)
         slack = rounding * (sizes @ bound.coefficients.abs() + bound.norms.abs())
         constants = bound.constants + rounding * bound.constants.abs() + _underflow(size, factor)
-        head = torch.cat([bound.coefficients, bound.norms[None], (bound.errors + slack)[None], constants[None]])
+        tracked = bound.coefficients + rounding * signs * bound.coefficients.abs()
+        head = torch.cat([tracked, bound.norms[None], (bound.errors + slack)[None], constants[None]])
         head, tail = head * open_step * factor, tail.flatten(0, 1)
         if columns.are_floats:
             tail[:, : len(values)] *= factor
@@ -217,14 +221,18 @@ def _needed(spec: ScoreSpec, values: Tensor, facts: RowFacts) -> Tensor:
 
 def score_scales(spec: ScoreSpec, scales: Tensor) -> Tensor:
     """Return by what each score multiplies its track's decrements, given the scales of the tracks' products: K."""
-    return torch.stack([scales[a] * scales[b] for a, b, _ in spec.acquisition.track_pairs])
+    found = []
+    for product in spec.acquisition.step_products:
+        left, right = (next(track for track, weight in enumerate(side) if weight) for side in product)
+        found.append(scales[left] * scales[right])
+    return torch.stack(found)
 
 
-def _sizes(spec: ScoreSpec, columns: Columns) -> list[float]:
-    """Return for each score how large its terms may be at |y| = 1: where it stands, and what a block takes."""
-    norms = [norm + gap for norm, gap in zip(columns.norms, columns.gaps, strict=True)]
-    moved = [factor * norms[a] * norms[b] for a, b, factor in spec.acquisition.track_pairs]
-    return [size + more for size, more in zip(spec.magnitudes, moved, strict=True)]
+def _moved(spec: ScoreSpec, columns: Columns) -> list[float]:
+    """Return for each score how large the terms of what a block takes may be at |y| = 1."""
+    return [
+        product_error(product, columns.norms, columns.gaps, rounding=1.0) for product in spec.acquisition.step_products
+    ]
 
 
 def _underflow(num_steps: int, factor: float) -> float:

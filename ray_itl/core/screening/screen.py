@@ -83,7 +83,7 @@ class Screen:
 
     def columns(self, columns: Tensor) -> Columns:
         """Prepare columns (D x num_tracks x B float64) for `subtract`."""
-        return self._copies.arithmetic.columns(columns, self._norms.device)
+        return prepared(self.spec, self._copies, columns, self._norms.device)
 
     def count(self, columns: Columns, again: bool = False) -> None:
         """Count columns among what errors come from, before they are used; `again` before they are taken back."""
@@ -154,7 +154,7 @@ class Trial:
         self._norms = norms
         arithmetic, device = copies.arithmetic, norms.device
         self._factors = [arithmetic.columns(form.factor[:, None], device) for form in spec.quadratics]
-        self._columns = [arithmetic.columns(columns, device) for columns in blocks]
+        self._columns = [prepared(spec, copies, columns, device) for columns in blocks]
         tally, self._known = Tally(spec, arithmetic), []
         for score, factor in enumerate(self._factors):
             tally.began(score, factor)
@@ -178,6 +178,11 @@ class Trial:
             verdict = kernel.judge(products, RowFacts(tracked, norms, error_norms, units, costs))
             yield verdict.doubtful | bool(unknown.any())
             tracked = tuple(score - lost for score, lost in zip(tracked, verdict.lost, strict=True))
+
+
+def prepared(spec: ScoreSpec, copies: RowCopies, columns: Tensor, device: torch.device) -> Columns:
+    """Return picks' columns (D x num_tracks x B float64) for products with copies."""
+    return copies.arithmetic.columns(columns, device, any(each.mixes for each in spec.acquisition.step_products))
 
 
 def started(arithmetic: Arithmetic, sign: float, factor: Columns, chunk: Tensor, units: Tensor | None) -> Tensor:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisitions.base import Linear, Scores
+from ray_itl.core.acquisitions.base import Linear, Scores, StepProduct
 from ray_itl.core.messages import ScoreSpec
 from ray_itl.core.screening.arithmetic import Arithmetic, Columns, sum_error
 
@@ -19,22 +19,25 @@ _TINY = 2.0**-126
 class Tally:
     """What all columns so far add to the errors of a shard's tracked scores.
 
-    A tracked score is a sum over steps of products p_a p_b with the columns of two tracks. With gaps g_k of the steps'
-    products (`Columns.gaps`) and by Cauchy and Schwarz over all steps, it is off by at most
+    A tracked score is a sum over steps of products p_a p_b with two columns. With gaps g_k of the steps' products
+    (`Columns.gaps`) and by Cauchy and Schwarz over some of the steps, their sum is off by at most
 
         A g_b + g_a B + g_a g_b,    A^2 = sum_k p_a^2 / |y|^2, g_a^2 = sum_k of the gaps' squares,
 
-    times |y|^2, and by the rounding of sums. For a track whose squares are what picks remove from a covariance, A is at
-    most 1, that of the prior, however many picks there are: so errors grow with the root of the number of blocks.
+    times |y|^2, and by the rounding of sums. Taken over all steps at once, A is at most 1, that of the prior, for a
+    track whose squares are what picks remove from a covariance, however many picks there are: so errors grow with the
+    root of the number of blocks. Taken block by block and added up, what late picks take is not held against the gaps
+    of early ones. The smaller of the two counts.
     """
 
     def __init__(self, spec: ScoreSpec, arithmetic: Arithmetic) -> None:
         """Begin before any product."""
         tracks = spec.acquisition.num_tracks
-        self._pairs = spec.acquisition.track_pairs
-        self._bounded = {a for a, b, _ in self._pairs if a == b}
+        self._products = spec.acquisition.step_products
+        self._bounded = {product.square_of for product in self._products}
+        self._num_products = spec.acquisition.num_products
         self._unit = arithmetic.unit
-        self._start = [0.0] * len(self._pairs)
+        self._start, self._by_block = [0.0] * len(self._products), [0.0] * len(self._products)
         self._sizes, self._repeated, self._gaps = [0.0] * tracks, [0.0] * tracks, [0.0] * tracks
         self._rounding = 0.0
 
@@ -52,22 +55,40 @@ class Tally:
                 self._repeated[track] += 2 * size**2
             else:
                 self._sizes[track] += size**2
-        terms = columns.num_tracks * columns.num_steps + SPARE_TERMS
-        self._rounding = max(self._rounding, sum_error(terms, self._unit))
+        rounding = sum_error(self._num_products * columns.num_steps + SPARE_TERMS, self._unit)
+        self._rounding = max(self._rounding, rounding)
+        for score, product in enumerate(self._products):
+            self._by_block[score] += product_error(product, columns.norms, columns.gaps, rounding)
 
     def errors(self) -> list[float]:
         """Return for each score how far it may be off, relative to |y|^2."""
         sizes = [
-            (min(size, 1.0) if track in self._bounded else size) + self._repeated[track]
+            ((min(size, 1.0) if track in self._bounded else size) + self._repeated[track]) ** 0.5
             for track, size in enumerate(self._sizes)
         ]
-        found = []
-        for start, (a, b, factor) in zip(self._start, self._pairs, strict=True):
-            size_a, size_b, gap_a, gap_b = sizes[a] ** 0.5, sizes[b] ** 0.5, self._gaps[a] ** 0.5, self._gaps[b] ** 0.5
-            off = size_a * gap_b + gap_a * size_b + gap_a * gap_b
-            off += self._rounding * (size_a + gap_a) * (size_b + gap_b)
-            found.append(start + factor * off)
-        return found
+        gaps = [gap**0.5 for gap in self._gaps]
+        at_once = (product_error(product, sizes, gaps, self._rounding) for product in self._products)
+        return [
+            start + min(off, summed) for start, off, summed in zip(self._start, at_once, self._by_block, strict=True)
+        ]
+
+
+def product_error(product: StepProduct, sizes: Sequence[float], gaps: Sequence[float], rounding: float) -> float:
+    """Return how far a sum over steps of products may be off, relative to |y|^2, of which each track's part is known.
+
+    Args:
+        product: Of tracks.
+        sizes: Of each track, a bound on the norm of its products at |y| = 1.
+        gaps: Of each track, how far these are off.
+        rounding: Of the sum, relative to its terms' sizes.
+    """
+    (left, left_gap), (right, right_gap) = ((_weighted(side, sizes), _weighted(side, gaps)) for side in product)
+    off = left * right_gap + left_gap * right + left_gap * right_gap
+    return off + rounding * (left + left_gap) * (right + right_gap)
+
+
+def _weighted(weights: Sequence[float], sizes: Sequence[float]) -> float:
+    return sum(abs(weight) * size for weight, size in zip(weights, sizes, strict=True))
 
 
 def form_bounds(
@@ -116,7 +137,7 @@ def linear_bound(spec: ScoreSpec, linear: Linear, ratio: float, errors: list[flo
 
         a f(x) <= a f(y) + |a| sqrt(l) rho (t f(y) + E / t) + max(a, 0) l rho^2 E,
 
-    and f(y) is known within its error times E. t is chosen near the threshold, where it is tight.
+    and the sum is known within the tracked scores' errors times E. t is chosen near the threshold, where it is tight.
 
     Args:
         spec: Of the run.
@@ -135,6 +156,7 @@ def linear_bound(spec: ScoreSpec, linear: Linear, ratio: float, errors: list[flo
     t = ((mean_norm + _TINY) / threshold).sqrt()
     root = largest.sqrt() * ratio
     coefficients = a + a.abs() * root * t
-    known = (forms.abs() @ torch.tensor(errors, dtype=torch.float64))[:, None]
-    band = a.abs() * root / t + a.clamp_min(0) * largest * ratio**2 + coefficients.abs() * known
-    return LinearBound(forms.mT @ coefficients, norms, band.sum(dim=0), linear.constants)
+    band = (a.abs() * root / t + a.clamp_min(0) * largest * ratio**2).sum(dim=0)
+    of_scores = forms.mT @ coefficients
+    band = band + torch.tensor(errors, dtype=torch.float64) @ of_scores.abs()
+    return LinearBound(of_scores, norms, band, linear.constants)
