@@ -1,7 +1,7 @@
 """What a pass costs the driver for every shard, apart from what the shards themselves do: shards of next to no rows.
 
 Each is a process of its own, as on a cluster, and hands over as many rows a pass as each of hundreds would. The slope
-over their number says what a pass over many shards costs the driver, and whether to merge replies on each node first.
+over their number, and that of the calls, says what a pass over many shards costs the driver.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from ray_itl.core.pool import LocalPool, Pool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.shard import PoolShard
 from ray_itl.distributed.opening import open_ray_pool
+from ray_itl.distributed.relay import PassTime, group_shards
 from ray_itl.distributed.settings import ClusterSettings
-from ray_itl.distributed.shard_actor import PassTime
 from ray_itl.experiments.cache import Notify
 from ray_itl.sources.open import open_source
 
@@ -36,8 +36,6 @@ _PROPOSALS = 16
 _BLOCK = 32
 _RATE_ROWS = 100_000
 """On so many rows it is measured how fast this machine passes over rows."""
-NOTICEABLE = 0.1
-"""Share of a pass above which the driver's part is worth merging replies on each node first."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,8 @@ class ShardsPoint:
     """One number of shards; seconds are means over all verify passes."""
 
     num_shards: int
+    num_calls: int
+    """That the driver makes for a pass."""
     passes: int
     seconds: float
     """Of a pass, as the driver waits for it."""
@@ -64,15 +64,21 @@ class ShardsResult:
     """A pass of many shards, each with a node of this machine's speed to itself."""
 
     @property
-    def line(self) -> tuple[float, float]:
-        """The driver's seconds a pass as a straight line: for each shard, and for none."""
-        slope, rest = np.polyfit([p.num_shards for p in self.points], [p.driver_seconds for p in self.points], 1)
-        return float(slope), float(rest)
+    def costs(self) -> tuple[float, float]:
+        """The driver's seconds a pass, by least squares: for each call that it makes, and for what each shard says.
 
-    @property
-    def share(self) -> float:
-        """The driver's seconds for many shards as a share of their pass."""
-        return max(self.line[0], 0.0) * self.many / self.many_pass_seconds
+        They are told apart by points of so many shards that these are called in groups (see `relay`); without any, all
+        counts as that of calls.
+        """
+        in_groups = any(p.num_calls < p.num_shards for p in self.points)
+        known = np.array([[p.num_calls, p.num_shards * in_groups, 1.0] for p in self.points])
+        call, shard, _ = np.linalg.lstsq(known, np.array([p.driver_seconds for p in self.points]), rcond=None)[0]
+        return max(float(call), 0.0), max(float(shard), 0.0)
+
+    def share(self, num_calls: int) -> float:
+        """The driver's seconds for many shards as a share of their pass, were there so many calls."""
+        call, shard = self.costs
+        return (call * num_calls + shard * self.many) / self.many_pass_seconds
 
 
 def run_shards(settings: ShardsSettings, seed: int, folder: Path, notify: Notify) -> ShardsResult:
@@ -106,6 +112,7 @@ def _measure(settings: ShardsSettings, rows: ClusteredRows, count: int, folder: 
     passes = clock.calls[VERIFICATION]
     return ShardsPoint(
         count,
+        len(group_shards(count)),
         passes,
         clock.seconds[VERIFICATION] / passes,
         sum(time.seconds for times in own for time in times) / len(own),
@@ -135,25 +142,25 @@ def shards_table(result: ShardsResult, settings: ShardsSettings) -> str:
         f"proposed by each a pass, {_BLOCK} picks a block; means over the passes of {settings.repeats} selections."
     )
     lines = [
-        "| shards | passes | seconds a pass | shards' own, summed | driver's processor seconds | for each shard, ms |",
-        "|---|---|---|---|---|---|",
+        "| shards | calls | passes | seconds a pass | shards' own, summed | driver's processor seconds "
+        "| for each shard, ms |",
+        "|---|---|---|---|---|---|---|",
     ]
     for p in result.points:
         each = 1000 * p.driver_seconds / p.num_shards
         lines.append(
-            f"| {p.num_shards} | {p.passes} | {p.seconds:.3g} | {p.own_seconds:.3g} | {p.driver_seconds:.3g} "
-            f"| {each:.3g} |"
+            f"| {p.num_shards} | {p.num_calls} | {p.passes} | {p.seconds:.3g} | {p.own_seconds:.3g} "
+            f"| {p.driver_seconds:.3g} | {each:.3g} |"
         )
     return "\n\n".join([intro, "\n".join(lines), _meaning(result, settings)])
 
 
 def _meaning(result: ShardsResult, settings: ShardsSettings) -> str:
-    slope, rest = result.line
-    needed = "would be needed" if result.share > NOTICEABLE else "is not needed"
+    (call, shard), calls = result.costs, len(group_shards(result.many))
     threads = torch.get_num_threads()
     return (
-        f"The driver spends {1000 * slope:.3g} ms a pass on each shard, and {1000 * rest:.3g} ms besides. A pass over "
+        f"A call costs the driver {1000 * call:.3g} ms, and what each shard says {1000 * shard:.3g} ms. A pass over "
         f"{settings.many_rows:,} rows takes this machine {result.many_pass_seconds:.3g} s ({threads} threads), so over "
-        f"{result.many} shards of so many each the driver's part would be {result.share:.1%} of a pass: merging "
-        f"replies on each node first {needed} (from a tenth on)."
+        f"{result.many} shards of so many each the driver's part is {result.share(calls):.1%} of a pass by {calls} "
+        f"calls to groups; it would be {result.share(result.many):.1%} by a call to each."
     )

@@ -18,9 +18,9 @@ _OFTEN, _IF_SHORT = "How often; medians are shown.", "How often, where a selecti
 _COUNTS = Check("give whole numbers of at least 1", lambda value: all(is_whole(number, 1) for number in value))
 _COUNT, _COUNT_OR_NONE = whole(1), whole(0)
 
-_TWO_COUNTS = Check(
-    "give two whole numbers of at least 1, or more",
-    lambda value: len({*value}) > 1 and all(is_whole(number, 1) for number in value),
+_THREE_COUNTS = Check(
+    "give three whole numbers of at least 1, or more",
+    lambda value: len({*value}) > 2 and all(is_whole(number, 1) for number in value),
 )
 _ABOVE_ZERO = positive.said("give a number above 0")
 
@@ -114,7 +114,7 @@ class ScalingSettings(Options, group="scaling"):
 class ShardsSettings(Options, group="shards"):
     """What a pass costs the driver for every shard."""
 
-    counts: list[int] = option([4, 16, 64], "Ray shards, each a process of its own (250 MiB).", _TWO_COUNTS)
+    counts: list[int] = option([4, 16, 36, 64], "Ray shards, each a process of its own (250 MiB).", _THREE_COUNTS)
     rows: int = option(256, "Of each shard: few, so that shards have next to nothing to do.", whole(64))
     dim: int = option(384, _DIM, _COUNT)
     num_targets: int = option(64, _TARGETS, _COUNT)

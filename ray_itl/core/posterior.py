@@ -55,6 +55,11 @@ class Posterior:
         return {"basis": self.form.basis.vectors.contiguous(), "root_in_basis": self.form.core.contiguous()}
 
     @property
+    def is_prior(self) -> bool:
+        """Whether nothing has been observed, so that S = I."""
+        return isinstance(self.form, SpanRoot) and not self.form.basis.size
+
+    @property
     def root(self) -> Tensor:
         """R, D x D float64: O(D^2) memory whatever was observed, and O(D^2 r) to make."""
         return self.form.dense()

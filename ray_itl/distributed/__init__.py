@@ -2,5 +2,6 @@
 
 settings, placement (how many shards and what each asks for), opening (a pool on the connected cluster), ray_pool (the
 Pool protocol over actors), shard_group (actors started, called and rebuilt together), shard_actor (the process around a
-shard); failures, policy and journal (what to do about a lost one), codec (tensors on the wire), metrics.
+shard), relay (many shards called by way of some of them); failures, policy and journal (what to do about a lost one),
+codec (tensors on the wire), metrics.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ray.util.metrics import Counter, Gauge
 
 from ray_itl.core.result import Progress
-from ray_itl.distributed.shard_actor import PassTime
+from ray_itl.distributed.relay import PassTime
 
 _TAGS = ("run",)
 

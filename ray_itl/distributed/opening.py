@@ -14,8 +14,8 @@ from ray_itl.core.features import FeatureMap
 from ray_itl.distributed.placement import Group, ShardPlan, check_fits, plan_within_free
 from ray_itl.distributed.policy import RecoveryPolicy
 from ray_itl.distributed.ray_pool import REMEDY, RayPool
+from ray_itl.distributed.relay import PassTime
 from ray_itl.distributed.settings import ClusterSettings
-from ray_itl.distributed.shard_actor import PassTime
 from ray_itl.errors import ConfigError
 from ray_itl.shards.footprint import StorageOptions
 from ray_itl.sources.base import PoolSource

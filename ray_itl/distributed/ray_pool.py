@@ -31,7 +31,8 @@ from ray_itl.distributed.codec import unpack
 from ray_itl.distributed.journal import Journal, Recovery
 from ray_itl.distributed.placement import ShardPlan
 from ray_itl.distributed.policy import RecoveryPolicy
-from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardFacts, ShardSpec
+from ray_itl.distributed.relay import MERGES, PassTime, Reply
+from ray_itl.distributed.shard_actor import ShardActor, ShardFacts, ShardSpec
 from ray_itl.distributed.shard_group import ShardGroup, ShardMember, put
 from ray_itl.errors import ConfigError, ShardError
 from ray_itl.shards.disk_loading import CacheOptions
@@ -296,10 +297,11 @@ class RayPool:
         return [unpack(reply.result) for reply in self._crew.call(method, *arguments)]
 
     def _pass(self, method: str, message: Any) -> list[Any]:
-        """Call a method that reads all rows."""
-        replies: list[Reply] = self._crew.call(method, put(message))
+        """Call a method that reads all rows; returns what shards say, or several of them together, in order."""
+        call = self._crew.call_merged if method in MERGES else self._crew.call
+        replies: list[Reply] = call(method, put(message))
         if self._on_pass is not None:
-            self._on_pass([reply.time for reply in replies])
+            self._on_pass([time for reply in replies for time in reply.times])
         return [unpack(reply.result) for reply in replies]
 
     def _exchange_ids(self) -> list[int | str | None]:

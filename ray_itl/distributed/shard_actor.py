@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
@@ -19,6 +19,7 @@ from ray_itl.core.ids import id_span, split_by_hash
 from ray_itl.core.shard import PoolShard
 from ray_itl.distributed.codec import Packed, pack, unpack
 from ray_itl.distributed.journal import Recovery
+from ray_itl.distributed.relay import GroupReply, PassTime, Reply, call_group
 from ray_itl.errors import StaleShardError
 from ray_itl.shards.disk_loading import CacheOptions, load_disk_shard
 from ray_itl.shards.loading import STORAGE_DTYPES, RowRange
@@ -70,22 +71,6 @@ class ShardFacts:
 
 
 @dataclass(frozen=True)
-class PassTime:
-    """Rows and seconds of one pass, as the shard saw it."""
-
-    num_rows: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A packed result and how long it took."""
-
-    result: Packed
-    time: PassTime
-
-
-@dataclass(frozen=True)
 class PartCheck:
     """The smallest id that occurs twice in one part of all ids, if any."""
 
@@ -98,7 +83,8 @@ class ShardActor:
     """One shard in a process of its own.
 
     The process starts empty, also after a restart, and until `load` and `restore` or `recover` it answers
-    StaleShardError. Calls run one after another; `loaded_rows` and `pid` answer at once, also during another call.
+    StaleShardError. Calls run one after another; `loaded_rows` and `pid` answer at once, also during another call, and
+    `relay` waits for others beside them.
     Arguments and results are packed messages (see `codec`).
     """
 
@@ -107,6 +93,7 @@ class ShardActor:
         self._bad = BadRows()
         self._version = -1
         self._loaded = 0
+        self._group: Sequence[Any] = ()
 
     @ray.method(concurrency_group="health")
     def pid(self) -> int:
@@ -117,6 +104,18 @@ class ShardActor:
     def loaded_rows(self, version: int) -> int:
         """Return how many rows of a version are loaded so far."""
         return self._loaded if version == self._version else 0
+
+    @ray.method(concurrency_group="relay")
+    def lead(self, group: Sequence[Any]) -> None:
+        """Take the actors, this one among them, that `relay` is to call."""
+        self._group = group
+
+    @ray.method(concurrency_group="relay")
+    def relay(self, method: str, message: list[Any]) -> GroupReply:
+        """See `relay.call_group`; the message is the only one in its list."""
+        if not self._group:
+            raise StaleShardError("the shard's process knows no group: it was restarted")
+        return call_group(self._group, method, message[0])
 
     def load(self, source: PoolSource, spec: Packed) -> ShardFacts:
         """Load the rows of a ShardSpec from a source, unless they are there already, in place of any others.
@@ -196,7 +195,7 @@ class ShardActor:
     def _timed(self, call: Callable[[PoolShard], T]) -> Reply:
         shard, begin = self._rows, time.perf_counter()
         result = call(shard)
-        return Reply(pack(result), PassTime(shard.num_rows, time.perf_counter() - begin))
+        return Reply(pack(result), (PassTime(shard.num_rows, time.perf_counter() - begin),))
 
 
 def _check_parts(parts: list[ObjectRef]) -> PartCheck:

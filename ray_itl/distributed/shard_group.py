@@ -17,6 +17,7 @@ from ray_itl.cluster.waiting import RoomWatch
 from ray_itl.distributed.codec import pack
 from ray_itl.distributed.failures import classify
 from ray_itl.distributed.policy import Failure, FailureKind, GiveUp, RecoveryPolicy
+from ray_itl.distributed.relay import Relay, Reply, group_shards
 from ray_itl.distributed.shard_actor import ShardActor, ShardFacts, ShardSpec
 from ray_itl.errors import NoRoomError, ShardError
 from ray_itl.sources.base import PoolSource
@@ -75,7 +76,7 @@ class ShardGroup:
         self._recovery = recovery
         self._notify = notify
         self._cluster = watch
-        groups: dict[str, Any] = {"concurrency_groups": {"health": 2}}
+        groups: dict[str, Any] = {"concurrency_groups": {"health": 2, "relay": 1}}
         self._actor_class = ray.remote(**groups)(actor_class)
         self._source = ray.put(source)
         self._version = -1
@@ -83,6 +84,7 @@ class ShardGroup:
         self._actors: list[Any] = []
         self._lock = threading.Lock()
         self._closed = False
+        self._relay = Relay(self._get_all)
         self.rebuilds = 0
 
     def start(self, on_rows: Callable[[int], None] | None = None) -> list[ShardFacts]:
@@ -147,7 +149,22 @@ class ShardGroup:
 
         self._check_open()
         try:
-            return self._collect([send(index) for index in range(len(self._members))], send)
+            return self._collect(range(len(self._members)), send)
+        except BaseException:
+            self.close()
+            raise
+
+    def call_merged(self, method: str, message: Any) -> list[Reply]:
+        """As `call`, for a method of `relay.MERGES`: where shards are many, a reply may be of several in a row."""
+        if len(group_shards(len(self._members))) == len(self._members):
+            return self.call(method, message)
+        self._check_open()
+        try:
+            found = self._relay.call(self._actors, method, message)
+            lost = [index for index, reply in found if reply is None]
+            again = self._collect(lost, lambda index: getattr(self._actors[index], method).remote(message))
+            others = dict(zip(lost, again, strict=True))
+            return [others[index] if reply is None else reply for index, reply in found]
         except BaseException:
             self.close()
             raise
@@ -174,7 +191,7 @@ class ShardGroup:
         refs = [self._load(index) for index in range(len(self._members))]
         if on_rows is not None:
             self._watch(refs, on_rows)
-        return self._collect(refs, self._load)
+        return self._results(range(len(refs)), refs, self._load)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -206,21 +223,27 @@ class ShardGroup:
             except RayError:
                 continue  # a shard died; its load is repeated when the results are collected
 
-    def _collect(self, refs: list[ObjectRef], send: Callable[[int], ObjectRef]) -> list[Any]:
-        """Return all results, in order; a failed call is sent again once its shard was rebuilt."""
+    def _collect(self, indices: Sequence[int], send: Callable[[int], ObjectRef]) -> list[Any]:
+        """Call some shards; see `_results`."""
+        return self._results(indices, [send(index) for index in indices], send)
+
+    def _results(
+        self, indices: Sequence[int], refs: Sequence[ObjectRef], send: Callable[[int], ObjectRef]
+    ) -> list[Any]:
+        """Return the results of calls, in order; a failed one is sent again once its shard was rebuilt."""
         try:
             return self._get_all(refs)
         except RayError:
-            recovery = self._recovery()
+            recovery, sent = self._recovery(), dict(zip(indices, refs, strict=True))
             shipped = None if recovery is None else put(recovery)
-            return self._in_parallel(lambda index: self._result(index, refs[index], send, shipped), range(len(refs)))
+            return self._in_parallel(lambda index: self._result(index, sent[index], send, shipped), indices)
 
-    def _get_all(self, refs: list[ObjectRef]) -> list[Any]:
+    def _get_all(self, refs: Sequence[ObjectRef]) -> list[Any]:
         """Return all results if they come in time; looks after the cluster meanwhile."""
         deadline = time.monotonic() + self._policy.restart_deadline_s
         while True:
             try:
-                return ray.get(refs, timeout=max(0.0, min(_LOOK_S, deadline - time.monotonic())))
+                return ray.get(list(refs), timeout=max(0.0, min(_LOOK_S, deadline - time.monotonic())))
             except GetTimeoutError:
                 self._cluster.look()
                 if time.monotonic() >= deadline:

@@ -7,7 +7,7 @@ import pytest
 from ray_itl.core.result import GreedyStats, Progress
 from ray_itl.core.trajectory import Pick
 from ray_itl.distributed import metrics
-from ray_itl.distributed.shard_actor import PassTime
+from ray_itl.distributed.relay import PassTime
 
 
 class Recorded:

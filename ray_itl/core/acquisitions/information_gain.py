@@ -171,9 +171,12 @@ class _InformationGainState(AcquisitionState):
         return _columns(columns), state
 
     def quadratics(self) -> tuple[Quadratic, ...]:
-        now = self.given_picks
-        told = (Quadratic(0.0, 1.0, now.told_factor(given), terms=1.0) for given in self.given_targets)
-        return (*(variance_form(given) for given in self.given_targets), *told)
+        now, left = self.given_picks, [variance_form(given) for given in self.given_targets]
+        factors = (
+            form.factor if now.is_prior else now.told_factor(given)
+            for form, given in zip(left, self.given_targets, strict=True)
+        )
+        return (*left, *(Quadratic(0.0, 1.0, factor, terms=1.0) for factor in factors))
 
     @property
     def form_norms(self) -> tuple[float, ...]:

@@ -59,18 +59,24 @@ class Screen:
         self._begin()
 
     def _begin(self) -> None:
-        device = self._norms.device
-        factors = [
-            (score, form.sign, self._copies.arithmetic.columns(form.factor[:, None], device))
-            for score, form in enumerate(self.spec.quadratics)
-            if form.factor.shape[1]
-        ]
-        for score, _, factor in factors:
-            self._tally.began(score, factor)
+        factors: list[tuple[Tensor, Columns, list[int]]] = []
+        for score, form in enumerate(self.spec.quadratics):
+            # Before anything is known, what targets take is what they leave out: both scores have one factor.
+            same = next((scores for factor, _, scores in factors if torch.equal(factor, form.factor)), None)
+            if same is not None:
+                same.append(score)
+            elif form.factor.shape[1]:
+                columns = self._copies.arithmetic.columns(form.factor[:, None], self._norms.device)
+                factors.append((form.factor, columns, [score]))
+        for _, columns, scores in factors:
+            for score in scores:
+                self._tally.began(score, columns)
         for rows, chunk in self._copies.chunks() if factors else ():
-            for score, sign, factor in factors:
-                units = self._copies.units(rows)
-                self.tracked[score][rows] = started(self._copies.arithmetic, sign, factor, chunk, units)
+            units = self._copies.units(rows)
+            for _, columns, scores in factors:
+                squares = started(self._copies.arithmetic, 1.0, columns, chunk, units)
+                for score in scores:
+                    self.tracked[score][rows] = self.spec.quadratics[score].sign * squares
 
     def scores(self, rows: slice | Tensor) -> Scores:
         """Return scores as far as copies tell: good enough to propose rows."""
