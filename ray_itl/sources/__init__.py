@@ -3,7 +3,8 @@
 base (the protocols), open (anything a caller may hand over), then by kind parquet (rows of files: inspection, footer
 and delivery look at one, files opens it whatever it is; agreement, columns and partitions make one pool of many,
 manifest) and in_memory; tables (Delta, Iceberg, Lance, saved datasets), text (JSON lines, CSV). What columns may be:
-schema (embeddings), ids, types (of anything else). views (some rows of a source), sql and condition (`pool.filter`, by
+schema (embeddings), ids, types (of anything else), turns (conversations
+in two columns). views (some rows of a source), sql and condition (`pool.filter`, by
 comparison, arithmetic and constants), targets, lookup (rows by id), taking (rows by number), bad_rows (those that
 cannot be used), costs_and_groups, settings.
 

@@ -11,6 +11,7 @@ from ray_itl.sources.files.kinds import kind_of
 from ray_itl.sources.footer import GroupClaim, check_amount
 from ray_itl.sources.manifest import FileEntry
 from ray_itl.sources.tables.listing import PoolListing
+from ray_itl.sources.turns import pair_type, stands_in_pair, types_of
 
 
 class Footer(NamedTuple):
@@ -43,5 +44,7 @@ def read_footer(listing: PoolListing, path: str, asked: Asked, schema: PoolSchem
         for name, option in asked.options().items():
             if name != asked.id or name in stored.names or not asked.may_lack_id:  # else all files are asked first
                 FileColumns(schema, path, stored, [name], option)
-    types = {name: stored.field(name).type for name in asked.options() if len(stored.get_all_field_indices(name)) == 1}
+    kinds = types_of(stored)
+    types = {name: kinds[name] for name in asked.options() if len(stored.get_all_field_indices(name)) == 1}
+    types |= {name: pair_type(kinds) for name in asked.options() if stands_in_pair(name, kinds)}
     return Footer(entry, claims, types)

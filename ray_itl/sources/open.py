@@ -24,6 +24,7 @@ from ray_itl.sources.condition import Condition, rows_of_table_that_meet
 from ray_itl.sources.in_memory import ArraySource, TableRows, TableSource
 from ray_itl.sources.parquet import ParquetRows, ParquetSource
 from ray_itl.sources.schema import find_column
+from ray_itl.sources.turns import MESSAGES, with_messages
 from ray_itl.sources.views import filtered
 
 _MAY_BE = (
@@ -197,6 +198,7 @@ def open_raw_rows(
     if isinstance(pool, pads.Dataset):
         return _open_raw_dataset(pool, asked)
     if isinstance(pool, pa.Table):
+        pool = with_messages(pool) if MESSAGES in asked.further else pool
         _check_columns(pool, asked)
         return TableRows(pool, asked.id, id_option=id_option)
     return ParquetRows(build_manifest(replace(_asked_paths(pool), on_text=on_text), asked, filesystem), filesystem)
