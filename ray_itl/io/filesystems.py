@@ -16,7 +16,7 @@ import pyarrow.fs as pafs
 
 from ray_itl.errors import InputError, RayItlError, StorageError
 from ray_itl.io.globs import split_glob
-from ray_itl.io.hub import is_on_hub, open_hub
+from ray_itl.io.hub_paths import is_on_hub, open_hub
 
 _PASSING = frozenset(
     getattr(errno, name)

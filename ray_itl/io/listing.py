@@ -20,7 +20,7 @@ from ray_itl.errors import InputError
 from ray_itl.io.credentials import REMEDY, holds_credentials, masked
 from ray_itl.io.filesystems import absolute, check_name, local_path, open_uri, unreachable
 from ray_itl.io.globs import Wanted, is_parquet, split_glob
-from ray_itl.io.hub import is_on_hub, pinned
+from ray_itl.io.hub_paths import is_on_hub, pinned
 from ray_itl.io.image_files import is_about_images, is_image
 from ray_itl.io.tables import METADATA_SUFFIXES, TableKind
 from ray_itl.io.walk import Stamp, TableAbove, stamp_of, table_above, walk

@@ -229,6 +229,11 @@ class ParquetRows:
             batches = [batch for _, batch in _pick_rows(opened, file, rows)]
         return pa.Table.from_batches(batches, opened.columns.schema)
 
+    @property
+    def filesystem(self) -> pafs.FileSystem:
+        """Where the files are."""
+        return self._filesystem
+
     @contextmanager
     def _open(self, file: FileEntry, columns: Sequence[str], option: str = "columns") -> Iterator[_FileAtHand]:
         """Open a file, check that it is the planned one and has the columns, and once more after all was read.

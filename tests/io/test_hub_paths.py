@@ -11,7 +11,7 @@ import pytest
 from fsspec.implementations.dirfs import DirFileSystem
 
 from ray_itl.errors import InputError, MissingExtraError, StorageError
-from ray_itl.io import hub
+from ray_itl.io import hub_paths
 from ray_itl.sources.open import open_raw_rows
 from ray_itl.sources.parquet import ParquetRows
 
@@ -61,7 +61,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
         folder.mkdir(parents=True)
         pq.write_table(pa.table({"id": [k, 7], "text": [f"{commit[0]} {i}" for i in range(2)]}), folder / "a.parquet")
     found = FakeHub(tmp_path)
-    monkeypatch.setattr(hub, "_client", lambda: found)
+    monkeypatch.setattr(hub_paths, "_client", lambda: found)
     return found
 
 
