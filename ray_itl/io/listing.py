@@ -139,10 +139,17 @@ def list_files(sources: Sequence[str], filesystem: pafs.FileSystem | None = None
     finder = _Finder(shared, looks_above_files=filesystem is None or local_path(filesystem, "") is not None)
     bases = [finder.find(*place) for place in places]
     root = posixpath.commonpath(bases)
-    stamps = {posixpath.relpath(path, root): stamp for path, stamp in sorted(finder.files.items())}
+    stamps = {relative_to(root, path): stamp for path, stamp in sorted(finder.files.items())}
     asked = tuple(posixpath.join(path, pattern) if pattern else path for _, path, pattern in places)
     uri = sources[0] if filesystem is None and "://" in sources[0] else ""
     return Listing(shared, uri, root, tuple(sorted(stamps)), asked, stamps, tuple(finder.tables))
+
+
+def relative_to(root: str, path: str) -> str:
+    """Return a path on a filesystem relative to a folder, as `posixpath.relpath` would, for a million of them."""
+    prefix = f"{root.rstrip('/')}/"
+    below = path[len(prefix) :] if path.startswith(prefix) else ""
+    return below if below and not below.startswith("/") else posixpath.relpath(path, root)
 
 
 def _open_location(source: str, filesystem: pafs.FileSystem | None) -> tuple[pafs.FileSystem, str, str]:

@@ -55,7 +55,8 @@ def walk(filesystem: pafs.FileSystem, folder: str, wanted: Wanted) -> Findings:
     local = local_path(filesystem, folder)
     findings = _of_listing(filesystem, folder, wanted) if local is None else _LocalWalk(local, wanted).run()
     for name in [*findings.files, *findings.tables]:
-        check_name(posixpath.join(folder, name))
+        if not name.isascii():
+            check_name(posixpath.join(folder, name))
     return findings
 
 

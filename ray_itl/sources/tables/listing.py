@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 from ray_itl.errors import ConfigError, InputError, UnfinishedFileError
 from ray_itl.io.image_files import is_image
 from ray_itl.io.image_lists import ImageList, image_lists
-from ray_itl.io.listing import AskedTable, Listing, OnText, PoolPaths, list_files
+from ray_itl.io.listing import AskedTable, Listing, OnText, PoolPaths, list_files, relative_to
 from ray_itl.io.tables import NAMES, TableKind
 from ray_itl.io.walk import Stamp
 from ray_itl.sources.tables.delta import read_delta
@@ -57,33 +57,33 @@ def list_pool(asked: Sequence[str] | PoolPaths, filesystem: pafs.FileSystem | No
     tables = _by_folder(listing.asked_tables)
     _check_version(paths, len(tables))
     read = {place: _read(*place, listing, paths.version) for place in tables}
-    files: dict[str, Mapping[str, pa.Scalar] | None] = {listing.full_path(path): None for path in stamps}
+    of_tables: dict[str, Mapping[str, pa.Scalar]] = {}
     for place, asked_tables in tables.items():
-        files |= _wanted(place[0], read[place], asked_tables)
-    if not files and unsettled:
+        of_tables |= _wanted(place[0], read[place], asked_tables)
+    if not stamps and not of_tables and unsettled:
         raise UnfinishedFileError(
             f"all files that {paths.paths[0]!r} means are younger than pool.settle_s={paths.settle_s:g} "
             f"({_named(unsettled)}): run the same command again later"
         )
-    if not files:
+    if not stamps and not of_tables:
         raise InputError(f"no file with rows matched {paths.paths[0]!r}: its tables have no rows")
-    root = _root(listing, files)
-    relative = {posixpath.relpath(path, root): values for path, values in sorted(files.items())}
-    stamps = {posixpath.relpath(listing.full_path(path), root): stamp for path, stamp in stamps.items()}
+    root = _root(listing, of_tables)
+    if root != listing.root:
+        stamps = {relative_to(root, listing.full_path(path)): stamp for path, stamp in stamps.items()}
+    given = {relative_to(root, path): values for path, values in sorted(of_tables.items())}
     images = image_lists({path: stamp for path, stamp in stamps.items() if is_image(path)})
-    if images:
-        relative = {path: values for path, values in relative.items() if not is_image(path)}
+    single = [path for path in stamps if not is_image(path)]
     return PoolListing(
         listing.filesystem,
         listing.uri,
         root,
-        tuple(sorted([*relative, *images])),
+        tuple(sorted({*single, *given, *images})),
         listing.sources,
         stamps,
         listing.asked_tables,
         tables=tuple(_version(kind, folder, root, read[kind, folder, by]) for kind, folder, by in tables),
-        given={path: values for path, values in relative.items() if values is not None},
-        unsettled=tuple(posixpath.relpath(listing.full_path(path), root) for path in unsettled),
+        given=given,
+        unsettled=tuple(relative_to(root, listing.full_path(path)) for path in unsettled),
         images=images,
         on_text=paths.on_text,
     )
