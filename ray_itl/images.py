@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
-_NO_IMAGE = f"it is none of {', '.join(FORMATS)}, or its beginning is damaged"
 _WHITE = (255, 255, 255)
 _ORIENTATION = 0x0112
 """Of EXIF: how the stored picture has to be turned to stand upright."""
@@ -54,8 +53,7 @@ def read_image(content: bytes, near: tuple[int, int] | None = None, most_pixels:
     except MemoryError:
         raise
     except Exception as error:  # whatever a decoder makes of bytes from anywhere
-        strange = isinstance(error, pillow.UnidentifiedImageError)  # whose words hold an address in memory
-        raise InputError(_NO_IMAGE if strange else str(error) or type(error).__name__) from error
+        raise InputError(str(error) or type(error).__name__) from error
 
 
 def _orientation(picture: Any) -> int:

@@ -17,6 +17,7 @@ from ray_itl.sources.delivery import unfinished
 from ray_itl.sources.files.opened import Examined
 from ray_itl.sources.files.parquet import fingerprint_of_samples
 from ray_itl.sources.footer import GroupClaim
+from ray_itl.sources.named_images import MOST_ROWS, named_images, with_contents
 from ray_itl.sources.tables.listing import PoolListing
 from ray_itl.sources.tables.place import Place
 
@@ -65,17 +66,19 @@ class ArrowFile:
         del use_threads
         for group in range(self.num_row_groups) if row_groups is None else row_groups:
             batch = self._read(group, columns)
-            for first in range(0, batch.num_rows, batch_size):
-                yield batch.slice(first, batch_size)
+            size = _most_rows(batch, batch_size)
+            for first in range(0, batch.num_rows, size):
+                yield with_contents(batch.slice(first, size))
 
     def rows_of(
         self, group: int, rows: np.ndarray, columns: Sequence[str], batch_size: int
     ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """See `RandomAccess`."""
         batch = self._read(group, columns)
-        for first in range(0, len(rows), batch_size):
-            some = rows[first : first + batch_size]
-            yield some, batch.take(pa.array(some))
+        size = _most_rows(batch, batch_size)
+        for first in range(0, len(rows), size):
+            some = rows[first : first + size]
+            yield some, with_contents(batch.take(pa.array(some)))
 
     def _read(self, group: int, columns: Sequence[str] | None) -> pa.RecordBatch:
         """Return columns of one batch; pyarrow.ArrowInvalid where they are damaged, on which Arrow might crash."""
@@ -83,6 +86,10 @@ class ArrowFile:
         batch = batch if columns is None else batch.select(list(columns))
         batch.validate(full=True)
         return batch
+
+
+def _most_rows(batch: pa.RecordBatch, asked: int) -> int:
+    return min(asked, MOST_ROWS) if named_images(batch.schema) else asked
 
 
 class ArrowKind:
