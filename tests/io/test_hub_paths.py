@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fsspec.implementations.dirfs import DirFileSystem
 
 from ray_itl.errors import InputError, MissingExtraError, StorageError
 from ray_itl.io import hub_paths
 from ray_itl.sources.open import open_raw_rows
 from ray_itl.sources.parquet import ParquetRows
 
+FOLDER: Any = pytest.importorskip("fsspec.implementations.dirfs").DirFileSystem
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
 
 
@@ -47,7 +47,7 @@ class FakeHub:
         return SimpleNamespace(sha=COMMITS[revision])
 
 
-class _Files(DirFileSystem):
+class _Files(FOLDER):
     resolve: Any
 
     def resolve_path(self, path: str) -> Any:

@@ -47,14 +47,15 @@ CHAT = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of two layers, and a tokenizer of bytes and pairs of them with the tokens of ChatML."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    tokenizers = pytest.importorskip("tokenizers")
 
     path = tmp_path_factory.mktemp("chat")
-    pairs = Tokenizer(models.BPE())
-    pairs.pre_tokenizer, pairs.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    pairs = tokenizers.Tokenizer(tokenizers.models.BPE())
+    pairs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    pairs.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
     special = ["<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(
+    trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     pairs.train_from_iterator([message["content"] for message in CHAT] * 3, trainer)
