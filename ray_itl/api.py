@@ -20,6 +20,7 @@ from ray_itl.io.temporary import temporary_folder
 from ray_itl.observability.reporter import Reporter
 from ray_itl.runs.paths import absolute_path
 from ray_itl.selection import Selection
+from ray_itl.sources.open import is_texts
 from ray_itl.sources.settings import AvoidSettings, KnownSettings, PoolSettings, TargetSettings
 
 
@@ -72,8 +73,9 @@ def select(
     are those of exact greedy selection in float64, ties going to the smaller id, for any number of shards.
 
     Args:
-        pool: Candidates: a Parquet file, folder, glob or URI (or a list), pyarrow Table or Dataset, Ray Dataset, or an
-            N x D float array or tensor (whose ids are 0..N-1). An array in memory whose type is `dtype` is not copied
+        pool: Candidates: a file, folder, glob or URI (or a list) as of the option pool.path, pyarrow Table or Dataset,
+            frame of pandas or polars, Hugging Face dataset, Ray Dataset, list of texts, or an N x D float array or
+            tensor (whose ids are 0..N-1). An array in memory whose type is `dtype` is not copied
             where features are as they are and no Ray is used: it must not change until the call returns.
         target: The target sample, M >= 1 rows of any of these kinds.
         n: Number of rows to pick, 1 <= n <= N (any n >= 1 with replacement), or a percentage like "5%" of the rows that
@@ -196,7 +198,7 @@ def _path_text(rows: Any) -> str | list[str] | None:
     if rows is None:
         return None
     paths = rows if isinstance(rows, list | tuple) else [rows]
-    if paths and all(_is_path(path) for path in paths):
+    if paths and all(_is_path(path) for path in paths) and not is_texts(rows):
         return absolute_path(rows)
     return f"<{type(rows).__name__} in memory>"
 

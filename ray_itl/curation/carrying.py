@@ -88,7 +88,7 @@ def with_whole_rows(run: RunDirectory, problem: Problem, settings: CurationSetti
     """Write the picks of a finished run as whole rows, where that is asked for and they are not there."""
     name = file_of(problem.source, settings.run.output)
     if name is not None and not (run.path / name).exists():
-        write_whole_rows(run, problem.source, _positions(run, problem, selection), settings.run.output)
+        write_whole_rows(run, problem.source, _positions(run, problem, selection), settings.run)
 
 
 def _positions(run: RunDirectory, problem: Problem, selection: Selection) -> np.ndarray:

@@ -15,10 +15,14 @@ from ray_itl.core.messages import RowBatch
 from ray_itl.core.result import GreedyResult
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
+from ray_itl.errors import RayItlError
 from ray_itl.report.projection import project
 from ray_itl.report.selection_data import ComparisonRow, GainUnit, Mix, PickReason, ReportData, TargetsLeft, Use
+from ray_itl.report.table import MAX_THUMBNAILS
 from ray_itl.selection import EXPLANATION_COLUMNS, Selection
 from ray_itl.sources.base import PoolSource
+from ray_itl.sources.files.images import IMAGE
+from ray_itl.sources.parquet import ParquetSource
 
 _MAX_COLUMNS = 4
 _MAX_VALUES = 50
@@ -138,7 +142,10 @@ def build_report(
         rows=table.column("row").to_pylist(),
         nearest_ids=names[nearest.indices[:, 0].numpy()].tolist(),
         nearest_cosines=nearest.cosines[:, 0].numpy(),
-        columns={name: table.column(name).to_pylist() for name in settings.pool.columns},
+        columns={
+            **{name: table.column(name).to_pylist() for name in settings.pool.columns},
+            **pictures(problem.source, result.positions, settings.pool.columns),
+        },
         facts=_facts(problem, settings, selection),
         warnings=list(warnings),
         stage_seconds=seconds,
@@ -151,6 +158,18 @@ def build_report(
         reasons=_reasons(selection) if settings.selection.explain else None,
         comparison_caption=_CAPTION.format(settings.evaluation) if comparison else "",
     )
+
+
+def pictures(source: PoolSource, positions: np.ndarray, columns: Sequence[str]) -> dict[str, list[object]]:
+    """Return the images of the foremost picks of a pool of images, unless they are carried, by their column."""
+    manifest = source.manifest if isinstance(source, ParquetSource) else None
+    if manifest is None or IMAGE in columns or not manifest.images or len(manifest.images) < len(manifest.files):
+        return {}
+    try:
+        shown = source.take(positions[:MAX_THUMBNAILS], [IMAGE]).column(0).to_pylist()
+    except RayItlError:  # the report goes on without
+        return {}
+    return {IMAGE: shown + [None] * (len(positions) - len(shown))}
 
 
 def _left_of_each(problem: Problem, result: GreedyResult) -> np.ndarray:

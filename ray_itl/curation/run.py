@@ -101,7 +101,9 @@ def curate_problem(
         reporter.info(f"{problem.source.num_rows:,} rows meet pool.filter")
     if names_rows(problem.source) and settings.pool.id_column is not None:
         column = settings.pool.id_column
-        reporter.info(f"the pool has no column {column!r}: a row's id is its file and its number there")
+        reporter.info(
+            f"the pool has no column {column!r}: a row's id is its file and its number there, an image's its path"
+        )
     with reporter.stage("open"):
         problem = with_limits(problem, settings)
         if settings.run.dir is None or RunDirectory(settings.run.dir).state != "finished":
@@ -312,7 +314,7 @@ class _Run:
             write_posterior(self._run, self._problem, result)
             write_picks(self._run, features)
             write_challengers(self._run, self._problem.source, result.close_calls)
-            write_whole_rows(self._run, self._problem.source, result.positions, self._settings.run.output)
+            write_whole_rows(self._run, self._problem.source, result.positions, self._settings.run)
             write_selection(self._run, selection)
         return selection
 

@@ -184,8 +184,15 @@ class RunSettings(Options, group="run"):
     output: str = option(
         "auto",
         "jsonl, csv: besides selection.parquet, the picks as whole rows without embeddings, in selection.jsonl or "
-        "selection.csv. parquet: selection.parquet alone. auto: as the pool's files are.",
-        one_of("auto", "parquet", "jsonl", "csv"),
+        "selection.csv. folder: the images picked, in selection/. parquet: selection.parquet alone. auto: as the "
+        "pool's files are; of a saved Hugging Face dataset jsonl.",
+        one_of("auto", "parquet", "jsonl", "csv", "folder"),
+        decides=False,
+    )
+    links: bool = option(
+        True,
+        "In selection/ (run.output=folder): links to the pool's images, where filesystems have them. false: copies.",
+        true_or_false,
         decides=False,
     )
     map_sample: int = option(2000, "Pool rows drawn in the report's map.", whole(1), decides=False)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ray_itl.core.result import GreedyResult
 from ray_itl.curation.problem import Problem
-from ray_itl.curation.whole_rows import CSV, LINES
+from ray_itl.curation.whole_rows import CSV, FOLDER, LINES
 from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import plural_passes
 from ray_itl.runs.command import command_line
@@ -153,7 +153,7 @@ def _paths(selection: Selection) -> dict[str, str]:
     if folder is None:
         return {}
     files = {"selection": "selection.parquet", "report": "report.html", "skipped": SKIPPED_FILE}
-    files["rows"] = LINES if (folder / LINES).exists() else CSV
+    files["rows"] = next((name for name in (LINES, FOLDER) if (folder / name).exists()), CSV)
     found = {name: str(folder / file) for name, file in files.items() if (folder / file).exists()}
     return {"results": str(folder), **found}
 

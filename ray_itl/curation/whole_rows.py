@@ -20,15 +20,20 @@ from uuid import UUID
 
 import numpy as np
 
+from ray_itl.curation.picked_images import write_picked_images
+from ray_itl.curation.settings import RunSettings
 from ray_itl.errors import ConfigError
 from ray_itl.io.atomic import write_atomic
+from ray_itl.io.image_files import is_image_folder
 from ray_itl.io.text_files import text_format
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.sources.base import PoolSource
+from ray_itl.sources.files.arrow import is_arrow
+from ray_itl.sources.files.images import IMAGE
 from ray_itl.sources.in_memory import TableSource
 from ray_itl.sources.parquet import ParquetSource
 
-LINES, CSV = "selection.jsonl", "selection.csv"
+LINES, CSV, FOLDER = "selection.jsonl", "selection.csv", "selection"
 Row = dict[str, Any]
 
 
@@ -36,45 +41,65 @@ def form_of(source: PoolSource, asked: str) -> str:
     """Return what `run.output` means for a pool: with auto, the form of all its files, else parquet.
 
     Raises:
-        ConfigError: rows without columns have no such form.
+        ConfigError: rows without columns, or that are no images, have no such form.
     """
-    if asked != "auto":
-        if asked != "parquet" and not isinstance(source, ParquetSource | TableSource):
-            raise ConfigError(f"run.output={asked}, but the pool is an array, whose rows have no columns: leave it out")
-        return asked
-    formats = {text_format(file.path) for file in source.manifest.files} if isinstance(source, ParquetSource) else set()
-    syntaxes = {None if each is None else each.syntax for each in formats}
-    return "jsonl" if syntaxes == {"json"} else "csv" if syntaxes == {"csv"} else "parquet"
+    own = _forms(source)
+    if asked == "auto":
+        return own.pop() if len(own) == 1 else "parquet"
+    if asked != "parquet" and not isinstance(source, ParquetSource | TableSource):
+        raise ConfigError(f"run.output={asked}, but the pool is an array, whose rows have no columns: leave it out")
+    if asked == "folder" and own != {"folder"}:
+        raise ConfigError("run.output=folder, but the pool is no folder of images: leave it out, or say jsonl")
+    return asked
+
+
+def _forms(source: PoolSource) -> set[str]:
+    """Return the forms that the files of a pool are in; a saved Hugging Face dataset has one that none trains from."""
+    if not isinstance(source, ParquetSource):
+        return {"parquet"}
+    paths = [file.path for file in source.manifest.files]
+    return {"folder" if is_image_folder(path) else "jsonl" if is_arrow(path) else _text_form(path) for path in paths}
+
+
+def _text_form(path: str) -> str:
+    found = text_format(path)
+    forms = {"json": "jsonl", "csv": "csv"}
+    return "parquet" if found is None else forms.get(found.syntax, "parquet")
 
 
 def file_of(source: PoolSource, asked: str) -> str | None:
-    """Return the file that whole rows are written to; None where selection.parquet is all."""
-    form = form_of(source, asked)
-    return None if form == "parquet" else f"selection.{form}"
+    """Return the file, or folder, that whole rows are written to; None where selection.parquet is all."""
+    files = {"parquet": None, "jsonl": LINES, "csv": CSV, "folder": FOLDER}
+    return files[form_of(source, asked)]
 
 
-def write_whole_rows(run: RunDirectory, source: PoolSource, positions: np.ndarray, asked: str) -> None:
-    """Write selection.jsonl or selection.csv, if `run.output` asks for one: the rows at positions, in that order.
+def write_whole_rows(run: RunDirectory, source: PoolSource, positions: np.ndarray, options: RunSettings) -> None:
+    """Write what `run.output` asks for besides selection.parquet: the rows at positions, in that order.
 
     Raises:
         InputError: rows that cannot be read any more.
         RunDirectoryError: the file cannot be written.
     """
-    name = file_of(source, asked)
+    name = file_of(source, options.output)
     if name is None or not isinstance(source, ParquetSource | TableSource):
+        return
+    if name == FOLDER and isinstance(source, ParquetSource):
+        write_picked_images(run.path / name, source, positions, options.links)
         return
     rows = _whole_rows(source, positions)
     write_atomic(run.path / name, lambda file: _write_lines(file, rows) if name == LINES else _write_csv(file, rows))
 
 
 def _whole_rows(source: ParquetSource | TableSource, positions: np.ndarray) -> list[Row]:
-    """Return the rows, each with the columns of its file, but for the embedding."""
+    """Return the rows, each with the columns of its file, but for the embedding; of images, without their bytes."""
     rows: list[Row] = [{} for _ in positions]
     places_in: dict[str, list[int]] = defaultdict(list)
     for place, file in enumerate(source.locate(positions)[0] if len(positions) else []):
         places_in[file].append(place)
     for file, places in places_in.items():
-        table = source.take(positions[places], source.columns_of(file))
+        left_out = {IMAGE} if is_image_folder(file) else set()
+        columns = [name for name in source.columns_of(file) if name not in left_out]
+        table = source.take(positions[places], columns)
         for place, row in zip(places, table.to_pylist(), strict=True):
             rows[place] = row
     return rows

@@ -115,6 +115,10 @@ class Embedder:
             **{f"embedding.{name}": repr(value) for name, value in asdict(self.settings).items()},
         }
 
+    def remarks(self, kind: pa.DataType) -> list[str]:
+        """Return what users should know of how rows of this type are read."""
+        return (self._learner or self._loaded()[0]).remarks(kind)
+
     def encode(self, column: pa.Array) -> Inputs:
         """Return raw rows as the model's inputs; InputError for one that cannot be decoded (see `Learner.encode`)."""
         return self._loaded()[0].encode(column)

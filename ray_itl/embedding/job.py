@@ -137,6 +137,8 @@ def _open(settings: EmbedJobSettings, run: RunDirectory, reporter: Reporter) -> 
     device = "cuda" if settings.cluster.gpus_per_worker > 0 else "cpu"
     embedder = Embedder(ModelSpec(model.name, model.options), model.checkpoint, model.seed, settings.embedding, device)
     source = EmbeddedSource(base, pool.raw_column, embedder)
+    for words in embedder.remarks(base.take(np.empty(0, np.int64), [pool.raw_column]).column(0).type):
+        reporter.warn(words)
     output, batch = settings.output, settings.embedding.batch_size
     part_rows = -(-output.part_rows // batch) * batch  # whole batches: no row is embedded for two parts
     by_file = run.state == "new" or run.details().get("parts") == BY_FILE

@@ -81,10 +81,15 @@ class RawPoolSettings(Options, group="pool"):
     """Where the rows are and what of them is embedded."""
 
     path: Any = option(
-        None, "Parquet file, folder, glob or URI (s3://, gs://) of the rows, or a list of them.", decides=False
+        None,
+        "The rows: a file, folder, glob or URI (s3://, gs://, hf://) of Parquet, JSON lines, CSV or images, or a list "
+        "of them; or a table.",
+        decides=False,
     )
     id_column: str | None = option("id", ID_MEANING, column_name, decides=False)
-    raw_column: str = option("text", "What the model reads: texts, encoded images, or lists of numbers.", column_name)
+    raw_column: str = option(
+        "text", "What the model reads: texts, conversations, encoded images, or lists of numbers.", column_name
+    )
     columns: list[str] = option([], "Further columns to carry along, as [a,b].", _CARRIED)
     on_bad_row: str = option(
         "refuse",

@@ -16,6 +16,7 @@ import pyarrow.fs as pafs
 
 from ray_itl.errors import InputError, RayItlError, StorageError
 from ray_itl.io.globs import split_glob
+from ray_itl.io.hub_paths import is_on_hub, open_hub
 
 _PASSING = frozenset(
     getattr(errno, name)
@@ -80,6 +81,8 @@ def open_folder(location: str) -> tuple[pafs.FileSystem, str]:
 
 def open_uri(uri: str, source: str) -> tuple[pafs.FileSystem, str]:
     """Return the filesystem of a URI and the path there; InputError naming `source` where it cannot be opened."""
+    if is_on_hub(uri):
+        return open_hub(uri)
     try:
         return pafs.FileSystem.from_uri(uri)
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ray_itl.io.image_files import is_image
 from ray_itl.io.text_files import is_found_in_folders
 
 _PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -36,7 +37,7 @@ class Wanted:
             return _matches(parts, self.pattern.split("/"))
         if any(is_hidden(part) for part in parts):
             return False
-        return is_parquet(parts[-1]) or is_found_in_folders(parts[-1])
+        return is_parquet(parts[-1]) or is_found_in_folders(parts[-1]) or is_image(parts[-1])
 
     def enters(self, parts: Sequence[str]) -> bool:
         """Whether it may mean a file below the folder of these path segments."""

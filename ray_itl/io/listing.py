@@ -6,7 +6,7 @@ import glob
 import os
 import posixpath
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,14 @@ from ray_itl.errors import InputError
 from ray_itl.io.credentials import REMEDY, holds_credentials, masked
 from ray_itl.io.filesystems import absolute, check_name, local_path, open_uri, unreachable
 from ray_itl.io.globs import Wanted, is_parquet, split_glob
+from ray_itl.io.hub_paths import is_on_hub, pinned
+from ray_itl.io.image_files import is_about_images, is_image
 from ray_itl.io.tables import METADATA_SUFFIXES, TableKind
 from ray_itl.io.walk import Stamp, TableAbove, stamp_of, table_above, walk
 
 OnText = Callable[[str, int, int], None]
 """Told, of a text file that is being parsed, its name, the bytes done, and how many there are to do."""
-_POOL_FILES = "*.parquet, *.jsonl or *.csv"
+_POOL_FILES = "*.parquet, *.jsonl, *.csv or image"
 
 
 class AskedTable(NamedTuple):
@@ -104,12 +106,12 @@ class Listing:
 
 
 def list_files(sources: Sequence[str], filesystem: pafs.FileSystem | None = None) -> Listing:
-    """Find the Parquet and text files, and tables, that `sources` mean; a file named or linked to twice counts once.
+    """Find the files with rows, and tables, that `sources` mean; a file named or linked to twice counts once.
 
     A source is a file, a folder (searched recursively for *.parquet and *.pq or, where it has none, for *.jsonl,
-    *.ndjson, *.csv and *.tsv, also .gz, .zst and .bz2 of them, skipping names that begin with "_" or "."), a glob ("**"
-    crosses folders; a leading "_" or "." must be written out), or a URI of one of these (s3://, gs://, hdfs://,
-    file://). With `filesystem` given, sources are paths on it. Links are followed.
+    *.ndjson, *.csv and *.tsv, also .gz, .zst and .bz2 of them, or else for images, skipping names that begin with "_"
+    or "."), a glob ("**" crosses folders; a leading "_" or "." must be written out), or a URI of one of these (s3://,
+    gs://, hdfs://, hf://, file://). With `filesystem` given, sources are paths on it. Links are followed.
 
     A folder that is a table is one of `Listing.asked_tables`, whether a source is that folder, one above it, or one
     within. So is the table of an Iceberg metadata file.
@@ -137,10 +139,17 @@ def list_files(sources: Sequence[str], filesystem: pafs.FileSystem | None = None
     finder = _Finder(shared, looks_above_files=filesystem is None or local_path(filesystem, "") is not None)
     bases = [finder.find(*place) for place in places]
     root = posixpath.commonpath(bases)
-    stamps = {posixpath.relpath(path, root): stamp for path, stamp in sorted(finder.files.items())}
+    stamps = {relative_to(root, path): stamp for path, stamp in sorted(finder.files.items())}
     asked = tuple(posixpath.join(path, pattern) if pattern else path for _, path, pattern in places)
     uri = sources[0] if filesystem is None and "://" in sources[0] else ""
     return Listing(shared, uri, root, tuple(sorted(stamps)), asked, stamps, tuple(finder.tables))
+
+
+def relative_to(root: str, path: str) -> str:
+    """Return a path on a filesystem relative to a folder, as `posixpath.relpath` would, for a million of them."""
+    prefix = f"{root.rstrip('/')}/"
+    below = path[len(prefix) :] if path.startswith(prefix) else ""
+    return below if below and not below.startswith("/") else posixpath.relpath(path, root)
 
 
 def _open_location(source: str, filesystem: pafs.FileSystem | None) -> tuple[pafs.FileSystem, str, str]:
@@ -154,7 +163,7 @@ def _open_location(source: str, filesystem: pafs.FileSystem | None) -> tuple[paf
     uri, question, query = source.partition("?")
     base, pattern = split_glob(uri, is_uri=True)
     own, path = open_uri(base + question + query, source)
-    return own, path, unquote(pattern)
+    return own, pinned(path, source) if is_on_hub(source) else path, unquote(pattern)
 
 
 def _file_type(filesystem: pafs.FileSystem, path: str, source: str) -> pafs.FileType:
@@ -170,6 +179,14 @@ def _keeps_both(listing: Listing, filesystem: pafs.FileSystem, path: str) -> boo
         return False
     here, there = local_path(filesystem, path), local_path(listing.filesystem, listing.root)
     return here is None or there is None or Path(here).stat().st_dev == Path(there).stat().st_dev
+
+
+def _rows_among(names: Collection[str]) -> list[str]:
+    """Return those files of a folder that hold its rows: beside Parquet, text is mostly notes, and images are too."""
+    parquet = [name for name in names if is_parquet(name)]
+    images = [name for name in names if is_image(name)]
+    texts = [name for name in names if not is_image(name) and not (images and is_about_images(name))]
+    return parquet or texts or images
 
 
 class _Finder:
@@ -228,9 +245,7 @@ class _Finder:
         if not found.files and not found.tables:
             remedy = "a glob matches files, not folders" if wanted.pattern else f"it needs {_POOL_FILES} files"
             raise InputError(f"no file with rows matched {source!r}; {remedy}")
-        # Beside Parquet, text files are mostly notes about it.
-        parquet = [] if wanted.pattern else [name for name in found.files if is_parquet(name)]
-        names = parquet or found.files
+        names = list(found.files) if wanted.pattern else _rows_among(found.files)
         self.files |= {posixpath.join(path, name): found.files[name] for name in names}
         self.tables += [
             AskedTable(kind, posixpath.join(path, name) if name else path, path, wanted, "", source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Literal
 
-TableKind = Literal["delta", "iceberg", "lance", "hudi", "paimon"]
+TableKind = Literal["delta", "iceberg", "lance", "hudi", "paimon", "saved", "splits"]
 
 NAMES: dict[TableKind, str] = {
     "delta": "Delta table",
@@ -13,11 +13,15 @@ NAMES: dict[TableKind, str] = {
     "lance": "Lance dataset",
     "hudi": "Hudi table",
     "paimon": "Paimon table",
+    "saved": "saved Hugging Face dataset",
+    "splits": "saved Hugging Face dataset",
 }
 """What people call them, for messages."""
 
-MARKERS = ("_delta_log", ".hoodie", "metadata", "_versions", "snapshot")
-"""Names in a folder by which `kind_of` knows a table."""
+_SAVED = ("state.json", "dataset_info.json")
+_SPLITS = "dataset_dict.json"
+MARKERS = ("_delta_log", ".hoodie", "metadata", "_versions", "snapshot", *_SAVED)
+"""Names in a folder by which `kind_of` knows a table of which files below it are a part; a split is a table itself."""
 METADATA_SUFFIXES = (".metadata.json", ".metadata.json.gz")
 """How the names of an Iceberg table's metadata files end."""
 
@@ -42,4 +46,6 @@ def kind_of(names: Collection[str], inside: Callable[[str], Collection[str]]) ->
         return "lance"
     if "snapshot" in names and any(name.startswith("snapshot-") for name in inside("snapshot")):
         return "paimon"
-    return None
+    if _SPLITS in names:
+        return "splits"
+    return "saved" if all(name in names for name in _SAVED) else None

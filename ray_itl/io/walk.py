@@ -22,13 +22,15 @@ from ray_itl.io.globs import Wanted
 from ray_itl.io.tables import MARKERS, NAMES, TableKind, kind_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stamp:
     """What a listing says of a file, by which a later look tells whether it changed."""
 
     size: int
     changed: float | None
     """When it last did, in seconds since 1970 by the clock of whoever keeps the file; None if that is not known."""
+    modified: int | None = None
+    """When its content did, as it says itself, in nanoseconds; copies may keep that of their original."""
 
 
 @dataclass
@@ -53,7 +55,8 @@ def walk(filesystem: pafs.FileSystem, folder: str, wanted: Wanted) -> Findings:
     local = local_path(filesystem, folder)
     findings = _of_listing(filesystem, folder, wanted) if local is None else _LocalWalk(local, wanted).run()
     for name in [*findings.files, *findings.tables]:
-        check_name(posixpath.join(folder, name))
+        if not name.isascii():
+            check_name(posixpath.join(folder, name))
     return findings
 
 
@@ -114,12 +117,13 @@ def _names_in(filesystem: pafs.FileSystem, folder: str) -> list[str]:
 
 
 def _stamp(info: pafs.FileInfo) -> Stamp:
-    return Stamp(info.size or 0, None if info.mtime is None else info.mtime.timestamp())
+    known = info.mtime is not None
+    return Stamp(info.size or 0, info.mtime.timestamp() if known else None, info.mtime_ns if known else None)
 
 
 def _local_stamp(found: os.stat_result) -> Stamp:
     # A copy may set the former to that of its original; the latter is always the moment of the last change.
-    return Stamp(found.st_size, max(found.st_mtime, found.st_ctime))
+    return Stamp(found.st_size, max(found.st_mtime, found.st_ctime), found.st_mtime_ns)
 
 
 def _of_listing(filesystem: pafs.FileSystem, folder: str, wanted: Wanted) -> Findings:

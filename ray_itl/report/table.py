@@ -173,7 +173,9 @@ def _note(dropped: list[str], *, any_cut: bool, pictures: list[Column]) -> str:
     if dropped:
         names = ", ".join(clip(plain(name), 60) for name in dropped)
         notes.append(f"Too large to show here: {clip(names, 600)}.")
-    return " ".join([*notes, "selection.parquet has every value in full."] if notes else [])
+    if any_cut or dropped:
+        notes.append("selection.parquet has every value in full.")
+    return " ".join(notes)
 
 
 def _content(value: object) -> bytes | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from ray_itl.core.ranking import hash_order
@@ -42,6 +43,11 @@ class TuningData:
     """Which labels are the task's, and which output of the model each is."""
     barred: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Positions of rows of the pool that cannot be used and are passed over."""
+
+    @property
+    def raw_type(self) -> pa.DataType:
+        """The type of what the model reads."""
+        return self.pool.take(np.empty(0, np.int64), [self.options.raw_column]).column(0).type
 
     def fingerprints(self) -> dict[str, str]:
         """Return a digest of each set that changes when its rows do."""

@@ -24,14 +24,16 @@ class DataSettings(Options, group="data"):
     """The rows: a pool to pick from, a sample of the task, and held-out rows of the task to score on."""
 
     # Digests of the rows decide, wherever they are.
-    pool: Any = option(None, "Parquet of candidates: file, folder, glob, URI or a list of them.", decides=False)
-    target: Any = option(None, "Parquet of the target sample; needs no labels.", decides=False)
+    pool: Any = option(None, "The candidates: files as of pool.path in ray-itl curate.", decides=False)
+    target: Any = option(None, "The target sample, likewise; needs no labels.", decides=False)
     heldout: Any = option(
-        None, "Parquet of held-out rows of the task, labelled where the objective needs it.", decides=False
+        None, "Held-out rows of the task, likewise; labelled where the objective needs it.", decides=False
     )
     id_column: str | None = option("id", ID_MEANING, column_name)
     raw_column: str = option(
-        "embedding", "What the model reads, in all three: text, image bytes or arrays of numbers.", column_name
+        "embedding",
+        "What the model reads, in all three: texts, conversations, images or arrays of numbers.",
+        column_name,
     )
     on_bad_row: str = option(
         "refuse",

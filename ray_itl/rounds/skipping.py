@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_itl.embedding.source import note_undecodable
-from ray_itl.errors import ConfigError
+from ray_itl.errors import ConfigError, InputError
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.observability.reporter import Reporter
 from ray_itl.rounds.data import TuningData
@@ -16,8 +18,10 @@ from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.sources.bad_rows import SKIPPED_FILE, BadRows
 from ray_itl.sources.open import open_source
+from ray_itl.sources.schema import which_row
 from ray_itl.text import plural
-from ray_itl.training.learner import Learner
+from ray_itl.training.inputs import without_predictions
+from ray_itl.training.learner import Inputs, Learner
 
 REMEDY = "set data.on_bad_row=skip"
 
@@ -58,10 +62,25 @@ def passing_over_bad_rows(
 
 def _bad_rows(data: TuningData, settings: FineTuneSettings, learner: Learner) -> BadRows:
     bad = BadRows()
-    note_undecodable(data.pool, settings.data.raw_column, learner.encode, settings.embedding.batch_size, bad)
+    encode = _encode_to_learn(learner) if data.objective == "causal_lm" else learner.encode
+    note_undecodable(data.pool, settings.data.raw_column, encode, settings.embedding.batch_size, bad)
     if settings.embedding.column is not None:
         options = settings.data
         given = open_source(options.pool, id_column=options.id_column, embedding_column=settings.embedding.column)
         for _ in given.batches(0, given.num_rows, bad):
             pass
     return bad
+
+
+def _encode_to_learn(learner: Learner) -> Callable[[pa.Array], Inputs]:
+    """Return the encoding of a language model that also refuses rows of which there is nothing to learn."""
+
+    def encode(column: pa.Array) -> Inputs:
+        inputs = learner.encode(column)
+        if short := without_predictions(inputs):
+            raise InputError(
+                f"{which_row('', short[0])}: no answer begins within model.options.max_tokens; drop the row"
+            )
+        return inputs
+
+    return encode

@@ -87,9 +87,10 @@ class ActiveFineTuner:
                 self._tracking.running(),
                 self._resources() as (pool_cache, trainer),
             ):
-                data = passing_over_bad_rows(
-                    data, self._settings, self._spec.build(self._first_seed), self._run, self._reporter
-                )
+                learner = self._spec.build(self._first_seed)
+                for words in learner.remarks(data.raw_type):
+                    self._reporter.warn(words)
+                data = passing_over_bad_rows(data, self._settings, learner, self._run, self._reporter)
                 result = self._rounds(data, RoundSelector(data, self._settings, pool_cache), trainer)
                 self._tracking.ended(result.state)
                 return result

@@ -18,9 +18,11 @@ import pyarrow.fs as pafs
 from ray_itl.errors import InputError
 from ray_itl.io.listing import PoolPaths
 from ray_itl.sources.columns import Asked, PoolSchema, dataset_words, pool_types, table_words
+from ray_itl.sources.files.kinds import kind_of
+from ray_itl.sources.files.opened import stream_rows
 from ray_itl.sources.footer import MAX_DIM, MAX_EXCESS, check_dim, check_lengths, wrong_lengths
 from ray_itl.sources.ids import IdKind, check_id_type, common_kind, fits_int64, id_family
-from ray_itl.sources.inspection import Footer, open_file, read_footer, stream_rows
+from ray_itl.sources.inspection import Footer, read_footer
 from ray_itl.sources.manifest import Manifest
 from ray_itl.sources.partitions import dataset_columns, hive_columns, with_tables
 from ray_itl.sources.schema import EmbeddingType, check_embedding_type, find_column, usual_dim
@@ -100,6 +102,7 @@ def _manifest_of(listing: PoolListing, asked: Asked, schema: PoolSchema) -> Mani
         dataset=dataset_words(asked, found, schema) or table_words(asked, listing.given),
         schema=schema,
         tables=listing.tables,
+        images=listing.images,
         unsettled=listing.unsettled,
     )
 
@@ -145,7 +148,7 @@ def _common_id_kind(listing: PoolListing, footers: list[Footer], asked: Asked, s
 
 def _has_small_ids(listing: PoolListing, path: str, column: str) -> bool:
     """Whether int64 holds the ids of a file, all of which are read."""
-    with open_file(listing, listing.filesystem, path) as file:
+    with kind_of(listing, path).open(listing, listing.filesystem, path) as file:
         batches = file.iter_batches(_BATCH_ROWS, columns=[column], use_threads=False)
         return all(fits_int64(ids) for batch in batches for ids in batch.columns)
 
@@ -195,7 +198,7 @@ def _dim_of_lists(listing: PoolListing, footers: list[Footer], column: str) -> i
         if about > MAX_DIM or claim.num_values > footers[0].entry.size_bytes:  # real ones take more than a byte each
             raise wrong_lengths(group, claim, column, path)
         return about
-    with open_file(listing, listing.filesystem, path) as file:
+    with kind_of(listing, path).open(listing, listing.filesystem, path) as file:
         stop = min(claim.num_rows, _DIM_ROWS)
         batches = [batch for _, batch in stream_rows(file, [group], 0, stop, [column], _SAMPLE_ROW_BYTES)]
     return usual_dim(pa.Table.from_batches(batches).column(0).combine_chunks(), column, path)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_itl.errors import InputError
+from ray_itl.io.image_files import is_image_folder
 from ray_itl.sources.ids import IdKind, id_arrow_type, id_dtype, ids_from_arrow
 from ray_itl.sources.schema import WhichRow, check_finite, embedding_rows, which_row
 
@@ -87,7 +88,7 @@ class BadRows:
         """
         rows = list(self)
         files, numbers = locate(np.array([row.position for row in rows[:_NAMED]], dtype=np.int64))
-        places = [which_row(file, int(number)) for file, number in zip(files, numbers, strict=True)]
+        places = [_place(*place) for place in zip(rows, files, numbers.tolist(), strict=False)]
         more = f", or {remedy}" if remedy else ""
         if len(rows) == 1:
             return BadRowsError(f"{places[0]}: {rows[0].reason}{more}", self)
@@ -111,6 +112,11 @@ class BadRows:
                 "reason": pa.array([row.reason.partition("; ")[0] for row in rows], pa.string()),
             }
         )
+
+
+def _place(row: BadRow, file: str, number: int) -> str:
+    """Word a row; an image is called by its path, which is its id unless an option names another."""
+    return f"file {row.id!r}" if is_image_folder(file) and row.id is not None else which_row(file, number)
 
 
 class BadRowsError(InputError):

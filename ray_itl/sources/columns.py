@@ -16,6 +16,7 @@ import pyarrow as pa
 from ray_itl.errors import InputError
 from ray_itl.sources.partitions import FolderColumns
 from ray_itl.sources.schema import find_column, place
+from ray_itl.sources.turns import PAIR, joined, pair_type, stands_in_pair, types_of
 from ray_itl.sources.types import carried_type, cast, common_type, plain_type
 
 
@@ -88,8 +89,12 @@ class FileColumns:
         self._given = {name: value for name, value in schema.folders.of(file).items() if name in columns}
         self.stored: list[str] = []
         """Those to be read from the file."""
-        fields = []
+        fields, kinds = [], types_of(stored)
+        self._made = [name for name in columns if name not in self._given and stands_in_pair(name, kinds)]
         for name in columns:
+            if name in self._made:
+                fields.append(pa.field(name, schema.type_of(name, pair_type(kinds))))
+                continue
             if name in self._given or (name not in stored.names and schema.lacks(name)):
                 fields.append(pa.field(name, schema.type_of(name, None)))
                 continue
@@ -98,6 +103,7 @@ class FileColumns:
             own = find_column(stored, name, self._options[name], file, list(schema.folders.types))
             fields.append(own.with_type(schema.type_of(name, own.type)))
             self.stored.append(name)
+        self.stored += [name for name in PAIR if self._made and name not in self.stored]
         self.schema = pa.schema(fields)
         """All of them, as batches come."""
 
@@ -115,10 +121,11 @@ class FileColumns:
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _array(self, batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
-        if field.name not in self.stored:
+        if field.name not in self.stored and field.name not in self._made:
             value = folder_value(self._given.get(field.name), field.name, field.type, self._file)
             return cast(pa.repeat(value, batch.num_rows), field.type)
-        array = batch.column(field.name)
+        made = field.name in self._made
+        array = joined(*(batch.column(name) for name in PAIR)) if made else batch.column(field.name)
         try:
             return cast(array, field.type)
         except pa.ArrowException as error:

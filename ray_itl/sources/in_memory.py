@@ -15,6 +15,7 @@ from ray_itl.sources.bad_rows import BadRows, Notes, embeddings_or_nan, ids_or_b
 from ray_itl.sources.condition import RowMask
 from ray_itl.sources.ids import IdKind, check_id_type, common_kind, fits_int64, ids_from_arrow
 from ray_itl.sources.manifest import check_range
+from ray_itl.sources.named_images import MOST_ROWS, named_images, table_with_contents, with_contents
 from ray_itl.sources.schema import (
     WhichRow,
     check_embedding_type,
@@ -59,6 +60,8 @@ class TableRows:
         self.table = table
         self._id_column = id_column
         self._mean_step = max(1, _BATCH_BYTES * table.num_rows // max(1, table.nbytes))
+        if named_images(table.schema):
+            self._mean_step = min(self._mean_step, MOST_ROWS)
 
     def row_batches(
         self, start: int, stop: int, columns: Sequence[str], bad: BadRows | None = None
@@ -88,7 +91,7 @@ class TableRows:
         """
         checked = check_positions(positions, self.num_rows)
         self._check_columns(columns)
-        return take_rows(self.table.select(list(columns)), checked)
+        return table_with_contents(take_rows(self.table.select(list(columns)), checked))
 
     def locate(self, positions: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Return "" and the row in the table for each position."""
@@ -107,7 +110,7 @@ class TableRows:
         for batch in table.select(list(names)).to_batches(max_chunksize=step):
             some = positions[first : first + batch.num_rows]
             notes = Notes.on(bad, some)
-            yield self._ids(batch, some, notes), batch.select(list(columns)), notes
+            yield self._ids(batch, some, notes), with_contents(batch.select(list(columns))), notes
             first += batch.num_rows
 
     def _check_columns(self, columns: Sequence[str]) -> None:

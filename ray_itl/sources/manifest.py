@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ray_itl.errors import ConfigError, RunDirectoryError
+from ray_itl.io.image_lists import ImageList
 from ray_itl.io.tables import NAMES
 from ray_itl.sources.columns import PoolSchema
 from ray_itl.sources.ids import IdKind, id_word
@@ -83,6 +84,8 @@ class Manifest:
 
     tables: tuple[TableVersion, ...] = ()
     """The tables that some of the files are of, as they were read; the others are of none."""
+    images: Mapping[str, ImageList] = field(default_factory=dict, compare=False)
+    """The images that some of the files stand for, by the paths of these."""
     unsettled: tuple[str, ...] = field(default=(), compare=False)
     """Files that were passed over, as they had changed less than pool.settle_s before."""
 
@@ -134,7 +137,8 @@ class Manifest:
         fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "schema"}
         fields["files"] = [dataclasses.asdict(file) for file in self.files]
         fields["tables"] = [dataclasses.asdict(table) for table in self.tables]
-        for name in ("dataset", "tables", "unsettled"):
+        fields["images"] = {path: images.packed for path, images in self.images.items()}
+        for name in ("dataset", "tables", "images", "unsettled"):
             if not fields[name]:
                 del fields[name]  # so that older versions read it
         return json.dumps({"format": FORMAT_VERSION, **fields}, indent=1, ensure_ascii=False)
@@ -154,8 +158,9 @@ class Manifest:
                     FileEntry(**{**file, "row_groups": tuple(file["row_groups"])}) for file in fields.pop("files")
                 )
                 tables = tuple(TableVersion(**table) for table in fields.pop("tables", ()))
+                images = {path: ImageList(packed) for path, packed in fields.pop("images", {}).items()}
                 lists = {name: tuple(fields.pop(name, ())) for name in ("sources", "unsettled")}
-                return cls(files=files, tables=tables, **lists, **fields)
+                return cls(files=files, tables=tables, images=images, **lists, **fields)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RunDirectoryError(
                 f"the pool's manifest is damaged ({error}); start again in a new directory"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -22,20 +24,30 @@ from ray_itl.sources.condition import Condition, rows_of_table_that_meet
 from ray_itl.sources.in_memory import ArraySource, TableRows, TableSource
 from ray_itl.sources.parquet import ParquetRows, ParquetSource
 from ray_itl.sources.schema import find_column
+from ray_itl.sources.turns import MESSAGES, with_messages
 from ray_itl.sources.views import filtered
 
+_MAY_BE = (
+    "hand over paths, a pyarrow.Table or dataset, a frame of pandas or polars, a Hugging Face dataset, a list of "
+    "texts, a numpy array or a torch tensor"
+)
+TEXT = "text"
+"""The column of a list of texts."""
+_LONGEST_PATH = 4096
 _READ_AS_THEY_ARE = (str, os.PathLike, list, tuple, pa.Table, pads.Dataset, np.ndarray, torch.Tensor)
 
 
 def readable(rows: Any, what: str) -> Any:
     """Return what a caller hands over as `open_source` takes it.
 
-    Frames of pandas and polars, Hugging Face datasets, and whatever else has the Arrow PyCapsule interface, become
-    tables; paths, tables, datasets of Arrow, arrays and tensors stay.
+    Lists of texts (as a column `text`), frames of pandas and polars, Hugging Face datasets, and whatever else has the
+    Arrow PyCapsule interface, become tables; paths, tables, datasets of Arrow, arrays and tensors stay.
 
     Raises:
         InputError: it is none of these (names `what` it was to be).
     """
+    if is_texts(rows):
+        return pa.table({TEXT: pa.array(rows, pa.string())})
     if isinstance(rows, _READ_AS_THEY_ARE):
         return rows
     if hasattr(rows, "__arrow_c_stream__"):
@@ -46,10 +58,23 @@ def readable(rows: Any, what: str) -> Any:
     dataset: Any = rows
     if _is_hub_dataset(dataset):
         return dataset.with_format("arrow")[:]
-    raise InputError(
-        f"{what} is of type {type(rows).__name__}; hand over paths, a pyarrow.Table or dataset, a frame of pandas or "
-        "polars, a Hugging Face dataset, a numpy array or a torch tensor"
-    )
+    raise InputError(f"{what} is of type {type(rows).__name__}; {_MAY_BE}")
+
+
+def is_texts(rows: Any) -> bool:
+    """Whether a list is one of texts, rather than of paths: the first tells, by whether it may be one."""
+    is_list = isinstance(rows, list | tuple) and bool(rows) and all(isinstance(text, str) for text in rows)
+    return is_list and not _may_be_path(rows[0])
+
+
+def _may_be_path(text: str) -> bool:
+    """Whether a text names something that is there or, without blanks, may mean something that is not."""
+    if len(text) > _LONGEST_PATH or "\n" in text:
+        return False
+    try:
+        return (not re.search(r"\s", text) and re.search(r"[/\\]|\.\w+$", text) is not None) or Path(text).exists()
+    except (OSError, ValueError):  # too long a name, or a null in it
+        return False
 
 
 def _is_hub_dataset(rows: Any) -> bool:
@@ -173,6 +198,7 @@ def open_raw_rows(
     if isinstance(pool, pads.Dataset):
         return _open_raw_dataset(pool, asked)
     if isinstance(pool, pa.Table):
+        pool = with_messages(pool) if MESSAGES in asked.further else pool
         _check_columns(pool, asked)
         return TableRows(pool, asked.id, id_option=id_option)
     return ParquetRows(build_manifest(replace(_asked_paths(pool), on_text=on_text), asked, filesystem), filesystem)
@@ -238,7 +264,5 @@ def path_texts(pool: PathInput | Sequence[PathInput]) -> list[str]:
     wrong = [type(path).__name__ for path in paths if not isinstance(path, str | os.PathLike)]
     if wrong:
         found = f"a list that holds {wrong[0]}" if is_list else f"of type {wrong[0]}"
-        raise InputError(
-            f"the pool is {found}; hand over paths, a pyarrow.Table or dataset, a numpy array or a torch tensor"
-        )
+        raise InputError(f"the pool is {found}; {_MAY_BE}")
     return [os.fspath(path) for path in paths]

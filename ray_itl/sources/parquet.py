@@ -14,17 +14,19 @@ from typing import NamedTuple, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
 from ray_itl.errors import InputError
 from ray_itl.io.filesystems import open_filesystem
+from ray_itl.io.image_files import is_image_folder
 from ray_itl.sources.bad_rows import BadRows, Notes, embeddings_or_nan, ids_or_blank
 from ray_itl.sources.columns import FileColumns
+from ray_itl.sources.files.images import image_paths
+from ray_itl.sources.files.kinds import kind_of
+from ray_itl.sources.files.opened import OpenFile, estimate_row_bytes, pick_rows, stream_rows
 from ray_itl.sources.ids import IdKind, id_dtype
-from ray_itl.sources.inspection import estimate_row_bytes, fingerprint_of, open_file, stream_rows
 from ray_itl.sources.manifest import FileEntry, Manifest, Segment
 from ray_itl.sources.schema import WhichRow, check_positions, embedding_matrix, which_row
-from ray_itl.sources.tables.lance import Fragment, is_fragment
+from ray_itl.sources.tables.lance import is_fragment
 from ray_itl.sources.taking import take_rows
 
 _MAX_TAKE_THREADS = 8
@@ -97,7 +99,7 @@ class ParquetRows:
 
     def columns_of(self, file: str) -> list[str]:
         """Return all columns of a file but the embedding, those given by folders included."""
-        with open_file(self.manifest, self._filesystem, file) as opened:
+        with kind_of(self.manifest, file).open(self.manifest, self._filesystem, file) as opened:
             stored = opened.schema_arrow.names
         names = [name for name in dict.fromkeys(stored) if stored.count(name) == 1]
         given = [name for name in self.manifest.schema.folders.of(file) if name not in names]
@@ -195,12 +197,14 @@ class ParquetRows:
         return self._names_of(rows) if self.id_kind == "string" else rows
 
     def _names_of(self, positions: np.ndarray) -> np.ndarray:
-        """Return "file:row" of rows of one file: they stay as long as files keep their names, and rows their places."""
+        """Return "file:row" of rows of one file, of images their paths: they stay as long as those and places do."""
         if not len(positions):
             return np.empty(0, dtype=id_dtype("string"))
         index = int(np.searchsorted(self.manifest.file_starts, positions[0], side="right")) - 1
-        name = np.array(f"{self.manifest.files[index].path}:", dtype=id_dtype("string"))
-        rows = positions - self.manifest.file_starts[index]
+        file, rows = self.manifest.files[index].path, positions - self.manifest.file_starts[index]
+        if is_image_folder(file):
+            return np.array(image_paths(self.manifest, file, rows), dtype=id_dtype("string"))
+        name = np.array(f"{file}:", dtype=id_dtype("string"))
         return np.strings.add(name, rows.astype(id_dtype("string")))
 
     def _take_tables(
@@ -225,31 +229,34 @@ class ParquetRows:
             batches = [batch for _, batch in _pick_rows(opened, file, rows)]
         return pa.Table.from_batches(batches, opened.columns.schema)
 
-    def _check_file(self, file: FileEntry) -> None:
-        if fingerprint_of(self.manifest, self._filesystem, file.path) != file.fingerprint:
-            raise _replaced(file)
+    @property
+    def filesystem(self) -> pafs.FileSystem:
+        """Where the files are."""
+        return self._filesystem
 
     @contextmanager
-    def _open(self, file: FileEntry, columns: Sequence[str], option: str = "columns") -> Iterator[_OpenFile]:
+    def _open(self, file: FileEntry, columns: Sequence[str], option: str = "columns") -> Iterator[_FileAtHand]:
         """Open a file, check that it is the planned one and has the columns, and once more after all was read.
 
         Rows come from a file that may be replaced at any moment by one of equal shape: only if the one that is there
         afterwards has the planned fingerprint, for which at most 1 MiB is read, were they the planned rows.
         """
-        with open_file(self.manifest, self._filesystem, file.path) as opened:
+        kind = kind_of(self.manifest, file.path)
+        with kind.open(self.manifest, self._filesystem, file.path) as opened:
             metadata = opened.metadata
             groups = (metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
             if tuple(groups) != file.row_groups:
                 raise _replaced(file)
             schema = self.manifest.schema
-            yield _OpenFile(opened, FileColumns(schema, file.path, opened.schema_arrow, columns, option))
-        self._check_file(file)
+            yield _FileAtHand(opened, FileColumns(schema, file.path, opened.schema_arrow, columns, option))
+        if kind.fingerprint(self.manifest, self._filesystem, file.path) != file.fingerprint:
+            raise _replaced(file)
 
 
-class _OpenFile(NamedTuple):
+class _FileAtHand(NamedTuple):
     """An open file, and the columns that are wanted of it."""
 
-    file: pq.ParquetFile | Fragment
+    file: OpenFile
     columns: FileColumns
 
     def stream(
@@ -305,25 +312,15 @@ def names_rows(source: object) -> bool:
     return isinstance(source, ParquetRows) and not source.manifest.id_column
 
 
-def _pick_rows(opened: _OpenFile, file: FileEntry, rows: np.ndarray) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+def _pick_rows(opened: _FileAtHand, file: FileEntry, rows: np.ndarray) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
     """Yield `(rows, batch)` covering the given sorted rows of a file, reading those row groups that hold one."""
     base = 0
     for group, num_rows in enumerate(file.row_groups):
         low, high = np.searchsorted(rows, [base, base + num_rows])
         if low < high:
-            for inside, batch in _pick(opened, group, rows[low:high] - base):
-                yield base + inside, batch
+            for inside, batch in pick_rows(opened.file, group, rows[low:high] - base, opened.columns.stored):
+                yield base + inside, opened.columns.conform(batch)
         base += num_rows
-
-
-def _pick(opened: _OpenFile, group: int, rows: np.ndarray) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
-    """Yield the given sorted rows of a row group, holding one small batch at a time."""
-    row_bytes = estimate_row_bytes(opened.file.metadata, group)
-    for start, batch in opened.stream([group], int(rows[0]), int(rows[-1]) + 1, row_bytes):
-        low, high = np.searchsorted(rows, [start, start + batch.num_rows])
-        if low < high:
-            all_of_it = high - low == batch.num_rows
-            yield rows[low:high], batch if all_of_it else batch.take(pa.array(rows[low:high] - start))
 
 
 def _replaced(file: FileEntry) -> InputError:

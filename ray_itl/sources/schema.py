@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_itl.errors import InputError
+from ray_itl.io.image_files import is_image_folder
 from ray_itl.sources.types import is_list, list_lengths, without_view
 
 _MAX_NAMES, _MAX_NAME = 30, 80
@@ -34,6 +35,8 @@ class EmbeddingType(NamedTuple):
 
 def which_row(file: str, row: int) -> str:
     """Word one row: the file (or the in-memory pool when `file` is "") and the row within it."""
+    if is_image_folder(file):
+        return f"folder {file!r}, image {row} (by name, counting from 0)"
     return f"file {file!r}, row {row} (counting from 0)" if file else f"row {row} (counting from 0)"
 
 

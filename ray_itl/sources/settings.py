@@ -27,7 +27,7 @@ from ray_itl.options.text import plain
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 ID_MEANING = (
     "Column of unique ids: numbers, texts, UUIDs or bytes. null, or id where there is no such column: a row's id is "
-    "its file and its number there, like notes.jsonl:17."
+    "its file and its number there, like notes.jsonl:17, an image's its path."
 )
 _EVEN = Check("give a positive even number", lambda value: is_whole(value, 1) and value % 2 == 0)
 
@@ -38,8 +38,9 @@ class PoolSettings(Options, group="pool"):
 
     path: Any = option(
         None,
-        "The pool: a file, folder, glob or URI (s3://, gs://) of Parquet, JSON lines or CSV (also .gz, .zst), or a "
-        "list of them; or a Delta, Iceberg or Lance table. null: the digits that come with scikit-learn.",
+        "The pool: a file, folder, glob or URI (s3://, gs://, hf://) of Parquet, JSON lines, CSV (also .gz, .zst) or "
+        "images, or a list of them; or a saved Hugging Face dataset, a Delta, Iceberg or Lance table. null: the digits "
+        "that come with scikit-learn.",
         decides=False,
     )
     version: int | None = option(
@@ -144,7 +145,7 @@ class TargetSettings(Options, group="target"):
 class KnownSettings(Options, group="known"):
     """Rows that the model has learnt from already: the posterior is conditioned on them before the first pick."""
 
-    path: Any = option(None, "Parquet of these rows, as pool.path. null: none.", decides=False)
+    path: Any = option(None, "These rows: files as of pool.path. null: none.", decides=False)
     embedding_column: str = option("embedding", "Its column of embeddings.", decides=False)
 
 
@@ -152,6 +153,6 @@ class KnownSettings(Options, group="known"):
 class AvoidSettings(Options, group="avoid"):
     """A sample of what the picks should say nothing about: the gain about it is subtracted (itl, vtl)."""
 
-    path: Any = option(None, "Parquet of these rows, as pool.path. null: none.", decides=False)
+    path: Any = option(None, "These rows: files as of pool.path. null: none.", decides=False)
     embedding_column: str = option("embedding", "Its column of embeddings.", decides=False)
     weight: float = option(1.0, "How much of the gain about them is subtracted.", positive)

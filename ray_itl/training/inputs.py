@@ -14,6 +14,8 @@ from ray_itl.errors import InputError
 from ray_itl.images import read_image
 from ray_itl.sources.schema import which_row
 
+ANSWERS = "answers"
+"""Inputs that say which tokens are trained on and scored, where not all are."""
 _MODES = {1: "L", 3: "RGB"}
 _BILINEAR = 2
 """Of pillow, which is imported only when there are images."""
@@ -98,6 +100,20 @@ def decode_texts(column: pa.Array) -> list[str]:
         if not text.strip():
             raise InputError(f"{which_row('', row)}: the text is blank; drop the row")
     return texts
+
+
+def without_predictions(inputs: dict[str, Tensor]) -> list[int]:
+    """Return the rows, counted from 0, no token of which is predicted."""
+    return (~predicted_tokens(inputs).any(dim=1)).nonzero()[:, 0].tolist()
+
+
+def predicted_tokens(inputs: dict[str, Tensor]) -> Tensor:
+    """Return which tokens are predicted, n x (T - 1) bool, T as of `trim_padding`: all, or those of the answers.
+
+    Padding is not, nor is the first token of a row, which is given.
+    """
+    mask = trim_padding(inputs)["attention_mask"][:, 1:].bool()
+    return mask & inputs[ANSWERS][:, 1 : mask.shape[1] + 1].bool() if ANSWERS in inputs else mask
 
 
 def _storage(column: pa.Array) -> pa.Array:

@@ -30,6 +30,11 @@ class Learner(nn.Module, ABC):
             InputError: a row that cannot be decoded (says which, counted from 0 within `column`, and the remedy).
         """
 
+    def remarks(self, kind: pa.DataType) -> list[str]:
+        """Return what users should know of how rows of this type are read; nothing unless overridden."""
+        del kind
+        return []
+
     @abstractmethod
     def features(self, inputs: Inputs) -> Tensor:
         """Return last-layer features, n x D: what the output layer multiplies."""

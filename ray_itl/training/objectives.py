@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.training.examples import Examples
-from ray_itl.training.inputs import trim_padding
+from ray_itl.training.inputs import ANSWERS, predicted_tokens, trim_padding, without_predictions
 from ray_itl.training.learner import Learner
 from ray_itl.training.workers import OneWorker, Workers
 
@@ -96,7 +96,7 @@ class Classification(Objective):
 
 
 class CausalLanguageModelling(Objective):
-    """Cross-entropy of every token given those before it; padding is left out.
+    """Cross-entropy of every token given those before it, of conversations of those of the answers; no padding.
 
     The first token of a text (the start token, where the learner's `encode` puts one) is given, not predicted.
     `scores` holds the sum of token losses in nats, the number of tokens predicted, and the bytes of their texts.
@@ -111,14 +111,16 @@ class CausalLanguageModelling(Objective):
                 f"examples lack {', '.join(sorted(missing))}: the objective causal_lm needs a language model "
                 "(model.name=causal_lm)"
             )
-        short = (examples.inputs["attention_mask"].sum(dim=1) < 2).nonzero()
-        if len(short):
-            raise InputError(f"example {int(short[0])} (counting from 0) has no token to predict: drop it")
+        if short := without_predictions(examples.inputs):
+            cut = (
+                ", or raise model.options.max_tokens: no answer is left within it" if ANSWERS in examples.inputs else ""
+            )
+            raise InputError(f"example {short[0]} (counting from 0) has no token to predict: drop it{cut}")
 
     def loss(self, learner: Learner, batch: Examples) -> tuple[Tensor, Tensor]:
         """Return the sum of token losses and the number of tokens."""
         inputs = trim_padding(batch.inputs)
-        predicted = inputs["attention_mask"][:, 1:].bool()
+        predicted = predicted_tokens(batch.inputs)
         logits = learner(inputs)[:, :-1][predicted].float()
         total = functional.cross_entropy(logits, inputs["input_ids"][:, 1:][predicted], reduction="sum")
         return total, predicted.sum().to(total)

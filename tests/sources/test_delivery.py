@@ -15,9 +15,10 @@ import pytest
 from ray_itl.cli.guard import guarded
 from ray_itl.errors import InputError, UnfinishedFileError
 from ray_itl.io.walk import Stamp
-from ray_itl.sources import agreement, inspection
+from ray_itl.sources import agreement
 from ray_itl.sources.agreement import build_manifest
 from ray_itl.sources.columns import Asked
+from ray_itl.sources.files import parquet
 from ray_itl.sources.lookup import read_ids
 from ray_itl.sources.targets import read_targets
 from tests.sources.helpers import open_pool, pool_table, random_rows, read_range, write_pool
@@ -141,7 +142,7 @@ def test_a_file_that_may_not_be_read_is_said_to_be_that(cut: Path, monkeypatch: 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(inspection, "_read_ends", refuse)
+    monkeypatch.setattr(parquet, "read_ends", refuse)
     with pytest.raises(InputError, match=r"'part-0.parquet' may not be read by this user; check its permissions"):
         open_pool(cut.parent)
 

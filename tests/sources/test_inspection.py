@@ -10,7 +10,7 @@ import pytest
 from ray_itl.errors import InputError
 from ray_itl.sources.agreement import build_manifest
 from ray_itl.sources.columns import Asked, by_option
-from ray_itl.sources.inspection import fingerprint_file
+from ray_itl.sources.files.parquet import fingerprint_file
 from ray_itl.sources.manifest import describe_changes
 from tests.sources.helpers import embedding_array, open_pool, pool_table, random_rows, write_pool
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -17,6 +17,7 @@ import pyarrow.fs as pafs
 from ray_itl.errors import InputError
 from ray_itl.extras import load_extra
 from ray_itl.sources.tables.location import Location, locate
+from ray_itl.sources.tables.place import Place
 from ray_itl.sources.tables.version import TableFiles, TableVersion, reading
 
 _GROUP_ROWS = 1 << 16
@@ -86,7 +87,7 @@ class Fragment:
         self,
         batch_size: int,
         row_groups: Sequence[int] | None = None,
-        columns: Sequence[str] = (),
+        columns: Sequence[str] | None = None,
         use_threads: bool = False,
     ) -> Iterator[pa.RecordBatch]:
         """Yield columns of the rows of adjacent groups (None: of all) in order."""
@@ -95,28 +96,13 @@ class Fragment:
         first = row_groups[0] * _GROUP_ROWS if row_groups else 0
         num_rows = sum(self.metadata.row_group(group).num_rows for group in row_groups)
         scanner = self._fragment.scanner(
-            columns=list(columns), offset=first, limit=num_rows, batch_size=batch_size, batch_readahead=_READAHEAD
+            columns=None if columns is None else list(columns),
+            offset=first,
+            limit=num_rows,
+            batch_size=batch_size,
+            batch_readahead=_READAHEAD,
         )
         yield from scanner.to_batches()
-
-
-class Place(Protocol):
-    """Where the files of a pool are: its listing, or its manifest."""
-
-    @property
-    def uri(self) -> str:
-        """Which filesystem it is."""
-        ...
-
-    @property
-    def root(self) -> str:
-        """What paths are relative to."""
-        ...
-
-    @property
-    def tables(self) -> Sequence[TableVersion]:
-        """The tables that some are of."""
-        ...
 
 
 def is_fragment(place: Place, path: str) -> bool:

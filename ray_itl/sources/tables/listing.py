@@ -1,4 +1,4 @@
-"""The files of a pool as paths mean them: those of tables by their logs, and none that may not be whole yet."""
+"""The files of a pool as paths mean them: those of tables by their logs, none that may not be whole yet."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from ray_itl.errors import ConfigError, InputError, UnfinishedFileError
-from ray_itl.io.listing import AskedTable, Listing, OnText, PoolPaths, list_files
+from ray_itl.io.image_files import is_image
+from ray_itl.io.image_lists import ImageList, image_lists
+from ray_itl.io.listing import AskedTable, Listing, OnText, PoolPaths, list_files, relative_to
 from ray_itl.io.tables import NAMES, TableKind
 from ray_itl.io.walk import Stamp
 from ray_itl.sources.tables.delta import read_delta
 from ray_itl.sources.tables.iceberg import read_iceberg
 from ray_itl.sources.tables.lance import read_lance
 from ray_itl.sources.tables.location import locate
+from ray_itl.sources.tables.saved import read_saved, refuse_splits
 from ray_itl.sources.tables.version import TableFiles, TableVersion, refusal
 
 _MAX_NAMES = 3
@@ -25,7 +28,7 @@ _MAX_NAMES = 3
 
 @dataclass(frozen=True)
 class PoolListing(Listing):
-    """Files of a pool, with those of its tables among `paths`."""
+    """Files of a pool, with those of its tables among `paths`, and one for all images of a folder in their place."""
 
     tables: tuple[TableVersion, ...] = ()
     """The tables, as they were read."""
@@ -33,6 +36,8 @@ class PoolListing(Listing):
     """Of each file of a table: values of columns that its log gives, the same in all rows of the file."""
     unsettled: tuple[str, ...] = ()
     """Files that were passed over, as they changed too lately."""
+    images: Mapping[str, ImageList] = field(default_factory=dict)
+    """The images of each folder, by the name that stands for them among `paths`."""
     on_text: OnText | None = None
     """As of `PoolPaths`."""
 
@@ -52,29 +57,34 @@ def list_pool(asked: Sequence[str] | PoolPaths, filesystem: pafs.FileSystem | No
     tables = _by_folder(listing.asked_tables)
     _check_version(paths, len(tables))
     read = {place: _read(*place, listing, paths.version) for place in tables}
-    files: dict[str, Mapping[str, pa.Scalar] | None] = {listing.full_path(path): None for path in stamps}
+    of_tables: dict[str, Mapping[str, pa.Scalar]] = {}
     for place, asked_tables in tables.items():
-        files |= _wanted(place[0], read[place], asked_tables)
-    if not files and unsettled:
+        of_tables |= _wanted(place[0], read[place], asked_tables)
+    if not stamps and not of_tables and unsettled:
         raise UnfinishedFileError(
             f"all files that {paths.paths[0]!r} means are younger than pool.settle_s={paths.settle_s:g} "
             f"({_named(unsettled)}): run the same command again later"
         )
-    if not files:
-        raise InputError(f"no Parquet file matched {paths.paths[0]!r}: its tables have no rows")
-    root = _root(listing, files)
-    relative = {posixpath.relpath(path, root): values for path, values in sorted(files.items())}
+    if not stamps and not of_tables:
+        raise InputError(f"no file with rows matched {paths.paths[0]!r}: its tables have no rows")
+    root = _root(listing, of_tables)
+    if root != listing.root:
+        stamps = {relative_to(root, listing.full_path(path)): stamp for path, stamp in stamps.items()}
+    given = {relative_to(root, path): values for path, values in sorted(of_tables.items())}
+    images = image_lists({path: stamp for path, stamp in stamps.items() if is_image(path)})
+    single = [path for path in stamps if not is_image(path)]
     return PoolListing(
         listing.filesystem,
         listing.uri,
         root,
-        tuple(sorted(relative)),
+        tuple(sorted({*single, *given, *images})),
         listing.sources,
-        {posixpath.relpath(listing.full_path(path), root): stamp for path, stamp in stamps.items()},
+        stamps,
         listing.asked_tables,
         tables=tuple(_version(kind, folder, root, read[kind, folder, by]) for kind, folder, by in tables),
-        given={path: values for path, values in relative.items() if values is not None},
-        unsettled=tuple(posixpath.relpath(listing.full_path(path), root) for path in unsettled),
+        given=given,
+        unsettled=tuple(relative_to(root, listing.full_path(path)) for path in unsettled),
+        images=images,
         on_text=paths.on_text,
     )
 
@@ -113,6 +123,10 @@ def _by_folder(tables: Sequence[AskedTable]) -> dict[_Place, list[AskedTable]]:
 def _read(kind: TableKind, folder: str, metadata: str, listing: Listing, version: int | None) -> TableFiles:
     if kind == "iceberg":
         return read_iceberg(folder, listing.filesystem, listing.uri, metadata, version)
+    if kind == "saved":
+        return read_saved(folder, listing.filesystem, version)
+    if kind == "splits":
+        refuse_splits(folder, listing.filesystem)
     if kind in ("delta", "lance"):
         read = read_delta if kind == "delta" else read_lance
         return read(folder, locate(listing.filesystem, listing.uri, folder), version)

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.sources.schema import which_row
-from ray_itl.training.inputs import decode_texts, trim_padding
+from ray_itl.training.chat import WITHOUT_TEMPLATE, chat_tokens, has_template, is_chat
+from ray_itl.training.inputs import ANSWERS, decode_texts, trim_padding
 from ray_itl.training.learner import Inputs, Learner
 from ray_itl.training.models.pretrained import read_model, without_bars
 
@@ -76,7 +77,11 @@ class CausalLm(Learner):
         """Return token ids, their mask (n x T int64, padded on the right) and num_bytes (n).
 
         T is the length of the longest text within the column; num_bytes counts the UTF-8 bytes of what was not cut off.
+        Of conversations (see `chat`), which begin as the chat template says, there are also `answers` (n x T): 1 for
+        the tokens that are trained on, and num_bytes counts those of the answers.
         """
+        if is_chat(column.type):
+            return self._encode_chats(column)
         texts = decode_texts(column)
         encoded = self.tokenizer(
             texts,
@@ -90,13 +95,29 @@ class CausalLm(Learner):
         if empty is not None:
             raise InputError(f"{which_row('', empty)}: the text has no token; drop the row")
         kept = [text[: offsets[-1][1]] for text, offsets in zip(texts, encoded["offset_mapping"], strict=True)]
-        rows = [torch.tensor([self.start_token, *tokens]) for tokens in ids]
+        return self._padded([[self.start_token, *tokens] for tokens in ids], [len(text.encode()) for text in kept])
+
+    def _encode_chats(self, column: pa.Array) -> Inputs:
+        # A template writes its own start token; without one the text is preceded by it as any other.
+        start = [] if has_template(self.tokenizer) else [self.start_token]
+        chats = chat_tokens(self.tokenizer, column, self.max_tokens + 1 - len(start))
+        inputs = self._padded([[*start, *chat.ids] for chat in chats], [chat.num_bytes for chat in chats])
+        marks = [torch.tensor([*(False for _ in start), *chat.is_answer]) for chat in chats]
+        answers = torch.nn.utils.rnn.pad_sequence(marks, batch_first=True)
+        return {**inputs, ANSWERS: answers.long()}
+
+    def _padded(self, ids: list[list[int]], num_bytes: list[int]) -> Inputs:
+        rows = [torch.tensor(tokens) for tokens in ids]
         pad = torch.nn.utils.rnn.pad_sequence
         return {
             "input_ids": pad(rows, batch_first=True, padding_value=self.start_token),
             "attention_mask": pad([torch.ones_like(row) for row in rows], batch_first=True),
-            "num_bytes": torch.tensor([len(text.encode()) for text in kept]),
+            "num_bytes": torch.tensor(num_bytes),
         }
+
+    def remarks(self, kind: pa.DataType) -> list[str]:
+        """Say so where conversations are read without a chat template."""
+        return [WITHOUT_TEMPLATE] if is_chat(kind) and not has_template(self.tokenizer) else []
 
     def features(self, inputs: Inputs) -> Tensor:
         """Return the mean of the last hidden states over the tokens of each text, n x D float32."""

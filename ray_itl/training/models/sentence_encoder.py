@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.training.chat import WITHOUT_TEMPLATE, chat_texts, has_template, is_chat
 from ray_itl.training.inputs import decode_texts, trim_padding
 from ray_itl.training.learner import Inputs, Learner
 from ray_itl.training.models.classifiers import draw_anew
@@ -51,14 +52,20 @@ class SentenceEncoder(Learner):
 
     def encode(self, column: pa.Array) -> Inputs:
         """Return token ids and attention mask, both n x max_tokens."""
+        is_chat_column = is_chat(column.type)
         tokens = self._tokenizer(
-            decode_texts(column),
+            chat_texts(self._tokenizer, column) if is_chat_column else decode_texts(column),
+            add_special_tokens=not (is_chat_column and has_template(self._tokenizer)),
             padding="max_length",
             truncation=True,
             max_length=self.max_tokens,
             return_tensors="pt",
         )
         return {name: tokens[name] for name in ("input_ids", "attention_mask")}
+
+    def remarks(self, kind: pa.DataType) -> list[str]:
+        """Say so where conversations are read without a chat template."""
+        return [WITHOUT_TEMPLATE] if is_chat(kind) and not has_template(self._tokenizer) else []
 
     def features(self, inputs: Inputs) -> Tensor:
         """Return unit-length means of token features, n x D."""

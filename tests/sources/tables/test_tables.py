@@ -195,7 +195,7 @@ def test_a_file_of_a_table_counts_while_it_is_one(folder: Path, name: str) -> No
 def test_a_table_without_rows_is_refused_unless_others_have_some(folder: Path, kind: str, writer: Writer) -> None:
     writer.append(folder, rows(0, 10))
     writer.delete(folder, "id >= 0")
-    with pytest.raises(InputError, match=r"no Parquet file matched .*: its tables have no rows"):
+    with pytest.raises(InputError, match=r"no file with rows matched .*: its tables have no rows"):
         manifest_of(folder)
     pq.write_table(rows(0, 3), folder.parent / "a.parquet")
     assert ids_of(folder.parent) == [0, 1, 2]
