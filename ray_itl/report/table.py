@@ -48,22 +48,24 @@ def table_text(data: ReportData) -> str:
     return _json({"columns": knowledge[:2] + pictures + knowledge[2:] + carried + address, "note": note})
 
 
-def thumbnails(values: Sequence[object]) -> list[str]:
-    """Return a data URI of each image at most 96 pixels wide and high, and "" where there is none to show.
+def thumbnails(
+    values: Sequence[object], side: int = _SIDE, most: int = MAX_THUMBNAILS, most_bytes: int = THUMBNAIL_BYTES
+) -> list[str]:
+    """Return a data URI of each image at most `side` pixels wide and high, and "" where there is none to show.
 
-    Only the first 200 are made, and only as many as fit in `THUMBNAIL_BYTES`. Every image is decoded as for models (see
+    Only the first `most` are made, and only as many as fit in `most_bytes`. Every image is decoded as for models (see
     `images.read_image`) and encoded anew (as PNG or JPEG), so that nothing of the file but its pixels gets into the
     page; what cannot be decoded, or has more than 50 million pixels, is left out. Without Pillow there are none.
     """
     shown = [""] * len(values)
-    room = THUMBNAIL_BYTES
+    room = most_bytes
     try:
         load_library("PIL.Image")
     except ImportError:
         return shown
-    for k, value in enumerate(values[:MAX_THUMBNAILS]):
+    for k, value in enumerate(values[:most]):
         content = _content(value)
-        text = _thumbnail(content) if content and _looks_like_an_image(content) else ""
+        text = _thumbnail(content, side) if content and _looks_like_an_image(content) else ""
         room -= len(text)
         if room < 0:
             break
@@ -185,12 +187,12 @@ def _looks_like_an_image(content: bytes) -> bool:
     return content.startswith(_BEGINNINGS) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
 
 
-def _thumbnail(content: bytes) -> str:
+def _thumbnail(content: bytes, side: int) -> str:
     try:
-        small = read_image(content, near=(2 * _SIDE, 2 * _SIDE), most_pixels=_MAX_PIXELS)
+        small = read_image(content, near=(2 * side, 2 * side), most_pixels=_MAX_PIXELS)
     except InputError:  # the page goes on without
         return ""
-    small.thumbnail((_SIDE, _SIDE))
+    small.thumbnail((side, side))
     stream = io.BytesIO()
     kind = "png" if small.width * small.height <= 1024 else "jpeg"
     small.save(stream, kind, **({"quality": 80} if kind == "jpeg" else {}))
