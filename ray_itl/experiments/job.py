@@ -179,7 +179,7 @@ def _awaiting(result: FineTuning, labels: Path, paths: dict[str, str]) -> JobSum
     """Return the ending of a run that waits for people's labels."""
     page, table, rows = (labels.with_name(f"to_label.{kind}") for kind in ("html", "csv", "parquet"))
     ways = f"open {page} in a browser" if page.exists() else f"fill in the column label of {table}"
-    headline = f"awaiting labels: {result.labels}"
+    headline = f"awaiting labels of round {int(labels.parent.name)}: {result.labels}"
     details = (
         f"next:    {ways}, put the labels.csv that it gives into {labels.parent}, and run the same command again\n"
         f"or:      write {labels} (columns id and label) for the rows of {rows}"

@@ -16,7 +16,9 @@ TEXT_CHARS = 16_000_000
 _SIDES = (384, 256, 160, 96)
 _SAMPLED = 24
 _CELL_CHARS = (100_000, 20_000, 4_000, 1_000, 300)
-_KEYS = "1234567890" + "".join(letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in "osu")
+_TAKEN = "osu"
+"""Keys for other, skip and undo."""
+_KEYS = "1234567890" + "".join(letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in _TAKEN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ def render_label_page(page: LabelPage) -> str:
         "key": page.key,
         "file": page.file,
         "classes": list(page.classes),
-        "keys": list(_KEYS[: len(page.classes)]),
+        "keys": _keys(page.classes),
         "other": page.other,
         "skip": page.skip,
         "ids": list(page.ids),
@@ -80,6 +82,14 @@ def render_label_page(page: LabelPage) -> str:
         "rows": load_library("markupsafe").Markup(inert(json.dumps(rows, ensure_ascii=False))),
     }
     return assemble("label.html.j2", [], values, styles=["page.css", "label.css"], scripts=["label.js"])
+
+
+def _keys(classes: Sequence[str]) -> list[str]:
+    """Return a key for each class: digits and then letters, but of classes that are keys themselves these."""
+    own = [name.lower() for name in classes]
+    if len(set(own)) == len(own) and all(name in [*_KEYS] for name in own):
+        return own
+    return list(_KEYS[: len(classes)])
 
 
 def _pictures(values: Sequence[object]) -> list[str]:

@@ -181,7 +181,7 @@ class ActiveFineTuner:
                 if problem is not None:
                     self._reporter.warn(problem)
                 return given
-            self._warn_of_gaps(folder, given)
+            self._tell_of_gaps(folder, given)
         began = time.perf_counter()
         counts = write_labelled(data, folder, earlier, picks, lambda: self._spec.build(self._first_seed))
         seconds["prepare"] = time.perf_counter() - began
@@ -271,15 +271,15 @@ class ActiveFineTuner:
                 f"data.classes={self._settings.data.classes}"
             )
 
-    def _warn_of_gaps(self, folder: RoundFolder, given: GivenLabels) -> None:
-        """Warn of rows that a round goes on without."""
+    def _tell_of_gaps(self, folder: RoundFolder, given: GivenLabels) -> None:
+        """Tell of rows that a round goes on without."""
         if given.missing:
             self._reporter.warn(
                 f"round {folder.number} goes on (labels.wait_for=any): {given}; labels that come later are trained on "
                 "from the next round"
             )
         elif given.skipped:
-            self._reporter.warn(f"round {folder.number}: {given}; skipped rows are not trained on")
+            self._reporter.info(f"round {folder.number}: {given}; skipped rows are not trained on")
 
     def _wait(self, records: Sequence[dict[str, Any]], folder: RoundFolder, given: GivenLabels) -> FineTuning:
         counts = {"labelled": given.num_labelled, "skipped": len(given.skipped), "missing": len(given.missing)}

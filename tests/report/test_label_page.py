@@ -83,6 +83,21 @@ def test_long_texts_are_cut_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Long texts are cut short here" in page.text
 
 
+@pytest.mark.parametrize(
+    ("classes", "keys"),
+    [
+        (["spam", "ham"], "12"),
+        (["3", "6", "9"], "369"),
+        (["A", "b"], "ab"),
+        (["a", "A"], "12"),
+        (["s", "t"], "12"),  # s skips
+        ([f"class {k}" for k in range(40)], "1234567890abcdefghijklmnpqrtvwxyz"),
+    ],
+)
+def test_every_label_has_a_key_as_far_as_they_go(classes: list[str], keys: str) -> None:
+    assert "".join(Page(render_label_page(make_page(classes=classes))).rows["keys"]) == keys
+
+
 browser = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
 
 
