@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ShardError,
     )
     from ray_itl.rounds.settings import FineTuneSettings
+    from ray_itl.rounds.tuned_model import TunedModel, load_model
     from ray_itl.rounds.tuner import ActiveFineTuner
     from ray_itl.selection import Selection
 
@@ -35,6 +36,8 @@ __all__ = [
     "RunDirectoryError",
     "Selection",
     "ShardError",
+    "TunedModel",
+    "load_model",
     "select",
 ]
 
@@ -42,6 +45,8 @@ _HOMES = {
     "ActiveFineTuner": "ray_itl.rounds.tuner",
     "FineTuneSettings": "ray_itl.rounds.settings",
     "Selection": "ray_itl.selection",
+    "TunedModel": "ray_itl.rounds.tuned_model",
+    "load_model": "ray_itl.rounds.tuned_model",
     "select": "ray_itl.api",
 }
 

@@ -7,6 +7,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
+import pytest
+from packaging.version import Version
 
 from ray_itl import Selection, select
 from ray_itl.core.result import GreedyStats
@@ -50,6 +52,20 @@ def test_hostile_names_and_values_are_text() -> None:
     assert page.cells(SCRIPT) == ["x" * 59 + "…"]
     assert page.cells("c0") == ["2,048 bytes"]
     assert "4 more columns in .table" in shown
+
+
+def test_numbers_are_rounded_and_lists_short() -> None:
+    columns = {"rank": [1], "id": [7], "gain": [0.123456789], "near": [[0.98765432, 1.0]], "names": [["<a>", "b" * 99]]}
+    table = pa.table(columns | {"file": [""], "row": [0]})
+    page = Page(Selection(table, "nats", np.array([1.0, 0.5]), GreedyStats())._repr_html_())
+    assert [page.cells(name)[0] for name in ("id", "gain", "near")] == ["7", "0.1235", "[0.9877, 1]"]
+    assert page.cells("names")[0] == "[<a>, " + "b" * 53 + "…"
+
+
+def test_plots_show_in_notebooks() -> None:
+    """What plotly asks for before it shows a figure there."""
+    nbformat = pytest.importorskip("nbformat")
+    assert Version(nbformat.__version__) >= Version("4.2.0")
 
 
 def test_no_picks_show_as_an_empty_table() -> None:

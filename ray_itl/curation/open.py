@@ -92,6 +92,7 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
         feature_map=feature_map,
         targets=targets,
         target_ids=read.ids,
+        target_source=read.source,
         known=known,
         # Where the noise is relative to rows that are not read yet, `with_noise` builds the rule anew.
         acquisition=build_acquisition(settings.acquisition.on_rows(1.0), weights, inputs.rule),

@@ -118,6 +118,8 @@ class Problem:
     """Bad rows that are passed over; they are among those excluded."""
     nothing_to_pick: bool = False
     """Whether no row at all may be picked, so that the pool need not be loaded."""
+    target_source: PoolSource | None = None
+    """Where the targets are, with what else is known of them."""
     notes: tuple[str, ...] = ()
     """What of the options may not be as meant, a sentence each."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -18,10 +19,11 @@ from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import RayItlError
 from ray_itl.report.projection import project
 from ray_itl.report.selection_data import ComparisonRow, GainUnit, Mix, PickReason, ReportData, TargetsLeft, Use
-from ray_itl.report.table import MAX_THUMBNAILS
+from ray_itl.report.table import MAX_THUMBNAILS, holds_images
 from ray_itl.selection import EXPLANATION_COLUMNS, Selection
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.files.images import IMAGE
+from ray_itl.sources.in_memory import TableSource
 from ray_itl.sources.parquet import ParquetSource
 
 _MAX_COLUMNS = 4
@@ -59,8 +61,11 @@ def source_mixes(source: PoolSource, picked: np.ndarray, sample: np.ndarray, col
 def _groups(kind: pa.DataType) -> bool:
     """Whether values of a type may name groups."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    return text or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    return _is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def _counts(column: pa.ChunkedArray) -> Counter[str]:
@@ -89,6 +94,7 @@ def _mix(name: str, picks: Counter[str], pool: Counter[str]) -> Mix | None:
 
 
 _MAP_TARGETS = 2000
+_LISTED_TARGETS = 10
 _CAPTION = (
     "Uncertainty left is the share of the targets' prior variance that the picks leave: lower is better. On task are "
     "picks whose {0.class_column} is one of {0.classes}: near-copies all count, however little the next one adds."
@@ -120,6 +126,9 @@ def build_report(
     placed = project(pool_sample.features.double(), problem.targets.rows[::step], result.features)
     nearest = nearest_of(result.features, problem.targets.rows, 1)
     names = np.arange(len(problem.targets.rows)) if problem.target_ids is None else problem.target_ids
+    left = TargetsLeft(names.tolist(), _left_of_each(problem, result))
+    places = nearest.indices[:, 0].tolist()
+    shown = shown_targets(problem, settings.pool.columns, [*left.worst(_LISTED_TARGETS), *places])
     seconds = selection.metrics["seconds"]
     return ReportData(
         title="ray_itl selection",
@@ -142,6 +151,7 @@ def build_report(
         rows=table.column("row").to_pylist(),
         nearest_ids=names[nearest.indices[:, 0].numpy()].tolist(),
         nearest_cosines=nearest.cosines[:, 0].numpy(),
+        nearest_shown=[shown.get(place) for place in places] if shown else (),
         columns={
             **{name: table.column(name).to_pylist() for name in settings.pool.columns},
             **pictures(problem.source, result.positions, settings.pool.columns),
@@ -152,7 +162,7 @@ def build_report(
         comparison=[
             ComparisonRow(row["rule"], row["remaining_uncertainty"], row["count"], row["share"]) for row in comparison
         ],
-        targets_left=TargetsLeft(names.tolist(), _left_of_each(problem, result)),
+        targets_left=replace(left, shown=shown),
         mixes=_mixes(problem, settings, result, pool_sample),
         uses=_uses(settings, selection),
         reasons=_reasons(selection) if settings.selection.explain else None,
@@ -170,6 +180,30 @@ def pictures(source: PoolSource, positions: np.ndarray, columns: Sequence[str]) 
     except RayItlError:  # the report goes on without
         return {}
     return {IMAGE: shown + [None] * (len(positions) - len(shown))}
+
+
+def shown_targets(problem: Problem, columns: Sequence[str], places: Sequence[int]) -> dict[int, object]:
+    """Return what there is to see of targets at some places, by place; empty where that is nothing.
+
+    It is of the columns that they share with the pool's the one of images, else that of the longest texts.
+    """
+    source = problem.target_source
+    if not columns or not isinstance(source, ParquetSource | TableSource):
+        return {}
+    wanted = list(dict.fromkeys(places))
+    try:
+        files = [file.path for file in source.manifest.files] if isinstance(source, ParquetSource) else [""]
+        shared = [name for name in columns if all(name in source.columns_of(file) for file in files)]
+        first = source.take(np.array(wanted[:_LISTED_TARGETS]), shared)
+        images = [name for name in shared if holds_images(first.column(name).to_pylist())]
+        texts = [name for name in shared if _is_text(first.column(name).type)]
+        if not images and not texts:
+            return {}
+        name = images[0] if images else max(texts, key=lambda each: sum(map(len, map(str, first.column(each)))))
+        wanted = wanted[:MAX_THUMBNAILS] if images else wanted
+        return dict(zip(wanted, source.take(np.array(wanted), [name]).column(0).to_pylist(), strict=True))
+    except (RayItlError, OSError):  # of files that changed meanwhile: the page does without
+        return {}
 
 
 def _left_of_each(problem: Problem, result: GreedyResult) -> np.ndarray:

@@ -16,11 +16,12 @@ from ray_itl.curation.problem import Problem
 from ray_itl.curation.whole_rows import CSV, FOLDER, LINES
 from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import plural_passes
+from ray_itl.report.selection_charts import sensible_end
 from ray_itl.runs.command import command_line
 from ray_itl.selection import Selection
 from ray_itl.sources.bad_rows import SKIPPED_FILE
 from ray_itl.sources.schema import which_row
-from ray_itl.text import plural
+from ray_itl.text import percent, plural
 
 _MAX_LINES = 10
 
@@ -106,6 +107,7 @@ def summarise(selection: Selection) -> JobSummary:
         "seconds": metrics["seconds"],
         "next_gain": metrics.get("next_gain"),
         "stop": metrics.get("stop"),
+        "would_do": end.picks if (end := sensible_end(selection.gains)) else None,
         "limits": metrics.get("limits", []),
         "tasks": metrics.get("tasks", []),
         "comparison": metrics.get("comparison", []),
@@ -123,6 +125,11 @@ def _figures(selection: Selection) -> list[str]:
     stop = metrics.get("stop", "n")
     if stop != "n":
         lines.append(f"stopped: {why_stopped(stop, metrics.get('next_gain'), selection.unit)}")
+    if (end := sensible_end(selection.gains)) is not None:
+        lines.append(
+            f"{plural(end.picks, 'pick')} would do: {percent(end.share)} of the gain, and each pick after them adds "
+            "less than a tenth of what they did on average"
+        )
     lines += limit_words(metrics.get("limits", []))
     lines += [
         f"task {task['name']}: {task['uncertainty_left']:.1%} of its uncertainty left ({task['targets']:,} targets)"

@@ -162,13 +162,7 @@ def prepared_task(settings: TaskSettings, seed: int, reporter: Reporter) -> Task
 def _summary_of_one(result: FineTuning) -> JobSummary:
     paths = {"results": str(result.path)} | ({"weights": str(result.checkpoint)} if result.checkpoint else {})
     if result.waiting_for is not None:
-        rows = result.waiting_for.with_name("to_label.parquet")
-        headline = (
-            f"awaiting labels: label the rows of {rows} in {result.waiting_for} (columns id and label), "
-            "then run the same command again"
-        )
-        paths |= {"to_label": str(rows), "labels": str(result.waiting_for)}
-        return JobSummary(headline, "", {"state": result.state}, paths)
+        return _awaiting(result, result.waiting_for, paths)
     last = result.curves.slice(len(result.curves) - 1).to_pylist()[0]
     scores = {name.removeprefix("heldout."): value for name, value in last.items() if name.startswith("heldout.")}
     shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if "class_" not in name)
@@ -179,3 +173,18 @@ def _summary_of_one(result: FineTuning) -> JobSummary:
     counts = {name: last[name] for name in ("round", "num_labelled", "num_on_task")}
     details = f"results: {result.path}\nweights: {result.checkpoint}"
     return JobSummary(headline, details, {"state": result.state, **counts, "heldout": scores}, paths)
+
+
+def _awaiting(result: FineTuning, labels: Path, paths: dict[str, str]) -> JobSummary:
+    """Return the ending of a run that waits for people's labels."""
+    page, table, rows = (labels.with_name(f"to_label.{kind}") for kind in ("html", "csv", "parquet"))
+    ways = f"open {page} in a browser" if page.exists() else f"fill in the column label of {table}"
+    headline = f"awaiting labels of round {int(labels.parent.name)}: {result.labels}"
+    details = (
+        f"next:    {ways}, put the labels.csv that it gives into {labels.parent}, and run the same command again\n"
+        f"or:      write {labels} (columns id and label) for the rows of {rows}"
+    )
+    paths |= {"to_label": str(rows), "labels": str(labels)} | ({"page": str(page)} if page.exists() else {})
+    given = result.labels
+    facts = {} if given is None else {"labelled": given.num_labelled, "missing": len(given.missing)}
+    return JobSummary(headline, details, {"state": result.state, **facts}, paths)

@@ -37,27 +37,27 @@ def assemble(
 ) -> str:
     """Return the page as HTML that opens offline and loads nothing.
 
-    All text is escaped, and a content security policy lets only the page's own two scripts run. The page can be written
-    as UTF-8, whatever its values hold.
+    All text is escaped, and a content security policy lets only the page's own scripts run. The page can be written as
+    UTF-8, whatever its values hold.
 
     Args:
         template: resource of the page, which extends the base template; one of another package as "package/name".
-        charts: drawn by the script, each in the element of its name.
+        charts: drawn by the script, each in the element of its name; without any, plotly is not in the page.
         values: what the template shows, besides the charts.
         styles: resources that make up the style sheet, in order.
         scripts: resources that make up the page's script, in order; plotly runs before them.
 
     Raises:
-        MissingExtraError: plotly or jinja2 is not installed.
+        MissingExtraError: jinja2, or plotly where there are charts, is not installed.
     """
-    plotly_script = _script(load_library("plotly.offline").get_plotlyjs())
+    plotly_script = _script(load_library("plotly.offline").get_plotlyjs()) if charts else ""
     page_script = _script("\n".join(_resource(name) for name in scripts))
     markup = load_library("markupsafe").Markup
     page = _template(template).render(
         **values,
         charts=charts,
         style=markup("".join(_resource(name) for name in styles)),
-        policy=f"{_hash(plotly_script)} {_hash(page_script)}",
+        policy=" ".join(_hash(script) for script in (plotly_script, page_script) if script),
         plotly_script=markup(plotly_script),
         page_script=markup(page_script),
         figures={name: markup(inert(text)) for name, text in figure_texts(charts).items()},

@@ -95,7 +95,7 @@ def targets_chart(targets: TargetsLeft) -> Chart:
 
 
 def _each_target(targets: TargetsLeft) -> Chart:
-    worst = targets.worst(NAMED_TARGETS)
+    worst = [(targets.name(place), float(targets.left[place])) for place in targets.worst(NAMED_TARGETS)]
     names = [label(name, 20) for name, _ in worst]
     figure = empty_figure()
     figure.add_bar(

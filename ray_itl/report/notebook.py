@@ -84,6 +84,15 @@ def _row(tag: str, values: Sequence[Any]) -> str:
 
 
 def _cell(value: Any) -> str:
+    return html.escape(clip(_words(value), _MAX_CHARACTERS))
+
+
+def _words(value: Any) -> str:
+    """Return a value as text: numbers to four digits, of bytes how many there are."""
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"
-    return html.escape(clip(plain(value), _MAX_CHARACTERS))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return f"[{', '.join(_words(each) for each in value[:_MAX_CHARACTERS])}]"
+    return plain(value)

@@ -53,12 +53,14 @@ def sensible_end(gains: np.ndarray) -> SensibleEnd | None:
     Scale-free, and no later pick is overlooked: gains may rise again.
 
     Args:
-        gains: (n,) gain of each pick, n at least 1.
+        gains: (n,) gain of each pick.
 
     Returns:
         That end; None if k is n.
     """
     gains = np.asarray(gains, dtype=np.float64)
+    if not len(gains):
+        return None
     total = np.cumsum(gains)
     count = np.arange(1, len(gains) + 1)
     largest_later = np.append(np.maximum.accumulate(gains[::-1])[::-1][1:], -np.inf)
@@ -220,10 +222,11 @@ def _points(coordinates: np.ndarray) -> dict[str, object]:
 
 def _pick_style(data: ReportData, drawn: np.ndarray) -> dict[str, object]:
     """Return marker and hover text of the picks `drawn`; ranks shade from the first pick to the last."""
-    passages = text_of(data)
+    passages, nearest = text_of(data), data.nearest_shown
     text = [
         f"pick {k + 1:,}: {label(data.ids[k], 60)}<br>gain {data.gains[k]:.4g} {data.gain_unit}"
         f"<br>nearest target {label(data.nearest_ids[k], 60)} (cosine {data.nearest_cosines[k]:.3f})"
+        f"{_passage(nearest[k], 'target: ') if len(nearest) and isinstance(nearest[k], str) else ''}"
         f"{_passage(passages[k]) if passages else ''}"
         for k in drawn
     ]
@@ -246,7 +249,7 @@ def _pick_style(data: ReportData, drawn: np.ndarray) -> dict[str, object]:
     }
 
 
-def _passage(text: object) -> str:
+def _passage(text: object, before: str = "") -> str:
     """Return the beginning of a text for a hover label, in lines that a phone can show."""
-    lines = textwrap.wrap(clip(plain(text), _PASSAGE_CHARS), 40)
+    lines = textwrap.wrap(before + clip(plain(text), _PASSAGE_CHARS), 40)
     return "".join(f"<br>{label(line, 60)}" for line in lines)

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ray_itl.errors import InputError
+from ray_itl.text import plain
 
 GainUnit = Literal["nats", "variance"]
 
@@ -68,15 +69,21 @@ class TargetsLeft:
     """(m,) id, or row number, of each target."""
     left: np.ndarray
     """(m,) share of the target's variance before the first pick that is left after the last, in [0, 1]."""
+    shown: Mapping[int, object] = field(default_factory=dict)
+    """What there is to see of some targets, by their places: texts, or encoded images."""
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.left) or len(self.left) == 0:
             raise InputError(f"there are {len(self.ids)} ids and {len(self.left)} shares of targets: give one of each")
 
-    def worst(self, most: int) -> list[tuple[object, float]]:
-        """Return the targets of which most is left, with that share, the worst first; equals in the order given."""
-        order = np.argsort(-np.asarray(self.left), kind="stable")[:most]
-        return [(self.ids[k], float(self.left[k])) for k in order]
+    def worst(self, most: int) -> list[int]:
+        """Return the places of the targets of which most is left, the worst first; equals in the order given."""
+        return np.argsort(-np.asarray(self.left), kind="stable")[:most].tolist()
+
+    def name(self, place: int) -> str:
+        """Return a target's text where that is shown, else its id."""
+        shown = self.shown.get(place)
+        return shown if isinstance(shown, str) else plain(self.ids[place])
 
 
 class PickReason(NamedTuple):
@@ -151,6 +158,8 @@ class ReportData:
     """(n,) id, or index, of the target nearest to each pick."""
     nearest_cosines: np.ndarray
     """(n,) cosine between each pick and that target."""
+    nearest_shown: Sequence[object] = ()
+    """What there is to see of those targets, n texts or encoded images; empty if nothing is known."""
     num_passes: int | None = None
     """Passes over the pool, if counted."""
     columns: Mapping[str, Sequence[object]] = field(default_factory=dict)
@@ -188,6 +197,7 @@ class ReportData:
         }
         named |= {f"columns[{name!r}]": len(values) for name, values in self.columns.items()}
         named |= {} if self.reasons is None else {"reasons": len(self.reasons)}
+        named |= {"nearest_shown": len(self.nearest_shown)} if len(self.nearest_shown) else {}
         named["remaining_uncertainty less its first value"] = len(self.remaining_uncertainty) - 1
         for name, length in named.items():
             if length != n:

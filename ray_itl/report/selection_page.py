@@ -10,7 +10,7 @@ from ray_itl.report.figures import load_library
 from ray_itl.report.mix_charts import NAMED_TARGETS
 from ray_itl.report.selection_charts import make_charts
 from ray_itl.report.selection_data import ReportData, Use
-from ray_itl.report.table import table_text
+from ray_itl.report.table import table_text, thumbnails
 from ray_itl.text import amount, clip, duration, number, percent, plain, plural
 
 FIRST_USES = 12
@@ -180,10 +180,19 @@ def _share(value: float, scale: float) -> str:
 
 
 def _worst_targets(data: ReportData) -> list[dict[str, str]]:
-    """Return the ten targets of which most is left, where the chart cannot name each."""
-    if data.targets_left is None or len(data.targets_left.left) <= NAMED_TARGETS:
+    """Return the ten targets of which most is left, where the chart does not name each or there is more to see."""
+    targets = data.targets_left
+    if targets is None or (len(targets.left) <= NAMED_TARGETS and not targets.shown):
         return []
+    places = targets.worst(_WORST_TARGETS)
+    pictures = thumbnails([targets.shown.get(place) for place in places])
     return [
-        {"name": clip(plain(name), 80), "left": percent(left), "width": f"{min(left, 1.0):.1%}"}
-        for name, left in data.targets_left.worst(_WORST_TARGETS)
+        {
+            "id": clip(plain(targets.ids[place]), 80),
+            "text": clip(targets.name(place), 300) if isinstance(targets.shown.get(place), str) else "",
+            "picture": picture,
+            "left": percent(float(targets.left[place])),
+            "width": f"{min(float(targets.left[place]), 1.0):.1%}",
+        }
+        for place, picture in zip(places, pictures, strict=True)
     ]

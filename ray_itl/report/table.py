@@ -26,6 +26,7 @@ _ADDRESS_CHARS = 120
 _NAME_CHARS = 40
 _CELL_CHARS = (300, 120, 60, 30, 15)
 _MANY_PICKS = 2000
+_NEAREST = "Nearest target"
 Column = dict[str, object]
 
 
@@ -35,35 +36,40 @@ def table_text(data: ReportData) -> str:
     Carried columns are cut shorter, and then dropped from the last, until the table fits in `TABLE_BYTES`.
 
     Returns:
-        JSON, safe inside a script element: {"columns": [{"name", "number", "values"[, "index"][, "image"]}], "note"}.
-        The text of pick k is `values[k]`, or `values[index[k]]` where values repeat;
+        JSON, safe inside a script element: {"columns": [{"name", "number", "values"[, "index"][, "image" or
+        "content"]}], "note"}. The text of pick k is `values[k]`, or `values[index[k]]` where values repeat;
         that of an image is a data URI, or empty.
     """
-    knowledge, address = _knowledge_columns(data), _reason_columns(data) + _address_columns(data)
+    knowledge, nearest = _knowledge_columns(data), _nearest_columns(data)
+    address = _reason_columns(data) + _address_columns(data)
     pictured = [name for name, values in data.columns.items() if holds_images(values)]
     pictures = [_pictures(name, data.columns[name]) for name in pictured[:1]]
     written = {name: values for name, values in data.columns.items() if name not in pictured}
-    carried, any_cut = _carried_columns(written, TABLE_BYTES - _size(knowledge + address))
+    texts = [column for column in nearest if "image" not in column]
+    carried, any_cut = _carried_columns(written, TABLE_BYTES - _size(knowledge + texts + address))
     note = _note([*pictured[1:], *list(written)[len(carried) :]], any_cut=any_cut, pictures=pictures)
-    return _json({"columns": knowledge[:2] + pictures + knowledge[2:] + carried + address, "note": note})
+    columns = knowledge[:2] + pictures + knowledge[2:] + carried + nearest + address
+    return _json({"columns": columns, "note": note})
 
 
-def thumbnails(values: Sequence[object]) -> list[str]:
-    """Return a data URI of each image at most 96 pixels wide and high, and "" where there is none to show.
+def thumbnails(
+    values: Sequence[object], side: int = _SIDE, most: int = MAX_THUMBNAILS, most_bytes: int = THUMBNAIL_BYTES
+) -> list[str]:
+    """Return a data URI of each image at most `side` pixels wide and high, and "" where there is none to show.
 
-    Only the first 200 are made, and only as many as fit in `THUMBNAIL_BYTES`. Every image is decoded as for models (see
+    Only the first `most` are made, and only as many as fit in `most_bytes`. Every image is decoded as for models (see
     `images.read_image`) and encoded anew (as PNG or JPEG), so that nothing of the file but its pixels gets into the
     page; what cannot be decoded, or has more than 50 million pixels, is left out. Without Pillow there are none.
     """
     shown = [""] * len(values)
-    room = THUMBNAIL_BYTES
+    room = most_bytes
     try:
         load_library("PIL.Image")
     except ImportError:
         return shown
-    for k, value in enumerate(values[:MAX_THUMBNAILS]):
+    for k, value in enumerate(values[:most]):
         content = _content(value)
-        text = _thumbnail(content) if content and _looks_like_an_image(content) else ""
+        text = _thumbnail(content, side) if content and _looks_like_an_image(content) else ""
         room -= len(text)
         if room < 0:
             break
@@ -93,11 +99,26 @@ def _address_columns(data: ReportData) -> list[Column]:
     ]
 
 
+def _nearest_columns(data: ReportData) -> list[Column]:
+    """Show the target nearest to each pick, where there is something to see of it."""
+    values = data.nearest_shown
+    if not len(values):
+        return []
+    if not holds_images(values):
+        return [_column(_NEAREST, (clip(plain(value), _CELL_CHARS[1]) for value in values)) | {"content": True}]
+    distinct = list(dict.fromkeys(content for value in values if (content := _content(value))))
+    pictures = dict(zip(distinct, thumbnails(distinct), strict=True))
+    return [_column(_NEAREST, (pictures.get(_content(value) or b"", "") for value in values)) | {"image": True}]
+
+
 def _reason_columns(data: ReportData) -> list[Column]:
     """Say why rows were picked, or, where that was not asked for, the target nearest to each."""
     if data.reasons is None:
         return [
-            _column("Nearest target", (clip(plain(value), _ADDRESS_CHARS) for value in data.nearest_ids)),
+            _column(
+                f"{_NEAREST}, id" if len(data.nearest_shown) else _NEAREST,
+                (clip(plain(value), _ADDRESS_CHARS) for value in data.nearest_ids),
+            ),
             _column("Cosine", (f"{cosine:.3f}" for cosine in data.nearest_cosines), number=True),
         ]
     runners = [reason.runner_up for reason in data.reasons]
@@ -139,7 +160,9 @@ def _carried_columns(written: Mapping[str, Sequence[object]], room: int) -> tupl
 
 def _carried_column(name: str, values: Sequence[object], limit: int) -> Column:
     is_number = all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
-    return _column(clip(plain(name), 60), (clip(plain(value), limit) for value in values), number=is_number)
+    column = _column(clip(plain(name), 60), (clip(plain(value), limit) for value in values), number=is_number)
+    is_long = any(len(plain(value)) > _NAME_CHARS for value in values)
+    return column | {"content": True} if is_long else column
 
 
 def _column(name: str, texts: Iterable[str], *, number: bool = False) -> Column:
@@ -187,12 +210,12 @@ def _looks_like_an_image(content: bytes) -> bool:
     return content.startswith(_BEGINNINGS) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
 
 
-def _thumbnail(content: bytes) -> str:
+def _thumbnail(content: bytes, side: int) -> str:
     try:
-        small = read_image(content, near=(2 * _SIDE, 2 * _SIDE), most_pixels=_MAX_PIXELS)
+        small = read_image(content, near=(2 * side, 2 * side), most_pixels=_MAX_PIXELS)
     except InputError:  # the page goes on without
         return ""
-    small.thumbnail((_SIDE, _SIDE))
+    small.thumbnail((side, side))
     stream = io.BytesIO()
     kind = "png" if small.width * small.height <= 1024 else "jpeg"
     small.save(stream, kind, **({"quality": 80} if kind == "jpeg" else {}))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+from urllib.parse import quote
 
 from ray_itl.errors import InputError
 from ray_itl.report.document import Tile, assemble
@@ -13,6 +14,9 @@ from ray_itl.report.figures import Chart, empty_figure, label
 from ray_itl.text import amount, clip, number, percent, plain, plural
 
 _NAMED_TICKS = 12
+_SHORT_NAME = 24
+"""A name as long as a date and time is never broken."""
+_ROWS = ("selection.jsonl", "selection.csv", "selection.parquet")
 
 
 class TickPoint(NamedTuple):
@@ -35,7 +39,9 @@ class TickPoint(NamedTuple):
     stop: str
     """Why it picked no more, in words."""
     path: str
-    """Where its results are, relative to the page."""
+    """The folder of its results, relative to the page."""
+    files: Sequence[str] = ()
+    """Names of the files there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +193,12 @@ def _bars(ticks: Sequence[TickPoint], heights: Sequence[float], words: Sequence[
 
 def _axis(ticks: Sequence[TickPoint], first: int) -> dict[str, object]:
     """Return an axis of ticks in their order, by name while the names fit."""
-    axis: dict[str, object] = {"title": "tick", "zeroline": False, "range": [first - 0.6, len(ticks) + 0.6]}
+    axis: dict[str, object] = {
+        "title": "tick",
+        "zeroline": False,
+        "automargin": True,
+        "range": [first - 0.6, len(ticks) + 0.6],
+    }
     if len(ticks) <= _NAMED_TICKS:
         names = [label(tick.name, 12) for tick in ticks]
         axis |= {"tickmode": "array", "tickvals": list(range(1, len(ticks) + 1)), "ticktext": names, "title": ""}
@@ -213,10 +224,11 @@ def _tiles(report: TicksReport) -> list[Tile]:
     ]
 
 
-def _cells(tick: TickPoint) -> dict[str, str]:
-    """Return the text of one row of the table."""
+def _cells(tick: TickPoint) -> dict[str, object]:
+    """Return the text of one row of the table, and its links as words and addresses."""
     return {
         "name": plain(tick.name),
+        "is_short": len(plain(tick.name)) <= _SHORT_NAME,
         "time": time.strftime("%Y-%m-%d %H:%M", time.gmtime(tick.time)),
         "files": f"{tick.new_files:,}",
         "rows": f"{tick.new_rows:,}",
@@ -224,5 +236,20 @@ def _cells(tick: TickPoint) -> dict[str, str]:
         "gain": number(tick.gain),
         "left": percent(tick.uncertainty_left),
         "stop": plain(tick.stop),
-        "path": plain(tick.path),
+        "links": [(words, _address(tick.path, name)) for words, name in _linked(tick.files)],
     }
+
+
+def _linked(files: Sequence[str]) -> list[tuple[str, str]]:
+    """Return words and name of each file that a reader may want: the report, the rows as a trainer reads them, others.
+
+    Whole rows, where they are written, stand in place of the table of picks.
+    """
+    rows = next((name for name in _ROWS if name in files), None)
+    wanted = [("report", "report.html"), ("rows", rows), ("skipped", "skipped.parquet")]
+    return [(words, name) for words, name in wanted if name in files]
+
+
+def _address(path: str, name: str) -> str:
+    """Return a relative link, whatever a path is made of: it cannot name a scheme or another host."""
+    return "./" + quote(f"{path}/{name}")

@@ -15,6 +15,8 @@ from typing import Any
 from ray_itl.errors import ConfigError
 from ray_itl.text import clip
 
+OTHER = "(other)"
+"""The label of a row of no class, of whatever type classes are."""
 _SHOWN_CHARS = 80
 _TEXT, _NUMBER, _TRUTH = "text", "a number", "true or false"
 _PLURALS = {_NUMBER: "numbers"}
@@ -63,7 +65,7 @@ class Classes:
         kind = kind_of(label)
         if kind is None:
             return _no_label(label)
-        if not self.values or self.has(label):
+        if not self.values or self.has(label) or label == OTHER:
             return None
         meant = self._alike.get(_loosely(label))
         hint = "" if meant is None else f"; did you mean {shown(meant)}?"

@@ -19,6 +19,7 @@ from ray_itl.errors import ConfigError, InputError
 from ray_itl.extras import load_by_name
 from ray_itl.options.declare import deciding
 from ray_itl.rounds.classes import Classes
+from ray_itl.rounds.label_files import names_of
 from ray_itl.rounds.settings import DataSettings, FineTuneSettings
 from ray_itl.runs.fingerprint import rows_fingerprint
 from ray_itl.sources.bad_rows import BadRows
@@ -107,6 +108,7 @@ def open_tuning_data(settings: FineTuneSettings) -> TuningData:
     labelled = label if settings.model.objective == "classification" else {}
     from_pool = label if data.classes and settings.labels.source == "column" else {}
     read = {**({column: "embedding.column"} if column else {}), data.raw_column: "data.raw_column"}
+    from_pool |= dict.fromkeys(settings.labels.columns, "labels.columns")
     pool = open_raw_rows(data.pool, id_column=data.id_column, columns={**from_pool, **read}, id_option="data.id_column")
     targets = open_raw_rows(data.target, id_column="", columns=read)
     heldout = open_raw_rows(data.heldout, id_column="", columns={**labelled, data.raw_column: "data.raw_column"})
@@ -121,6 +123,8 @@ def open_tuning_data(settings: FineTuneSettings) -> TuningData:
     if settings.labels.function is not None:
         load_by_name(settings.labels.function, {}, option="labels.function")
     classes = Classes(data.classes, has_others=data.others == "class")
+    if settings.labels.source == "people":
+        names_of(classes)  # raises where two are written alike
     return TuningData(pool, targets, heldout, data, settings.model.objective, classes)
 
 

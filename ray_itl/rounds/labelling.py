@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -15,6 +14,7 @@ from ray_itl.errors import InputError, LabelError, RayItlError
 from ray_itl.extras import load_by_name
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.rounds.classes import Classes, python_value
+from ray_itl.rounds.label_files import GivenLabels, read_labels, some
 from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.rounds.settings import DataSettings, LabelSettings
 from ray_itl.sources.base import RowSource
@@ -28,28 +28,26 @@ _TO_LIST = ("to_pylist", "tolist", "to_list")
 
 def obtain_labels(
     folder: RoundFolder, rows: RowSource, picks: Sequence[Pick], data: DataSettings, settings: LabelSettings
-) -> list[Any] | None:
-    """Return the label of every pick, in order; None where people have yet to give them.
+) -> GivenLabels:
+    """Return the labels of a round's picks; where people give them, those that there are by now.
 
-    labels.parquet in the round's folder (columns id and label, in any order of rows) is the truth once it is there.
-    For people, to_label.parquet holds the ids and raw rows to label.
+    Files in the round's folder (see `label_files.read_labels`) are the truth once they are there.
 
     Raises:
-        InputError: labels.parquet lacks ids, has strangers or repeats; a function gave something else than a label for
-            each row; or a value is no label beside data.classes (names the row, and the class that may be meant).
+        InputError: such a file cannot be used; a function gave something else than a label for each row; or a value is
+            no label beside data.classes (names the row, and the class that may be meant).
         LabelError: a function failed.
         ConfigError: the function cannot be imported.
     """
     classes = Classes(data.classes)
-    given = folder.read_labels()
-    if given is not None:
-        return labels_in_order(given, picks, str(folder.labels), classes)
     ids = [pick.row_id for pick in picks]
+    files = folder.label_files()
+    if files or settings.source == "people":
+        given = read_labels(files, ids, classes)
+        if settings.source != "people" and given.missing:
+            raise InputError(f"{folder.labels} has no label for ids ({some(given.missing)}): restore it")
+        return given
     positions = np.array([pick.position for pick in picks], dtype=np.int64)
-    if settings.source == "people":
-        table = rows.take(positions, [data.raw_column])
-        write_parquet_table(folder.to_label, table.add_column(0, "id", pa.array(ids, id_arrow_type(rows.id_kind))))
-        return None
     if settings.source == "column":
         labels = rows.take(positions, [data.label_column]).column(0).combine_chunks()
         places = [which_row(file, int(row)) for file, row in zip(*rows.locate(positions), strict=True)]
@@ -60,7 +58,7 @@ def obtain_labels(
         labels = _ask(settings.function or "", ids, rows.take(positions, [data.raw_column]), folder.number, classes)
     table = pa.table({"id": pa.array(ids, id_arrow_type(rows.id_kind)), "label": labels})
     write_parquet_table(folder.labels, table)
-    return labels.to_pylist()
+    return GivenLabels(ids, labels.to_pylist())
 
 
 def _ask(name: str, ids: list[Any], rows: pa.Table, number: int, classes: Classes) -> pa.Array:
@@ -103,41 +101,9 @@ def _labels_in(answer: Any, ids: Sequence[Any], where: str) -> Iterator[Any]:
     yield from islice(answer if convert is None else convert(), len(ids) + 1)
 
 
-def labels_in_order(table: pa.Table, picks: Sequence[Pick], where: str, classes: Classes) -> list[Any]:
-    """Return the labels of a table (columns id and label) in the order of the picks.
-
-    Args:
-        table: What `where` names.
-        picks: Those that are labelled.
-        where: Begins the message of an error.
-        classes: Beside which the values must be labels.
-
-    Raises:
-        InputError: the labels are not just those of the picks, or one is none.
-    """
-    missing = {"id", "label"} - set(table.column_names)
-    if missing:
-        raise InputError(f"{where} has no column {', '.join(sorted(missing))}: give the columns id and label")
-    ids, labels = table.column("id").to_pylist(), table.column("label").to_pylist()
-    wanted = [pick.row_id for pick in picks]
-    known, asked = set(ids), set(wanted)
-    for problem, found in (
-        ("repeats ids", [row_id for row_id, count in Counter(ids).items() if count > 1]),
-        ("lacks ids", [row_id for row_id in wanted if row_id not in known]),
-        ("has ids that were not asked for", [row_id for row_id in ids if row_id not in asked]),
-    ):
-        if found:
-            raise InputError(f"{where} {problem} ({_some(found)}): give one label for each row of to_label.parquet")
-    _refuse_missing(labels, ids, where)
-    places = [f"row {row} (counting from 0)" for row in range(len(ids))]
-    _refuse_strange(labels, ids, places, where, classes)
-    by_id = dict(zip(ids, labels, strict=True))
-    return [by_id[row_id] for row_id in wanted]
-
-
 def _refuse_missing(labels: Sequence[Any], ids: Sequence[Any], where: str) -> None:
     if found := [row_id for row_id, label in zip(ids, labels, strict=True) if label is None]:
-        raise InputError(f"{where} has no label for ids ({_some(found)}): give one label for each row")
+        raise InputError(f"{where} has no label for ids ({some(found)}): give one label for each row")
 
 
 def _refuse_strange(
@@ -151,7 +117,3 @@ def _refuse_strange(
         raise InputError(
             f"{where}: {places[k]}, id {ids[k]!r}: {words}{more}; correct the labels, or data.classes in a new run"
         )
-
-
-def _some(found: Sequence[Any]) -> str:
-    return ", ".join(map(repr, found[:5])) + (", ..." if len(found) > 5 else "")

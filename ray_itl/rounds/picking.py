@@ -96,7 +96,7 @@ class RoundContext:
     dtype: str
     """Storage of features."""
     barred: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    """Positions of rows that cannot be used."""
+    """Positions of rows that may not be picked besides."""
 
     def on(self, pool: Pool) -> RoundContext:
         """Return the context with the noise variance as a number, relative to the rows of a pool where it is that."""
@@ -115,7 +115,7 @@ class RoundContext:
 
     @property
     def taken(self) -> np.ndarray:
-        """Positions of earlier picks, and of rows that cannot be used."""
+        """Positions of earlier picks, and of rows that may not be picked besides."""
         return np.concatenate([np.array([pick.position for pick in self.earlier], dtype=np.int64), self.barred])
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from ray_itl.report.notebook import table_html
+from ray_itl.rounds.label_files import GivenLabels
 
 TuningState = Literal["finished", "awaiting_labels"]
 _ROUNDS_SHOWN = 10
@@ -29,7 +30,9 @@ class FineTuning:
     checkpoint: Path | None
     """The last round's weights; None before the first training."""
     waiting_for: Path | None = None
-    """The labels.parquet that is to be written, while the state is awaiting_labels."""
+    """The labels.parquet that is to be written, or labels.csv beside it, while the state is awaiting_labels."""
+    labels: GivenLabels | None = None
+    """Those that are there meanwhile, and which are missing."""
 
     def _repr_html_(self) -> str:
         """Show the last rounds of the learning curve in a notebook."""

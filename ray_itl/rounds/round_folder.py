@@ -20,7 +20,8 @@ class RoundFolder:
     """rounds/0007 of a run directory: what was picked, how it was labelled, the checkpoint, and the figures.
 
     Steps are done in this order and never redone: candidates.parquet (in rounds that score the whole pool for its best
-    candidates), selection.parquet, labels.parquet, examples.safetensors, checkpoint.safetensors, round.json.
+    candidates), selection.parquet, labels.parquet (or what `label_files` finds), examples.safetensors,
+    checkpoint.safetensors, round.json.
     """
 
     def __init__(self, run: Path, number: int) -> None:
@@ -29,6 +30,8 @@ class RoundFolder:
         self.path = run / "rounds" / f"{number:04d}"
         self.labels = self.path / "labels.parquet"
         self.to_label = self.path / "to_label.parquet"
+        self.to_label_table = self.path / "to_label.csv"
+        self.to_label_page = self.path / "to_label.html"
         self.examples = self.path / "examples.safetensors"
         self.checkpoint = self.path / "checkpoint.safetensors"
 
@@ -64,9 +67,12 @@ class RoundFolder:
             ),
         )
 
-    def read_labels(self) -> pa.Table | None:
-        """Return labels.parquet, or None."""
-        return self._read("labels.parquet")
+    def label_files(self) -> list[Path]:
+        """Return the files that give labels, by name: labels.parquet, labels.csv, and what begins like them.
+
+        A browser calls the second file that it saves "labels (1).csv", and several people have one each.
+        """
+        return sorted(path for kind in ("csv", "parquet") for path in self.path.glob(f"labels*.{kind}"))
 
     def read_candidates(self) -> np.ndarray | None:
         """Return positions of the best rows of the scoring made in this round, or None."""

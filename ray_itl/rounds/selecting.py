@@ -26,6 +26,8 @@ from ray_itl.sources.open import open_raw_rows
 from ray_itl.training.seeds import derive_seed
 
 _DRIFT_ROWS = 512
+NONE = np.empty(0, dtype=np.int64)
+"""No positions."""
 
 
 def first_weights_seed(seed: int) -> int:
@@ -57,8 +59,20 @@ class RoundSelector:
         self._pool_cache = pool_cache
         self._ids: np.ndarray | None = None
 
-    def select(self, folder: RoundFolder, earlier: Sequence[Pick], checkpoint_after: CheckpointAfter) -> RoundPicks:
+    def select(
+        self,
+        folder: RoundFolder,
+        earlier: Sequence[Pick],
+        checkpoint_after: CheckpointAfter,
+        unlabelled: np.ndarray = NONE,
+    ) -> RoundPicks:
         """Pick one round's rows given all earlier picks.
+
+        Args:
+            folder: Of the round.
+            earlier: Picks of the rounds before, none of which is picked again.
+            checkpoint_after: Says which model embeds rows.
+            unlabelled: Positions of those of them that have no label, so that nothing is known by them.
 
         Raises:
             InputError: rows that cannot be embedded, or an id that occurs twice.
@@ -71,7 +85,7 @@ class RoundSelector:
             return RoundPicks(picks, {"embed": 0.0, "select": time.perf_counter() - began}, None)
         embedded_after = self._embedded_after(number)
         embedding = self._embedding(checkpoint_after(embedded_after))
-        context = self._context(number, earlier, embedding)
+        context = self._context(number, earlier, embedding, unlabelled)
         pool = self._pool(embedding, f"{embedded_after}") if self._needs_whole_pool(folder) else None
         embedding_done = time.perf_counter()
         picks = self._pick(folder, embedding, pool, context)
@@ -137,8 +151,12 @@ class RoundSelector:
     def _embedding(self, checkpoint: str | None) -> RoundFeatures:
         return RoundFeatures(self._data, self._settings, checkpoint, first_weights_seed(self._settings.rounds.seed))
 
-    def _context(self, number: int, earlier: Sequence[Pick], embedding: RoundFeatures) -> RoundContext:
+    def _context(
+        self, number: int, earlier: Sequence[Pick], embedding: RoundFeatures, unlabelled: np.ndarray
+    ) -> RoundContext:
         settings, num_targets = self._settings, self._data.targets.num_rows
+        out = set(unlabelled.tolist())
+        earlier = [pick for pick in earlier if pick.position not in out]
         chosen = np.arange(num_targets)
         if settings.rounds.targets_per_round is not None:
             rng = np.random.default_rng(derive_seed(settings.rounds.seed, "targets", number))
@@ -151,7 +169,7 @@ class RoundSelector:
             features.to(STORAGE_DTYPES[settings.embedding.dtype]).to(torch.float64),  # as the shards hold them
             derive_seed(settings.rounds.seed, "rule", number),
             settings.embedding.dtype,
-            self._data.barred,
+            np.concatenate([self._data.barred, unlabelled]),
         )
 
     def _draw(self, number: int, earlier: Sequence[Pick]) -> list[Pick]:

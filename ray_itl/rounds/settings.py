@@ -115,17 +115,30 @@ class LabelSettings(Options, group="labels"):
 
     source: str = option(
         "column",
-        "column (of the pool); callable (labels.function); people: the run stops with to_label.parquet and goes on "
-        "once labels.parquet is there.",
+        "column (of the pool); callable (labels.function); people: the run stops with to_label.html, .csv and .parquet "
+        "and goes on once labels.csv or labels.parquet is beside them.",
         one_of("column", "callable", "people"),
     )
     function: str | None = option(None, "For source=callable: module:function of ids and a table of their rows.")
+    wait_for: str = option(
+        "all",
+        "For source=people: a round goes on once all of its rows are labelled or skipped, or once any is labelled.",
+        one_of("all", "any"),
+        decides=False,  # the labels do
+    )
+    columns: list[str] = option(
+        [],
+        "For source=people: columns of the pool that they see beside data.raw_column, such as [title,url].",
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
         super().__post_init__()
         if (self.source == "callable") != (self.function is not None):
             raise ConfigError("labels.function goes with labels.source=callable, and only with it: set both or neither")
+        if self.source != "people" and (self.columns or self.wait_for != "all"):
+            raise ConfigError("labels.columns and labels.wait_for go with labels.source=people: leave them out")
 
 
 @dataclass

@@ -21,8 +21,9 @@ from ray_itl.observability.status import Heartbeat
 from ray_itl.options.text import to_yaml
 from ray_itl.rounds.data import TuningData, open_tuning_data, tuning_identity
 from ray_itl.rounds.divergence import go_on_otherwise, note_divergence
+from ray_itl.rounds.label_files import GivenLabels
 from ray_itl.rounds.label_survey import check_labels
-from ray_itl.rounds.labelled import write_labelled
+from ray_itl.rounds.labelled import positions_without_label, write_labelled
 from ray_itl.rounds.labelling import obtain_labels
 from ray_itl.rounds.resources import PoolCache, check_room, make_trainer, workers_of
 from ray_itl.rounds.result import FineTuning, curves_table
@@ -30,6 +31,7 @@ from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.rounds.selecting import RoundSelector, first_weights_seed
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.skipping import passing_over_bad_rows
+from ray_itl.rounds.to_label import write_to_label
 from ray_itl.rounds.tracking import RoundsTracking
 from ray_itl.runs.directory import RunDirectory, RunState
 from ray_itl.sources.ids import id_arrow_type
@@ -142,8 +144,8 @@ class ActiveFineTuner:
             if record is None:
                 self._tell("running", round=number)
                 record = self._round(data, selector, trainer, folder, earlier, heldout)
-            if record is None:
-                return self._wait(records, folder)
+            if isinstance(record, GivenLabels):
+                return self._wait(records, folder, record)
             earlier.extend(folder.read_picks() or [])
             records.append(record)
             self._warn_of(record)
@@ -161,19 +163,26 @@ class ActiveFineTuner:
         folder: RoundFolder,
         earlier: Sequence[Pick],
         heldout: Path,
-    ) -> dict[str, Any] | None:
-        """Carry out one round from its first missing step; None where labels are still to come."""
+    ) -> dict[str, Any] | GivenLabels:
+        """Carry out one round from its first missing step; returns its figures, or the labels it cannot go on with."""
         folder.create()
         settings, seconds, drift = self._settings, {}, None
         picks = folder.read_picks()
         if picks is None:
-            selected = selector.select(folder, earlier, self._last_checkpoint)
+            unlabelled = positions_without_label(data, folder)
+            selected = selector.select(folder, earlier, self._last_checkpoint, unlabelled)
             picks, seconds, drift = selected.picks, selected.seconds, selected.drift
             where = data.pool.locate(np.array([pick.position for pick in picks], dtype=np.int64))
             folder.write_picks(picks, id_arrow_type(data.pool.id_kind), where)
         # A language model learns from the rows themselves: labels, where given, only say which are on task.
-        if settings.data.classes and obtain_labels(folder, data.pool, picks, settings.data, settings.labels) is None:
-            return None
+        if settings.data.classes:
+            given = obtain_labels(folder, data.pool, picks, settings.data, settings.labels)
+            if not given.suffice(settings.labels.wait_for):
+                problem = write_to_label(folder, data.pool, picks, settings, given)
+                if problem is not None:
+                    self._reporter.warn(problem)
+                return given
+            self._tell_of_gaps(folder, given)
         began = time.perf_counter()
         counts = write_labelled(data, folder, earlier, picks, lambda: self._spec.build(self._first_seed))
         seconds["prepare"] = time.perf_counter() - began
@@ -259,16 +268,26 @@ class ActiveFineTuner:
         """Warn of a round that labelled nothing of the task."""
         if self._settings.data.classes and record["num_new_on_task"] == 0:
             self._reporter.warn(
-                f"round {record['round']}: none of the {self._settings.rounds.batch:,} rows labelled is of "
+                f"round {record['round']}: none of its {self._settings.rounds.batch:,} rows is of "
                 f"data.classes={self._settings.data.classes}"
             )
 
-    def _wait(self, records: Sequence[dict[str, Any]], folder: RoundFolder) -> FineTuning:
-        self._tell("awaiting_labels", round=folder.number, labels=str(folder.labels))
+    def _tell_of_gaps(self, folder: RoundFolder, given: GivenLabels) -> None:
+        """Tell of rows that a round goes on without."""
+        if given.missing:
+            self._reporter.warn(
+                f"round {folder.number} goes on (labels.wait_for=any): {given}; labels that come later are trained on "
+                "from the next round"
+            )
+        elif given.skipped:
+            self._reporter.info(f"round {folder.number}: {given}; skipped rows are not trained on")
+
+    def _wait(self, records: Sequence[dict[str, Any]], folder: RoundFolder, given: GivenLabels) -> FineTuning:
+        counts = {"labelled": given.num_labelled, "skipped": len(given.skipped), "missing": len(given.missing)}
+        self._tell("awaiting_labels", round=folder.number, labels=str(folder.labels), **counts)
         curves = self._write_curves(records)
-        return FineTuning(
-            "awaiting_labels", curves, self._run.path, self._checkpoint_path(folder.number - 1), folder.labels
-        )
+        checkpoint = self._checkpoint_path(folder.number - 1)
+        return FineTuning("awaiting_labels", curves, self._run.path, checkpoint, folder.labels, given)
 
     def _write_curves(self, records: Sequence[dict[str, Any]]) -> pa.Table:
         curves = curves_table(records)

@@ -35,6 +35,8 @@ class TargetTable:
     """For each target the name of its task; None if none were asked for."""
     task_column: pa.ChunkedArray | None = None
     """The same as the rows have it."""
+    source: PoolSource | None = None
+    """Where they were read from."""
 
     def task_weights(self, weights: Mapping[Any, float]) -> dict[str, float]:
         """Return the weights of tasks by their names, given those by values of the task column, as options have them.
@@ -100,7 +102,7 @@ def read_targets(
         names = None if tasks is None else [str(value) for value in tasks.to_pylist()]
     except InputError as error:
         raise type(error)(f"{what}: {error}") from error
-    return TargetTable(embeddings, weights, np.concatenate(ids) if id_column else None, names, tasks)
+    return TargetTable(embeddings, weights, np.concatenate(ids) if id_column else None, names, tasks, source)
 
 
 def _read_tasks(source: PoolSource, column: str) -> pa.ChunkedArray:

@@ -11,6 +11,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -31,6 +32,7 @@ REPORT = "ticks.html"
 STATUS = "status.json"
 _STAGING = "staging"
 _STATUS_EVERY_S = 1.0
+_THREADS = 16
 _UNFINISHED = ("running", "failed", "interrupted")
 
 
@@ -102,11 +104,22 @@ class State:
             buffer = io.BytesIO()
             pq.write_table(ticks_table(records), buffer)
             try:
-                self.store.write(REPORT, render_ticks(_report(records)).encode())
+                self.store.write(REPORT, render_ticks(_report(records, self._files(records))).encode())
             except MissingExtraError as error:
                 notify(f"no {REPORT}: {error}")
             self.store.write(HISTORY, buffer.getvalue())
             num_told = len(records)
+
+    def _files(self, records: Sequence[TickRecord]) -> list[list[str]]:
+        """Return the names of what each tick left; nothing of one whose folder cannot be listed."""
+
+        def names(record: TickRecord) -> list[str]:
+            with suppress(RunDirectoryError):
+                return self.store.names(record.path)
+            return []
+
+        with ThreadPoolExecutor(_THREADS) as threads:
+            return list(threads.map(names, records))
 
     def _num_told(self) -> int:
         try:
@@ -127,7 +140,7 @@ def _private(folder: Path) -> Path:
     return folder
 
 
-def _report(records: Sequence[TickRecord]) -> TicksReport:
+def _report(records: Sequence[TickRecord], files: Sequence[Sequence[str]]) -> TicksReport:
     return TicksReport(
         title="ray_itl ticks",
         unit=records[-1].unit,
@@ -142,8 +155,9 @@ def _report(records: Sequence[TickRecord]) -> TicksReport:
                 record.uncertainty_left,
                 why_stopped(record.stop, record.next_gain, record.unit),
                 record.path,
+                names,
             )
-            for record in records
+            for record, names in zip(records, files, strict=True)
         ],
         uncertainty_at_first=records[0].uncertainty_before,
     )

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from ray_itl.core.result import GreedyStats
-from ray_itl.curation.summary import warnings_about
+from ray_itl.curation.summary import summarise, warnings_about
 from ray_itl.selection import Selection
 
 
@@ -35,3 +35,14 @@ def test_minimums_that_were_not_met_come_first() -> None:
     selection = _selection([3.0, 0.0001])
     selection.metrics["limits"].append({"name": "lang=de", "used": 1, "min": 3, "unmet": True})
     assert warnings_about(selection)[0].startswith("lang=de: 1 (min 3): the minimum is not met")
+
+
+def test_how_many_picks_would_do_is_said_at_the_end() -> None:
+    totals = {"num_rows": 9, "num_targets": 2, "total_gain": 1.9, "passes": 1, "seconds": {}}
+    for gains, would_do in (([1.0, 0.9, 0.001, 0.001], 2), ([1.0, 0.9], None)):
+        selection = _selection(gains)
+        selection.metrics.update(totals)
+        told = summarise(selection)
+        words = "2 picks would do: 99.89% of the gain, and each pick after them adds less than a tenth"
+        assert (words in told.details) == (would_do is not None)
+        assert told.facts["would_do"] == would_do

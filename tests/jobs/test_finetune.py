@@ -110,7 +110,9 @@ def test_people_are_waited_for_and_the_same_command_goes_on(tmp_path: Path, caps
     assert len(asked) == 6
     labels = dict(zip(*(truth.column(name).to_pylist() for name in ("id", "label")), strict=True))
     pq.write_table(pa.table({"id": asked[1:], "label": [labels[i] for i in asked[1:]]}), folder / "labels.parquet")
-    assert re.search(rf"lacks ids \({asked[0]}\)", start(2))
+    said = start(0)
+    assert f"awaiting labels of round 1: 5 of 6 rows are labelled, 1 missing (ids {asked[0]})" in said
+    assert f"next:    open {folder / 'to_label.html'} in a browser" in said
     pq.write_table(pa.table({"id": asked, "label": [labels[i] for i in asked]}), folder / "labels.parquet")
     assert "1 round, 6 rows labelled" in start(0)
     assert state() == "finished"

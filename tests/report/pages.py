@@ -57,6 +57,11 @@ class Page(HTMLParser):
     def table(self) -> dict:
         return next(json.loads(text) for attributes, text in self.scripts if attributes.get("id") == "table")
 
+    @property
+    def rows(self) -> dict:
+        """What a page for labelling has of its rows."""
+        return next(json.loads(text) for attributes, text in self.scripts if attributes.get("id") == "rows")
+
     def cells(self, name: str) -> list[str]:
         column = next(column for column in self.table["columns"] if column["name"] == name)
         return [column["values"][k] for k in column["index"]] if "index" in column else column["values"]

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 import sys
 
 import numpy as np
@@ -13,6 +14,7 @@ from ray_itl.report.selection_data import ComparisonRow, Mix, PickReason, Target
 from ray_itl.report.selection_page import render
 from tests.report.helpers import make_report_data
 from tests.report.pages import HOSTILE, Page
+from tests.report.test_thumbnails import encoded
 
 
 def hostile_page(text: str) -> Page:
@@ -216,3 +218,28 @@ def test_the_map_shows_the_beginning_of_the_longest_text():
     (picks,) = [t for t in Page(render(make_report_data(columns=columns))).figure("map")["data"] if t["meta"] == "pick"]
     assert "<br>&lt;b&gt;word word" in picks["text"][0]
     assert len(picks["text"][0]) < 400
+
+
+def test_targets_are_shown_and_not_only_named() -> None:
+    left = TargetsLeft(
+        [f"t{k}" for k in range(5)], np.array([0.1, 0.5, 0.3, 0.2, 0.4]), {1: "<b>a tall story</b>", 4: 7}
+    )
+    texts = ["<i>near</i>", "far " * 100, None]
+    page = Page(render(make_report_data(3, targets_left=left, nearest_shown=texts, reasons=None)))
+    assert page.cells("Nearest target") == ["<i>near</i>", "far " * 29 + "far…", ""]
+    assert page.cells("Nearest target, id")[0] == "target-0"
+    start = page.text.index("Targets that the picks say least about")
+    assert re.search(r"<b>a tall story</b> t1 50% t4 40% t2 30%", page.text[start:])
+    assert ("b", {}) not in page.elements
+
+
+def test_pictures_of_targets_are_made_once_each() -> None:
+    picture, other = encoded((20, 20)), encoded((30, 30))
+    left = TargetsLeft(["t0", "t1"], np.array([0.1, 0.5]), {0: picture, 1: {"bytes": other}})
+    shown = [picture, {"bytes": other}, picture, None] * 5
+    page = Page(render(make_report_data(20, targets_left=left, nearest_shown=shown, reasons=None)))
+    column = next(column for column in page.table["columns"] if column["name"] == "Nearest target")
+    assert column["image"]
+    assert len(column["values"]) == 3
+    assert [bool(text) for text in page.cells("Nearest target")[:4]] == [True, True, True, False]
+    assert [tag for tag, _ in page.elements].count("img") == 2

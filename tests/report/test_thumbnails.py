@@ -59,12 +59,12 @@ def test_damaged_and_huge_images_are_left_out(monkeypatch: pytest.MonkeyPatch):
     assert thumbnails([encoded((10, 10))]) != [""]
 
 
-def test_number_and_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch):
+def test_number_bytes_and_sides_are_bounded():
     image = encoded((10, 10))
-    monkeypatch.setattr(module, "MAX_THUMBNAILS", 3)
-    assert [bool(text) for text in thumbnails([image] * 5)] == [True, True, True, False, False]
-    monkeypatch.setattr(module, "THUMBNAIL_BYTES", 2 * len(thumbnails([image])[0]))
-    assert [bool(text) for text in thumbnails([image] * 5)] == [True, True, False, False, False]
+    assert [bool(text) for text in thumbnails([image] * 5, most=3)] == [True, True, True, False, False]
+    room = 2 * len(thumbnails([image])[0])
+    assert [bool(text) for text in thumbnails([image] * 5, most_bytes=room)] == [True, True, False, False, False]
+    assert decoded(thumbnails([encoded((100, 50))], side=20)[0]).size == (20, 10)
 
 
 def test_nothing_of_the_file_but_pixels_gets_in():

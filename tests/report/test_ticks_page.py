@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote, urljoin
 
 import pytest
 
@@ -23,13 +24,38 @@ def make_ticks(count: int, **changes: Any) -> TicksReport:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_changes_no_element(text: str) -> None:
     def page(word: str) -> Page:
-        tick = TickPoint(word, 0.0, 1, 1, 1, 1.0, 0.5, word, word)
+        tick = TickPoint(word, 0.0, 1, 1, 1, 1.0, 0.5, word, word, ["report.html", word])
         return Page(render_ticks(make_ticks(1, title=word, unit=word, ticks=[tick])))
 
     hostile, harmless = page(text), page("(harmless)")
     assert hostile.shape == harmless.shape
     assert hostile.running == harmless.running
-    assert "".join(hostile.words).count(text) == "".join(harmless.words).count("(harmless)") >= 6
+    assert "".join(hostile.words).count(text) == "".join(harmless.words).count("(harmless)") >= 5
+
+
+@pytest.mark.parametrize("path", ["javascript:alert(1)", "//elsewhere.org/x", "https://x", "ticks/a b?#&\"'"])
+def test_links_lead_into_the_state_alone(path: str) -> None:
+    tick = TickPoint("t", 0.0, 1, 1, 1, 1.0, 0.5, "n", path, ["report.html"])
+    page = Page(render_ticks(make_ticks(1, ticks=[tick])))
+    (link,) = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
+    assert link == f"./{quote(path)}/report.html"
+    base = "file:///state/ticks.html"
+    assert unquote(urljoin(base, link)).startswith("file:///state/")
+
+
+def test_every_tick_links_to_its_report_and_rows() -> None:
+    files = {
+        "a": ["metrics.json", "report.html", "selection.jsonl", "selection.parquet"],
+        "b": ["selection.parquet", "skipped.parquet"],
+        "c": [],
+    }
+    ticks = [TickPoint(name, 0.0, 1, 1, 1, 1.0, 0.5, "n", f"ticks/{name}-1", found) for name, found in files.items()]
+    page = Page(render_ticks(make_ticks(3, ticks=ticks)))
+    assert [attributes["href"] for tag, attributes in page.elements if tag == "a"] == [
+        *("./ticks/b-1/selection.parquet", "./ticks/b-1/skipped.parquet"),
+        *("./ticks/a-1/report.html", "./ticks/a-1/selection.jsonl"),
+    ]
+    assert "ticks/" not in page.text
 
 
 def test_text_on_charts_is_escaped_for_plotly_too() -> None:

@@ -49,10 +49,10 @@ def folder(tmp_path: Path) -> RoundFolder:
 
 
 def test_from_a_column_in_the_order_of_the_picks(rows: RowSource, folder: RoundFolder) -> None:
-    assert obtain_labels(folder, rows, PICKS, DATA, LabelSettings()) == ["z", "x"]
+    assert obtain_labels(folder, rows, PICKS, DATA, LabelSettings()).labels == ["z", "x"]
     # labels.parquet is the truth from now on, whatever the pool says.
     pq.write_table(pa.table({"id": [10, 30], "label": ["new", "z"]}), folder.labels)
-    assert obtain_labels(folder, rows, PICKS, DATA, LabelSettings()) == ["z", "new"]
+    assert obtain_labels(folder, rows, PICKS, DATA, LabelSettings()).labels == ["z", "new"]
 
 
 def test_a_missing_label_in_the_column_is_named(rows: RowSource, folder: RoundFolder) -> None:
@@ -63,7 +63,7 @@ def test_a_missing_label_in_the_column_is_named(rows: RowSource, folder: RoundFo
 
 def test_from_a_function(rows: RowSource, folder: RoundFolder) -> None:
     settings = LabelSettings("callable", f"{__name__}:shout")
-    assert obtain_labels(folder, rows, PICKS, DATA, settings) == ["C-30", "A-10"]
+    assert obtain_labels(folder, rows, PICKS, DATA, settings).labels == ["C-30", "A-10"]
     assert pq.read_table(folder.labels).to_pydict() == {"id": [30, 10], "label": ["C-30", "A-10"]}
 
 
@@ -121,7 +121,7 @@ def test_a_function_that_fails_is_named_with_the_round_and_the_cause(
     ids=lambda labels: type(labels).__name__,
 )
 def test_labels_of_a_function_are_any_sequence(rows: RowSource, folder: RoundFolder, labels: Any) -> None:
-    assert obtain_labels(folder, rows, PICKS, DATA, LabelSettings("callable", answer(labels))) == ["z", "x"]
+    assert obtain_labels(folder, rows, PICKS, DATA, LabelSettings("callable", answer(labels))).labels == ["z", "x"]
 
 
 @pytest.mark.parametrize(
@@ -164,30 +164,8 @@ def test_labels_that_look_like_a_class_are_refused_wherever_they_come_from(
         obtain_labels(folder, rows, [Pick(2, 30, 0.5), Pick(0, 10, 0.4)], data, settings)
 
 
-def test_people_get_the_rows_and_are_waited_for(rows: RowSource, folder: RoundFolder) -> None:
-    settings = LabelSettings("people")
-    assert obtain_labels(folder, rows, PICKS, DATA, settings) is None
-    assert pq.read_table(folder.to_label).to_pydict() == {"id": [30, 10], "text": ["c", "a"]}
-    pq.write_table(pa.table({"id": [10, 30], "label": [1, 2]}), folder.labels)
-    assert obtain_labels(folder, rows, PICKS, DATA, settings) == [2, 1]
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"id": [10], "label": ["x"]}, r"lacks ids \(30\)"),
-        ({"id": [10, 30, 20], "label": ["x"] * 3}, r"not asked for \(20\)"),
-        ({"id": [10, 30, 30], "label": ["x"] * 3}, r"repeats ids \(30\)"),
-        ({"id": [10, 30], "label": ["x", None]}, r"no label for ids \(30\)"),
-        ({"id": [10, 30], "kind": ["x", "y"]}, "no column label"),
-        ({"id": [10, 30], "label": [float("nan"), 2.0]}, r"row 0 .*, id 10: nan is no label"),
-        ({"id": [10, 30], "label": [[1], [2]]}, r"id 10: \[1\] is a list.*\(1 more rows are no better\)"),
-    ],
-)
-def test_labels_of_people_are_checked(
-    rows: RowSource, folder: RoundFolder, columns: dict[str, list], message: str
-) -> None:
-    pq.write_table(pa.table(columns), folder.labels)
-    with pytest.raises(InputError, match=message) as caught:
-        obtain_labels(folder, rows, PICKS, DATA, LabelSettings("people"))
-    assert "labels.parquet" in str(caught.value)
+def test_labels_that_a_column_gave_must_stay_whole(rows: RowSource, folder: RoundFolder) -> None:
+    obtain_labels(folder, rows, PICKS, DATA, LabelSettings())
+    pq.write_table(pa.table({"id": [10], "label": ["x"]}), folder.labels)
+    with pytest.raises(InputError, match=r"labels\.parquet has no label for ids \(30\): restore it"):
+        obtain_labels(folder, rows, PICKS, DATA, LabelSettings())

@@ -189,10 +189,58 @@ def test_people_label_round_by_round(whole: FineTuning, data: DataSettings, tmp_
         ids = pq.read_table(waiting.waiting_for.with_name("to_label.parquet")).column("id").to_pylist()
         if number == 2:
             pq.write_table(pa.table({"id": ids[1:], "label": [truth[i] for i in ids[1:]]}), waiting.waiting_for)
-            with pytest.raises(InputError, match="lacks ids"):
-                tune(settings)
+            again = tune(settings)
+            assert (again.state, again.labels and again.labels.missing) == ("awaiting_labels", ids[:1])
         pq.write_table(pa.table({"id": ids[::-1], "label": [truth[i] for i in ids[::-1]]}), waiting.waiting_for)
     assert figures(tune(settings)) == figures(whole)
+
+
+def test_a_part_of_the_labels_is_enough_and_late_ones_are_trained_on(data: DataSettings, tmp_path: Path) -> None:
+    table = pq.read_table(str(data.pool))
+    truth = dict(zip(table.column("id").to_pylist(), table.column("label").to_pylist(), strict=True))
+    labels = LabelSettings("people", wait_for="any")
+    settings = digits_settings(data, tmp_path / "run", labels=labels)
+    first = tune(settings)
+    assert first.waiting_for is not None
+    ids = pq.read_table(first.waiting_for.with_name("to_label.parquet")).column("id").to_pylist()
+    folder = first.waiting_for.parent
+    rows = [(ids[0], "(skip)"), *((i, truth[i] if truth[i] in CLASSES else "(other)") for i in ids[2:])]
+    (folder / "labels.csv").write_text("id,label\n" + "".join(f"{i},{label}\n" for i, label in rows))
+    second = tune(settings)
+    assert (second.state, second.curves.column("num_labelled").to_pylist()) == ("awaiting_labels", [0, len(ids) - 2])
+    assert second.waiting_for is not None
+    assert second.waiting_for.parent.name == "0002"
+    # What has no label is not picked again, and what comes late counts from the next round.
+    asked = pq.read_table(second.waiting_for.with_name("to_label.parquet")).column("id").to_pylist()
+    assert not set(asked) & set(ids)
+    (folder / "labels (1).csv").write_text(f"id,label\n{ids[1]},(other)\n")
+    for folder in (second.waiting_for.parent, second.waiting_for.parents[1] / "0003"):
+        asked = tune(settings) and pq.read_table(folder / "to_label.parquet").column("id").to_pylist()
+        pq.write_table(pa.table({"id": asked, "label": [truth[i] for i in asked]}), folder / "labels.parquet")
+    last = tune(settings)
+    assert last.state == "finished"
+    batch = len(ids)
+    assert last.curves.column("num_labelled").to_pylist() == [0, batch - 2, 2 * batch - 1, 3 * batch - 1]
+
+
+def test_picks_without_a_label_teach_the_rule_nothing(data: DataSettings, tmp_path: Path) -> None:
+    """A round whose picks were all skipped leaves the next as it would be if those rows were not in the pool."""
+    table = pq.read_table(str(data.pool))
+    options = {"labels": LabelSettings("people"), "rounds": RoundSettings(3, 8, seed=5)}  # all targets in every round
+    skipped = digits_settings(data, tmp_path / "run", **options)
+    waiting = tune(skipped)
+    assert waiting.waiting_for is not None
+    ids = pq.read_table(waiting.waiting_for.with_name("to_label.parquet")).column("id").to_pylist()
+    pq.write_table(pa.table({"id": ids, "label": ["(skip)"] * len(ids)}), waiting.waiting_for)
+    again = tune(skipped)
+    assert again.waiting_for is not None
+    picked = pq.read_table(again.waiting_for.with_name("to_label.parquet")).column("id").to_pylist()
+    without = tmp_path / "without.parquet"
+    pq.write_table(table.filter([row_id not in ids for row_id in table.column("id").to_pylist()]), without)
+    fresh = digits_settings(DataSettings(**{**vars(data), "pool": str(without)}), tmp_path / "fresh", **options)
+    waiting = tune(fresh)
+    assert waiting.waiting_for is not None
+    assert pq.read_table(waiting.waiting_for.with_name("to_label.parquet")).column("id").to_pylist() == picked
 
 
 @pytest.mark.parametrize("start", ["warm", "head"])

@@ -25,9 +25,12 @@ WORDS = sorted({word for text in TEXTS for word in text.split()})
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of two layers and a tokenizer of words, as files."""
+    return write_tiny_llama(tmp_path_factory.mktemp("llama"))
+
+
+def write_tiny_llama(path: Path) -> Path:
+    """Write a Llama of two layers and a tokenizer of words."""
     tokenizers = pytest.importorskip("tokenizers")
-    path = tmp_path_factory.mktemp("llama")
     vocabulary = {word: k for k, word in enumerate(["<s>", "<unk>", *WORDS])}
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()

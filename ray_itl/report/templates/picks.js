@@ -20,8 +20,8 @@
     return made;
   }
 
-  function picture(source) {
-    const made = element("td", "", { class: "picture" });
+  function picture(source, name) {
+    const made = element("td", "", { class: "picture", "data-name": source && name });
     if (source.startsWith("data:image/")) made.append(element("img", "", { src: source, alt: "picture of the row" }));
     return made;
   }
@@ -31,9 +31,11 @@
     for (const k of matches.slice(count, count + step)) {
       const row = document.createElement("tr");
       columns.forEach((column, position) => {
-        if (column.image) return row.append(picture(cell(column, k)));
-        const look = { class: column.number && "number" };
-        return row.append(position === 0 ? element("th", cell(column, k), { ...look, scope: "row" }) : element("td", cell(column, k), look));
+        const text = cell(column, k);
+        if (column.image) return row.append(picture(text, column.name));
+        // On a phone a row is a card, in which each value stands with its name, the row's own text first.
+        const look = { class: column.number ? "number" : column.content && "content", "data-name": text && column.name };
+        return row.append(position === 0 ? element("th", text, { ...look, scope: "row" }) : element("td", text, look));
       });
       rows.append(row);
     }
