@@ -60,11 +60,12 @@ def source_mixes(source: PoolSource, picked: np.ndarray, sample: np.ndarray, col
 
 def _groups(kind: pa.DataType) -> bool:
     """Whether values of a type may name groups."""
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return _is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return _is_text(kind) or pa.types.is_integer(value) or pa.types.is_boolean(value)
 
 
 def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
@@ -128,7 +129,9 @@ def build_report(
     names = np.arange(len(problem.targets.rows)) if problem.target_ids is None else problem.target_ids
     left = TargetsLeft(names.tolist(), _left_of_each(problem, result))
     places = nearest.indices[:, 0].tolist()
-    shown = shown_targets(problem, settings.pool.columns, [*left.worst(_LISTED_TARGETS), *places])
+    reasons = _reasons(selection) if settings.selection.explain else None
+    named = [*left.worst(_LISTED_TARGETS), *places, *_places_named(reasons or [], left.ids)]
+    shown = shown_targets(problem, settings.pool.columns, named)
     seconds = selection.metrics["seconds"]
     return ReportData(
         title="ray_itl selection",
@@ -165,7 +168,7 @@ def build_report(
         targets_left=replace(left, shown=shown),
         mixes=_mixes(problem, settings, result, pool_sample),
         uses=_uses(settings, selection),
-        reasons=_reasons(selection) if settings.selection.explain else None,
+        reasons=reasons,
         comparison_caption=_CAPTION.format(settings.evaluation) if comparison else "",
     )
 
@@ -180,6 +183,13 @@ def pictures(source: PoolSource, positions: np.ndarray, columns: Sequence[str]) 
     except RayItlError:  # the report goes on without
         return {}
     return {IMAGE: shown + [None] * (len(positions) - len(shown))}
+
+
+def _places_named(reasons: Sequence[PickReason], ids: Sequence[object]) -> list[int]:
+    """Return the places of all targets that reasons name."""
+    place_of = {name: place for place, name in enumerate(ids)}
+    pairs = (pair for reason in reasons for pair in (*reason.nearest_targets, *reason.informed_targets))
+    return [place_of[name] for name, _ in pairs]
 
 
 def shown_targets(problem: Problem, columns: Sequence[str], places: Sequence[int]) -> dict[int, object]:

@@ -121,23 +121,36 @@ def _reason_columns(data: ReportData) -> list[Column]:
             ),
             _column("Cosine", (f"{cosine:.3f}" for cosine in data.nearest_cosines), number=True),
         ]
-    runners = [reason.runner_up for reason in data.reasons]
+    runners, texts = [reason.runner_up for reason in data.reasons], _target_texts(data)
     # Of many picks the foremost target only: three names each would leave no room for the rows' text.
     most = 1 if data.num_picks > _MANY_PICKS else None
     return [
-        _column("Nearest targets (cosine)", (_named(r.nearest_targets[:most], "{:.2f}") for r in data.reasons)),
-        _column("Says most about (share of gain)", (_named(r.informed_targets[:most], "{:.0%}") for r in data.reasons)),
+        _column("Nearest targets (cosine)", (_named(r.nearest_targets[:most], "{:.2f}", texts) for r in data.reasons)),
+        _column(
+            "Says most about (share of gain)",
+            (_named(r.informed_targets[:most], "{:.0%}", texts) for r in data.reasons),
+        ),
         _column(
             "Most like earlier pick (cosine)",
-            (_named([r.nearest_earlier] if r.nearest_earlier else [], "{:.3f}") for r in data.reasons),
+            (_named([r.nearest_earlier] if r.nearest_earlier else [], "{:.3f}", {}) for r in data.reasons),
         ),
         _column("Runner-up", ("" if r is None else clip(plain(r[0]), _NAME_CHARS) for r in runners)),
         _column("Ahead of it by", ("" if r is None else f"{r[1]:.2g}" for r in runners), number=True),
     ]
 
 
-def _named(pairs: Sequence[tuple[object, float]], form: str) -> str:
-    return ", ".join(f"{clip(plain(name), _NAME_CHARS)} ({form.format(value)})" for name, value in pairs)
+def _target_texts(data: ReportData) -> dict[object, str]:
+    """Return the texts of targets by their ids, as far as they are shown."""
+    left = data.targets_left
+    shown = {} if left is None else left.shown
+    return {left.ids[place]: text for place, text in shown.items() if isinstance(text, str) and left is not None}
+
+
+def _named(pairs: Sequence[tuple[object, float]], form: str, texts: Mapping[object, str]) -> str:
+    """Return names with their values: a text where there is one, else the id."""
+    return ", ".join(
+        f"{clip(plain(texts.get(name, name)), _NAME_CHARS)} ({form.format(value)})" for name, value in pairs
+    )
 
 
 def _pictures(name: str, values: Sequence[object]) -> Column:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +58,19 @@ def test_a_run_shows_targets_and_the_nearest_of_each_pick(files: Files) -> None:
     assert said == [f"a target of which much is said: {number}" for number in numbers]
     assert "Targets that the picks say least about Share of its own variance" in page.text
     assert page.text.count("a target of which much is said") >= 10
+
+
+def test_reasons_name_targets_by_their_texts(files: Files) -> None:
+    settings = files.settings(
+        n=3, pool={"columns": ["text"]}, target={"path": str(files.target)}, selection={"explain": True}
+    )
+    selection = files.run(replace(settings, run=replace(settings.run, report=True)))
+    assert selection.run_dir is not None
+    page = Page((selection.run_dir / "report.html").read_text())
+    numbers = selection.table.column("nearest_targets").to_pylist()
+    for cell, three in zip(page.cells("Nearest targets (cosine)"), numbers, strict=True):
+        assert [int(number) for number in re.findall(r"is said: (\d+) \(", cell)] == three
+    assert all(cell.count("a target of which") == 3 for cell in page.cells("Says most about (share of gain)"))
 
 
 def test_images_come_before_texts_and_are_read_as_far_as_they_are_shown() -> None:

@@ -32,7 +32,7 @@ def test_a_round_with_nothing_on_task_warns_in_log_and_record(
     labeller.label = lambda ids, _: [CLASSES[0]] * len(ids) if not (tmp_path / "run/rounds/0002").exists() else [4] * 4
     labels = LabelSettings("callable", "labeller_of_a_test:label")
     settings = digits_settings(data, tmp_path / "run", labels=labels, rounds=ROUNDS)
-    told = ["round 2: none of the 4 rows labelled is of data.classes=[3, 6, 9]"]
+    told = ["round 2: none of its 4 rows is of data.classes=[3, 6, 9]"]
     for _ in range(2):  # a finished run says it again
         reporter = Reporter("quiet")
         ActiveFineTuner(settings, reporter).run()
