@@ -216,4 +216,5 @@ def _check_lengths(array: pa.Array, dim: int, column: str, which: WhichRow) -> N
 
 def place(file: str) -> str:
     """Return how a message about a file begins; "" for rows in memory."""
-    return f"file {file!r}: " if file else ""
+    what = "folder" if is_image_folder(file) else "file"
+    return f"{what} {file!r}: " if file else ""
