@@ -56,6 +56,14 @@ def read_image(content: bytes, near: tuple[int, int] | None = None, most_pixels:
         raise InputError(str(error) or type(error).__name__) from error
 
 
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Return an image of height x width x 3 bytes as PNG; MissingExtraError without pillow."""
+    pillow: Any = load_extra("PIL.Image", "writing images", "vision")
+    file = io.BytesIO()
+    pillow.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
 def _orientation(picture: Any) -> int:
     """Return 1 to 8, after EXIF; 1 (as it is) where there is none that can be read."""
     try:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ray_itl.core.ids import id_span
-from ray_itl.embedding.embedder import Embedder
+from ray_itl.embedding.encoder import Encoder
 from ray_itl.embedding.keeping import all_skipped, keep_what_is_good, list_skipped
 from ray_itl.embedding.layout import BY_FILE
+from ray_itl.embedding.opening import open_encoder
 from ray_itl.embedding.parts import EmbeddingParts
 from ray_itl.embedding.settings import EmbedJobSettings
 from ray_itl.embedding.source import EmbeddedSource
@@ -31,10 +33,12 @@ from ray_itl.runs.environment import environment
 from ray_itl.runs.paths import absolute_path, run_directory
 from ray_itl.shards.loading import repeated_id_error
 from ray_itl.sources.bad_rows import SKIPPED_FILE, BadRows, BadRowsError
+from ray_itl.sources.base import RowSource
 from ray_itl.sources.open import open_raw_rows
-from ray_itl.training.registry import ModelSpec
 
 FOLDER = "embeddings"
+_TRIED = 64
+"""Rows on which an encoder is tried at the start."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,9 @@ def embed_pool(settings: EmbedJobSettings, reporter: Reporter | None = None) -> 
         raise ConfigError("run.dir is not set: name a directory for the embeddings")
     run = RunDirectory(settings.run.dir)
     parts = _open(settings, run, reporter)
-    identity, details = _identity(settings, parts), _details(parts)
+    identity, details = _identity(settings, parts), _details(settings, parts)
+    for note in parts.source.embedder.notes:
+        reporter.info(note)
     keep_what_is_good(run, parts, identity, details, reporter)
     state = run.begin(identity, details, to_yaml(settings))
     if state == "finished":
@@ -127,22 +133,31 @@ def with_absolute_paths(settings: EmbedJobSettings) -> EmbedJobSettings:
 
 
 def _open(settings: EmbedJobSettings, run: RunDirectory, reporter: Reporter) -> EmbeddingParts:
-    pool, model = settings.pool, settings.model
+    pool = settings.pool
     if pool.path is None:
         raise ConfigError("pool.path is not set: name the Parquet file, folder, glob or URI of the rows to embed")
     columns = {**dict.fromkeys(pool.columns, "pool.columns"), pool.raw_column: "pool.raw_column"}
     base = open_raw_rows(
         pool.path, id_column=pool.id_column, columns=columns, id_option="pool.id_column", on_text=reporter.texts()
     )
-    device = "cuda" if settings.cluster.gpus_per_worker > 0 else "cpu"
-    embedder = Embedder(ModelSpec(model.name, model.options), model.checkpoint, model.seed, settings.embedding, device)
-    source = EmbeddedSource(base, pool.raw_column, embedder)
-    output, batch = settings.output, settings.embedding.batch_size
-    part_rows = -(-output.part_rows // batch) * batch  # whole batches: no row is embedded for two parts
+    encoder = _encoder(settings, base)
+    source = EmbeddedSource(base, pool.raw_column, encoder)
+    output, window = settings.output, encoder.window
+    part_rows = -(-output.part_rows // window) * window  # whole windows: no row is embedded for two parts
     by_file = run.state == "new" or run.details().get("parts") == BY_FILE
     folder = str(run.path / FOLDER)
     skips = pool.on_bad_row == "skip"
     return EmbeddingParts(source, tuple(pool.columns), output.dtype, part_rows, folder, by_file, skips)
+
+
+def _encoder(settings: EmbedJobSettings, base: RowSource) -> Encoder:
+    """Return what embeds, tried on the first rows."""
+    column = settings.pool.raw_column
+    batches = base.row_batches(0, min(_TRIED, base.num_rows), [column], BadRows())
+    sample = [batch.column(0) for _, batch in batches]
+    device = "cuda" if settings.cluster.gpus_per_worker > 0 else "cpu"
+    tried = pa.chunked_array(sample).combine_chunks() if sample else None
+    return open_encoder(settings.model, settings.embedding, device, tried)
 
 
 def _identity(settings: EmbedJobSettings, parts: EmbeddingParts) -> dict[str, str]:
@@ -157,15 +172,16 @@ def _identity(settings: EmbedJobSettings, parts: EmbeddingParts) -> dict[str, st
     }
 
 
-def _details(parts: EmbeddingParts) -> dict[str, Any]:
+def _details(settings: EmbedJobSettings, parts: EmbeddingParts) -> dict[str, Any]:
     """Return what manifest.json says besides the identity."""
     return {
         "rows": parts.source.num_rows,
         "dim": parts.source.dim,
-        "checkpoint": parts.source.embedder.checkpoint,
+        "checkpoint": settings.model.checkpoint,
+        **parts.source.embedder.details(),
         "pool_manifest": parts.manifest.to_json(),
         **({"parts": BY_FILE} if parts.by_file else {}),
-        **environment("transformers"),
+        **environment("transformers", "sentence-transformers", "timm"),
     }
 
 

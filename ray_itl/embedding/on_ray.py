@@ -194,7 +194,8 @@ class PartEmbedder:
         if note is None:
             raise ShardError(
                 f"{_MAX_ATTEMPTS} workers died while they embedded part {part}: if they ran out of memory lower "
-                "embedding.batch_size or cluster.num_workers; the same command goes on after the finished parts"
+                "embedding.batch_size (of texts embedding.batch_tokens) or cluster.num_workers; the same command goes "
+                "on after the finished parts"
             )
         note.touch()
 
