@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from threading import Barrier
 from typing import TypeVar
 
@@ -19,7 +20,9 @@ _LEAST_TOKENS = 256
 
 
 def by_length(lengths: Sequence[int] | np.ndarray, budget: int) -> list[np.ndarray]:
-    """Cut n rows into batches of like length, the longest first: a function of the lengths alone.
+    """Cut n rows into batches of like length, long and short ones by turns: a function of the lengths alone.
+
+    By turns, so that a rate in rows means something from the start.
 
     Args:
         lengths: Tokens of each row.
@@ -36,7 +39,9 @@ def by_length(lengths: Sequence[int] | np.ndarray, budget: int) -> list[np.ndarr
         count = max(1, budget // int(sizes[order[start]]))
         batches.append(order[start : start + count])
         start += count
-    return batches
+    half = -(-len(batches) // 2)
+    turns = [batches[:half], batches[half:][::-1]]
+    return [rows for pair in zip_longest(*turns) for rows in pair if rows is not None]
 
 
 def on_cores(work: Callable[[Item], Result], items: Sequence[Item], num_threads: int) -> Iterator[Result]:

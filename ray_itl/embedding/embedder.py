@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.features import UnitNorm
-from ray_itl.embedding.encoder import Encoder
+from ray_itl.embedding.encoder import Encoder, OnRows, unheard
 from ray_itl.embedding.precision import device_here
 from ray_itl.embedding.settings import EmbeddingSettings
 from ray_itl.embedding.weights import check_weights, weights_digest
@@ -124,7 +124,7 @@ class Embedder(Encoder):
         """Return raw rows as the model's inputs (see `Learner.encode`)."""
         return self._loaded()[0].encode(column)
 
-    def embed(self, prepared: Inputs) -> np.ndarray:
+    def embed(self, prepared: Inputs, on_rows: OnRows = unheard) -> np.ndarray:
         """Return the n x dim float32 embeddings of n rows, computed in float32 as one batch.
 
         A row's embedding depends on the others of its batch by rounding alone (kernels are chosen by the shape of a
@@ -136,7 +136,9 @@ class Embedder(Encoder):
         # What rounding there is must not depend on what the GPU did before, nor be that of 10-bit mantissas.
         with torch.inference_mode(), torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
             rows = self._rows(learner, projection, inputs)
-        return np.ascontiguousarray(rows.cpu().numpy())
+        found = np.ascontiguousarray(rows.cpu().numpy())
+        on_rows(len(found))
+        return found
 
     def _rows(self, learner: Learner, projection: KroneckerProjection | None, inputs: Inputs) -> Tensor:
         features = learner.features(inputs).float()

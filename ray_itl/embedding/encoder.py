@@ -18,6 +18,12 @@ from ray_itl.sources.schema import which_row
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 _FIRST_ROW = which_row("", 0)
+OnRows = Callable[[int], object]
+"""Told how many rows more are embedded."""
+
+
+def unheard(_: int) -> None:
+    """Tell nobody."""
 
 
 class Encoder(ABC):
@@ -54,8 +60,12 @@ class Encoder(ABC):
         """
 
     @abstractmethod
-    def embed(self, prepared: Any) -> np.ndarray:
+    def embed(self, prepared: Any, on_rows: OnRows = unheard) -> np.ndarray:
         """Return n x D float32 embeddings of what `prepare` made, rows in order. Nothing is said of their being finite.
+
+        Args:
+            prepared: By `prepare` of this encoder.
+            on_rows: Told of further rows as they are done; in the end of n.
 
         Raises:
             ConfigError, InputError: the model cannot be had in this process, or is another one here.
@@ -65,8 +75,8 @@ class Encoder(ABC):
         """Return what else a record of a run should hold; JSON values."""
         return {}
 
-    def embed_column(self, column: pa.Array) -> np.ndarray:
-        """Return n x D float32 embeddings of n raw rows, in order, window by window.
+    def embed_column(self, column: pa.Array, on_rows: OnRows = unheard) -> np.ndarray:
+        """Return n x D float32 embeddings of n raw rows, in order, window by window; of `on_rows` see `embed`.
 
         Raises:
             InputError: the first row that cannot be decoded, counted within `column`.
@@ -76,7 +86,7 @@ class Encoder(ABC):
         starts = range(0, len(column), self.window)
         with_prepared = beside(starts, lambda start: self._prepared(column, start), self.prepares_beside)
         for start, prepared in with_prepared:
-            rows[start : start + self.window] = self.embed(prepared)
+            rows[start : start + self.window] = self.embed(prepared, on_rows)
         return rows
 
     def undecodable(self, column: pa.Array) -> dict[int, str]:

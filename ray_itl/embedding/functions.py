@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from ray_itl.core.features import UnitNorm
-from ray_itl.embedding.encoder import Encoder
+from ray_itl.embedding.encoder import Encoder, OnRows, unheard
 from ray_itl.embedding.settings import EmbeddingSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.extras import load_by_name
@@ -71,7 +72,7 @@ class FunctionEncoder(Encoder):
         """Return the values."""
         return decode_values(column)
 
-    def embed(self, prepared: list[Any]) -> np.ndarray:
+    def embed(self, prepared: list[Any], on_rows: OnRows = unheard) -> np.ndarray:
         """Return what the function says of them."""
         if not prepared:
             return np.empty((0, self.dim), dtype=np.float32)
@@ -82,7 +83,9 @@ class FunctionEncoder(Encoder):
             raise ConfigError(
                 f"model.name={self.name!r} failed on {len(prepared)} rows: {error_summary(error)}"
             ) from error
-        return self._checked(rows, len(prepared))
+        checked = self._checked(rows, len(prepared))
+        on_rows(len(prepared))
+        return checked
 
     def _checked(self, rows: Any, count: int) -> np.ndarray:
         try:
@@ -96,8 +99,6 @@ class FunctionEncoder(Encoder):
         if self.dim and array.shape[1] != self.dim:
             raise ConfigError(self._refused(f"{array.shape[1]} numbers a row after {self.dim} at first"))
         if self.how.unit_norm:
-            import torch
-
             array = UnitNorm()(torch.from_numpy(array)).numpy()
         return np.ascontiguousarray(array)
 

@@ -209,3 +209,6 @@ class EmbedJobSettings(Options):
     output: OutputSettings = field(default_factory=OutputSettings)
     cluster: WorkerSettings = field(default_factory=WorkerSettings)
     run: EmbedRunSettings = field(default_factory=EmbedRunSettings)
+    plan: bool = option(
+        False, "Say what the run would take (time, disk), by a sample embedded just now, and stop.", decides=False
+    )

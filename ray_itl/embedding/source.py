@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from ray_itl.embedding.encoder import Encoder, beside
+from ray_itl.embedding.encoder import Encoder, OnRows, beside, unheard
 from ray_itl.errors import InputError
 from ray_itl.sources.bad_rows import BadRows, Notes, faults
 from ray_itl.sources.base import RowSource
@@ -95,12 +95,17 @@ class EmbeddedSource:
         return self.base.locate(positions)
 
     def embed_batches(
-        self, start: int, stop: int, columns: Sequence[str] = (), bad: BadRows | None = None
+        self,
+        start: int,
+        stop: int,
+        columns: Sequence[str] = (),
+        bad: BadRows | None = None,
+        on_rows: OnRows = unheard,
     ) -> Iterator[EmbeddedBatch]:
         """Yield the rows `start <= position < stop` in order with further columns of theirs, at most W rows each.
 
-        With `bad`, rows without a usable id, that cannot be decoded, or whose embedding is not finite are noted there
-        once all is read, and are NaN.
+        Of `on_rows` see `Encoder.embed`. With `bad`, rows without a usable id, that cannot be decoded, or whose
+        embedding is not finite are noted there once all is read, and are NaN.
 
         Raises:
             InputError: files that cannot be read; without `bad`, once all is read, such rows (names files and rows).
@@ -118,7 +123,7 @@ class EmbeddedSource:
             return self._prepare(begin + number * size, ids, table.column(self.raw_column), found)
 
         for (_, (ids, table)), made in beside(windows, prepare, self.embedder.prepares_beside):
-            embeddings = self._embed(first, ids, made, found)
+            embeddings = self._embed(first, ids, made, found, on_rows)
             rows = slice(max(start - first, 0), min(stop - first, len(ids)))
             wanted = table.select(list(columns)).slice(rows.start, rows.stop - rows.start)
             yield EmbeddedBatch(first + rows.start, ids[rows], wanted, embeddings[rows])
@@ -151,11 +156,13 @@ class EmbeddedSource:
             inputs = inputs if len(sound) == len(ids) else self.embedder.prepare(values.take(pa.array(sound)))
         return _Prepared(sound, inputs, faulty)
 
-    def _embed(self, first: int, ids: np.ndarray, made: _Prepared, bad: BadRows) -> np.ndarray:
+    def _embed(
+        self, first: int, ids: np.ndarray, made: _Prepared, bad: BadRows, on_rows: OnRows = unheard
+    ) -> np.ndarray:
         """Embed the rows of one window, the first of which stands at `first`; NaN where they are bad."""
         embeddings = np.full((len(ids), self.dim), np.nan, dtype=np.float32)
         if made.inputs is not None:
-            embeddings[made.sound] = self.embedder.embed(made.inputs)
+            embeddings[made.sound] = self.embedder.embed(made.inputs, on_rows)
         finite = np.isfinite(embeddings).all(axis=1)
         found = made.faulty | dict.fromkeys(np.setdiff1d(made.sound, np.flatnonzero(finite)).tolist(), _NOT_FINITE)
         embeddings[~finite] = np.nan

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ray_itl.core.features import UnitNorm
 from ray_itl.embedding.batches import on_cores
-from ray_itl.embedding.encoder import Encoder
+from ray_itl.embedding.encoder import Encoder, OnRows, unheard
 from ray_itl.embedding.precision import Difference, device_here, difference, has_bfloat16
 from ray_itl.embedding.settings import EmbeddingSettings
 from ray_itl.embedding.weights import check_weights, weights_digest
@@ -96,7 +96,7 @@ class TorchEncoder(Encoder):
         apart = {} if found is None else {"largest_cosine_distance": found.largest, "rows_compared": found.rows}
         return {"precision": self.precision, **apart}
 
-    def embed(self, prepared: list[Batch]) -> np.ndarray:
+    def embed(self, prepared: list[Batch], on_rows: OnRows = unheard) -> np.ndarray:
         """Return n x D float32 embeddings of the rows of some batches, in order."""
         model = self.model()
         found: np.ndarray | None = None
@@ -104,6 +104,7 @@ class TorchEncoder(Encoder):
             if found is None:
                 found = np.empty((sum(len(each.rows) for each in prepared), embeddings.shape[1]), dtype=np.float32)
             found[batch.rows] = embeddings
+            on_rows(len(batch.rows))
         return np.empty((0, self.dim), dtype=np.float32) if found is None else found
 
     def model(self) -> Any:

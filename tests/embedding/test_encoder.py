@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ray_itl.embedding.encoder import Encoder, beside
+from ray_itl.embedding.encoder import Encoder, OnRows, beside, unheard
 from ray_itl.errors import InputError
 from ray_itl.sources.schema import which_row
 
@@ -29,13 +29,16 @@ class Lengths(Encoder):
                 raise InputError(f"{which_row('', row)}: there is none; drop it")
         return texts
 
-    def embed(self, prepared: Any) -> np.ndarray:
+    def embed(self, prepared: Any, on_rows: OnRows = unheard) -> np.ndarray:
+        on_rows(len(prepared))
         return np.array([[len(text), len(prepared)] for text in prepared], dtype=np.float32).reshape(-1, 2)
 
 
 def test_rows_are_embedded_window_by_window_in_order() -> None:
     texts = ["x" * row for row in range(10)]
-    found = Lengths().embed_column(pa.array(texts))
+    told: list[int] = []
+    found = Lengths().embed_column(pa.array(texts), told.append)
+    assert told == [4, 4, 2]
     assert found.tolist() == [[row, 4 if row < 8 else 2] for row in range(10)]
     assert Lengths().embed_column(pa.array([], pa.string())).shape == (0, 2)
 

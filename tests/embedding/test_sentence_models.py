@@ -2,17 +2,28 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from ray_itl.embedding.job import embed_pool
 from ray_itl.embedding.opening import open_encoder
-from ray_itl.embedding.settings import EmbeddingModelSettings, EmbeddingSettings
-from ray_itl.errors import ConfigError, InputError
+from ray_itl.embedding.settings import (
+    EmbeddingModelSettings,
+    EmbeddingSettings,
+    EmbedJobSettings,
+    EmbedRunSettings,
+    OutputSettings,
+    RawPoolSettings,
+    WorkerSettings,
+)
+from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from tests.training.tiny_models import clip_folder, pictures, sentence_folder, text_folder
 
 WORDS = ["abc", "defg", "hi", "jklmnop", "q", "rstuv", "wxyz"]
@@ -192,6 +203,29 @@ def test_a_sample_of_bad_rows_alone_is_done_without(folder: str) -> None:
     assert opened(folder, sample=pa.array([None, " "], pa.string())).dim == 16
     assert opened(folder, sample=None).dim == 16
     assert json.loads(opened(folder).identity()["model.options"]) == {"prompt": None, "truncate_dim": None}
+
+
+def test_a_run_keeps_how_it_computed(folder: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": range(90), "text": TEXTS, "number": range(90)}), tmp_path / "pool.parquet")
+    settings = EmbedJobSettings(
+        pool=RawPoolSettings(str(tmp_path / "pool.parquet")),
+        model=EmbeddingModelSettings(folder),
+        embedding=EmbeddingSettings(precision="bfloat16"),
+        output=OutputSettings(part_rows=64),
+        cluster=WorkerSettings(num_workers=0),
+        run=EmbedRunSettings(str(tmp_path / "run"), log="quiet"),
+    )
+    done = embed_pool(settings)
+    rows = np.array(pq.read_table(done.path).column("embedding").to_pylist(), dtype=np.float32)
+    assert np.array_equal(rows, opened(folder, precision="bfloat16").embed_column(COLUMN))
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert (manifest["precision"], manifest["identity"]["embedding.precision"]) == ("bfloat16", "bfloat16")
+    assert manifest["versions"]["sentence-transformers"]
+    with pytest.raises(RunDirectoryError, match=r"changed: embedding\.precision\)"):
+        embed_pool(replace(settings, embedding=EmbeddingSettings(precision="float32")))
+    numbers = replace(settings.pool, raw_column="number")
+    with pytest.raises(InputError, match=r"^pool\.raw_column='number': the column has type int64, but "):
+        embed_pool(replace(settings, pool=numbers, run=EmbedRunSettings(str(tmp_path / "other"), log="quiet")))
 
 
 def test_clip_reads_images_and_texts(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Models of timm give what timm gives. Skipped where timm, or a torchvision that fits torch, is not installed."""
 
+import importlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from ray_itl.errors import ConfigError, InputError
 from ray_itl.training.inputs import decode_pictures
 from tests.training.tiny_models import pictures
 
+timm: Any
 try:
-    import timm  # pyright: ignore[reportMissingImports]
+    timm = importlib.import_module("timm")
 except (ImportError, RuntimeError):  # of torchvision, where it is of another build than torch
     timm = None
 needs_timm = pytest.mark.skipif(timm is None, reason="needs timm, and a torchvision that fits torch")
