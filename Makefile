@@ -58,7 +58,7 @@ lock: ## resolve all dependencies anew and pin them in constraints.txt; torch st
 	$(PYTHON) -m venv --clear $(LOCK)
 	$(LOCK)/bin/python $(PIP) --upgrade 'pip>=25.1'
 	$(LOCK)/bin/python $(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(LOCK)/bin/python $(PIP) --editable '.[all,peers]' --group dev --group docs
+	$(LOCK)/bin/python $(PIP) --editable '.[all,peers,timm]' --group dev --group docs
 	{ grep '^#' constraints.txt; $(LOCK)/bin/python -m pip freeze --exclude-editable | sed 's/+.*//'; } > $(LOCK)/pins
 	mv $(LOCK)/pins constraints.txt
 	rm -r $(LOCK)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from benchmarks.comparison import run_comparison
 from benchmarks.comparison_report import comparison_tables, render_comparison
 from benchmarks.convergence import convergence_table, render_convergence, run_convergence
+from benchmarks.embedding import embedding_table, run_embedding
 from benchmarks.engine import engine_table, run_engine
 from benchmarks.gpu import gpu_table, run_gpu
 from benchmarks.lines import lines_tables, run_lines
@@ -55,6 +56,7 @@ SUITES = {
     "scaling": Suite(run_scaling, scaling_table, render_scaling),
     "shards": Suite(run_shards, shards_table),
     "gpu": Suite(lambda own, seed, _, notify: run_gpu(own, seed, notify), gpu_table),
+    "embedding": Suite(run_embedding, embedding_table),
     "peers": Suite(
         lambda *given: (run_lines(*given), run_comparison(*given)),
         lambda found, own: "\n\n".join(

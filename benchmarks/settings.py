@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ray_itl.options.checks import Check, is_whole, one_of, positive, require, size, whole
+from ray_itl.options.checks import Check, is_whole, one_of, positive, positive_up_to, require, size, whole
 from ray_itl.options.declare import Options, option
 
-SUITES = ("engine", "large", "disk", "rounds", "convergence", "scaling", "shards", "gpu", "peers")
+SUITES = ("engine", "large", "disk", "rounds", "convergence", "scaling", "shards", "gpu", "embedding", "peers")
 ALL = "all"
-NOT_IN_ALL = ("peers", "gpu")
+NOT_IN_ALL = ("peers", "gpu", "embedding")
 """They need further packages and data, or a CUDA device."""
 PEER_DATA = ("wordnet", "synthetic")
 _ROWS, _DIM = "Rows of the pool.", "Numbers of an embedding."
@@ -139,6 +139,17 @@ class GpuSettings(Options, group="gpu"):
 
 
 @dataclass
+class EmbeddingBenchmarkSettings(Options, group="embedding"):
+    """Texts into embeddings, beside sentence-transformers' own way."""
+
+    num_rows: int = option(20_000, "Texts: glosses of WordNet.", _COUNT)
+    model: str | None = option(None, "A model of sentence-transformers by name or folder. null: MiniLM of a package.")
+    batch_sizes: list[int] = option([32, 64, 128, 256], "Of encode(), each tried; the fastest takes part.", _COUNTS)
+    tried: float = option(0.1, "Share of the texts on which they are tried.", positive_up_to(1))
+    repeats: int = option(3, _OFTEN, _COUNT)
+
+
+@dataclass
 class PeersSettings(Options, group="peers"):
     """ray_itl beside other packages on the same data."""
 
@@ -179,7 +190,7 @@ class PeersSettings(Options, group="peers"):
 class BenchmarkSettings(Options):
     """Everything that `python -m benchmarks` takes."""
 
-    suite: str = option(ALL, f"all: those but {' and '.join(NOT_IN_ALL)}.", one_of(*SUITES, ALL))
+    suite: str = option(ALL, f"all: those but {', '.join(NOT_IN_ALL)}.", one_of(*SUITES, ALL))
     seed: int = option(0, "Of the data.", _COUNT_OR_NONE)
     dir: str = option("runs/benchmark", "Where data and tables go; data that is there already is used again.")
     engine: EngineSettings = field(default_factory=EngineSettings)
@@ -190,6 +201,7 @@ class BenchmarkSettings(Options):
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
     shards: ShardsSettings = field(default_factory=ShardsSettings)
     gpu: GpuSettings = field(default_factory=GpuSettings)
+    embedding: EmbeddingBenchmarkSettings = field(default_factory=EmbeddingBenchmarkSettings)
     peers: PeersSettings = field(default_factory=PeersSettings)
 
     def __post_init__(self) -> None:

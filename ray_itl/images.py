@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
+_WHERE = re.compile(r" <_io\.BytesIO object at 0x[0-9a-f]+>")
+"""Where in memory an image was, which pillow says of some: no two runs would give the same words."""
 _WHITE = (255, 255, 255)
 _ORIENTATION = 0x0112
 """Of EXIF: how the stored picture has to be turned to stand upright."""
@@ -55,7 +58,15 @@ def read_image(content: bytes, near: tuple[int, int] | None = None, most_pixels:
     except MemoryError:
         raise
     except Exception as error:  # whatever a decoder makes of bytes from anywhere
-        raise InputError(str(error) or type(error).__name__) from error
+        raise InputError(_WHERE.sub("", str(error)) or type(error).__name__) from error
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Return an image of height x width x 3 bytes as PNG; MissingExtraError without pillow."""
+    pillow: Any = load_extra("PIL.Image", "writing images", "vision")
+    file = io.BytesIO()
+    pillow.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def _orientation(picture: Any) -> int:

@@ -50,6 +50,8 @@ PLACES = {
     },
     "PIL": {"ray_itl.experiments", "ray_itl.images"},
     "transformers": {"ray_itl.training.models"},
+    "sentence_transformers": {"ray_itl.embedding.sentence_models", "benchmarks"},
+    "timm": {"ray_itl.embedding.timm_models"},
     "plotly": {"ray_itl.report"},
     "jinja2": {"ray_itl.report"},
     "rich": {"ray_itl.observability.live"},

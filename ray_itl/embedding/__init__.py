@@ -1,6 +1,8 @@
 """Raw rows into embeddings.
 
-settings, embedder (features and gradients of a model), source (a pool embedded while it is read), layout (which rows
-are which part) and parts (embeddings on disk), keeping (of tries before), on_ray (parts on a cluster), job
-(`embed_pool`).
+settings, encoder (what every encoder does) and opening (the one a name stands for): embedder (features and gradients of
+a model that can be trained), sentence_models and timm_models (of libraries, by torch_encoder), functions (of the
+user's); batches (rows of like length, side by side on cores), precision and weights. source (a pool embedded while it
+is read), layout (which rows are which part) and parts (embeddings on disk), keeping (of tries before), progress (told
+and written), on_ray (parts on a cluster), job (`embed_pool`), planning (what that would take).
 """

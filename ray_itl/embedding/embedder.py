@@ -5,7 +5,6 @@ Gradient embeddings are Kronecker products; they are projected at random without
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from typing import Any
@@ -13,11 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ray_itl.core.features import UnitNorm
+from ray_itl.embedding.encoder import Encoder, OnRows, unheard
+from ray_itl.embedding.precision import device_here
 from ray_itl.embedding.settings import EmbeddingSettings
-from ray_itl.errors import ConfigError, InputError
+from ray_itl.embedding.weights import check_weights, weights_digest
+from ray_itl.errors import ConfigError
 from ray_itl.training.learner import Inputs, Learner
 from ray_itl.training.registry import ModelSpec, load
 from ray_itl.training.seeds import derive_seed
@@ -65,14 +67,14 @@ def _draw(num_rows: int, dim: int, kind: str, seed: int) -> Tensor:
 
 
 _MAX_DIM = 1 << 20
+_UNUSED = ("precision", "batch_tokens")
+"""Options of encoders by other libraries."""
 
 
-class Embedder:
-    """Turns raw rows into embeddings, the same in every process.
+class Embedder(Encoder):
+    """The encoder of a model that can be trained: its features or gradients, in float32, B rows at a time."""
 
-    Pickles as the names of model and checkpoint, without weights: each process loads them on first use, and checks
-    that they are those that this embedder was made with.
-    """
+    prepares_beside = False  # a model of the user's need not allow for threads
 
     def __init__(
         self,
@@ -98,6 +100,7 @@ class Embedder:
         """
         self.spec, self.checkpoint, self.seed, self.device = spec, checkpoint, seed, device
         self.settings = settings or EmbeddingSettings()
+        self.window = self.settings.batch_size
         learner = load(spec, checkpoint, seed)
         self.weights_digest = weights_digest(learner)
         self.feature_dim = learner.feature_dim
@@ -112,30 +115,34 @@ class Embedder:
             "model.name": self.spec.name,
             "model.options": json.dumps(self.spec.options, sort_keys=True),
             "weights of the model": self.weights_digest,
-            **{f"embedding.{name}": repr(value) for name, value in asdict(self.settings).items()},
+            **{
+                f"embedding.{name}": repr(value) for name, value in asdict(self.settings).items() if name not in _UNUSED
+            },
         }
 
     def remarks(self, kind: pa.DataType) -> list[str]:
         """Return what users should know of how rows of this type are read."""
         return (self._learner or self._loaded()[0]).remarks(kind)
 
-    def encode(self, column: pa.Array) -> Inputs:
-        """Return raw rows as the model's inputs; InputError for one that cannot be decoded (see `Learner.encode`)."""
+    def prepare(self, column: pa.Array) -> Inputs:
+        """Return raw rows as the model's inputs (see `Learner.encode`)."""
         return self._loaded()[0].encode(column)
 
-    def embed(self, inputs: Inputs) -> np.ndarray:
+    def embed(self, prepared: Inputs, on_rows: OnRows = unheard) -> np.ndarray:
         """Return the n x dim float32 embeddings of n rows, computed in float32 as one batch.
 
         A row's embedding depends on the others of its batch by rounding alone (kernels are chosen by the shape of a
         batch), and not at all if the batch holds the same rows in the same places.
         """
         learner, projection = self._loaded()
-        device = self._device()
-        inputs = {name: values.to(device) for name, values in inputs.items()}
+        device = device_here(self.device)
+        inputs = {name: values.to(device) for name, values in prepared.items()}
         # What rounding there is must not depend on what the GPU did before, nor be that of 10-bit mantissas.
         with torch.inference_mode(), torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
             rows = self._rows(learner, projection, inputs)
-        return np.ascontiguousarray(rows.cpu().numpy())
+        found = np.ascontiguousarray(rows.cpu().numpy())
+        on_rows(len(found))
+        return found
 
     def _rows(self, learner: Learner, projection: KroneckerProjection | None, inputs: Inputs) -> Tensor:
         features = learner.features(inputs).float()
@@ -149,33 +156,18 @@ class Embedder:
     def _loaded(self) -> tuple[Learner, KroneckerProjection | None]:
         if self._ready is None:
             learner = self._learner or load(self.spec, self.checkpoint, self.seed)
-            if self._learner is None and weights_digest(learner) != self.weights_digest:
-                raise InputError(
-                    f"model {self.spec.name!r} (checkpoint {self.checkpoint!r}) has other weights here than where "
-                    "this work began: keep checkpoints unchanged and readable on every machine, then try again"
-                )
+            if self._learner is None:
+                check_weights(weights_digest(learner), self.weights_digest, self.spec.name, self.checkpoint)
             self._ready = self._prepare(learner)
         return self._ready
 
     def _prepare(self, learner: Learner) -> tuple[Learner, KroneckerProjection | None]:
-        settings, projection, device = self.settings, None, self._device()
+        settings, projection, device = self.settings, None, device_here(self.device)
         if settings.projection_dim is not None:
             projection = KroneckerProjection(
                 self.num_classes, self.feature_dim, self.dim, settings.projection, settings.projection_seed
             ).to(device)
         return learner.eval().requires_grad_(False).to(device), projection
-
-    def _device(self) -> str:
-        """Return where the model runs in this process; ConfigError if that is a GPU and there is none."""
-        has_gpu = torch.cuda.is_available()
-        if self.device == "auto":
-            return "cuda" if has_gpu else "cpu"
-        if self.device != "cpu" and not has_gpu:
-            raise ConfigError(
-                "the model is to run on a GPU (cluster.gpus_per_worker > 0), but the process that embeds has none that "
-                "torch can use: set cluster.gpus_per_worker=0, or embed on a cluster with GPUs"
-            )
-        return self.device
 
     def _check_dim(self) -> int:
         settings = self.settings
@@ -208,15 +200,6 @@ def hallucinated_residuals(logits: Tensor) -> Tensor:
 def kronecker(left: Tensor, right: Tensor) -> Tensor:
     """Return the n x (C D) products a x h of rows, entry c D + d being a_c h_d."""
     return (left.unsqueeze(2) * right.unsqueeze(1)).flatten(1)
-
-
-def weights_digest(model: nn.Module) -> str:
-    """Return a SHA-256 of all parameters and buffers that a model's state holds, with their names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _num_classes(learner: Learner, spec: ModelSpec) -> int:

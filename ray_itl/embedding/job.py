@@ -7,15 +7,18 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from ray_itl.core.ids import id_span
-from ray_itl.embedding.embedder import Embedder
+from ray_itl.embedding.encoder import Encoder
 from ray_itl.embedding.keeping import all_skipped, keep_what_is_good, list_skipped
 from ray_itl.embedding.layout import BY_FILE
+from ray_itl.embedding.opening import open_encoder
 from ray_itl.embedding.parts import EmbeddingParts
+from ray_itl.embedding.progress import EmbedProgress
 from ray_itl.embedding.settings import EmbedJobSettings
 from ray_itl.embedding.source import EmbeddedSource
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
@@ -31,10 +34,12 @@ from ray_itl.runs.environment import environment
 from ray_itl.runs.paths import absolute_path, run_directory
 from ray_itl.shards.loading import repeated_id_error
 from ray_itl.sources.bad_rows import SKIPPED_FILE, BadRows, BadRowsError
+from ray_itl.sources.base import RowSource
 from ray_itl.sources.open import open_raw_rows
-from ray_itl.training.registry import ModelSpec
 
 FOLDER = "embeddings"
+_TRIED = 64
+"""Rows on which an encoder is tried at the start."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +93,10 @@ def embed_pool(settings: EmbedJobSettings, reporter: Reporter | None = None) -> 
         ShardError: the workers failed for good; the same call continues.
     """
     reporter = reporter or Reporter(settings.run.log)
-    if settings.run.dir is None:
-        raise ConfigError("run.dir is not set: name a directory for the embeddings")
-    run = RunDirectory(settings.run.dir)
-    parts = _open(settings, run, reporter)
-    identity, details = _identity(settings, parts), _details(parts)
+    run, parts, identity = open_job(settings, reporter)
+    details = _details(settings, parts)
+    for note in parts.source.embedder.notes:
+        reporter.info(note)
     keep_what_is_good(run, parts, identity, details, reporter)
     state = run.begin(identity, details, to_yaml(settings))
     if state == "finished":
@@ -118,37 +122,70 @@ def with_absolute_paths(settings: EmbedJobSettings) -> EmbedJobSettings:
     Raises:
         ConfigError: under `ray job submit`, unless run.dir is absolute.
     """
+    model = settings.model
+    name = absolute_path(model.name) if Path(model.name).is_dir() else model.name
     return replace(
         settings,
         pool=replace(settings.pool, path=absolute_path(settings.pool.path)),
-        model=replace(settings.model, checkpoint=absolute_path(settings.model.checkpoint)),
+        model=replace(model, name=name, checkpoint=absolute_path(model.checkpoint)),
         run=replace(settings.run, dir=run_directory(settings.run.dir)),
     )
 
 
+class OpenedJob(NamedTuple):
+    """A run whose inputs are checked, of which nothing is written yet."""
+
+    run: RunDirectory
+    parts: EmbeddingParts
+    identity: dict[str, str]
+    """Name -> value of everything that decides the files."""
+
+
+def open_job(settings: EmbedJobSettings, reporter: Reporter) -> OpenedJob:
+    """Open pool and model; of the errors see `embed_pool`."""
+    if settings.run.dir is None:
+        raise ConfigError("run.dir is not set: name a directory for the embeddings")
+    run = RunDirectory(settings.run.dir)
+    parts = _open(settings, run, reporter)
+    return OpenedJob(run, parts, _identity(settings, parts))
+
+
 def _open(settings: EmbedJobSettings, run: RunDirectory, reporter: Reporter) -> EmbeddingParts:
-    pool, model = settings.pool, settings.model
+    pool = settings.pool
     if pool.path is None:
         raise ConfigError("pool.path is not set: name the Parquet file, folder, glob or URI of the rows to embed")
     columns = {**dict.fromkeys(pool.columns, "pool.columns"), pool.raw_column: "pool.raw_column"}
     base = open_raw_rows(
         pool.path, id_column=pool.id_column, columns=columns, id_option="pool.id_column", on_text=reporter.texts()
     )
-    device = "cuda" if settings.cluster.gpus_per_worker > 0 else "cpu"
-    embedder = Embedder(ModelSpec(model.name, model.options), model.checkpoint, model.seed, settings.embedding, device)
-    source = EmbeddedSource(base, pool.raw_column, embedder)
-    for words in embedder.remarks(base.take(np.empty(0, np.int64), [pool.raw_column]).column(0).type):
+    encoder = _encoder(settings, base)
+    for words in encoder.remarks(base.take(np.empty(0, np.int64), [pool.raw_column]).column(0).type):
         reporter.warn(words)
-    output, batch = settings.output, settings.embedding.batch_size
-    part_rows = -(-output.part_rows // batch) * batch  # whole batches: no row is embedded for two parts
+    source = EmbeddedSource(base, pool.raw_column, encoder)
+    output, window = settings.output, encoder.window
+    part_rows = -(-output.part_rows // window) * window  # whole windows: no row is embedded for two parts
     by_file = run.state == "new" or run.details().get("parts") == BY_FILE
     folder = str(run.path / FOLDER)
     skips = pool.on_bad_row == "skip"
     return EmbeddingParts(source, tuple(pool.columns), output.dtype, part_rows, folder, by_file, skips)
 
 
+def _encoder(settings: EmbedJobSettings, base: RowSource) -> Encoder:
+    """Return what embeds, tried on the first rows."""
+    column = settings.pool.raw_column
+    batches = base.row_batches(0, min(_TRIED, base.num_rows), [column], BadRows())
+    sample = [batch.column(0) for _, batch in batches]
+    device = "cuda" if settings.cluster.gpus_per_worker > 0 else "cpu"
+    tried = pa.chunked_array(sample).combine_chunks() if sample else None
+    try:
+        return open_encoder(settings.model, settings.embedding, device, tried)
+    except InputError as error:
+        if str(error).startswith("the column "):
+            raise InputError(f"pool.raw_column={column!r}: {error}") from error
+        raise
+
+
 def _identity(settings: EmbedJobSettings, parts: EmbeddingParts) -> dict[str, str]:
-    """Return name -> value of everything that decides the files."""
     return {
         **deciding(settings),
         "pool": parts.manifest.fingerprint,
@@ -159,15 +196,16 @@ def _identity(settings: EmbedJobSettings, parts: EmbeddingParts) -> dict[str, st
     }
 
 
-def _details(parts: EmbeddingParts) -> dict[str, Any]:
+def _details(settings: EmbedJobSettings, parts: EmbeddingParts) -> dict[str, Any]:
     """Return what manifest.json says besides the identity."""
     return {
         "rows": parts.source.num_rows,
         "dim": parts.source.dim,
-        "checkpoint": parts.source.embedder.checkpoint,
+        "checkpoint": settings.model.checkpoint,
+        **parts.source.embedder.details(),
         "pool_manifest": parts.manifest.to_json(),
         **({"parts": BY_FILE} if parts.by_file else {}),
-        **environment("transformers"),
+        **environment("transformers", "sentence-transformers", "timm"),
     }
 
 
@@ -180,15 +218,11 @@ def _embed(
     before = total - sum(parts.all[part].num_rows for part in missing)
     if before:
         reporter.info(f"continuing the run in {run.path}: {before:,} of {total:,} rows are embedded already")
-    status.tell({"state": "running", "rows": before})
-    bad = BadRows()
-    with reporter.stage("embed"), _embedding(settings, parts, missing, reporter, bad) as finished:
-        began, done = time.perf_counter(), before
-        on_rows = reporter.rows("embedded", total - before)
+    bad, progress = BadRows(), EmbedProgress(reporter, status, total, before)
+    began = time.perf_counter()
+    with reporter.stage("embed"), _embedding(settings, parts, missing, reporter, bad, progress) as finished:
         for _, rows in finished:
-            done += rows
-            on_rows(done - before)
-            status.tell({"state": "running", "rows": done})
+            progress.finished(rows)
     seconds = time.perf_counter() - began
     with reporter.stage("check", "comparing ids with the pool's"):
         skipped = list_skipped(run, parts, bad)
@@ -207,16 +241,19 @@ def _embed(
         "rows_per_second": rate,
     }
     write_json(run.path / "metrics.json", facts)
-    status.tell({"state": "finished", "rows": total})
+    status.tell({"state": "finished", "rows": total, "of": total, "rows_per_s": rate, "eta_s": 0})
     return result
 
 
-def _here(parts: EmbeddingParts, missing: list[int], reporter: Reporter, bad: BadRows) -> Iterator[tuple[int, int]]:
+def _here(
+    parts: EmbeddingParts, missing: list[int], reporter: Reporter, bad: BadRows, progress: EmbedProgress
+) -> Iterator[tuple[int, int]]:
     """Write parts in this process; of those that have bad rows, say so at the first, and go on."""
     for part in missing:
         try:
-            yield part, parts.write(part)
+            yield part, parts.write(part, progress.begun)
         except BadRowsError as error:
+            progress.given_up()
             if len(error.rows) == parts.all[part].num_rows:  # it is not the rows
                 raise
             if not len(bad) and part != missing[-1]:
@@ -226,13 +263,18 @@ def _here(parts: EmbeddingParts, missing: list[int], reporter: Reporter, bad: Ba
 
 @contextmanager
 def _embedding(
-    settings: EmbedJobSettings, parts: EmbeddingParts, missing: list[int], reporter: Reporter, bad: BadRows
+    settings: EmbedJobSettings,
+    parts: EmbeddingParts,
+    missing: list[int],
+    reporter: Reporter,
+    bad: BadRows,
+    progress: EmbedProgress,
 ) -> Iterator[Iterator[tuple[int, int]]]:
     """Yield (part, rows) of every missing part as it is written, here or on Ray; bad rows are collected."""
     cluster = settings.cluster
     if cluster.num_workers == 0 or not missing:
         reporter.info(f"embedding {len(missing):,} parts in this process")
-        yield _here(parts, missing, reporter, bad)
+        yield _here(parts, missing, reporter, bad, progress)
         return
     # Imported here so that embedding in this process never loads Ray.
     from ray_itl.cluster.connection import connect
@@ -244,7 +286,7 @@ def _embedding(
             wanted, cluster.cpus_per_worker, cluster.gpus_per_worker, len(missing), cluster.start_deadline_s
         )
         reporter.info(f"embedding {len(missing):,} parts on Ray with {options.num_workers} workers")
-        with closing(embed_on_ray(parts, missing, options, reporter.waiting, bad)) as finished:
+        with closing(embed_on_ray(parts, missing, options, reporter.waiting, bad, progress.all_begun)) as finished:
             yield finished
 
 

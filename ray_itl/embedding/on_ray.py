@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import pickle
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -20,12 +20,15 @@ from ray_itl.cluster.head import can_grow
 from ray_itl.cluster.nodes import free_nodes, living_nodes
 from ray_itl.cluster.room import Nodes, RoomAsked, places_on
 from ray_itl.cluster.waiting import Tell, await_room, watched_head
+from ray_itl.embedding.encoder import OnRows, unheard
 from ray_itl.embedding.parts import EmbeddingParts
 from ray_itl.errors import ConfigError, NoRoomError, RayItlError, ShardError
 from ray_itl.io.atomic import TEMPORARY_SUFFIX
+from ray_itl.observability.status import every
 from ray_itl.sources.bad_rows import BadRows, BadRowsError
 
 _MAX_ATTEMPTS = 3
+_ASKED_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ def embed_on_ray(
     options: WorkerOptions,
     tell: Tell = lambda _: None,
     bad: BadRows | None = None,
+    on_rows: Callable[[int], object] = unheard,
 ) -> Generator[tuple[int, int], None, None]:
     """Write some parts on the cluster this process is connected to; yield (part, rows) of each once it is written.
 
@@ -115,6 +119,7 @@ def embed_on_ray(
         tell: Told, in a line, that workers wait for room; None: no longer.
         bad: Collects the bad rows of parts that are not written for them. One of bad rows alone ends the run all the
             same: it is not the rows. None: the first such part ends it.
+        on_rows: Told every second how many rows are embedded in all, those of unfinished parts too.
 
     Raises:
         InputError, ConfigError, RunDirectoryError: what a worker raised.
@@ -124,13 +129,18 @@ def embed_on_ray(
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is raised
     parts.tidy()
     await_room(options.asked, tell, _REMEDY)
-    with _context(options.start_deadline_s), watched_head():
+    counter: Any = ray.remote(num_cpus=0)(RowCounter).remote()
+    with (
+        _context(options.start_deadline_s),
+        watched_head(),
+        every(lambda: _ask(counter, on_rows), _ASKED_EVERY_S, "rows"),
+    ):
         # One block a part, so that every part is a task. Items are put into blocks here, which takes no CPU of the
         # cluster, where workers may hold all of them.
         items = [{"part": number} for number in numbers]
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             PartEmbedder,
-            fn_constructor_args=(pickle.dumps(parts), max(1, int(options.cpus))),
+            fn_constructor_args=(pickle.dumps(parts), max(1, int(options.cpus)), counter),
             batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=options.num_workers, max_tasks_in_flight_per_actor=1),
@@ -162,6 +172,26 @@ def embed_on_ray(
             ) from error
 
 
+class RowCounter:
+    """An actor that knows how many rows of each part are embedded."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, int] = {}
+
+    def put(self, part: int, rows: int) -> None:
+        """Note how many rows of a part are embedded, of which another try may have noted more."""
+        self._rows[part] = rows
+
+    def total(self) -> int:
+        """Return how many rows are embedded."""
+        return sum(self._rows.values())
+
+
+def _ask(counter: Any, on_rows: Callable[[int], object]) -> None:
+    with suppress(RayError):  # a courtesy
+        on_rows(ray.get(counter.total.remote(), timeout=_ASKED_EVERY_S))
+
+
 def _of_some_rows(error: object, num_rows: int) -> TypeGuard[BadRowsError]:
     """Whether some rows of a part are bad, but not all."""
     return isinstance(error, BadRowsError) and len(error.rows) < num_rows
@@ -170,9 +200,10 @@ def _of_some_rows(error: object, num_rows: int) -> TypeGuard[BadRowsError]:
 class PartEmbedder:
     """What runs in a worker; Ray Data calls it with the number of a part."""
 
-    def __init__(self, parts: bytes, num_threads: int) -> None:
+    def __init__(self, parts: bytes, num_threads: int, counter: Any) -> None:
         torch.set_num_threads(num_threads)
         self._parts: EmbeddingParts = pickle.loads(parts)
+        self._counter = counter
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Write the part; a table of one row says how many rows it has, or what went wrong."""
@@ -180,11 +211,24 @@ class PartEmbedder:
         rows, error = 0, b""
         try:
             self._count_attempt(part)
-            rows = self._parts.write(part)
+            rows = self._parts.write(part, self._told_of(part))
         except RayItlError as problem:  # Ray would wrap it
             error = pickle.dumps(problem)
         seconds = time.perf_counter() - began
         return pa.table({"part": [part], "rows": [rows], "seconds": [seconds], "error": pa.array([error], pa.binary())})
+
+    def _told_of(self, part: int) -> OnRows:
+        """Return what tells the counter of rows of a part, now and then."""
+        done, told = 0, 0.0
+
+        def on_rows(rows: int) -> None:
+            nonlocal done, told
+            done, now = done + rows, time.monotonic()
+            if now - told >= _ASKED_EVERY_S or done >= self._parts.all[part].num_rows:
+                told = now
+                self._counter.put.remote(part, done)
+
+        return on_rows
 
     def _count_attempt(self, part: int) -> None:
         """Leave a note beside the part; Ray Data itself would try again for ever."""
@@ -194,7 +238,8 @@ class PartEmbedder:
         if note is None:
             raise ShardError(
                 f"{_MAX_ATTEMPTS} workers died while they embedded part {part}: if they ran out of memory lower "
-                "embedding.batch_size or cluster.num_workers; the same command goes on after the finished parts"
+                "embedding.batch_size (of texts embedding.batch_tokens) or cluster.num_workers; the same command goes "
+                "on after the finished parts"
             )
         note.touch()
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_itl.embedding.encoder import OnRows, unheard
 from ray_itl.embedding.layout import Part, contents, parts_of_files, parts_of_rows
 from ray_itl.embedding.settings import EMBEDDING, ID
 from ray_itl.embedding.source import EmbeddedBatch, EmbeddedSource
@@ -81,17 +82,17 @@ class EmbeddingParts:
         there = {path.name for path in Path(self.folder).glob("part-*.parquet")}
         return [part for part in range(self.num_parts) if self.path(part).name not in there]
 
-    def write(self, part: int) -> int:
+    def write(self, part: int, on_rows: OnRows = unheard) -> int:
         """Embed and write a part: columns id, embedding (fixed-size lists) and the carried ones; returns its rows.
 
-        Memory: some 16 MiB of embeddings, one batch, and the model.
+        Of `on_rows` see `Encoder.embed`. Memory: some 16 MiB of embeddings, two windows, and the model.
 
         Raises:
             BadRowsError: rows that cannot be embedded, or whose embedding overflows the dtype, unless they are skipped.
             InputError: files that cannot be read.
             RunDirectoryError: the file cannot be written.
         """
-        write_atomic(self.path(part), lambda file: self._write_to(file, part))
+        write_atomic(self.path(part), lambda file: self._write_to(file, part, on_rows))
         return self.all[part].num_rows
 
     def skipped(self, part: int) -> BadRows:
@@ -183,14 +184,14 @@ class EmbeddingParts:
         found.extend(bad, lambda position: position + offset)
         return found
 
-    def _write_to(self, file: BinaryIO, part: int) -> None:
+    def _write_to(self, file: BinaryIO, part: int, on_rows: OnRows) -> None:
         source, start, stop = self._rows_of(part)
         writer: pq.ParquetWriter | None = None
         held: list[pa.Table] = []
         row_group = max(1, _ROW_GROUP_BYTES // (source.dim * 4))
         bad = BadRows()
         try:
-            for batch in source.embed_batches(start, stop, self.columns, bad):
+            for batch in source.embed_batches(start, stop, self.columns, bad, on_rows):
                 held.append(self._table(batch, bad))
                 if sum(table.num_rows for table in held) >= row_group or batch.start + len(batch.ids) == stop:
                     table = _join(held)

@@ -25,6 +25,7 @@ from ray_itl.sources.settings import ID_MEANING
 KINDS = ("features", "gradient")
 PROJECTIONS = ("gaussian", "sign")
 DTYPES = ("float32", "float16")
+PRECISIONS = ("auto", "float32", "bfloat16")
 ID, EMBEDDING = "id", "embedding"
 """The columns that every embedded pool has."""
 
@@ -64,8 +65,24 @@ class EmbeddingSettings(Options, group="embedding"):
     batch_size: int = option(
         64,
         "Rows the model is given at a time. Rows are batched by their number in the pool, so that an embedding does "
-        "not depend on how the pool is split; another batch size may change the last bits.",
+        "not depend on how the pool is split; another batch size may change the last bits. Texts of models of "
+        "sentence-transformers go by embedding.batch_tokens.",
         whole(1),
+    )
+    batch_tokens: int | None = option(
+        None,
+        "Tokens, padding included, that a model of sentence-transformers is given at a time. null: 2048, and 32768 on "
+        "a GPU.",
+        _AT_LEAST_ONE,
+        decides=False,  # encoders that have a use for it say so themselves; likewise:
+    )
+    precision: str = option(
+        "auto",
+        "In what models of sentence-transformers and timm compute. auto: bfloat16 where the processor or GPU has it, "
+        "and embeddings of a sample hardly differ from those in float32 (by how much is said), else float32. Models "
+        "that come along compute in float32.",
+        one_of(*PRECISIONS),
+        decides=False,
     )
 
     def __post_init__(self) -> None:
@@ -106,10 +123,18 @@ class EmbeddingModelSettings(Options, group="model"):
 
     name: str = option(
         "sentence_encoder",
-        "sentence_encoder | efficientnet_lite0 | mlp | mnist_cnn | causal_lm, or module:factory.",
+        "A model of sentence-transformers by name or folder, as sentence-transformers/all-MiniLM-L6-v2 (texts; some, "
+        "like CLIP, images, too); of timm, as timm/resnet18.a1_in1k (images); one that comes along: sentence_encoder | "
+        "efficientnet_lite0 | mlp | mnist_cnn | causal_lm; or module:factory of a model, or of a function from a list "
+        "of values to an array.",
         column_name.said("name a model"),
     )
-    options: Any = option(None, "Its keyword arguments as a mapping, as {classes: 10}. null: none.", _KEYWORDS)
+    options: Any = option(
+        None,
+        "Its keyword arguments as a mapping, as {classes: 10}; of sentence-transformers prompt, truncate_dim, "
+        "max_tokens and revision, of timm side. null: none.",
+        _KEYWORDS,
+    )
     checkpoint: str | None = option(
         None,
         "Its weights as safetensors, readable on every node. null: those it is built with.",
@@ -189,3 +214,6 @@ class EmbedJobSettings(Options):
     output: OutputSettings = field(default_factory=OutputSettings)
     cluster: WorkerSettings = field(default_factory=WorkerSettings)
     run: EmbedRunSettings = field(default_factory=EmbedRunSettings)
+    plan: bool = option(
+        False, "Say what the run would take (time, disk), by a sample embedded just now, and stop.", decides=False
+    )

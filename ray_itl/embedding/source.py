@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from ray_itl.embedding.embedder import Embedder
+from ray_itl.embedding.encoder import Encoder, OnRows, beside, unheard
 from ray_itl.errors import InputError
 from ray_itl.sources.bad_rows import BadRows, Notes, faults
 from ray_itl.sources.base import RowSource
@@ -37,19 +37,19 @@ class EmbeddedBatch(NamedTuple):
 
 
 class EmbeddedSource:
-    """The rows of a base with the embeddings that an embedder gives of a raw column (see `PoolSource`).
+    """The rows of a base with the embeddings that an encoder gives of a raw column (see `PoolSource`).
 
-    Rows are embedded in batches of `batch_size` B by position: 0 to B - 1, B to 2B - 1, and so on. Whoever wants rows
-    of a batch embeds all of it. So an embedding is the same to the last bit however the pool is split into shards,
-    wherever a run resumes, and whether rows are streamed or fetched, as long as the model's arithmetic is a function
-    of its batch (kernels of one device, one number of threads, one version of torch). A `SubsetRows` as the base is a
-    pool of its own with positions of its own: its embeddings differ from the whole pool's by rounding.
+    Rows are embedded in the encoder's windows of W rows by position: 0 to W - 1, W to 2W - 1, and so on. Whoever wants
+    rows of a window embeds all of it. So an embedding is the same to the last bit however the pool is split into
+    shards, wherever a run resumes, and whether rows are streamed or fetched, as long as the model's arithmetic is a
+    function of its batch (kernels of one device, one number of threads, one version of torch). A `SubsetRows` as the
+    base is a pool of its own with positions of its own: its embeddings differ from the whole pool's by rounding.
 
-    Nothing is kept: each pass computes every embedding again, in the memory of one batch. Pickles as the base and the
+    Nothing is kept: each pass computes every embedding again, in the memory of two windows. Pickles as the base and the
     embedder, both small for files.
     """
 
-    def __init__(self, base: RowSource, raw_column: str, embedder: Embedder) -> None:
+    def __init__(self, base: RowSource, raw_column: str, embedder: Encoder) -> None:
         """Name the base, its column, and what embeds it; reads nothing."""
         self.num_rows: int = base.num_rows
         self.id_kind: IdKind = base.id_kind
@@ -58,16 +58,16 @@ class EmbeddedSource:
         self.base, self.raw_column, self.embedder = base, raw_column, embedder
 
     def batches(self, start: int, stop: int, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order, at most B rows each."""
+        """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order, at most W rows each."""
         for batch in self.embed_batches(start, stop, bad=bad):
             yield batch.ids, batch.embeddings
 
     def batches_at(self, positions: np.ndarray, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct.
 
-        Embeds every batch that holds such a row: up to B rows for one.
+        Embeds every window that holds such a row: up to W rows for one.
         """
-        size = self.embedder.settings.batch_size
+        size = self.embedder.window
         wanted = check_positions(positions, self.num_rows)
         numbers, begins = np.unique(wanted // size, return_index=True)
         rows = (numbers[:, None] * size + np.arange(size)).reshape(-1)
@@ -76,7 +76,8 @@ class EmbeddedSource:
         ends = [*begins[1:].tolist(), len(wanted)]
         for number, begin, end, (ids, table) in zip(numbers.tolist(), begins, ends, _regroup(read, size), strict=False):
             inside = wanted[begin:end] - number * size
-            yield ids[inside], self._embed(number * size, ids, table.column(0), found)[inside]
+            made = self._prepare(number * size, ids, table.column(0), found)
+            yield ids[inside], self._embed(number * size, ids, made, found)[inside]
         self._tell(found.at(wanted), bad)
 
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
@@ -94,24 +95,35 @@ class EmbeddedSource:
         return self.base.locate(positions)
 
     def embed_batches(
-        self, start: int, stop: int, columns: Sequence[str] = (), bad: BadRows | None = None
+        self,
+        start: int,
+        stop: int,
+        columns: Sequence[str] = (),
+        bad: BadRows | None = None,
+        on_rows: OnRows = unheard,
     ) -> Iterator[EmbeddedBatch]:
-        """Yield the rows `start <= position < stop` in order with further columns of theirs, at most B rows each.
+        """Yield the rows `start <= position < stop` in order with further columns of theirs, at most W rows each.
 
-        With `bad`, rows without a usable id, that cannot be decoded, or whose embedding is not finite are noted there
-        once all is read, and are NaN.
+        Of `on_rows` see `Encoder.embed`. With `bad`, rows without a usable id, that cannot be decoded, or whose
+        embedding is not finite are noted there once all is read, and are NaN.
 
         Raises:
             InputError: files that cannot be read; without `bad`, once all is read, such rows (names files and rows).
         """
         check_range(start, stop, self.num_rows)
-        size = self.embedder.settings.batch_size
-        first = start // size * size
+        size = self.embedder.window
+        begin = first = start // size * size
         last = min(-(-stop // size) * size, self.num_rows) if start < stop else first
         names = list(dict.fromkeys([self.raw_column, *columns]))
         found = BadRows()
-        for ids, table in _regroup(self.base.row_batches(first, last, names, found), size):
-            embeddings = self._embed(first, ids, table.column(self.raw_column), found)
+        windows = enumerate(_regroup(self.base.row_batches(first, last, names, found), size))
+
+        def prepare(window: tuple[int, tuple[np.ndarray, pa.Table]]) -> _Prepared:
+            number, (ids, table) = window
+            return self._prepare(begin + number * size, ids, table.column(self.raw_column), found)
+
+        for (_, (ids, table)), made in beside(windows, prepare, self.embedder.prepares_beside):
+            embeddings = self._embed(first, ids, made, found, on_rows)
             rows = slice(max(start - first, 0), min(stop - first, len(ids)))
             wanted = table.select(list(columns)).slice(rows.start, rows.stop - rows.start)
             yield EmbeddedBatch(first + rows.start, ids[rows], wanted, embeddings[rows])
@@ -129,31 +141,44 @@ class EmbeddedSource:
         elif len(found):
             raise found.refusal(self.locate)
 
-    def _embed(self, first: int, ids: np.ndarray, column: pa.ChunkedArray, bad: BadRows) -> np.ndarray:
-        """Embed the rows of one batch, the first of which stands at `first`; NaN where they are bad."""
+    def _prepare(self, first: int, ids: np.ndarray, column: pa.ChunkedArray, bad: BadRows) -> _Prepared:
+        """Decode the rows of one window, the first of which stands at `first`, without those that are bad."""
         values = column.combine_chunks()
-        found: dict[int, str] = {}
+        faulty: dict[int, str] = {}
         sound = np.setdiff1d(np.arange(len(ids)), bad.within(first, first + len(ids)))
         try:
-            inputs = self.embedder.encode(values)
+            inputs = self.embedder.prepare(values)
         except InputError:
-            found = self._undecodable(first, values)
-            sound = np.setdiff1d(sound, list(found))
-            inputs = self.embedder.encode(values.take(pa.array(sound))) if len(sound) else None
+            faulty = _undecodable(self, first, self.raw_column, values, self.embedder.prepare)
+            sound = np.setdiff1d(sound, list(faulty))
+            inputs = self.embedder.prepare(values.take(pa.array(sound))) if len(sound) else None
         else:
-            inputs = inputs if len(sound) == len(ids) else self.embedder.encode(values.take(pa.array(sound)))
+            inputs = inputs if len(sound) == len(ids) else self.embedder.prepare(values.take(pa.array(sound)))
+        return _Prepared(sound, inputs, faulty)
+
+    def _embed(
+        self, first: int, ids: np.ndarray, made: _Prepared, bad: BadRows, on_rows: OnRows = unheard
+    ) -> np.ndarray:
+        """Embed the rows of one window, the first of which stands at `first`; NaN where they are bad."""
         embeddings = np.full((len(ids), self.dim), np.nan, dtype=np.float32)
-        if inputs is not None:
-            embeddings[sound] = self.embedder.embed(inputs)
+        if made.inputs is not None:
+            embeddings[made.sound] = self.embedder.embed(made.inputs, on_rows)
         finite = np.isfinite(embeddings).all(axis=1)
-        found |= dict.fromkeys(np.setdiff1d(sound, np.flatnonzero(finite)).tolist(), _NOT_FINITE)
+        found = made.faulty | dict.fromkeys(np.setdiff1d(made.sound, np.flatnonzero(finite)).tolist(), _NOT_FINITE)
         embeddings[~finite] = np.nan
         Notes(bad, first).add_all(found, ids)
         return embeddings
 
-    def _undecodable(self, first: int, values: pa.Array) -> dict[int, str]:
-        """Return what is wrong with each row that cannot be decoded by itself."""
-        return _undecodable(self, first, self.raw_column, values, self.embedder.encode)
+
+class _Prepared(NamedTuple):
+    """Rows of one window, decoded."""
+
+    sound: np.ndarray
+    """Numbers of those that can be."""
+    inputs: Any
+    """What the encoder made of them; None where there are none."""
+    faulty: dict[int, str]
+    """Number -> reason of those that cannot."""
 
 
 def note_undecodable(

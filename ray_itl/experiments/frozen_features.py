@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
+from ray_itl.embedding.sentence_models import SentenceModelEncoder
+from ray_itl.embedding.settings import EmbeddingSettings
 from ray_itl.errors import InputError
 from ray_itl.experiments.cache import Notify, as_matrix, make_folder, vectors, write_rows
 from ray_itl.experiments.models import minilm_path
-from ray_itl.training.models.sentence_encoder import SentenceEncoder
 
 _ROWS_PER_PART = 4000
-_BATCH = 16
 _MAX_TOKENS = 128  # longer texts are cut: what the model was trained with, about 600 characters
 
 
@@ -92,20 +91,15 @@ def embed_texts(cache: Path, table: pa.Table, output: Path, notify: Notify) -> N
 
     Raises:
         InputError: the model cannot be had (says what to do).
-        ConfigError: transformers is missing (says what to do).
+        MissingExtraError: sentence-transformers is missing (says what to do).
     """
-    encoder = SentenceEncoder(str(minilm_path(cache)), max_tokens=_MAX_TOKENS).eval()
-    texts = table["text"].to_pylist()
-    order = np.argsort([len(text) for text in texts], kind="stable")
+    options = {"max_tokens": _MAX_TOKENS}
+    # In float32, so that what is prepared does not depend on the processor.
+    encoder = SentenceModelEncoder(str(minilm_path(cache)), options, EmbeddingSettings(precision="float32"))
+    texts = table["text"].combine_chunks()
+    order = np.argsort([len(text) for text in texts.to_pylist()], kind="stable")
 
     def embed(rows: np.ndarray) -> np.ndarray:
-        return _embed_texts(encoder, [texts[row] for row in rows])
+        return encoder.embed_column(texts.take(pa.array(rows))).astype(np.float16)
 
     embed_in_parts(table, order, embed, output, _ROWS_PER_PART, notify)
-
-
-def _embed_texts(encoder: SentenceEncoder, texts: list[str]) -> np.ndarray:
-    """Return embeddings, n texts -> n x 384 float16, in batches of neighbours."""
-    with torch.inference_mode():
-        batches = [pa.array(texts[start : start + _BATCH], pa.string()) for start in range(0, len(texts), _BATCH)]
-        return np.concatenate([encoder.features(encoder.encode(batch)).half().numpy() for batch in batches])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -69,13 +70,8 @@ def decode_images(
         InputError: a row that cannot be decoded.
         MissingExtraError: images of bytes without pillow.
     """
-    column = _storage(column)
-    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
-        _reject_nulls(column, "drop the row")
-        column = column.field("bytes")
-    if pa.types.is_binary_view(column.type):
-        column = column.cast(pa.large_binary())
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+    column = _content(column)
+    if _is_bytes(column):
         pixels = _decode_files(column, side, channels) / 255
     else:
         pixels = decode_numbers(column, channels * side * side).reshape(-1, channels, side, side)
@@ -91,9 +87,8 @@ def decode_texts(column: pa.Array) -> list[str]:
         InputError: another type; or a row that is null or blank.
     """
     column = _storage(column)
-    kind = column.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-        raise InputError(f"the column has type {kind}, but the model reads text: name another column")
+    if not is_text(column):
+        raise InputError(f"the column has type {column.type}, but the model reads text: name another column")
     _reject_nulls(column, "drop the row")
     texts = column.to_pylist()
     for row, text in enumerate(texts):
@@ -114,6 +109,51 @@ def predicted_tokens(inputs: dict[str, Tensor]) -> Tensor:
     """
     mask = trim_padding(inputs)["attention_mask"][:, 1:].bool()
     return mask & inputs[ANSWERS][:, 1 : mask.shape[1] + 1].bool() if ANSWERS in inputs else mask
+
+
+def decode_pictures(column: pa.Array) -> list[Any]:
+    """Return the encoded images of a column (bytes, or structs with a field `bytes`) as RGB (see `images.read_image`).
+
+    Raises:
+        InputError: another type; or a row that cannot be decoded.
+        MissingExtraError: pillow is not installed.
+    """
+    column = _content(column)
+    if not _is_bytes(column):
+        raise InputError(f"the column has type {column.type}, but the model reads encoded images: name another column")
+    return list(_pictures(column))
+
+
+def decode_values(column: pa.Array) -> list[Any]:
+    """Return the values of a column as Python has them: texts, bytes of images, lists of numbers.
+
+    Raises:
+        InputError: a row that is null, or a blank text.
+    """
+    column = _content(column)
+    if is_text(column):
+        return decode_texts(column)
+    _reject_nulls(column, "drop the row")
+    return column.to_pylist()
+
+
+def is_text(column: pa.Array) -> bool:
+    """Whether a column holds texts, as they are or by dictionary."""
+    kind = _storage(column).type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _content(column: pa.Array) -> pa.Array:
+    """Return the bytes of a column of structs that have some, and any other column; binary views as large binary."""
+    column = _storage(column)
+    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        _reject_nulls(column, "drop the row")
+        column = column.field("bytes")
+    return column.cast(pa.large_binary()) if pa.types.is_binary_view(column.type) else column
+
+
+def _is_bytes(column: pa.Array) -> bool:
+    return pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
 
 
 def _storage(column: pa.Array) -> pa.Array:
@@ -138,21 +178,26 @@ def _reject_nulls(column: pa.Array, remedy: str) -> None:
 
 def _decode_files(column: pa.Array, side: int, channels: int) -> Tensor:
     """Return pixels from 0 to 255 as float32, n x channels x side x side."""
-    _reject_nulls(column, "drop the row")
     pixels = np.empty((len(column), side, side, channels), np.uint8)
-    for row, content in enumerate(column):
-        try:
-            picture = read_image(content.as_py())
-        except InputError as error:
-            raise InputError(
-                f"{which_row('', row)}: cannot be read as an image ({error}); drop the row or write the image again, "
-                "as PNG or JPEG"
-            ) from error
+    for row, picture in enumerate(_pictures(column)):
         picture = picture.convert(_MODES[channels])
         if picture.size != (side, side):
             picture = picture.resize((side, side), _BILINEAR)
         pixels[row] = np.asarray(picture).reshape(side, side, channels)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+
+
+def _pictures(column: pa.Array) -> Iterator[Any]:
+    """Yield the images of a column of bytes."""
+    _reject_nulls(column, "drop the row")
+    for row, content in enumerate(column):
+        try:
+            yield read_image(content.as_py())
+        except InputError as error:
+            raise InputError(
+                f"{which_row('', row)}: cannot be read as an image ({error}); drop the row or write the image again, "
+                "as PNG or JPEG"
+            ) from error
 
 
 def trim_padding(inputs: dict[str, Tensor]) -> dict[str, Tensor]:

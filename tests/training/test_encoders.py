@@ -1,6 +1,5 @@
 """Pretrained encoders of text and images. Those of the real packages run where these are installed."""
 
-import io
 import pickle
 import sys
 import warnings
@@ -20,6 +19,7 @@ from ray_itl.sources.open import open_raw_rows
 from ray_itl.training.models.efficientnet import Backbone, EfficientNetLite0
 from ray_itl.training.registry import ModelSpec
 from tests.sources.helpers import read_range
+from tests.training.tiny_models import pictures, text_folder
 
 TEXTS = [
     "A man is eating food.",
@@ -28,26 +28,6 @@ TEXTS = [
     "Shares dropped.",
     "x " * 400,
 ]
-
-
-def text_folder(tmp_path: Path) -> str:
-    """Write a tiny BERT of random weights with a tokenizer of single letters."""
-    transformers = pytest.importorskip("transformers")
-    letters = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz."]
-    words = [*letters, *(f"##{letter}" for letter in letters[5:])]
-    (tmp_path / "vocab.txt").write_text("\n".join(words))
-    transformers.BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
-    config = transformers.BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=64,
-    )
-    torch.manual_seed(0)
-    transformers.BertModel(config).save_pretrained(tmp_path)
-    return str(tmp_path)
 
 
 def test_sentences_are_the_normalised_means_of_their_tokens(tmp_path: Path) -> None:
@@ -168,17 +148,6 @@ def test_minilm_puts_like_sentences_together() -> None:
     similarity = rows @ rows.mT
     assert learner.feature_dim == 384
     assert min(similarity[0, 1], similarity[2, 3]) > 0.4 > 0.2 > similarity[:2, 2:].max()
-
-
-def pictures() -> pa.Array:
-    """PNG images of noise, of sizes of their own."""
-    image = pytest.importorskip("PIL.Image")
-    rng, found = np.random.default_rng(0), []
-    for size in (40, 64, 90):
-        with io.BytesIO() as file:
-            image.fromarray(rng.integers(0, 256, (size, size, 3), np.uint8)).save(file, "PNG")
-            found.append(file.getvalue())
-    return pa.array(found)
 
 
 def test_efficientnet_is_frozen_under_its_classifier(tmp_path: Path) -> None:

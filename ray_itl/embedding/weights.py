@@ -1,0 +1,29 @@
+"""The weights of a model by digest, so that every process has the same."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import nn
+
+from ray_itl.errors import InputError
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return a SHA-256 of all parameters and buffers that a model's state holds, with their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def check_weights(found: str, expected: str, model: str, checkpoint: str | None = None) -> None:
+    """Raise InputError where a process has loaded other weights than the one that began."""
+    if found != expected:
+        named = f"model {model!r}" + (f" (checkpoint {checkpoint!r})" if checkpoint else "")
+        raise InputError(
+            f"{named} has other weights here than where this work began: keep models and checkpoints unchanged and "
+            "readable on every machine, then try again"
+        )
