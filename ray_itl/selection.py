@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEATURES = "features"
+RowReader = Callable[[Sequence[str] | None], pa.Table]
 Transform = Callable[[dict[str, Any]], Any]
 PICKS_FILE = "picks.safetensors"
 RESERVED_COLUMNS = ("rank", "id", "gain", "cumulative_gain", "file", "row", "near_target")
@@ -42,6 +43,7 @@ EXPLANATION_COLUMNS = (
     "runner_up_margin",
 )
 """What `selection.explain` adds; see `explanation.explanation_schema`."""
+_OWN_COLUMNS = {*RESERVED_COLUMNS, *EXPLANATION_COLUMNS, "cost"}
 
 
 class PicksDataset(Dataset):
@@ -65,6 +67,36 @@ class PicksDataset(Dataset):
         return row if self._transform is None else self._transform(row)
 
 
+def with_whole_rows(table: pa.Table, rows: pa.Table) -> pa.Table:
+    """Return the picks' own columns, those of the pool that they carry, then the others of their rows in the pool.
+
+    A column of ours whose name the pool has, too, with other values, is called selection_ and that name.
+
+    Args:
+        table: The picks, with columns of the pool perhaps.
+        rows: The same rows as the pool has them; its schema's metadata stays.
+    """
+    ours, carried = {}, {}
+    for name in table.column_names:
+        column = table.column(name)
+        if name not in _OWN_COLUMNS:
+            carried[name] = rows.column(name) if name in rows.column_names else column
+            continue
+        while name in rows.column_names and not _same(rows.column(name), column):
+            name = f"selection_{name}"
+        ours[name] = column
+    further = {name: rows.column(name) for name in rows.column_names if name not in ours and name not in carried}
+    return pa.table({**ours, **carried, **further}, metadata=rows.schema.metadata)
+
+
+def _same(theirs: pa.ChunkedArray, ours: pa.ChunkedArray) -> bool:
+    """Whether two columns have the same values, perhaps in another type."""
+    try:
+        return theirs.cast(ours.type).equals(ours)
+    except pa.ArrowException:
+        return False
+
+
 def picked_rows(
     table: pa.Table, columns: Sequence[str], features: Tensor | None, transform: Transform | None
 ) -> PicksDataset:
@@ -83,8 +115,7 @@ def picked_rows(
     if unknown:
         raise InputError(
             f"columns={list(columns)} names {unknown[0]!r}, which the selection has not: use some of "
-            f"{', '.join(table.column_names)} (columns of the pool come along where columns= of the selection names "
-            "them)"
+            f"{', '.join(table.column_names)}"
         )
     values = {name: _values(name, table.column(name), may_lack=transform is not None) for name in columns}
     if features is not None:
@@ -151,6 +182,12 @@ class Selection:
     """n x D as the shards held them; None for one that was read from its files (see `features`)."""
     skipped: pa.Table | None = field(default=None, repr=False, compare=False)
     """Rows of the pool that cannot be used and were passed over: file, row, id, reason. None where there were none."""
+    source_rows: RowReader | None = field(default=None, repr=False, compare=False)
+    """Reads columns of the picked rows from the pool, in order of rank, all where it is given None; None for a
+    selection made by hand. The pool must still be where it was."""
+    heldout: pa.Table | None = field(default=None, repr=False, compare=False)
+    """Rows of the pool that are nearly equal to a held-out one, and were excluded: file, row, id, heldout_id,
+    similarity, reason. None where nothing was held out."""
 
     @property
     def ids(self) -> list[int | str]:
@@ -180,13 +217,36 @@ class Selection:
         except (OSError, SafetensorError, KeyError) as error:
             raise RunDirectoryError(f"{path} cannot be read ({error}): restore it, or use another run.dir") from error
 
-    def to_pandas(self) -> pd.DataFrame:
-        """Return the table as a pandas DataFrame."""
-        return self.table.to_pandas()
+    def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the picks as whole rows, in order of rank: what `table` says of each, and the pool's columns.
 
-    def to_dataset(self) -> Any:
-        """Return the table as a `datasets.Dataset` of Hugging Face. MissingExtraError without the extra `datasets`."""
-        return hugging_face_dataset(self.table)
+        Args:
+            columns: Those of the pool that are read; None: all but the embedding (see `features`). Where the pool has
+                a column called as one of `table` with other values, that of `table` is called selection_ and its name.
+
+        Raises:
+            InputError: rows that cannot be read any more, a column that no picked row has, or one whose types in
+                different files cannot be one.
+        """
+        if self.source_rows is None:
+            return self.table
+        return with_whole_rows(self.table, self.source_rows(columns))
+
+    def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return whole rows as a pandas DataFrame (see `to_arrow`)."""
+        return self.to_arrow(columns).to_pandas()
+
+    def to_polars(self, columns: Sequence[str] | None = None) -> Any:
+        """Return whole rows as a polars DataFrame (see `to_arrow`). MissingExtraError without the extra `polars`."""
+        return load_extra("polars", "Selection.to_polars", "polars").from_arrow(self.to_arrow(columns))
+
+    def to_dataset(self, columns: Sequence[str] | None = None) -> Any:
+        """Return whole rows as a `datasets.Dataset` of Hugging Face (see `to_arrow`); images of one stay images.
+
+        Raises:
+            MissingExtraError: without the extra `datasets`.
+        """
+        return hugging_face_dataset(self.to_arrow(columns))
 
     def to_torch(
         self, columns: Sequence[str] | None = None, *, features: bool = False, transform: Transform | None = None
@@ -194,7 +254,7 @@ class Selection:
         """Return the picks as a torch Dataset of mappings, for a DataLoader with batches, shuffling and workers.
 
         Args:
-            columns: Columns of `table`; None for the id and those carried along from the pool.
+            columns: Columns of `table` or of the pool; None for the id and those carried along from the pool.
             features: Whether to add the D numbers that the rows were selected by, as "features".
             transform: Applied to each mapping, to make tensors of texts or images, say; with workers, a function that
                 can be pickled.
@@ -205,7 +265,13 @@ class Selection:
         """
         if columns is None:
             columns = ["id", *(name for name in self.table.column_names if name not in RESERVED_COLUMNS)]
-        return picked_rows(self.table, columns, self.features if features else None, transform)
+        table = self.table
+        missing = [name for name in columns if name not in table.column_names]
+        if missing and self.source_rows is not None:
+            rows = self.source_rows(missing)
+            for name in missing:
+                table = table.append_column(rows.schema.field(name), rows.column(name))
+        return picked_rows(table, columns, self.features if features else None, transform)
 
     def plot_gain(self) -> Any:
         """Return a plotly Figure of what each pick was worth and what uncertainty it left.

@@ -26,7 +26,7 @@ from ray_itl.options.checks import (
 )
 from ray_itl.options.declare import Options, option
 from ray_itl.runs.paths import absolute_path, lasting_path, run_directory
-from ray_itl.sources.settings import AvoidSettings, KnownSettings, PoolSettings, TargetSettings
+from ray_itl.sources.settings import AvoidSettings, HeldoutSettings, KnownSettings, PoolSettings, TargetSettings
 
 SEQUENTIAL_RULES = tuple(RULES)
 BASELINE_RULES = ("nearest", "cosine", "random")
@@ -255,6 +255,7 @@ class CurationSettings(Options):
     target: TargetSettings = field(default_factory=TargetSettings)
     known: KnownSettings = field(default_factory=KnownSettings)
     avoid: AvoidSettings = field(default_factory=AvoidSettings)
+    heldout: HeldoutSettings = field(default_factory=HeldoutSettings)
     acquisition: AcquisitionSettings = field(default_factory=AcquisitionSettings)
     selection: SelectionSettings = field(default_factory=SelectionSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
@@ -270,6 +271,8 @@ class CurationSettings(Options):
         if (self.pool.path is None) != (self.target.path is None):
             missing = "pool.path" if self.pool.path is None else "target.path"
             raise ConfigError(f"{missing} is not set: give both pool.path and target.path, or neither for the demo")
+        if self.heldout.path is None and self.heldout != HeldoutSettings():
+            raise ConfigError("heldout.path is not set, but other options of heldout are: give it, or leave them out")
         rule = self.acquisition.name
         for name in ("replacement", "min_gain", *self.selection.limiting):
             value = getattr(self.selection, name)
@@ -314,6 +317,7 @@ def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
         target=replace(target, path=absolute_path(target.path)),
         known=replace(known, path=absolute_path(known.path)),
         avoid=replace(settings.avoid, path=absolute_path(settings.avoid.path)),
+        heldout=replace(settings.heldout, path=absolute_path(settings.heldout.path)),
         selection=replace(chosen, exclude=absolute_path(chosen.exclude), include=absolute_path(chosen.include)),
         cluster=cluster if home else replace(cluster, cache_dir=absolute_path(cluster.cache_dir)),
         run=replace(settings.run, dir=path),

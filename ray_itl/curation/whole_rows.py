@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -20,6 +19,7 @@ from uuid import UUID
 
 import numpy as np
 
+from ray_itl.curation.source_rows import tables_by_file
 from ray_itl.errors import ConfigError
 from ray_itl.io.atomic import write_atomic
 from ray_itl.io.text_files import text_format
@@ -70,11 +70,7 @@ def write_whole_rows(run: RunDirectory, source: PoolSource, positions: np.ndarra
 def _whole_rows(source: ParquetSource | TableSource, positions: np.ndarray) -> list[Row]:
     """Return the rows, each with the columns of its file, but for the embedding."""
     rows: list[Row] = [{} for _ in positions]
-    places_in: dict[str, list[int]] = defaultdict(list)
-    for place, file in enumerate(source.locate(positions)[0] if len(positions) else []):
-        places_in[file].append(place)
-    for file, places in places_in.items():
-        table = source.take(positions[places], source.columns_of(file))
+    for places, table in tables_by_file(source, positions):
         for place, row in zip(places, table.to_pylist(), strict=True):
             rows[place] = row
     return rows
