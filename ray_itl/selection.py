@@ -21,8 +21,13 @@ from torch.utils.data import Dataset
 from ray_itl.core.result import GreedyStats
 from ray_itl.errors import InputError, RunDirectoryError
 from ray_itl.extras import load_extra
+from ray_itl.io.hub import check_contents, push
+from ray_itl.report.data_card import CardData, data_card
 from ray_itl.report.notebook import gain_figure, table_html
 from ray_itl.runs.command import command_line
+from ray_itl.runs.directory import RunDirectory
+from ray_itl.runs.environment import environment
+from ray_itl.text import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +48,7 @@ EXPLANATION_COLUMNS = (
     "runner_up_margin",
 )
 """What `selection.explain` adds; see `explanation.explanation_schema`."""
+_PLACES = ("file", "row")
 _OWN_COLUMNS = {*RESERVED_COLUMNS, *EXPLANATION_COLUMNS, "cost"}
 
 
@@ -185,6 +191,8 @@ class Selection:
     source_rows: RowReader | None = field(default=None, repr=False, compare=False)
     """Reads columns of the picked rows from the pool, in order of rank, all where it is given None; None for a
     selection made by hand. The pool must still be where it was."""
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """Options that were not at their default, by the names of the command line."""
     heldout: pa.Table | None = field(default=None, repr=False, compare=False)
     """Rows of the pool that are nearly equal to a held-out one, and were excluded: file, row, id, heldout_id,
     similarity, reason. None where nothing was held out."""
@@ -247,6 +255,99 @@ class Selection:
             MissingExtraError: without the extra `datasets`.
         """
         return hugging_face_dataset(self.to_arrow(columns))
+
+    def data_card(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        title: str | None = None,
+        license: str | None = None,  # noqa: A002 - named like the field of a card
+        show_paths: bool = False,
+    ) -> str:
+        """Return a README.md for the picks as a data set: target, rule, noise, curve, versions, and how to do it again.
+
+        Args:
+            columns: As of `to_arrow`.
+            title: Its heading.
+            license: A licence's identifier at Hugging Face, like "cc-by-4.0"; None: the card says that none is stated.
+            show_paths: Whether paths of pool, target and lists stand in the command; else "..." does.
+
+        Raises:
+            InputError: a selection made by hand, or rows that cannot be read any more.
+        """
+        table = self._told_of(columns, show_paths)
+        return self._card(table, title or f"{plural(len(self), 'row')} picked for a task", license, show_paths)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        columns: Sequence[str] | None = None,
+        *,
+        title: str | None = None,
+        license: str | None = None,  # noqa: A002 - named like the field of a card
+        private: bool = True,
+        token: str | None = None,
+        exist_ok: bool = False,
+        show_paths: bool = False,
+        unchecked: Sequence[str] = (),
+    ) -> str:
+        """Make a data set of the picks at Hugging Face: whole rows and a data card, in one commit.
+
+        Paths of this machine and credentials are not handed over: all texts are looked through first. Files and rows
+        of the pool (columns file and row) are left out unless `show_paths`.
+
+        Args:
+            repository: Its name, like "me/picks".
+            columns: As of `to_arrow`.
+            title: As of `data_card`.
+            license: As of `data_card`.
+            private: Whether only its owner sees it, where it is made.
+            token: Of Hugging Face; None: that of `hf auth login`, or of the environment. Kept nowhere.
+            exist_ok: Whether to replace what is in a data set that is there already.
+            show_paths: As of `data_card`.
+            unchecked: Columns whose texts may hold what looks like credentials or paths.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            MissingExtraError: without the extra `hub`.
+            InputError: rows that cannot be read, texts that hold what others must not see (names the column), a data
+                set that is there already, or one that Hugging Face refuses.
+            StorageError: it fails or cannot be reached; nothing was changed.
+        """
+        table = self._told_of(columns, show_paths)
+        check_contents(table, unchecked)
+        name = title or repository.rpartition("/")[2]
+        card = self._card(table, name, license, show_paths)
+        message = f"{plural(len(self), 'row')} picked by ray_itl"
+        return push(table, card, repository, private=private, token=token, exist_ok=exist_ok, message=message)
+
+    def _told_of(self, columns: Sequence[str] | None, show_paths: bool) -> pa.Table:
+        """Return what others get of the picks."""
+        table = self.to_arrow(columns)
+        if show_paths:
+            return table
+        return table.select([name for name in table.column_names if name not in _PLACES])
+
+    def _card(self, table: pa.Table, title: str, licence: str | None, show_paths: bool) -> str:
+        if "num_targets" not in self.metrics:
+            raise InputError(f"this selection holds no metrics: make it with select or {command_line('curate')}")
+        identity = {} if self.run_dir is None else RunDirectory(self.run_dir).identity
+        return data_card(
+            CardData(
+                title=title,
+                license=licence,
+                columns=[(each.name, str(each.type)) for each in table.schema],
+                metrics=self.metrics,
+                gains=self.gains.tolist(),
+                remaining_uncertainty=self.remaining_uncertainty.tolist(),
+                options=self.options,
+                fingerprints={name: identity[name] for name in ("pool", "targets") if name in identity},
+                versions=environment()["versions"],
+                show_paths=show_paths,
+            )
+        )
 
     def to_torch(
         self, columns: Sequence[str] | None = None, *, features: bool = False, transform: Transform | None = None

@@ -53,6 +53,7 @@ from ray_itl.errors import ConfigError, InputError, MissingExtraError
 from ray_itl.io.atomic import write_atomic
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import RunStatus, Watch
+from ray_itl.options.declare import changed
 from ray_itl.options.text import to_yaml
 from ray_itl.report.selection_page import render
 from ray_itl.runs.directory import RunDirectory
@@ -132,7 +133,7 @@ def curate_problem(
         selection = with_columns(run, problem, settings, read_selection(run), reporter)
         positions = picked_positions(run, problem, selection)
         with_whole_rows(run, problem, settings, positions)
-        selection = replace(selection, source_rows=SourceRows(problem.source, positions))
+        selection = replace(selection, source_rows=SourceRows(problem.source, positions), options=changed(settings))
         for warning in selection.metrics.get("warnings", []):
             reporter.warn(warning)
         tracking.catch_up(selection)
@@ -337,6 +338,7 @@ class _Run:
             skipped=skipped,
             heldout=listed(self._problem),
             source_rows=SourceRows(self._problem.source, result.positions),
+            options=changed(self._settings),
         )
         for warning in warnings_about(selection):
             self._reporter.warn(warning)

@@ -3,5 +3,6 @@
 atomic (files whole or not at all), cache (a folder of what can be made again), filesystems (any of them, opened),
 listing (paths to files), globs (which paths are meant), text_files (which are text with rows), walk (what is below a
 folder), tables (which folders are tables), credentials (noticing and masking them), process (which one this is, and
-whether one has ended), temporary (folders that go with their process).
+whether one has ended), temporary (folders that go with their process),
+hub (rows as a data set at Hugging Face).
 """
