@@ -2,7 +2,8 @@
 
 settings, percentage (how many to pick) and limit_settings, rules (the sequential rule of some options), open
 (everything read into one feature space) and problem (what comes of it), constraints (limits and lists), quota_values
-(those that quotas name), beforehand (all that can be checked before a row is loaded), planning (what it would take),
+(those that quotas name), beforehand (all that can be checked before a row is loaded), planning (what it would take;
+machine_settings and machine_plan: elsewhere),
 pool (loaded here or on Ray), skipping (rows that cannot be used), heldout (what is
 held out), text_overlap and decontamination (rows nearly equal to it), run (`curate`, resumable), then explanation,
 evaluation, outputs, carrying (other columns of the same picks), source_rows (the picks with all columns),

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from ray_itl.core.acquisitions import RULES, load_rule
 from ray_itl.curation.limit_settings import LimitSettings
+from ray_itl.curation.machine_settings import is_plan, read_plan
 from ray_itl.curation.percentage import number_among, number_or_percentage, read_number
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
@@ -263,10 +264,18 @@ class CurationSettings(Options):
     run: RunSettings = field(default_factory=RunSettings)
     state: StateSettings = field(default_factory=StateSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
-    plan: bool = option(False, "Say what the run would take (memory, disk, passes, time), and stop.", decides=False)
+    plan: Any = option(
+        False,
+        "true: say what the run would take (memory, disk, passes, time), and stop. On machines that are not at hand: "
+        "plan.nodes=16 plan.cpus=32 plan.memory=256GiB, and plan.gpus, plan.gpu_memory, plan.disk (of each), plan.rows "
+        "(as if the pool had so many).",
+        Check("give true or false, or plan.nodes=16 plan.cpus=32 plan.memory=256GiB", is_plan),
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         """Raise ConfigError for options that contradict each other."""
+        self.plan = read_plan(self.plan)
         super().__post_init__()
         if (self.pool.path is None) != (self.target.path is None):
             missing = "pool.path" if self.pool.path is None else "target.path"
