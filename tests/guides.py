@@ -61,7 +61,7 @@ def commands_of(text: str) -> list[list[str]]:
 def job_in(words: list[str]) -> tuple[str, list[str]] | None:
     """The job that a command runs, and the options that follow it up to the end of the command."""
     for place, word in enumerate(words):
-        script = word.startswith("jobs/") and word.endswith(".py")
+        script = word.startswith("jobs/") and word.endswith(".py") and word.count("/") == 1
         if script or (word in ("ray-itl", "ray_itl") and words[place + 1 :] and words[place + 1].isalpha()):
             end = next((k for k, w in enumerate(words) if k > place and w in ("||", "&&", "|", ";", ">")), len(words))
             options = [w for w in words[place + 1 : end] if OPTION.match(w)]
