@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from ray_itl.curation.open import Inputs
 from ray_itl.curation.rules import settings_of
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, RunSettings, SelectionSettings
+from ray_itl.curation.source_rows import RowsInMemory
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.io.temporary import temporary_folder
@@ -21,7 +22,7 @@ from ray_itl.observability.reporter import Reporter
 from ray_itl.runs.paths import absolute_path
 from ray_itl.selection import Selection
 from ray_itl.sources.open import is_texts
-from ray_itl.sources.settings import AvoidSettings, KnownSettings, PoolSettings, TargetSettings
+from ray_itl.sources.settings import AvoidSettings, HeldoutSettings, KnownSettings, PoolSettings, TargetSettings
 
 
 def select(
@@ -56,6 +57,8 @@ def select(
     share: float | None = None,
     exclude: Any = None,
     include: Any = None,
+    heldout: Any = None,
+    heldout_options: Mapping[str, Any] | None = None,
     explain: bool = False,
     on_bad_row: Literal["refuse", "skip"] = "refuse",
     dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32",
@@ -113,6 +116,10 @@ def select(
         near_target: Whether rows nearly equal to a target are flagged in the result, excluded, or nothing.
         exclude: Ids of rows that may not be picked: a sequence or array, or the path of Parquet with such a column.
         include: Likewise, of rows of the pool that are picked already: the posterior is conditioned on them first.
+        heldout: Rows that the model is to be tested on, of any of the kinds of `pool`. Rows of the pool whose features
+            have a cosine of at least 0.98 with one are never picked, and are listed by `Selection.heldout`.
+        heldout_options: What else counts as nearly equal, as {"max_similarity": 0.95, "text_column": "text",
+            "ngram": 13}: any of the options heldout.* of the command.
         share: Stop once this share of what the whole pool could teach about the targets is learnt.
         explain: Whether to add columns that say why each row was picked: its nearest targets, the targets that it says
             most about, the nearest earlier pick, the runner-up and by how much the gain exceeds the runner-up's. Takes
@@ -156,6 +163,7 @@ def select(
         ),
         known=KnownSettings(_path_text(known), embedding_column),
         avoid=AvoidSettings(_path_text(avoid), embedding_column, avoid_weight),
+        heldout=_heldout_settings(heldout, embedding_column, dict(heldout_options or {})),
         acquisition=rule,
         selection=SelectionSettings(
             n, replacement, seed, min_gain, cost_column=cost_column, budget=budget, per_cost=per_cost,
@@ -171,11 +179,15 @@ def select(
         _opened(target, settings) as targets,
         _opened(known, settings) as learnt,
         _opened(avoid, settings) as away,
+        _opened(heldout, settings) as tests,
     ):
         excluded, included = (None if _is_path(ids) else ids for ids in (exclude, include))
         instance = None if isinstance(acquisition, str) else acquisition
-        inputs = Inputs(rows, targets, learnt, away, excluded, included, instance)
-        return curate(settings, inputs, Reporter(log))
+        inputs = Inputs(rows, targets, learnt, away, excluded, included, instance, heldout=tests)
+        selection = curate(settings, inputs, Reporter(log))
+        if rows is pool or selection.source_rows is None:
+            return selection
+        return replace(selection, source_rows=RowsInMemory(selection.source_rows(None)))  # its files go now
 
 
 def _rule_settings(
@@ -191,6 +203,17 @@ def _rule_settings(
         if value not in (getattr(unset, name), getattr(settings, name)):
             raise ConfigError(f"{name}={value} is not that of acquisition={rule}: set it there, and leave it out here")
     return settings
+
+
+def _heldout_settings(heldout: Any, embedding_column: str, options: dict[str, Any]) -> HeldoutSettings:
+    """Return the options of held-out rows; their column of embeddings is the pool's unless they say otherwise."""
+    known = [each.name for each in fields(HeldoutSettings) if each.name != "path"]
+    unknown = sorted({*options} - {*known})
+    if unknown or (options and heldout is None):
+        reason = f"{unknown[0]} is none of {', '.join(known)}" if unknown else "heldout is not given"
+        raise ConfigError(f"heldout_options={options} cannot be used: {reason}")
+    own = {} if heldout is None else {"embedding_column": embedding_column, **options}
+    return HeldoutSettings(_path_text(heldout), **own)
 
 
 def _path_text(rows: Any) -> str | list[str] | None:

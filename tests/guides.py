@@ -17,7 +17,7 @@ OPTION = re.compile(r"\+?[a-z_]+(\.[a-z_]+)*=")
 _NEEDS = r"<!-- needs: (\w+) -->\n"
 _BLOCK = re.compile(rf"^(?:{_NEEDS})?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _GROUPS = (
-    "pool|target|known|avoid|acquisition|selection|cluster|evaluation|run|state|tracking|model|rounds|data|embedding|output"
+    "pool|target|known|avoid|heldout|acquisition|selection|cluster|evaluation|run|state|tracking|model|rounds|data|embedding|output"
     "|labels|trainer|training|candidates|sweep|task"
 )
 _NAMED = re.compile(rf"(?<![\w./-])(?:{_GROUPS})\.[a-z_]+(?![\w./(-])")
@@ -61,7 +61,7 @@ def commands_of(text: str) -> list[list[str]]:
 def job_in(words: list[str]) -> tuple[str, list[str]] | None:
     """The job that a command runs, and the options that follow it up to the end of the command."""
     for place, word in enumerate(words):
-        script = word.startswith("jobs/") and word.endswith(".py")
+        script = word.startswith("jobs/") and word.endswith(".py") and word.count("/") == 1
         if script or (word in ("ray-itl", "ray_itl") and words[place + 1 :] and words[place + 1].isalpha()):
             end = next((k for k, w in enumerate(words) if k > place and w in ("||", "&&", "|", ";", ">")), len(words))
             options = [w for w in words[place + 1 : end] if OPTION.match(w)]

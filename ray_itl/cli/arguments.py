@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from ray_itl.cli.names import carried, carried_if_needed
 from ray_itl.errors import ConfigError
 
-_CONDITION, _RULE = "pool.filter=", "acquisition="
+_CONDITION, _RULE, _MACHINES = "pool.filter=", "acquisition=", "plan."
 _PLAIN = re.compile(r"[\w/\-+.$%*@?|:\\ \t]*", re.ASCII)
 """What Hydra reads without quotes."""
 _REFERENCE = re.compile(r"\$\{[^}]*\}")
@@ -33,6 +33,8 @@ def readable_by_hydra(argument: str) -> str:
     """
     if argument.startswith(_RULE) and ":" in argument and not argument.startswith(("acquisition={", "acquisition=[")):
         return argument.replace(_RULE, "acquisition.name=", 1)
+    if argument.startswith(_MACHINES):
+        return f"++{argument}"  # the option plan is true or false by default, and has no parts
     if argument.startswith("-") or "=" not in argument:
         return argument
     written = argument

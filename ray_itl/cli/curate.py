@@ -9,6 +9,8 @@ from ray_itl.cli.config import register_schemas, to_settings
 from ray_itl.cli.config_path import config_path
 from ray_itl.cli.guard import guarded
 from ray_itl.curation.demo import digits_settings
+from ray_itl.curation.machine_plan import planned_elsewhere
+from ray_itl.curation.machine_settings import machines_of
 from ray_itl.curation.planning import planned
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import CurationSettings, with_absolute_paths
@@ -26,7 +28,9 @@ def main(config: DictConfig) -> None:
     settings = with_absolute_paths(to_settings(config, CurationSettings))
     reporter = Reporter(settings.run.log)
     if settings.plan:
-        reporter.finish(planned(settings).summary())
+        machines = machines_of(settings.plan)
+        plan = planned(settings) if machines is None else planned_elsewhere(settings, machines)
+        reporter.finish(plan.summary())
         return
     if settings.pool.path is None:
         settings = digits_settings(settings, Path(settings.run.dir or settings.state.dir or "").parent / "digits-data")

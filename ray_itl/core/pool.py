@@ -24,6 +24,7 @@ from ray_itl.core.messages import (
     merge_batches,
     merge_rivals,
 )
+from ray_itl.core.near_rows import NearQuery, NearRows, merge_near
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
 from ray_itl.core.shard import PoolShard
 
@@ -88,6 +89,10 @@ class Pool(Protocol):
 
     def rank(self, query: RankQuery) -> RankedRows:
         """Return the best rows of a one-shot ranking (the baselines). One pass."""
+        ...
+
+    def near(self, query: NearQuery) -> NearRows:
+        """Return the rows that are nearly equal to some others. One pass."""
         ...
 
     def second_moment(self) -> Tensor:
@@ -175,6 +180,10 @@ class LocalPool:
     def rank(self, query: RankQuery) -> RankedRows:
         """See `Pool.rank`."""
         return merge_ranked([shard.rank(query) for shard in self._shards], query)
+
+    def near(self, query: NearQuery) -> NearRows:
+        """See `Pool.near`."""
+        return merge_near([shard.near(query) for shard in self._shards])
 
     def second_moment(self) -> Tensor:
         """See `Pool.second_moment`."""

@@ -21,6 +21,7 @@ from ray_itl.core.messages import (
     RowBatch,
     ScoreSpec,
 )
+from ray_itl.core.near_rows import NearQuery, NearRows, find_near
 from ray_itl.core.proposals import Proposer
 from ray_itl.core.ranking import RankedRows, RankQuery, rank_features
 from ray_itl.core.rivals import find_rivals
@@ -234,6 +235,10 @@ class PoolShard:
         rows = self._rows_at(torch.as_tensor(distinct), ())
         ends = np.cumsum([len(indices) for indices, _ in best])[:-1]
         return RankedRows(np.split(inverse, ends), [scores for _, scores in best], rows)
+
+    def near(self, query: NearQuery) -> NearRows:
+        """Return this shard's rows that are nearly equal to some others; touches no state. One pass."""
+        return find_near(self.features, self.first_position, query)
 
     def second_moment(self) -> Tensor:
         """Return X'X of all rows that can be used, D x D float64. One pass, O(n D^2)."""

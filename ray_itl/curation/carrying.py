@@ -51,7 +51,7 @@ def with_columns(
     if before is None or before.pool.columns == wanted:
         return selection
     own = table.drop_columns([name for name in before.pool.columns if name in table.column_names])
-    carried = carried_columns(problem.source, _positions(run, problem, selection), wanted)
+    carried = carried_columns(problem.source, picked_positions(run, problem, selection), wanted)
     for name in wanted:
         place = own.num_columns - len(explained)
         own = own.add_column(place, carried.schema.field(name), carried.column(name))
@@ -84,24 +84,21 @@ def _asked_before(run: RunDirectory) -> CurationSettings | None:
         return None
 
 
-def with_whole_rows(run: RunDirectory, problem: Problem, settings: CurationSettings, selection: Selection) -> None:
+def with_whole_rows(run: RunDirectory, problem: Problem, settings: CurationSettings, positions: np.ndarray) -> None:
     """Write the picks of a finished run as whole rows, where that is asked for and they are not there."""
     name = file_of(problem.source, settings.run.output)
     if name is not None and not (run.path / name).exists():
-        write_whole_rows(run, problem.source, _positions(run, problem, selection), settings.run)
+        write_whole_rows(run, problem.source, positions, settings.run)
 
 
-def _positions(run: RunDirectory, problem: Problem, selection: Selection) -> np.ndarray:
+def picked_positions(run: RunDirectory, problem: Problem, selection: Selection) -> np.ndarray:
     """Return the positions of the picks, in order."""
     entries = Ledger(run.path, allow_repeats=problem.selection.replacement).read()
     if len(entries) == len(selection):
         return np.array([entry.position for entry in entries], dtype=np.int64)
     source = problem.source
-    if not isinstance(source, ParquetSource):  # of baselines, which keep no ledger
-        raise UnusableRunDirectoryError(
-            f"run.dir={run.path} is finished with other pool.columns: choose another directory"
-        )
-    manifest = source.manifest
-    starts = {file.path: int(start) for file, start in zip(manifest.files, manifest.file_starts, strict=False)}
-    places = zip(selection.table.column("file").to_pylist(), selection.table.column("row").to_pylist(), strict=True)
-    return np.array([source.position(starts[file] + row) for file, row in places], dtype=np.int64)
+    rows = selection.table.column("row").to_numpy()  # of baselines, which keep no ledger
+    if not isinstance(source, ParquetSource):
+        return np.searchsorted(source.locate(np.arange(source.num_rows))[1], rows)
+    places = zip(selection.table.column("file").to_pylist(), rows.tolist(), strict=True)
+    return np.array([source.position_of(file, row) for file, row in places], dtype=np.int64)

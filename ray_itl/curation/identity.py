@@ -33,6 +33,7 @@ def run_identity(problem: Problem, settings: CurationSettings) -> dict[str, str]
         "targets": tensor_digest(problem.targets.rows, problem.targets.weights),
         **({} if not problem.tasks else {"tasks": _tasks_digest(problem)}),
         **({} if problem.avoid is None else {"rows to avoid": tensor_digest(problem.avoid.rows)}),
+        **({} if problem.heldout is None else {"held-out rows": problem.heldout.digest}),
         "known rows": tensor_digest(none if problem.known is None else problem.known),
         "limits": _limits_digest(problem),
         "contents of pool.prior_covariance": file_digest(settings.pool.prior_covariance),

@@ -17,6 +17,7 @@ from ray_itl.core.baselines import BaselineRule
 from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomFourier, UnitNorm
 from ray_itl.core.posterior import Targets
 from ray_itl.curation.evaluation import absent_classes
+from ray_itl.curation.heldout import HeldOut, overlap_with, read_heldout
 from ray_itl.curation.outputs import check_columns
 from ray_itl.curation.percentage import percentage
 from ray_itl.curation.problem import Problem, objectives_of, tasks_among
@@ -37,7 +38,7 @@ class Inputs:
     """What a caller holds in memory, each in place of what the option of that name says; None: that option."""
 
     pool: Any = None
-    """Anything that `sources.open.readable` takes, as are the next three."""
+    """Anything that `sources.open.readable` takes, as are target, known, avoid and heldout."""
     target: Any = None
     known: Any = None
     avoid: Any = None
@@ -50,9 +51,10 @@ class Inputs:
     """A file that has just been written: on its filesystem, its time is the present for pool.settle_s."""
     on_text: OnText | None = None
     """See `PoolPaths`."""
+    heldout: Any = None
 
     def rows(self, what: str, settings: CurationSettings) -> Any:
-        """Return the rows of pool, target, known or avoid, or the path that settings give for them."""
+        """Return the rows of pool, target, known, avoid or heldout, or the path that settings give for them."""
         own = getattr(self, what)
         return getattr(settings, what).path if own is None else readable(own, what)
 
@@ -83,6 +85,7 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
     if read.weights is not None:
         targets = Targets(targets.rows, torch.tensor(read.weights))
     known, avoid = (_read_rows(what, inputs, settings, feature_map, source.dim) for what in ("known", "avoid"))
+    heldout = _read_heldout(inputs, settings, feature_map, source.dim)
     tasks = () if read.tasks is None else tasks_among(read.tasks, read.task_weights(settings.target.task_weights))
     avoided = None if avoid is None else Targets.uniform(avoid)
     weights = tuple(weight for _, weight in objectives_of(targets, tasks, avoided, settings.avoid.weight))
@@ -102,7 +105,8 @@ def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> P
         avoid=avoided,
         avoid_weight=settings.avoid.weight,
         noise_is_relative=settings.acquisition.noise_variance is None,
-        notes=tuple(absent),
+        heldout=heldout,
+        notes=(*absent, *_leaks(heldout, targets.rows, known)),
     )
 
 
@@ -148,9 +152,18 @@ def _columns_read(settings: CurationSettings) -> dict[str, str]:
         settings.evaluation.class_column: "evaluation.class_column",
         **dict.fromkeys(chosen.quotas, "selection.quotas"),
         chosen.cost_column: "selection.cost_column",
+        **_text_column_read(settings),
         **dict.fromkeys(settings.pool.columns, "pool.columns"),
     }
     return {column: option for column, option in named.items() if column}
+
+
+def _text_column_read(settings: CurationSettings) -> dict[str | None, str]:
+    options = settings.heldout
+    if options.path is None:
+        return {}
+    name = "text_column" if options.pool_text_column is None else "pool_text_column"
+    return {options.column_in_pool: f"heldout.{name}"}
 
 
 def _read_targets(settings: CurationSettings, target: Any) -> TargetTable:
@@ -168,13 +181,38 @@ def _read_targets(settings: CurationSettings, target: Any) -> TargetTable:
 def _read_rows(
     what: str, inputs: Inputs, settings: CurationSettings, feature_map: FeatureMap, dim: int
 ) -> Tensor | None:
-    """Return the features of `known` or `avoid` rows; None without any."""
+    """Return the features of `known`, `avoid` or `heldout` rows; None without any."""
     rows = inputs.rows(what, settings)
     if rows is None:
         return None
     column = getattr(settings, what).embedding_column
     read = read_targets(rows, embedding_column=column, what=f"{what} rows", group=what)
     return _to_features(feature_map, read.embeddings, dim, what)
+
+
+def _read_heldout(inputs: Inputs, settings: CurationSettings, feature_map: FeatureMap, dim: int) -> HeldOut | None:
+    """Return the held-out rows; None without any."""
+    rows = inputs.rows("heldout", settings)
+    if rows is None:
+        return None
+    compared = settings.heldout.embedding_column is not None
+    features = _read_rows("heldout", inputs, settings, feature_map, dim) if compared else None
+    return read_heldout(rows, settings.heldout, features)
+
+
+def _leaks(heldout: HeldOut | None, targets: Tensor, known: Tensor | None) -> list[str]:
+    """Return a sentence where targets or known rows are nearly equal to held-out ones: no exclusion can mend that."""
+    if heldout is None:
+        return []
+    told = []
+    for name, rows in (("targets", targets), ("known rows", known)):
+        count = 0 if rows is None else overlap_with(heldout, rows)
+        if count and rows is not None:
+            told.append(
+                f"{count:,} of {len(rows):,} {name} are nearly equal to held-out rows: a test on those flatters the "
+                "model; leave them out on one side"
+            )
+    return told
 
 
 def build_feature_map(settings: PoolSettings, seed: int) -> FeatureMap:

@@ -19,6 +19,7 @@ from ray_itl.core.result import GreedyResult, GreedyStats
 from ray_itl.core.rules import SimilarityGuard
 from ray_itl.core.screening.copies import copy_bytes
 from ray_itl.core.trajectory import Pick
+from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.curation.problem import Problem
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.io.atomic import write_atomic, write_json, write_parquet_table
@@ -116,6 +117,9 @@ def run_metrics(
         "remaining_uncertainty": selection.remaining_uncertainty.tolist(),
         "num_rows": problem.num_rows,
         **({"skipped_rows": len(problem.skipped)} if len(problem.skipped) else {}),
+        **(
+            {"heldout_rows": len(problem.contamination), "num_heldout": len(problem.heldout)} if problem.heldout else {}
+        ),
         "dim": problem.dim,
         "num_targets": len(problem.targets.rows),
         "noise_variance": None if problem.noise_is_relative else problem.acquisition.noise_variance,
@@ -205,4 +209,6 @@ def read_selection(run: RunDirectory) -> Selection:
     curve = np.array(metrics["remaining_uncertainty"])
     skipped = run.path / SKIPPED_FILE
     listed = pq.read_table(skipped) if metrics.get("skipped_rows") and skipped.exists() else None
-    return Selection(table, metrics["unit"], curve, stats, metrics, run.path, skipped=listed)
+    heldout = run.path / HELDOUT_FILE
+    near = pq.read_table(heldout) if "heldout_rows" in metrics and heldout.exists() else None
+    return Selection(table, metrics["unit"], curve, stats, metrics, run.path, skipped=listed, heldout=near)

@@ -37,7 +37,8 @@ from ray_itl.text import format_size
 
 _SAMPLE_BYTES = 32 * 2**20
 _DISK_BYTES = 64 * 2**20
-_COLUMNS = 32
+COLUMNS = 32
+"""Of the product that a pass is judged by: two for each of 16 picks."""
 _VERIFY_OVER_PRODUCT = 1.4
 """A verify pass beside its bare matrix product, in memory (see benchmarks/__main__.py)."""
 _REPEATS = 3
@@ -84,7 +85,7 @@ def _load_rate(problem: Problem, may_be_bad: bool) -> float:
 
 def _pass_rate(dim: int) -> float:
     rows = torch.ones(chunk_rows_for(dim), dim)
-    weights = torch.ones(dim, _COLUMNS)
+    weights = torch.ones(dim, COLUMNS)
     best = min(_seconds(lambda: rows @ weights) for _ in range(_REPEATS))
     return len(rows) / (_VERIFY_OVER_PRODUCT * best)
 
@@ -273,6 +274,7 @@ def _cache(problem: Problem, shards: ShardPlan, storage: StorageOptions, in_proc
 def expected_passes(settings: CurationSettings) -> tuple[int, int]:
     """Return how many reads of all features to expect, at least and at most, but for pools full of near-ties."""
     compared = 1 if settings.evaluation.class_column and settings.acquisition.name != "nearest" else 0
+    compared += settings.heldout.path is not None and settings.heldout.embedding_column is not None
     if settings.acquisition.name in _BASELINE_PASSES:
         passes = _BASELINE_PASSES[settings.acquisition.name] + compared
         return passes, passes

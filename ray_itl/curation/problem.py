@@ -25,6 +25,7 @@ from ray_itl.core.pool import Pool
 from ray_itl.core.posterior import Posterior, Targets, target_variance
 from ray_itl.core.result import GreedyResult, Progress
 from ray_itl.core.trajectory import Pick
+from ray_itl.curation.heldout import Contamination, HeldOut
 from ray_itl.curation.percentage import percentage
 from ray_itl.curation.settings import SelectionSettings
 from ray_itl.errors import ConfigError
@@ -116,6 +117,10 @@ class Problem:
     """Whether the rule's noise variance is in units of the pool's mean squared norm, until that is known."""
     skipped: BadRows = field(default_factory=BadRows)
     """Bad rows that are passed over; they are among those excluded."""
+    heldout: HeldOut | None = None
+    """What the model is to be tested on."""
+    contamination: Contamination = field(default_factory=Contamination.none)
+    """Rows nearly equal to what is held out, that could have been picked otherwise; they are among those excluded."""
     nothing_to_pick: bool = False
     """Whether no row at all may be picked, so that the pool need not be loaded."""
     target_source: PoolSource | None = None

@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 from ray_itl.core.explain import nearest_of
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.result import GreedyResult
+from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
+from ray_itl.curation.summary import heldout_words
 from ray_itl.errors import RayItlError
 from ray_itl.report.projection import project
 from ray_itl.report.selection_data import ComparisonRow, GainUnit, Mix, PickReason, ReportData, TargetsLeft, Use
@@ -262,6 +264,10 @@ def _place(settings: CurationSettings, selection: Selection) -> dict[str, str]:
     return {"State directory": settings.state.dir, "Tick": str(settings.state.tick)}
 
 
+def _heldout(problem: Problem, count: int) -> str:
+    return f"{count:,}; {heldout_words(len(problem.contamination), count)}, listed in {HELDOUT_FILE}"
+
+
 def _facts(problem: Problem, settings: CurationSettings, selection: Selection) -> dict[str, str]:
     options, target_noise = settings.acquisition, settings.acquisition.target_noise_variance
     of_what = "" if options.noise_variance else f" ({options.relative_noise:g} x the mean squared norm)"
@@ -270,6 +276,7 @@ def _facts(problem: Problem, settings: CurationSettings, selection: Selection) -
         "Target noise variance": "as above" if target_noise is None else f"{target_noise:g}",
         "Features": f"{settings.pool.features}, {problem.dim} dimensions, {settings.pool.dtype}",
         "Known rows": "0" if problem.known is None else f"{len(problem.known):,}",
+        **({} if problem.heldout is None else {"Held-out rows": _heldout(problem, len(problem.heldout))}),
         "Screening": selection.stats.precision,
         **{
             f"Task {task['name']}": f"{task['targets']:,} targets, weight {task['weight']:g}, "

@@ -12,13 +12,22 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.messages import Precision, RowBatch
+from ray_itl.core.pool import Pool
 from ray_itl.core.result import GreedyResult, GreedyStats, Progress
 from ray_itl.core.trajectory import Pick
 from ray_itl.curation.beforehand import check_before
-from ray_itl.curation.carrying import tell_of_other_columns, with_columns, with_whole_rows
+from ray_itl.curation.carrying import picked_positions, tell_of_other_columns, with_columns, with_whole_rows
 from ray_itl.curation.constraints import with_limits, with_lists, with_number
+from ray_itl.curation.decontamination import (
+    contaminated_rows,
+    contaminated_texts,
+    keeping_out,
+    listed,
+    write_contamination,
+)
 from ray_itl.curation.evaluation import count_on_task
 from ray_itl.curation.explanation import explain, explanation_schema
+from ray_itl.curation.heldout import Contamination
 from ray_itl.curation.identity import ASKED, recorded_identity
 from ray_itl.curation.open import FROM_OPTIONS, Inputs, open_problem, with_noise
 from ray_itl.curation.outputs import (
@@ -36,13 +45,15 @@ from ray_itl.curation.problem import Problem, tasks_left
 from ray_itl.curation.report import build_report
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.skipping import skipped_table, without_bad_rows, write_skipped
-from ray_itl.curation.summary import limits_used, noise_drowns_rows, unsettled_words, warnings_about
+from ray_itl.curation.source_rows import SourceRows
+from ray_itl.curation.summary import heldout_words, limits_used, noise_drowns_rows, unsettled_words, warnings_about
 from ray_itl.curation.tracking import SelectionTracking
 from ray_itl.curation.whole_rows import write_whole_rows
 from ray_itl.errors import ConfigError, InputError, MissingExtraError
 from ray_itl.io.atomic import write_atomic
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import RunStatus, Watch
+from ray_itl.options.declare import changed
 from ray_itl.options.text import to_yaml
 from ray_itl.report.selection_page import render
 from ray_itl.runs.directory import RunDirectory
@@ -122,7 +133,9 @@ def curate_problem(
         run.tidy()  # it may have been killed right after it had finished
         reporter.info(f"this run is finished already: its results are in {run.path}")
         selection = with_columns(run, problem, settings, read_selection(run), reporter)
-        with_whole_rows(run, problem, settings, selection)
+        positions = picked_positions(run, problem, selection)
+        with_whole_rows(run, problem, settings, positions)
+        selection = replace(selection, source_rows=SourceRows(problem.source, positions), options=changed(settings))
         for warning in selection.metrics.get("warnings", []):
             reporter.warn(warning)
         tracking.catch_up(selection)
@@ -177,11 +190,13 @@ class _Run:
         explanation = None
         with status.going_on():
             status.step("load")
+            like_heldout = contaminated_texts(problem, reporter)
             reporter.on_waiting = status.waiting
             name = "" if self._run is None else self._run.path.name
             with open_pool(problem, settings, reporter, name) as opened, status.telling_failure():
                 pool = opened.pool
                 problem = self._pass_over(opened.bad)
+                problem = self._keep_out(like_heldout, pool)
                 if problem.nothing_to_pick:
                     return self._execute_nothing()
                 problem = self._settle_noise(pool.mean_squared_norm())
@@ -224,6 +239,18 @@ class _Run:
             self._reporter.info(f"  {plural(len(problem.skipped), 'row')} cannot be used: passed over")
         if self._run is not None:
             write_skipped(self._run, problem)
+        return problem
+
+    def _keep_out(self, texts: Contamination, pool: Pool) -> Problem:
+        """Return the problem without rows nearly equal to held-out ones, which are on record from now on."""
+        problem, heldout = self._problem, self._problem.heldout
+        if heldout is None:
+            return problem
+        found = texts.joined(contaminated_rows(problem, pool, self._reporter))
+        self._problem = problem = keeping_out(problem, self._settings, found)
+        self._reporter.info(f"  {heldout_words(len(problem.contamination), len(heldout))}")
+        if self._run is not None:
+            write_contamination(self._run, problem)
         return problem
 
     def _settle_noise(self, mean_squared_norm: float) -> Problem:
@@ -305,7 +332,16 @@ class _Run:
         path = None if self._run is None else self._run.path
         features = result.features.to(dtype)
         skipped = skipped_table(self._problem) if len(self._problem.skipped) else None
-        selection = replace(selection, metrics=metrics, run_dir=path, picked_features=features, skipped=skipped)
+        selection = replace(
+            selection,
+            metrics=metrics,
+            run_dir=path,
+            picked_features=features,
+            skipped=skipped,
+            heldout=listed(self._problem),
+            source_rows=SourceRows(self._problem.source, result.positions),
+            options=changed(self._settings),
+        )
         for warning in warnings_about(selection):
             self._reporter.warn(warning)
         if self._reporter.warnings:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from ray_itl.core.acquisitions import RULES, load_rule
 from ray_itl.curation.limit_settings import LimitSettings
+from ray_itl.curation.machine_settings import is_plan, read_plan
 from ray_itl.curation.percentage import number_among, number_or_percentage, read_number
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
@@ -26,7 +27,7 @@ from ray_itl.options.checks import (
 )
 from ray_itl.options.declare import Options, option
 from ray_itl.runs.paths import absolute_path, lasting_path, run_directory
-from ray_itl.sources.settings import AvoidSettings, KnownSettings, PoolSettings, TargetSettings
+from ray_itl.sources.settings import AvoidSettings, HeldoutSettings, KnownSettings, PoolSettings, TargetSettings
 
 SEQUENTIAL_RULES = tuple(RULES)
 BASELINE_RULES = ("nearest", "cosine", "random")
@@ -262,6 +263,7 @@ class CurationSettings(Options):
     target: TargetSettings = field(default_factory=TargetSettings)
     known: KnownSettings = field(default_factory=KnownSettings)
     avoid: AvoidSettings = field(default_factory=AvoidSettings)
+    heldout: HeldoutSettings = field(default_factory=HeldoutSettings)
     acquisition: AcquisitionSettings = field(default_factory=AcquisitionSettings)
     selection: SelectionSettings = field(default_factory=SelectionSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
@@ -269,14 +271,24 @@ class CurationSettings(Options):
     run: RunSettings = field(default_factory=RunSettings)
     state: StateSettings = field(default_factory=StateSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
-    plan: bool = option(False, "Say what the run would take (memory, disk, passes, time), and stop.", decides=False)
+    plan: Any = option(
+        False,
+        "true: say what the run would take (memory, disk, passes, time), and stop. On machines that are not at hand: "
+        "plan.nodes=16 plan.cpus=32 plan.memory=256GiB, and plan.gpus, plan.gpu_memory, plan.disk (of each), plan.rows "
+        "(as if the pool had so many).",
+        Check("give true or false, or plan.nodes=16 plan.cpus=32 plan.memory=256GiB", is_plan),
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         """Raise ConfigError for options that contradict each other."""
+        self.plan = read_plan(self.plan)
         super().__post_init__()
         if (self.pool.path is None) != (self.target.path is None):
             missing = "pool.path" if self.pool.path is None else "target.path"
             raise ConfigError(f"{missing} is not set: give both pool.path and target.path, or neither for the demo")
+        if self.heldout.path is None and self.heldout != HeldoutSettings():
+            raise ConfigError("heldout.path is not set, but other options of heldout are: give it, or leave them out")
         rule = self.acquisition.name
         for name in ("replacement", "min_gain", *self.selection.limiting):
             value = getattr(self.selection, name)
@@ -321,6 +333,7 @@ def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
         target=replace(target, path=absolute_path(target.path)),
         known=replace(known, path=absolute_path(known.path)),
         avoid=replace(settings.avoid, path=absolute_path(settings.avoid.path)),
+        heldout=replace(settings.heldout, path=absolute_path(settings.heldout.path)),
         selection=replace(chosen, exclude=absolute_path(chosen.exclude), include=absolute_path(chosen.include)),
         cluster=cluster if home else replace(cluster, cache_dir=absolute_path(cluster.cache_dir)),
         run=replace(settings.run, dir=path),

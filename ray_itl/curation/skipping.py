@@ -67,13 +67,9 @@ def read_skipped(table: pa.Table, source: ParquetSource) -> BadRows:
     Raises:
         RunDirectoryError: a row that the source does not have.
     """
-    starts = dict(
-        zip((file.path for file in source.manifest.files), source.manifest.file_starts.tolist(), strict=False)
-    )
     found = BadRows()
     for row in table.to_pylist():
-        start = starts.get(row["file"])
-        position = None if start is None else source.position(start + row["row"])
+        position = source.position_of(row["file"], row["row"])
         if position is None:
             raise RunDirectoryError(
                 f"{SKIPPED_FILE} lists row {row['row']} of {row['file']!r}, which is not in the pool: restore it"

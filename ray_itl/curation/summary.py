@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_itl.core.result import GreedyResult
+from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.whole_rows import CSV, FOLDER, LINES
 from ray_itl.observability.console import JobSummary
@@ -85,6 +86,11 @@ def why_stopped(stop: str, next_gain: float | None = None, unit: str = "") -> st
     return WHY_STOPPED[stop].format(next_gain=next_gain or 0.0, unit=unit)
 
 
+def heldout_words(count: int, num_heldout: int) -> str:
+    """Say how many rows of the pool are excluded since they are nearly equal to one of some held-out rows."""
+    return f"{plural(count, 'row')} of the pool nearly equal to one of {plural(num_heldout, 'held-out row')}: excluded"
+
+
 def summarise(selection: Selection) -> JobSummary:
     """Return the ending of a selection."""
     metrics = selection.metrics
@@ -100,6 +106,7 @@ def summarise(selection: Selection) -> JobSummary:
         "picked": len(selection),
         "of": metrics["num_rows"],
         "skipped": skipped,
+        **({"heldout": metrics["heldout_rows"]} if "heldout_rows" in metrics else {}),
         "gain": metrics["total_gain"],
         "unit": selection.unit,
         "uncertainty_left": left,
@@ -130,6 +137,8 @@ def _figures(selection: Selection) -> list[str]:
             f"{plural(end.picks, 'pick')} would do: {percent(end.share)} of the gain, and each pick after them adds "
             "less than a tenth of what they did on average"
         )
+    if "heldout_rows" in metrics:
+        lines.append(heldout_words(metrics["heldout_rows"], metrics["num_heldout"]))
     lines += limit_words(metrics.get("limits", []))
     lines += [
         f"task {task['name']}: {task['uncertainty_left']:.1%} of its uncertainty left ({task['targets']:,} targets)"
@@ -148,7 +157,7 @@ def _places(selection: Selection) -> list[str]:
         return []
     lines = [f"results: {selection.run_dir}"]
     paths = _paths(selection)
-    lines += [f"{name + ':':<9}{paths[name]}" for name in ("rows", "report", "skipped") if name in paths]
+    lines += [f"{name + ':':<9}{paths[name]}" for name in ("rows", "report", "skipped", "heldout") if name in paths]
     check = command_line("verify", f"run.dir={selection.run_dir}")
     what = Path(paths["rows"]).name if "rows" in paths else "the rows named in selection.parquet"
     return [*lines, f"next:    train on {what}; to check them: {check}"]
@@ -159,7 +168,12 @@ def _paths(selection: Selection) -> dict[str, str]:
     folder = selection.run_dir
     if folder is None:
         return {}
-    files = {"selection": "selection.parquet", "report": "report.html", "skipped": SKIPPED_FILE}
+    files = {
+        "selection": "selection.parquet",
+        "report": "report.html",
+        "skipped": SKIPPED_FILE,
+        "heldout": HELDOUT_FILE,
+    }
     files["rows"] = next((name for name in (LINES, FOLDER) if (folder / name).exists()), CSV)
     found = {name: str(folder / file) for name, file in files.items() if (folder / file).exists()}
     return {"results": str(folder), **found}

@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -22,6 +21,7 @@ import numpy as np
 
 from ray_itl.curation.picked_images import write_picked_images
 from ray_itl.curation.settings import RunSettings
+from ray_itl.curation.source_rows import tables_by_file
 from ray_itl.errors import ConfigError
 from ray_itl.io.atomic import write_atomic
 from ray_itl.io.image_files import is_image_folder
@@ -29,7 +29,6 @@ from ray_itl.io.text_files import text_format
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.files.arrow import is_arrow
-from ray_itl.sources.files.images import IMAGE
 from ray_itl.sources.in_memory import TableSource
 from ray_itl.sources.parquet import ParquetSource
 
@@ -93,13 +92,7 @@ def write_whole_rows(run: RunDirectory, source: PoolSource, positions: np.ndarra
 def _whole_rows(source: ParquetSource | TableSource, positions: np.ndarray) -> list[Row]:
     """Return the rows, each with the columns of its file, but for the embedding; of images, without their bytes."""
     rows: list[Row] = [{} for _ in positions]
-    places_in: dict[str, list[int]] = defaultdict(list)
-    for place, file in enumerate(source.locate(positions)[0] if len(positions) else []):
-        places_in[file].append(place)
-    for file, places in places_in.items():
-        left_out = {IMAGE} if is_image_folder(file) else set()
-        columns = [name for name in source.columns_of(file) if name not in left_out]
-        table = source.take(positions[places], columns)
+    for places, table in tables_by_file(source, positions, without_images=True):
         for place, row in zip(places, table.to_pylist(), strict=True):
             rows[place] = row
     return rows

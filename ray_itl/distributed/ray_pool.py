@@ -25,6 +25,7 @@ from ray_itl.core.messages import (
     merge_batches,
     merge_rivals,
 )
+from ray_itl.core.near_rows import NearQuery, NearRows, merge_near
 from ray_itl.core.pool import block_per_shard, mean_of_norms, merge_reports, request_per_shard
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
 from ray_itl.distributed.codec import unpack
@@ -253,6 +254,10 @@ class RayPool:
     def rank(self, query: RankQuery) -> RankedRows:
         """See `Pool.rank`."""
         return merge_ranked(self._pass("rank", query), query)
+
+    def near(self, query: NearQuery) -> NearRows:
+        """See `Pool.near`."""
+        return merge_near(self._pass("near", query))
 
     def second_moment(self) -> Tensor:
         """See `Pool.second_moment`."""

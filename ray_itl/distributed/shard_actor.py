@@ -159,6 +159,10 @@ class ShardActor:
         """See `PoolShard.rank`."""
         return self._timed(lambda shard: shard.rank(unpack(query)))
 
+    def near(self, query: Packed) -> Reply:
+        """See `PoolShard.near`."""
+        return self._timed(lambda shard: shard.near(unpack(query)))
+
     def second_moment(self) -> Reply:
         """See `PoolShard.second_moment`."""
         return self._timed(lambda shard: shard.second_moment())

@@ -151,6 +151,12 @@ def value_of(settings: Any, name: str) -> Any:
     return settings
 
 
+def changed(settings: Any) -> dict[str, Any]:
+    """Return name -> value of every option that is not at its default."""
+    values = {each.name: (value_of(settings, each.name), each.default) for each in described(type(settings))}
+    return {name: value for name, (value, default) in values.items() if value != default}
+
+
 def deciding(settings: Any) -> dict[str, str]:
     """Return name -> value in Python's words of every option on which the result depends."""
     found = {}

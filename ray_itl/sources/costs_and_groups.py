@@ -125,7 +125,7 @@ def read_costs_and_groups(
     source: PoolSource, spec: CostGroupColumns, start: int, stop: int, bad: BadRows
 ) -> CostsAndGroups:
     """Return the costs and groups of rows [start, stop); those of a cost that is no positive number join the bad."""
-    batches = _batches(source, spec.columns, start, stop)
+    batches = positioned_batches(source, spec.columns, start, stop)
     return _joined([spec.of_batch(batch, rows, source, (bad, ids)) for rows, ids, batch in batches])
 
 
@@ -155,7 +155,7 @@ def count_groups(
     """
     counts: Counter[int] = Counter()
     cheapest = {key: np.empty(0) for key in wanted}
-    for positions, ids, batch in _batches(source, spec.columns, 0, source.num_rows):
+    for positions, ids, batch in positioned_batches(source, spec.columns, 0, source.num_rows):
         codes, own_bad = spec.codes(batch), BadRows()
         free = np.ones(len(codes), dtype=bool) if excluded is None else ~np.isin(positions, excluded)
         costs = spec.costs(batch, positions, source, (own_bad, ids))  # bad ones are found before anything is loaded
@@ -205,7 +205,7 @@ def row_costs(
     return values
 
 
-def _batches(
+def positioned_batches(
     source: PoolSource, columns: Sequence[str], start: int, stop: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, pa.RecordBatch]]:
     """Yield (positions, ids, columns) of rows; ids that are bad are 0 or "", and found when embeddings are read."""

@@ -154,6 +154,11 @@ class TableSource(TableRows):
         assert not file, "rows of a table are in no file"
         return [name for name in dict.fromkeys(self.table.column_names) if name != self._embedding_column]
 
+    def metadata_of(self, file: str) -> dict[bytes, bytes]:
+        """Return what the schema of the table, which is in no `file`, says of itself, beside its columns."""
+        assert not file, "rows of a table are in no file"
+        return dict(self.table.schema.metadata or {})
+
     def batches(self, start: int, stop: int, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order."""
         check_range(start, stop, self.num_rows)

@@ -100,6 +100,12 @@ class Manifest:
         return _starts([file.num_rows for file in self.files])
 
     @cached_property
+    def places(self) -> dict[str, tuple[int, int]]:
+        """File -> position of its first row, and how many rows it has."""
+        starts = self.file_starts.tolist()
+        return {file.path: (start, file.num_rows) for file, start in zip(self.files, starts, strict=False)}
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the pool: relative paths, contents, columns and condition, but not where the root is."""
         columns = [self.id_column, id_word(self.id_kind), self.embedding_column, self.dtype, self.dim]

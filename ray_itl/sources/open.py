@@ -51,7 +51,8 @@ def readable(rows: Any, what: str) -> Any:
     if isinstance(rows, _READ_AS_THEY_ARE):
         return rows
     if hasattr(rows, "__arrow_c_stream__"):
-        return pa.table(rows)
+        table = pa.table(rows)
+        return table.drop_columns([name for name in table.column_names if _NAMELESS_INDEX.fullmatch(name)])
     if isinstance(rows, Mapping) and rows and all(_is_hub_dataset(part) for part in rows.values()):
         names = ", ".join(repr(name) for name in rows)
         raise InputError(f"{what} is a dictionary of datasets; hand over one of them, by its name: {names}")
@@ -82,6 +83,8 @@ def _is_hub_dataset(rows: Any) -> bool:
     return hasattr(rows, "with_format") and hasattr(rows, "column_names") and hasattr(rows, "num_rows")
 
 
+_NAMELESS_INDEX = re.compile(r"__index_level_\d+__")
+"""What becomes of the index of a pandas frame that has no name: a column nobody knows of."""
 DEFAULT_ID = "id"
 """The id column unless another is named; rows may do without it."""
 

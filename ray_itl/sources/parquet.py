@@ -105,6 +105,11 @@ class ParquetRows:
         given = [name for name in self.manifest.schema.folders.of(file) if name not in names]
         return [name for name in [*names, *given] if name != self.manifest.embedding_column]
 
+    def metadata_of(self, file: str) -> dict[bytes, bytes]:
+        """Return what the schema of a file says of itself, beside its columns."""
+        with kind_of(self.manifest, file).open(self.manifest, self._filesystem, file) as opened:
+            return dict(opened.schema_arrow.metadata or {})
+
     def cuts(self, start: int, stop: int) -> list[int]:
         """Return the positions between these two from which rows can be read without what stands before them."""
         if any(is_fragment(self.manifest, file.path) for file in self.manifest.files):
@@ -122,6 +127,11 @@ class ParquetRows:
     def position(self, row: int) -> int | None:
         """Return the position of a row, counted through all files; None if the pool leaves it out."""
         return row
+
+    def position_of(self, file: str, row: int) -> int | None:
+        """Return the position of a row of a file, the way back from `locate`; None where the pool has no such row."""
+        start, num_rows = self.manifest.places.get(file, (0, 0))
+        return self.position(start + row) if 0 <= row < num_rows else None
 
     def only(self, files: Sequence[FileEntry]) -> Self:
         """Return the rows of some of the files (at least one, with rows), in the order given."""

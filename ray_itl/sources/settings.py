@@ -1,4 +1,4 @@
-"""Options that say what rows there are: the pool, the target sample, and what is known or to be avoided.
+"""Options that say what rows there are: the pool, the target sample, and what is known, to be avoided, or held out.
 
 Paths and columns of embeddings do not decide by name: digests of the rows themselves do.
 """
@@ -12,11 +12,13 @@ from ray_itl.options.checks import (
     Check,
     column_name,
     distinct_names,
+    is_number,
     is_positive,
     is_whole,
     number_at_least,
     one_of,
     positive,
+    positive_up_to,
     require,
     text,
     whole,
@@ -156,3 +158,65 @@ class AvoidSettings(Options, group="avoid"):
     path: Any = option(None, "These rows: files as of pool.path. null: none.", decides=False)
     embedding_column: str = option("embedding", "Its column of embeddings.", decides=False)
     weight: float = option(1.0, "How much of the gain about them is subtracted.", positive)
+
+
+@dataclass
+class HeldoutSettings(Options, group="heldout"):
+    """Rows that the model is to be tested on: rows of the pool that are nearly equal to one are never picked.
+
+    They are listed in heldout.parquet of the run directory.
+    """
+
+    path: Any = option(None, "The held-out rows: files as of pool.path. null: none.", decides=False)
+    embedding_column: str | None = option(
+        "embedding",
+        "Their column of embeddings, of the model that embedded the pool. null: compare texts alone.",
+        column_name.said("name a column, or null to compare texts alone"),
+        decides=False,
+    )
+    id_column: str | None = option(
+        None, "Column that names a held-out row in heldout.parquet. null: its file and row.", column_name, decides=False
+    )
+    max_similarity: float = option(
+        0.98,
+        "Rows whose features have at least this cosine with those of a held-out row are excluded.",
+        positive_up_to(1),
+        decides=False,
+    )
+    text_column: str | None = option(
+        None,
+        "Their column of texts: rows of the same text, but for case and white space, are excluded, too.",
+        column_name,
+        decides=False,
+    )
+    pool_text_column: str | None = option(
+        None, "The pool's column of texts. null: called as heldout.text_column.", column_name, decides=False
+    )
+    ngram: int | None = option(
+        None,
+        "Rows are excluded, too, that share so many words in a row with a held-out text; 13 is usual. null: they are "
+        "not looked for.",
+        whole(1).said("give a whole number of words >= 1, or null"),
+        decides=False,
+    )
+    max_overlap: float = option(
+        0.5,
+        "The share of such n-grams, of those of the shorter text, from which on a row is excluded; 0: one is enough.",
+        Check("give a number from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1),
+        decides=False,
+    )
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        super().__post_init__()
+        told = self.embedding_column is not None or self.text_column is not None
+        require(told, "heldout.embedding_column", self.embedding_column, "set heldout.text_column, too")
+        for name in ("ngram", "pool_text_column"):
+            value = getattr(self, name)
+            together = value is None or self.text_column is not None
+            require(together, f"heldout.{name}", value, "set heldout.text_column, too")
+
+    @property
+    def column_in_pool(self) -> str | None:
+        """The pool's column of texts, if texts are compared."""
+        return self.pool_text_column or self.text_column

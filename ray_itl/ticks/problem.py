@@ -20,7 +20,10 @@ from ray_itl.ticks.changes import PoolChanges
 from ray_itl.ticks.history import PastTick, TickRecord, conditioned_on, read_history, require_files
 from ray_itl.ticks.state import State
 
-_NOT_FOR_ALL_TICKS = {"pool", "limits", *(each.name for each in described(CurationSettings) if each.per_tick)}
+_NOT_FOR_ALL_TICKS = {
+    *("pool", "limits", "held-out rows"),
+    *(each.name for each in described(CurationSettings) if each.per_tick),
+}
 """What of a run's identity may differ from tick to tick: it decides what a tick may pick, not what is known."""
 
 

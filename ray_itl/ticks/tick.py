@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_itl.curation.constraints import with_lists, with_number
+from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.curation.identity import run_identity
 from ray_itl.curation.open import Inputs
 from ray_itl.curation.outputs import check_columns
@@ -58,6 +59,8 @@ class Tick:
     """Whether this call published it; otherwise one before did, and this one changed nothing."""
     skipped_rows: int = 0
     """Rows that cannot be used and were passed over."""
+    heldout_rows: int = 0
+    """Rows nearly equal to held-out ones, which were excluded."""
 
 
 def run_tick(
@@ -99,18 +102,20 @@ def run_tick(
                 record = _Work(state, settings, lease, reporter, clock).execute(ticks)
                 state.settle_status(name, asdict(record))  # storage may have erred just as it was told
                 state.refresh_history(reporter.warn)
-                return Tick(record, state.store.location, is_new=True, skipped_rows=_skipped(state, record))
+                return _tick(state, record, is_new=True)
     state.refresh_history(reporter.warn)
     record = next(tick.record for tick in ticks if tick.record.tick == name)
     state.settle_status(name, asdict(record))
     state.tidy(name, settings.run.dir)
-    return Tick(record, state.store.location, is_new=False, skipped_rows=_skipped(state, record))
+    return _tick(state, record, is_new=False)
 
 
-def _skipped(state: State, record: TickRecord) -> int:
-    """Return how many rows a published tick passed over."""
+def _tick(state: State, record: TickRecord, is_new: bool) -> Tick:
+    """Return a published tick, with how many rows it passed over."""
     content = state.store.read(f"{record.path}/metrics.json")
-    return 0 if content is None else json.loads(content).get("skipped_rows", 0)
+    metrics = {} if content is None else json.loads(content)
+    passed_over = metrics.get("skipped_rows", 0), metrics.get("heldout_rows", 0)
+    return Tick(record, state.store.location, is_new, *passed_over)
 
 
 def tick_name(option: str | None, ticks: list[PastTick], now: float) -> str:
@@ -192,13 +197,13 @@ class _Work:
     def _record(
         self, problem: Problem, changes: PoolChanges, selection: Selection, records: list[TickRecord]
     ) -> TickRecord:
-        skipped = selection.metrics.get("skipped_rows", 0)
+        lost = sum(selection.metrics.get(name, 0) for name in ("skipped_rows", "heldout_rows"))
         return TickRecord(
             tick=str(self._settings.state.tick),
             time=self._clock(),
             new_files=len(changes.new_files),
             new_rows=changes.num_rows,
-            candidate_rows=0 if problem.nothing_to_pick else problem.num_free - skipped,
+            candidate_rows=0 if problem.nothing_to_pick else problem.num_free - lost,
             picks=len(selection),
             gain=float(selection.gains.sum()),
             unit=selection.unit,
@@ -250,17 +255,19 @@ def summarise_tick(tick: Tick) -> JobSummary:
     )
     if tick.skipped_rows:
         headline += f" ({tick.skipped_rows:,} rows that cannot be used passed over)"
+    if tick.heldout_rows:
+        headline += f" ({tick.heldout_rows:,} rows nearly equal to held-out ones excluded)"
     paths = {"results": f"{tick.location}/{record.path}", "history": f"{tick.location}/ticks.parquet"}
     lines = [
         f"{record.uncertainty_left:.1%} of the targets' uncertainty left ({record.uncertainty_before:.1%} before); "
         f"{record.cumulative_picks:,} picks in all ticks",
         f"results: {paths['results']}",
         *([f"skipped: {paths['results']}/{SKIPPED_FILE}"] if tick.skipped_rows else []),
+        *([f"heldout: {paths['results']}/{HELDOUT_FILE}"] if tick.heldout_rows else []),
         f"history: {paths['history']} and ticks.html",
     ]
-    return JobSummary(
-        headline, "\n".join(lines), {**asdict(record), "is_new": tick.is_new, "skipped": tick.skipped_rows}, paths
-    )
+    facts = {"is_new": tick.is_new, "skipped": tick.skipped_rows, "heldout": tick.heldout_rows}
+    return JobSummary(headline, "\n".join(lines), {**asdict(record), **facts}, paths)
 
 
 def _worth(record: TickRecord) -> str:

@@ -51,7 +51,7 @@ class Eligibility:
     costs_and_groups: CostsAndGroups
     """Of the R rows."""
     excluded: np.ndarray
-    """R bool: rows named by a list, or picked before the run."""
+    """R bool: rows named by a list, nearly equal to a held-out one, or picked before the run."""
 
     def walk(self, steps: Collection[int], pool_is_whole: bool) -> Walk:
         """Return which rows are open after these numbers of picks (0 to n), and every pick that was not.
@@ -134,7 +134,7 @@ class Eligibility:
             float(self.costs_and_groups.costs[pick]),
         )
         if self.excluded[pick]:
-            return "it is excluded by a list, or was picked before the run"
+            return "it is excluded by a list or as nearly equal to a held-out row, or was picked before the run"
         if self._near_others[pick]:
             return "it is too near to a target or a known row (selection.near_target, selection.min_distance)"
         if end <= step:

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_itl.curation.constraints import with_limits, with_lists
+from ray_itl.curation.decontamination import keeping_out, read_contamination
+from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.curation.identity import ASKED, run_identity
 from ray_itl.curation.open import as_it_was, open_problem, with_noise
 from ray_itl.curation.problem import Problem
@@ -80,7 +82,7 @@ def _finished_run(folder: str | None) -> tuple[RunDirectory, CurationSettings]:
     if options.acquisition.in_memory:
         raise InputError(f"acquisition was in memory ({options.acquisition.name}) and is gone: nothing can be checked")
     dense_definition(options.acquisition)  # raises where there is nothing to compare with
-    groups = ("pool", "target", "known", "avoid")
+    groups = ("pool", "target", "known", "avoid", "heldout")
     paths = [(name, getattr(options, name).path) for name in groups]
     paths += [(f"selection.{name}", getattr(options.selection, name)) for name in ("exclude", "include")]
     for name, path in paths:
@@ -112,6 +114,10 @@ def _reopened(run: RunDirectory, options: CurationSettings) -> Problem:
             f"run.dir={run.path}: what the run read is no longer what it was (changed: {', '.join(changed)}); restore "
             "it to check the run"
         )
-    if not listed.exists():
+    source = cast(ParquetSource, problem.source)
+    if listed.exists():
+        problem = passing_over(problem, options, read_skipped(read_table(listed), source))
+    if problem.heldout is None:
         return problem
-    return passing_over(problem, options, read_skipped(read_table(listed), cast(ParquetSource, problem.source)))
+    found = read_contamination(read_table(run.path / HELDOUT_FILE), problem, source)
+    return keeping_out(problem, options, found)

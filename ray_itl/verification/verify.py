@@ -18,6 +18,7 @@ from ray_itl.sources.costs_and_groups import costs_and_groups_at
 from ray_itl.sources.lookup import ids_at
 from ray_itl.sources.parquet import ParquetSource
 from ray_itl.verification.eligibility import Breach, Eligibility
+from ray_itl.verification.heldout import wrongly_held_out
 from ray_itl.verification.reopen import ReopenedRun, read_table, reopen_run
 from ray_itl.verification.replay import Replay, WrongGain, WrongStep
 from ray_itl.verification.settings import VerifySettings
@@ -124,6 +125,7 @@ def verify(settings: VerifySettings) -> Verification:
     # A pick that the pool does not have cannot be conditioned on.
     if not contradictions:
         contradictions = _contradictions(finished, table, positions) + wrongly_skipped(finished)
+        contradictions += wrongly_held_out(finished, compared)
         found = _replayed(finished, table, compared, np.searchsorted(compared, positions), steps)
     return Verification(
         acquisition=finished.options.acquisition.name,
@@ -193,13 +195,9 @@ def _wrong_costs(recorded: np.ndarray, costs: np.ndarray) -> list[str]:
 
 def _positions(table: pa.Table, source: ParquetSource) -> tuple[np.ndarray, list[str]]:
     """Return the global position of every pick by its file and row, -1 (and a complaint) where there is none."""
-    manifest = source.manifest
-    starts = manifest.file_starts.tolist()
-    files = {f.path: (start, f.num_rows) for f, start in zip(manifest.files, starts, strict=False)}
     positions, complaints = [], []
     for rank, (file, row) in enumerate(zip(*(table.column(c).to_pylist() for c in ("file", "row")), strict=True), 1):
-        start, num_rows = files.get(file, (0, 0))
-        position = source.position(start + row) if 0 <= row < num_rows else None
+        position = source.position_of(file, row)
         positions.append(-1 if position is None else position)
         if position is None:
             complaints.append(f"rank {rank} of selection.parquet is row {row} of {file!r}, which is not in the pool")

@@ -11,6 +11,7 @@ from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
 from ray_itl.core.explain import runners_up
 from ray_itl.core.limits import Limits
 from ray_itl.core.messages import Request
+from ray_itl.core.near_rows import NearQuery
 from ray_itl.core.posterior import Posterior
 from ray_itl.core.ranking import RankQuery
 from ray_itl.errors import InputError, ShardError
@@ -88,6 +89,11 @@ def test_facts_and_rankings_are_those_of_a_local_pool(opened, source):
         found, expected = pool.rank(query), local.rank(query)
         for a, b in zip(found.lists, expected.lists, strict=True):
             assert np.array_equal(found.rows.ids[a], expected.rows.ids[b])
+    query = NearQuery(directions, 0.5)
+    found, expected = pool.near(query), local.near(query)
+    assert 0 < len(found.positions) < 1500
+    for name in ("positions", "nearest", "similarities"):
+        assert np.array_equal(getattr(found, name), getattr(expected, name))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)

@@ -190,7 +190,9 @@ def option_of(argument: str) -> Described:
     return [*by_both_words, *by_last_word, *by_group][0]
 
 
-ARGUMENTS = {name: each for name, each in inspect.signature(select).parameters.items() if name != "quiet"}
+OTHERS = {"quiet", "heldout_options"}
+"""Arguments that are no option: the second holds options of a group."""
+ARGUMENTS = {name: each for name, each in inspect.signature(select).parameters.items() if name not in OTHERS}
 
 
 @pytest.mark.parametrize("argument", ARGUMENTS)

@@ -1,0 +1,137 @@
+"""Rows as a data set at Hugging Face: checked for what is nobody's business, then one commit."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_itl.errors import InputError, RayItlError, StorageError
+from ray_itl.extras import load_extra
+from ray_itl.io.credentials import masked, one_line
+
+_FILE_BYTES = 400 << 20
+_SERVER_ERROR = 500
+_PATH = re.compile(r"(file://|~/|/[^\s/]+/|[A-Za-z]:[\\/])[^\n]*")
+REPOSITORY = re.compile(r"([\w.-]+/)?[\w.-]{1,96}")
+
+
+def check_contents(table: pa.Table, unchecked: Sequence[str] = ()) -> None:
+    """Look through all texts of a table, at any depth, before they are given to others.
+
+    Args:
+        table: What is to be pushed.
+        unchecked: Columns that are not looked into.
+
+    Raises:
+        InputError: a text holds credentials, or is a path of this machine (names column and row, not the text).
+    """
+    for name in table.column_names:
+        if name in unchecked or not _may_hold_texts(table.schema.field(name).type):
+            continue
+        for row, value in enumerate(table.column(name).to_pylist()):
+            what = next(filter(None, map(_what_is_private, _texts_in(value))), None)
+            if what is not None:
+                raise InputError(
+                    f"column {name!r} holds {what} in row {row} (counting from 0): mend it, name other columns=, or "
+                    f"name it in unchecked= if it may be seen"
+                )
+
+
+def _what_is_private(text: str) -> str | None:
+    if masked(text) != text:
+        return "what looks like credentials"
+    return "a path of this machine" if _PATH.fullmatch(text) else None
+
+
+def _may_hold_texts(kind: pa.DataType) -> bool:
+    if pa.types.is_nested(kind):
+        return any(_may_hold_texts(kind.field(k).type) for k in range(kind.num_fields))
+    if pa.types.is_dictionary(kind):
+        return _may_hold_texts(kind.value_type)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _texts_in(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for each in value.values() for text in _texts_in(each)]
+    return [text for each in value for text in _texts_in(each)] if isinstance(value, list | tuple) else []
+
+
+def push(
+    table: pa.Table, card: str, repository: str, *, private: bool, token: str | None, exist_ok: bool, message: str
+) -> str:
+    """Make a data set of a table and a card, in one commit that is there whole or not at all; returns its address.
+
+    Args:
+        table: All rows: the split "train".
+        card: README.md.
+        repository: Its name, with or without an owner.
+        private: Whether only its owner sees it, where it is made.
+        token: Of Hugging Face; None: that of `hf auth login`, or of the environment.
+        exist_ok: Whether to replace what is in a repository that is there already.
+        message: Of the commit.
+
+    Raises:
+        MissingExtraError: huggingface_hub is not installed.
+        InputError: the repository is there already, or the Hub refuses (without the token in the message).
+        StorageError: the Hub fails or cannot be reached; nothing was changed.
+    """
+    if not REPOSITORY.fullmatch(repository):
+        raise InputError(f"{repository!r} is no name of a data set: give one like me/picks")
+    hub: Any = load_extra("huggingface_hub", "Selection.push_to_hub", "hub")
+    api = hub.HfApi(token=token)
+    try:
+        there = api.repo_exists(repository, repo_type="dataset")
+        if there and not exist_ok:
+            raise InputError(
+                f"the data set {repository} is there already: give another name, or exist_ok=True to replace what it "
+                "holds"
+            )
+        name = api.create_repo(repository, repo_type="dataset", private=private, exist_ok=exist_ok).repo_id
+        try:
+            operations = _operations(hub, api.list_repo_files(name, repo_type="dataset"), table, card)
+            done = api.create_commit(name, operations, commit_message=message, repo_type="dataset")
+        except BaseException:
+            if not there:
+                api.delete_repo(name, repo_type="dataset", missing_ok=True)
+            raise
+    except RayItlError:
+        raise
+    except Exception as error:  # of several libraries, as the connection, the server or the client fails
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(status, int) and status < _SERVER_ERROR:
+            raise InputError(f"Hugging Face refuses {repository}: {_without(token, error)}") from None
+        raise StorageError(f"{repository} could not be pushed, nothing was changed: {_without(token, error)}") from None
+    return str(done.commit_url)
+
+
+def _operations(hub: Any, there: Sequence[str], table: pa.Table, card: str) -> list[Any]:
+    """Return what makes a repository of some files one of the table and the card."""
+    files = {**_files(table), "README.md": card.encode()}
+    old = [name for name in there if name.startswith("data/") and name not in files]
+    added = [hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in files.items()]
+    return [*(hub.CommitOperationDelete(path_in_repo=name) for name in old), *added]
+
+
+def _without(token: str | None, error: Exception) -> str:
+    text = one_line(str(error))
+    return text if not token else text.replace(token, "...")
+
+
+def _files(table: pa.Table) -> dict[str, bytes]:
+    """Return the table as Parquet files of at most some 400 MB of rows."""
+    count = max(1, -(-table.nbytes // _FILE_BYTES))
+    rows = max(1, -(-table.num_rows // count))
+    files = {}
+    for k in range(count):
+        sink = io.BytesIO()
+        pq.write_table(table.slice(k * rows, rows), sink)
+        files[f"data/train-{k:05d}-of-{count:05d}.parquet"] = sink.getvalue()
+    return files
