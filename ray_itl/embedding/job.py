@@ -241,7 +241,7 @@ def _embed(
         "rows_per_second": rate,
     }
     write_json(run.path / "metrics.json", facts)
-    status.tell({"state": "finished", "rows": total, "of": total, "rows_per_s": rate, "eta_s": 0})
+    status.tell({"state": "finished", "rows": total, "of": total, "rows_per_s": round(rate, 1), "eta_s": 0})
     return result
 
 

@@ -169,6 +169,7 @@ class SentenceModelEncoder(TorchEncoder):
             yield Batch(np.arange(start, start + len(some)), model.preprocess(some))
 
 
+_HUB_TIMEOUT_S = 10.0
 _LETTERS = 4
 """Of a token, about."""
 
@@ -202,6 +203,7 @@ def read_sentence_model(name: str, revision: str | None = None) -> Any:
         except OSError:
             if Path(name).exists():
                 raise
+            _reach_hub(name)
             return read(here=False)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -210,6 +212,19 @@ def read_sentence_model(name: str, revision: str | None = None) -> Any:
             "wrote, a model on the Hugging Face hub while it can be reached (or is in HF_HOME), a model that comes "
             "along, or module:factory"
         ) from error
+
+
+def _reach_hub(name: str) -> None:
+    """Raise OSError where the hub does not answer, which libraries find out for each file, in a minute and a half."""
+    hub: Any = load_extra("huggingface_hub", f"model.name={name!r}", "text")
+    try:
+        hub.HfApi().model_info(name, timeout=_HUB_TIMEOUT_S)
+    except hub.errors.HfHubHTTPError:
+        return  # it answered; what it lacks the library says
+    except Exception as error:  # of whatever it is that speaks HTTP, or as HF_HUB_OFFLINE is set
+        offline = type(error).__name__ == "OfflineModeIsEnabled"
+        why = "HF_HUB_OFFLINE is set" if offline else "the Hugging Face hub cannot be reached"
+        raise OSError(f"it is not on this machine, and {why}") from error
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,22 @@ def test_a_sample_of_bad_rows_alone_is_done_without(folder: str) -> None:
     assert opened(folder, sample=pa.array([None, " "], pa.string())).dim == 16
     assert opened(folder, sample=None).dim == 16
     assert json.loads(opened(folder).identity()["model.options"]) == {"prompt": None, "truncate_dim": None}
+
+
+@pytest.mark.parametrize(
+    ("offline", "why"), [(True, "HF_HUB_OFFLINE is set"), (False, "the Hugging Face hub cannot be reached")]
+)
+def test_a_hub_that_cannot_be_reached_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], offline: bool, why: str
+) -> None:
+    pytest.importorskip("sentence_transformers")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
+    began = time.monotonic()
+    with pytest.raises(InputError, match=rf"nobody/nothing' cannot be had \(it is not on this machine, and {why}\)"):
+        opened("nobody/nothing")
+    assert time.monotonic() - began < 10
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_run_keeps_how_it_computed(folder: str, tmp_path: Path) -> None:
