@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         RunDirectoryError,
         ShardError,
     )
+    from ray_itl.loaded.pool import LoadedPool, open_pool
     from ray_itl.rounds.settings import FineTuneSettings
     from ray_itl.rounds.tuner import ActiveFineTuner
     from ray_itl.selection import Selection
@@ -29,19 +30,23 @@ __all__ = [
     "ConfigError",
     "FineTuneSettings",
     "InputError",
+    "LoadedPool",
     "MissingExtraError",
     "NumericalError",
     "RayItlError",
     "RunDirectoryError",
     "Selection",
     "ShardError",
+    "open_pool",
     "select",
 ]
 
 _HOMES = {
     "ActiveFineTuner": "ray_itl.rounds.tuner",
     "FineTuneSettings": "ray_itl.rounds.settings",
+    "LoadedPool": "ray_itl.loaded.pool",
     "Selection": "ray_itl.selection",
+    "open_pool": "ray_itl.loaded.pool",
     "select": "ray_itl.api",
 }
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ray_itl.core.acquisitions.base import Acquisition
+from ray_itl.curation.loaded_rows import LoadedRows
 from ray_itl.curation.open import Inputs
 from ray_itl.curation.rules import settings_of
 from ray_itl.curation.run import curate
@@ -140,20 +141,23 @@ def select(
         ShardError: a shard failed and could not be rebuilt.
         CacheError: features are to be kept on disk, and the disk is full or fails.
     """
+    loaded = None
+    if isinstance(pool, Loaded):
+        pool, loaded = pool.pool, pool.rows
     log = "quiet" if quiet else "auto"
     carried: Any = columns if isinstance(columns, str) else list(columns)  # a single name is refused by the settings
     rule = _rule_settings(acquisition, noise_variance, target_noise_variance, relative_noise)
     settings = CurationSettings(
         pool=PoolSettings(
-            path=_path_text(pool), id_column=id_column, embedding_column=embedding_column, columns=carried,
+            path=path_text(pool), id_column=id_column, embedding_column=embedding_column, columns=carried,
             filter=filter, features=features, dtype=dtype, on_bad_row=on_bad_row, screening=screening,
             storage=storage,
         ),
         target=TargetSettings(
-            _path_text(target), embedding_column, weight_column, None, task_column, dict(task_weights or {})
+            path_text(target), embedding_column, weight_column, None, task_column, dict(task_weights or {})
         ),
-        known=KnownSettings(_path_text(known), embedding_column),
-        avoid=AvoidSettings(_path_text(avoid), embedding_column, avoid_weight),
+        known=KnownSettings(path_text(known), embedding_column),
+        avoid=AvoidSettings(path_text(avoid), embedding_column, avoid_weight),
         acquisition=rule,
         selection=SelectionSettings(
             n, replacement, seed, min_gain, cost_column=cost_column, budget=budget, per_cost=per_cost,
@@ -165,15 +169,15 @@ def select(
         run=RunSettings(None if run_dir is None else str(Path(run_dir).absolute()), log=log),
     )  # fmt: skip
     with (
-        _opened(pool, settings) as rows,
-        _opened(target, settings) as targets,
-        _opened(known, settings) as learnt,
-        _opened(avoid, settings) as away,
+        opened_rows(pool, settings) as rows,
+        opened_rows(target, settings) as targets,
+        opened_rows(known, settings) as learnt,
+        opened_rows(avoid, settings) as away,
     ):
         excluded, included = (None if _is_path(ids) else ids for ids in (exclude, include))
         instance = None if isinstance(acquisition, str) else acquisition
         inputs = Inputs(rows, targets, learnt, away, excluded, included, instance)
-        return curate(settings, inputs, Reporter(log))
+        return curate(settings, inputs, Reporter(log), loaded)
 
 
 def _rule_settings(
@@ -191,7 +195,7 @@ def _rule_settings(
     return settings
 
 
-def _path_text(rows: Any) -> str | list[str] | None:
+def path_text(rows: Any) -> str | list[str] | None:
     """Return what config.yaml says of rows: their absolute path or paths, or their kind where they are in memory."""
     if rows is None:
         return None
@@ -212,8 +216,16 @@ def _list_text(ids: Any) -> str | None:
     return absolute_path(ids) if _is_path(ids) else f"<{type(ids).__name__} in memory>"
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """In place of a pool: what it was given as, and its rows, which are loaded already."""
+
+    pool: Any
+    rows: LoadedRows
+
+
 @contextmanager
-def _opened(rows: Any, settings: CurationSettings) -> Iterator[Any]:
+def opened_rows(rows: Any, settings: CurationSettings) -> Iterator[Any]:
     """Yield rows as the layers below take them; a Ray Dataset is written to Parquet first."""
     if not type(rows).__module__.startswith("ray.data"):
         yield rows
@@ -230,4 +242,4 @@ def _opened(rows: Any, settings: CurationSettings) -> Iterator[Any]:
         yield str(folder)
 
 
-__all__ = ["select"]
+__all__ = ["Loaded", "opened_rows", "path_text", "select"]

@@ -24,7 +24,7 @@ LAYERS = [
     {"ray_itl.distributed", "ray_itl.observability", "ray_itl.selection"},
     {"ray_itl.curation", "ray_itl.embedding"},
     {"ray_itl.ticks", "ray_itl.rounds", "ray_itl.api"},
-    {"ray_itl.verification", "ray_itl.experiments"},
+    {"ray_itl.verification", "ray_itl.experiments", "ray_itl.loaded"},
     {"ray_itl.cli"},
     {*(f"ray_itl.cli.{name}" for name in COMMANDS)},
     {"ray_itl", "ray_itl.cli.main"},

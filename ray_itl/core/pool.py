@@ -118,6 +118,11 @@ class LocalPool:
         self._num_rows = sum(shard.num_rows for shard in self._shards)
 
     @property
+    def shards(self) -> Sequence[PoolShard]:
+        """The shards, in order of position."""
+        return self._shards
+
+    @property
     def num_rows(self) -> int:
         """N."""
         return self._num_rows

@@ -35,6 +35,7 @@ from ray_itl.distributed.shard_actor import PassTime, Reply, ShardActor, ShardFa
 from ray_itl.distributed.shard_group import ShardGroup, ShardMember, put
 from ray_itl.errors import ConfigError, ShardError
 from ray_itl.shards.disk_loading import CacheOptions
+from ray_itl.shards.part import PoolPart
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns
@@ -105,6 +106,7 @@ class RayPool:
             actor_class,
         )
         self._facts: list[ShardFacts] = []
+        self._num_parts = 0
 
     @property
     def has_room_for_copies(self) -> bool:
@@ -165,6 +167,25 @@ class RayPool:
         self._source, self._dim = source, dim
         self._settle(self._crew.reload(source, members, on_rows), bad)
 
+    def narrow(self, source: PoolSource, part: PoolPart, bad: BadRows) -> None:
+        """Let shards use some of their rows from now on, whose positions stay; call `restore` before anything else.
+
+        Args:
+            source: The rows of the pool, with all columns that are looked at.
+            part: Which of them are in use, and where their costs and groups come from.
+            bad: Collects rows in use whose cost cannot be used.
+
+        Raises:
+            ShardError: processes that keep dying, or the pool is closed.
+        """
+        ranges = plan_shards(source.num_rows, self._num_shards)
+        parts = [part.of_shard(r.start, r.stop) for r in ranges]
+        self._journal = Journal()
+        self._num_parts += 1
+        self._facts = self._crew.narrow(source, parts, self._num_parts)
+        for facts in self._facts:
+            bad.extend(facts.bad)
+
     def _settle(self, loaded: list[ShardFacts], bad: BadRows | None) -> None:
         """Take what shards tell of the rows that they have loaded."""
         self._facts = loaded
@@ -201,7 +222,7 @@ class RayPool:
 
     def mean_squared_norm(self) -> float:
         """See `Pool.mean_squared_norm`."""
-        num_usable = self.num_rows - sum(len(facts.bad) for facts in self._facts)
+        num_usable = sum(facts.num_usable for facts in self._facts)
         return mean_of_norms([facts.sum_of_norms for facts in self._facts], num_usable)
 
     def repeated_id(self) -> tuple[int | str, np.ndarray] | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -59,6 +60,18 @@ class TableRows:
         self.table = table
         self._id_column = id_column
         self._mean_step = max(1, _BATCH_BYTES * table.num_rows // max(1, table.nbytes))
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether a column has the rows' ids, so that their positions are not."""
+        return bool(self._id_column)
+
+    def only(self, kept: RowMask) -> Self:
+        """Return the kept rows alone, at least one; `locate` tells where they stand in the table."""
+        own, rows = copy(self), kept.rows_between(0, kept.count)
+        own.table = self.table.filter(pa.array(kept.slice(0, kept.num_rows)))
+        own.num_rows, own._rows = kept.count, rows if self._rows is None else self._rows[rows]
+        return own
 
     def row_batches(
         self, start: int, stop: int, columns: Sequence[str], bad: BadRows | None = None
