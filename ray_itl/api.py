@@ -146,7 +146,7 @@ def select(
         pool, loaded = pool.pool, pool.rows
     log = "quiet" if quiet else "auto"
     carried: Any = columns if isinstance(columns, str) else list(columns)  # a single name is refused by the settings
-    rule = _rule_settings(acquisition, noise_variance, target_noise_variance, relative_noise)
+    rule = rule_settings(acquisition, noise_variance, target_noise_variance, relative_noise)
     settings = CurationSettings(
         pool=PoolSettings(
             path=path_text(pool), id_column=id_column, embedding_column=embedding_column, columns=carried,
@@ -162,7 +162,7 @@ def select(
         selection=SelectionSettings(
             n, replacement, seed, min_gain, cost_column=cost_column, budget=budget, per_cost=per_cost,
             quotas={column: dict(values) for column, values in (quotas or {}).items()}, min_distance=min_distance,
-            near_target=near_target, share=share, exclude=_list_text(exclude), include=_list_text(include),
+            near_target=near_target, share=share, exclude=list_text(exclude), include=list_text(include),
             explain=explain,
         ),
         cluster=ClusterSettings(num_shards, address),
@@ -174,13 +174,13 @@ def select(
         opened_rows(known, settings) as learnt,
         opened_rows(avoid, settings) as away,
     ):
-        excluded, included = (None if _is_path(ids) else ids for ids in (exclude, include))
+        excluded, included = (None if is_path(ids) else ids for ids in (exclude, include))
         instance = None if isinstance(acquisition, str) else acquisition
         inputs = Inputs(rows, targets, learnt, away, excluded, included, instance)
         return curate(settings, inputs, Reporter(log), loaded)
 
 
-def _rule_settings(
+def rule_settings(
     rule: str | Acquisition, noise: float | None, target_noise: float | None, relative_noise: float
 ) -> AcquisitionSettings:
     """Return the options that describe a rule; an instance has noise variances of its own."""
@@ -200,20 +200,21 @@ def path_text(rows: Any) -> str | list[str] | None:
     if rows is None:
         return None
     paths = rows if isinstance(rows, list | tuple) else [rows]
-    if paths and all(_is_path(path) for path in paths):
+    if paths and all(is_path(path) for path in paths):
         return absolute_path(rows)
     return f"<{type(rows).__name__} in memory>"
 
 
-def _is_path(ids: Any) -> bool:
+def is_path(ids: Any) -> bool:
+    """Whether something is a path, and nothing in memory."""
     return isinstance(ids, str | os.PathLike)
 
 
-def _list_text(ids: Any) -> str | None:
+def list_text(ids: Any) -> str | None:
     """Return what config.yaml says of a list of ids: the absolute path of its file, or that it was in memory."""
     if ids is None:
         return None
-    return absolute_path(ids) if _is_path(ids) else f"<{type(ids).__name__} in memory>"
+    return absolute_path(ids) if is_path(ids) else f"<{type(ids).__name__} in memory>"
 
 
 @dataclass(frozen=True)
@@ -242,4 +243,4 @@ def opened_rows(rows: Any, settings: CurationSettings) -> Iterator[Any]:
         yield str(folder)
 
 
-__all__ = ["Loaded", "opened_rows", "path_text", "select"]
+__all__ = ["Loaded", "is_path", "list_text", "opened_rows", "path_text", "rule_settings", "select"]

@@ -146,13 +146,20 @@ class PoolShard:
         shard._left_out = None if kept is None else ~kept.to(self.held.device)
         return shard
 
+    def free(self, excluded: np.ndarray) -> Tensor:
+        """Return which rows are there and at none of some positions of the pool: n bool."""
+        free = torch.ones_like(self.held) if self._left_out is None else ~self._left_out
+        local = excluded - self.first_position
+        free[torch.as_tensor(local[(local >= 0) & (local < self.num_rows)], device=free.device)] = False
+        return free
+
     def start(self, start: ScoreSpec) -> None:
         """Compute every row's scores before the first pick; forget everything else. One pass, O(n D r)."""
         self.held.zero_()
         if self._left_out is not None:
             self.held |= self._left_out
         self._screen = None  # its scores go before others come
-        copies = self._copied(start.precision)
+        copies = self.copied(start.precision)
         self._rules = (
             None if start.rules is None else RowRules(start.rules, self.features, self.held, self._costs_and_groups)
         )
@@ -286,7 +293,7 @@ class PoolShard:
 
     def rivals(self, query: RivalQuery) -> Rivals:
         """Return rows of this shard that may be the runner-up of some pick; touches no state. One pass."""
-        copies = self._copied(query.start.precision)
+        copies = self.copied(query.start.precision)
         if self._left_out is not None:
             own = torch.nonzero(self._left_out).flatten().cpu().numpy() + self.first_position
             query = replace(query, excluded=np.concatenate([query.excluded, own]))
@@ -311,7 +318,7 @@ class PoolShard:
             raise StaleShardError(f"the shard at row {self.first_position} has not been started")
         return self._screen
 
-    def _copied(self, precision: Precision) -> RowCopies:
+    def copied(self, precision: Precision) -> RowCopies:
         """Return the rows' copies in a precision, those of before where they are in it."""
         if precision not in self._copies:
             if copy_bytes(precision, self.dim):

@@ -78,6 +78,11 @@ class LoadedRows:
         """D, number of features."""
         return self._opened.pool.dim
 
+    @property
+    def settings(self) -> CurationSettings:
+        """What the pool was loaded with."""
+        return self._settings
+
     def source(self, settings: CurationSettings) -> PoolSource:
         """Return the rows that meet some options, which differ from those of the loading by what is asked of columns.
 

@@ -25,7 +25,7 @@ from ray_itl.core.messages import (
     merge_batches,
     merge_rivals,
 )
-from ray_itl.core.pool import block_per_shard, mean_of_norms, merge_reports, request_per_shard
+from ray_itl.core.pool import Question, T, block_per_shard, mean_of_norms, merge_reports, request_per_shard
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
 from ray_itl.distributed.codec import unpack
 from ray_itl.distributed.journal import Journal, Recovery
@@ -281,6 +281,10 @@ class RayPool:
     def rivals(self, query: RivalQuery) -> Rivals:
         """See `Pool.rivals`."""
         return merge_rivals(self._pass("rivals", query))
+
+    def ask(self, question: Question[T]) -> list[T]:
+        """See `Pool.ask`."""
+        return self._pass("answer", question)
 
     def close(self) -> None:
         """End the shards' processes. May be called again."""

@@ -180,6 +180,10 @@ class ShardActor:
         """See `PoolShard.rivals`."""
         return self._timed(lambda shard: shard.rivals(unpack(query)))
 
+    def answer(self, question: Packed) -> Reply:
+        """See `Pool.ask`."""
+        return self._timed(lambda shard: unpack(question).answer(shard))
+
     def id_span(self) -> Reply:
         """See `uniqueness.id_span`; None where no row can be used."""
         return self._timed(lambda shard: id_span(shard.usable_ids) if len(shard.usable_ids) else None)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, Unpack
+
+import pyarrow as pa
 
 from ray_itl.api import Loaded, opened_rows, path_text, select
 from ray_itl.core.acquisitions.base import Acquisition
@@ -16,6 +18,7 @@ from ray_itl.curation.open import Inputs
 from ray_itl.curation.settings import CurationSettings, RunSettings, SelectionSettings
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
+from ray_itl.loaded.many import ManyOptions, select_for_each
 from ray_itl.observability.reporter import Reporter
 from ray_itl.selection import Selection
 from ray_itl.sources.settings import PoolSettings, TargetSettings
@@ -102,12 +105,46 @@ class LoadedPool:
             RunDirectoryError: run_dir cannot be written, or belongs to a run with other inputs.
             ShardError: a shard failed and could not be rebuilt. The pool is of no more use.
         """
-        self._check(options)
+        self._check(options, SelectionOptions.__annotations__)
         with self._lock:
             rows = self._rows
             quiet = options.get("quiet", self._quiet)
             rows.notify = Reporter("quiet" if quiet else "auto").warn
             return select(self._loaded, target, n, **{"quiet": quiet, **self._fixed, **options})
+
+    def select_many(
+        self, targets: Any, n: int | str, *, query_column: str | None = None, **options: Unpack[ManyOptions]
+    ) -> pa.Table:
+        """Pick n rows for each of many queries, each exactly as `select` with its targets alone would.
+
+        The queries share passes: for each the driver fetches the rows that gain most before the first pick, some
+        thousands, and picks among them; then, in one pass, every row of the pool compares itself with the picks of all
+        queries. Those whose picks are beaten are picked anew, until none is. ITL with noise on its targets and VTL
+        share passes so; queries of other rules are selected for one after another.
+
+        Args:
+            targets: A mapping from names to targets; a list of targets, of which each is a query; a matrix of which
+                each row is one; or any rows that `select` takes, where `query_column` says whose each is.
+            n: Number of rows for each query, or a percentage.
+            query_column: Column that names the query of a target.
+            options: See `ManyOptions`.
+
+        Returns:
+            query (its name, or its number from 0), rank (from 1), id and gain of every pick, queries in the order in
+            which they come; the columns asked for; and `bound` with `nearest`. Time of a pass O(N D n) a query, as one
+            selection's, reading the pool once for some hundred queries; with `nearest=K` O(N D M) a query.
+
+        Raises:
+            ConfigError: an option that is fixed, unknown or out of range; or the pool is closed.
+            InputError: data that cannot be used.
+            RunDirectoryError: run_dir cannot be written, or belongs to a run with other inputs.
+            ShardError: a shard failed and could not be rebuilt. The pool is of no more use.
+        """
+        self._check(options, ManyOptions.__annotations__)
+        with self._lock:
+            rows, quiet = self._rows, options.get("quiet", self._quiet)
+            rows.notify = Reporter("quiet" if quiet else "auto").warn
+            return select_for_each(self._loaded, targets, n, query_column, {"quiet": quiet, **options}).table
 
     def close(self) -> None:
         """Let go of the rows, and of the processes that hold them. May be called again."""
@@ -133,15 +170,15 @@ class LoadedPool:
             raise ConfigError("the pool is closed: open it again by ray_itl.open_pool")
         return self._loaded.rows
 
-    def _check(self, options: Mapping[str, Any]) -> None:
-        """Raise ConfigError for what is no option of a selection from a loaded pool."""
+    def _check(self, options: Mapping[str, Any], known: Collection[str]) -> None:
+        """Raise ConfigError for what is none of the known options."""
         for name in options:
             if name in FIXED:
                 raise ConfigError(
                     f"{name} is fixed when a pool is opened: hand it to ray_itl.open_pool, or leave it out"
                 )
-            if name not in SelectionOptions.__annotations__:
-                raise ConfigError(f"{name} is no option of select: see help(ray_itl.select)")
+            if name not in known:
+                raise ConfigError(f"{name} is no option here: use some of {', '.join(known)}")
 
 
 def open_pool(

@@ -6,6 +6,7 @@ A `ShardPart` narrows one shard; a `PartPool` numbers the rows that are left, as
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from ray_itl.core.messages import (
     RowBatch,
     ScoreSpec,
 )
-from ray_itl.core.pool import Pool
+from ray_itl.core.pool import Pool, Question, T
 from ray_itl.core.ranking import RankedRows, RankQuery
 from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.core.shard import PoolShard
@@ -161,6 +162,11 @@ class PartPool:
         rows = self._kept.rows
         found = self._pool.rivals(replace(query, picks=rows(query.picks), excluded=rows(query.excluded)))
         return replace(found, rows=self._numbered(found.rows))
+
+    def ask(self, question: Question[T]) -> list[T]:
+        """See `Pool`."""
+        answers: list[Any] = self._pool.ask(question.placed(self._kept.rows))
+        return [answer.placed(self._kept.numbers) for answer in answers]
 
     def _numbered(self, batch: RowBatch) -> RowBatch:
         return replace(batch, positions=self._kept.numbers(batch.positions))

@@ -97,7 +97,7 @@ def test_options_are_those_of_select() -> None:
     ours = {*SelectionOptions.__annotations__, *FIXED, "pool", "target", "n"}
     assert ours == {*inspect.signature(ray_itl.select).parameters}
     wrong: Any = {"nosie_variance": 1.0}
-    with ray_itl.open_pool(ROWS) as loaded, pytest.raises(ConfigError, match="nosie_variance is no option"):
+    with ray_itl.open_pool(ROWS) as loaded, pytest.raises(ConfigError, match="nosie_variance is no option here"):
         loaded.select(TARGET, 5, **wrong)
 
 

@@ -10,8 +10,10 @@ import pytest
 import ray
 
 import ray_itl
+from ray_itl.core.many import selector
 from ray_itl.errors import ShardError
 from tests.loaded.cases import OPTIONS, TABLE, TARGET, check_same
+from tests.loaded.test_select_many import QUERIES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster", "small_blocks")]
 
@@ -54,3 +56,17 @@ def test_a_lost_shard_whose_file_changed_ends_the_pool_in_one_line(folder: Path)
             loaded.select(TARGET, 3)
         with pytest.raises(ShardError, match="closed"):
             loaded.select(TARGET, 3)
+
+
+def test_many_queries_share_passes_of_the_shards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selector, "_FETCHED", 32)
+    options: dict[str, Any] = {"filter": "lang = 'en'", "columns": ["tokens"]}
+    with ray_itl.open_pool(folder) as here:
+        expected = here.select_many(QUERIES, 8, **options)
+    with ray_itl.open_pool(folder, num_shards=2) as there:
+        assert there.select_many(QUERIES, 8, **options).drop_columns(["gain"]).equals(expected.drop_columns(["gain"]))
+        pool: Any = there._loaded.rows._opened.pool
+        os.kill(ray.get(pool._crew._actors[0].pid.remote()), signal.SIGKILL)
+        found = there.select_many(QUERIES, 8, **options)
+    assert found["id"].equals(expected["id"])
+    assert pool.rebuilds == 1
