@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from ray_itl.options.checks import Check, is_whole, one_of, positive, require, size, whole
 from ray_itl.options.declare import Options, option
 
-SUITES = ("engine", "large", "disk", "rounds", "convergence", "scaling", "shards", "gpu", "peers")
+SUITES = ("engine", "large", "disk", "rounds", "convergence", "scaling", "shards", "gpu", "queries", "peers")
 ALL = "all"
-NOT_IN_ALL = ("peers", "gpu")
+NOT_IN_ALL = ("peers", "gpu", "queries")
 """They need further packages and data, or a CUDA device."""
 PEER_DATA = ("wordnet", "synthetic")
 _ROWS, _DIM = "Rows of the pool.", "Numbers of an embedding."
@@ -139,6 +139,20 @@ class GpuSettings(Options, group="gpu"):
 
 
 @dataclass
+class QueriesSettings(Options, group="queries"):
+    """Many queries of one pool, beside activeft's batch search."""
+
+    num_rows: list[int] = option([100_000, 1_000_000], "Rows of the pool, each in turn.", _COUNTS)
+    dim: int = option(384, _DIM, _COUNT)
+    count: int = option(1000, "Queries, of one target each.", _COUNT)
+    n: int = option(50, _N, _COUNT)
+    noise_variance: float = option(0.1, _NOISE, _ABOVE_ZERO)
+    nearest: list[int] = option([200, 1000], "Rows that are looked at for a query, by ray_itl and activeft.", _COUNTS)
+    alone: int = option(20, "Queries that are also selected for one by one; 0: none.", _COUNT_OR_NONE)
+    num_threads: int = option(0, "0: as many as torch takes.", _COUNT_OR_NONE)
+
+
+@dataclass
 class PeersSettings(Options, group="peers"):
     """ray_itl beside other packages on the same data."""
 
@@ -190,6 +204,7 @@ class BenchmarkSettings(Options):
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
     shards: ShardsSettings = field(default_factory=ShardsSettings)
     gpu: GpuSettings = field(default_factory=GpuSettings)
+    queries: QueriesSettings = field(default_factory=QueriesSettings)
     peers: PeersSettings = field(default_factory=PeersSettings)
 
     def __post_init__(self) -> None:

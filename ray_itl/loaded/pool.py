@@ -119,8 +119,8 @@ class LoadedPool:
 
         The queries share passes: for each the driver fetches the rows that gain most before the first pick, some
         thousands, and picks among them; then, in one pass, every row of the pool compares itself with the picks of all
-        queries. Those whose picks are beaten are picked anew, until none is. ITL with noise on its targets and VTL
-        share passes so; queries of other rules are selected for one after another.
+        queries. What is beaten is picked anew, until nothing is. ITL with noise on its targets and VTL share passes so;
+        queries of other rules are selected for one after another.
 
         Args:
             targets: A mapping from names to targets; a list of targets, of which each is a query; a matrix of which

@@ -36,6 +36,11 @@ class Queries:
         return sha256(repr((self.names.to_pylist(), sizes)).encode()).hexdigest()
 
 
+def query_identity(settings: CurationSettings, queries: Queries) -> dict[str, str]:
+    """Return name -> digest or value of what decides the picks of queries, besides what decides those of any run."""
+    return {"queries": queries.digest, "selection.nearest": repr(settings.selection.nearest)}
+
+
 def read_queries(problem: Problem, settings: CurationSettings, inputs: Inputs) -> Queries:
     """Return the queries of a problem that was opened with all targets.
 

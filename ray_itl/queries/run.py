@@ -30,7 +30,7 @@ from ray_itl.observability.status import RunStatus
 from ray_itl.options.text import to_yaml
 from ray_itl.queries.checks import check_options
 from ray_itl.queries.parts import Parts, table_of
-from ray_itl.queries.reading import Queries, read_queries
+from ray_itl.queries.reading import Queries, query_identity, read_queries
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.runs.environment import run_details
 from ray_itl.text import plural
@@ -94,8 +94,8 @@ def select_queries(
         return _Run(problem, queries, settings, reporter, rows, None).execute()
     form_of(problem.source, settings.run.output)
     run = RunDirectory(settings.run.dir, may_differ=ASKED)
-    own = {"queries": queries.digest, "selection.nearest": repr(settings.selection.nearest)}
-    state = run.begin({**recorded_identity(problem, settings), **own}, run_details(problem.source), to_yaml(settings))
+    identity = {**recorded_identity(problem, settings), **query_identity(settings, queries)}
+    state = run.begin(identity, run_details(problem.source), to_yaml(settings))
     if state == "finished":
         reporter.info(f"this run is finished already: its results are in {run.path}")
         table = pq.read_table(run.path / "selection.parquet")

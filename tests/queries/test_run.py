@@ -18,6 +18,8 @@ from ray_itl.queries import run as run_module
 from ray_itl.queries.parts import Parts
 from ray_itl.queries.run import select_queries
 from ray_itl.queries.summary import plan_queries, summarise_queries
+from ray_itl.verification.settings import FinishedRun, VerifySettings
+from ray_itl.verification.verify import verify
 from tests.helpers import Files, clustered
 
 NUM_QUERIES, N = 9, 4
@@ -138,3 +140,34 @@ def test_a_plan_counts_queries_and_leaves_nothing(files: Files) -> None:
     assert plan.passes == (NUM_QUERIES, NUM_QUERIES)
     assert any("9 queries of 4 picks" in line for line in plan.told)
     assert not (files.folder / "run").exists()
+
+
+def test_a_sample_of_queries_is_verified(files: Files) -> None:
+    select_queries(settings_of(files))
+    folder = files.folder / "run"
+    found = verify(VerifySettings(run=FinishedRun(str(folder)), sample=200))
+    assert found.right, found.summary().text
+    assert found.num_steps == NUM_QUERIES * N
+    for path in [folder / "selection.parquet", *sorted((folder / "queries").iterdir())]:
+        table = pq.read_table(path)
+        gains = pa.array(table["gain"].to_numpy() * 1.001)
+        pq.write_table(table.set_column(table.column_names.index("gain"), "gain", gains), path)
+    assert len(verify(VerifySettings(run=FinishedRun(str(folder)))).wrong_gains) == NUM_QUERIES * N
+
+
+def test_other_picks_than_the_best_are_found(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selector, "_FETCHED", 5)
+    settings = settings_of(files)
+    with monkeypatch.context() as patch:
+        patch.setattr(selector.ManySelector, "_verify", _believe)
+        select_queries(settings)
+    found = verify(VerifySettings(run=FinishedRun(str(files.folder / "run")), sample=300))
+    assert found.wrong
+    assert not found.wrong_gains
+
+
+def _believe(self: selector.ManySelector, queries: Any, table: Any, n: int) -> None:
+    """Take what was picked among few rows for picks of the whole pool."""
+    del self, table
+    for each in queries:
+        each.verified = n

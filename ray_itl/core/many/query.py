@@ -157,9 +157,21 @@ class Path:
     """W'A', n x m: picking subtracts x'w times this from k(x, A)."""
 
     def agrees_with(self, other: Path) -> int:
-        """Return how many picks two paths have in common before the first that differs."""
-        same = self.positions == other.positions
-        return len(same) if same.all() else int(same.argmin())
+        """Return how many picks two paths have in common before the first that differs, or the shorter one ends."""
+        size = min(len(self.positions), len(other.positions))
+        same = self.positions[:size] == other.positions[:size]
+        return size if same.all() else int(same.argmin())
+
+    def head(self, size: int) -> Path:
+        """Return the first picks alone."""
+        return Path(
+            self.query,
+            self.positions[:size],
+            self.ids[:size],
+            self.gains[:size],
+            self.columns[:, :, :size],
+            self.at_targets[:size],
+        )
 
     def block(self, verified: int) -> Block:
         """Return the picks as a block to test rows against, of which the first few are decided already."""
@@ -169,10 +181,19 @@ class Path:
         return Block(0, 0, self.columns, values, none, 0, 0, self.query.state)
 
 
-def pick_among(query: Query, rows: Rows, n: int) -> Path:
-    """Pick n of K >= n rows, exactly: the first in the total order of `decision` at each step. O(n K (D + n + m))."""
+def pick_among(query: Query, rows: Rows, n: int, before: Path | None = None) -> Path:
+    """Pick n of K >= n rows, exactly: the first in the total order of `decision` at each step. O(n K (D + n + m)).
+
+    Args:
+        query: The query.
+        rows: The rows.
+        n: Number of picks in all.
+        before: The first of them, where they are known: these take one product with all rows.
+    """
     search = _Search(query, rows, n)
-    for _ in range(n):
+    if before is not None and len(before.gains):
+        search.go_to(before)
+    while search.num_picked < n:
         search.step()
     return search.path()
 
@@ -199,6 +220,29 @@ class _Search:
         self._columns = np.empty((n, 2, dim))
         self._reached = query.reached.copy()
         """S A', which falls."""
+
+    @property
+    def num_picked(self) -> int:
+        """Number of picks so far."""
+        return len(self._places)
+
+    def go_to(self, before: Path) -> None:
+        """Make the picks of a path, all of them among the rows, before any other."""
+        made, features, columns = len(before.gains), self._rows.features, before.columns.numpy()
+        self._places = [int(np.flatnonzero(self._rows.positions == position)[0]) for position in before.positions]
+        self._gains = before.gains.tolist()
+        self._open[self._places] = False
+        self._columns[:made] = columns.transpose(2, 1, 0)
+        products = features @ columns[:, 0]
+        self._products[:made] = products.T
+        self._variance -= np.square(products).sum(axis=1)
+        if self._given is None:
+            self._told -= products @ before.at_targets
+            self._reached -= columns[:, 0] @ before.at_targets
+            return
+        given = features @ columns[:, 1]
+        self._given_products[:made] = given.T
+        self._given -= np.square(given).sum(axis=1)
 
     def step(self) -> None:
         """Make one pick."""

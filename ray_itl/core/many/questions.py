@@ -158,7 +158,7 @@ class Verdicts:
     """What a shard says of the picks of many queries."""
 
     rows: FetchedRows
-    """All rows that beat a pick or tie with one, each once."""
+    """All rows that beat a pick or tie with one, and those that would gain most after the last, each once."""
     places: list[np.ndarray]
     """Indices into them, for each query."""
     verified: np.ndarray
@@ -179,6 +179,8 @@ class VerifyQuestion:
     excluded: np.ndarray
     limit: int
     """Rows that may come back for each query, before its later steps are given up."""
+    proposals: int
+    """Rows to come back for each query besides, as those that would gain most after its picks."""
 
     def placed(self, place: Place) -> VerifyQuestion:
         """Return the same with other positions."""
@@ -191,16 +193,23 @@ class VerifyQuestion:
         free, norms = shard.free(self.excluded), shard.norms
         screens = [_QueryScreen(trial, copies, norms) for trial in self.trials]
         found: list[list[Tensor]] = [[] for _ in screens]
+        best = [BestRows(1, self.proposals) for _ in screens]
         for rows, chunk in copies.chunks():
             units, own = copies.units(rows), norms[rows]
             errors = copies.error_norms(rows, own)
-            for screen, doubts in zip(screens, found, strict=True):
-                doubtful = screen.doubts(chunk, own, errors, units) & free[rows]
+            for screen, doubts, first in zip(screens, found, best, strict=True):
+                doubtful, after = screen.judge(chunk, own, errors, units)
+                doubtful &= free[rows]
                 if bool(doubtful.any()):
                     doubts.append(torch.nonzero(doubtful).flatten() + rows.start)
+                first.add(rows.start, after.nan_to_num_(-1.0).masked_fill_(~free[rows], -1.0)[:, None])
         verdicts = [self._exactly(shard, trial, doubts) for trial, doubts in zip(self.trials, found, strict=True)]
-        distinct, places = np.unique(np.concatenate([rows for rows, _, _ in verdicts]), return_inverse=True)
-        ends = np.cumsum([len(rows) for rows, _, _ in verdicts])[:-1]
+        returned = [
+            np.union1d(challengers, first.result()[0][0])
+            for (challengers, _, _), first in zip(verdicts, best, strict=True)
+        ]
+        distinct, places = np.unique(np.concatenate(returned), return_inverse=True)
+        ends = np.cumsum([len(rows) for rows in returned])[:-1]
         verified, doubtful = (np.array([each[k] for each in verdicts]) for k in (1, 2))
         return Verdicts(fetched(shard, distinct), np.split(places, ends), verified, doubtful)
 
@@ -240,11 +249,16 @@ class _QueryScreen:
         known = Known(copies.ratio, tally.errors(), mean)
         self._kernel = prepare_kernel(spec, self._columns, trial.block.values, known)
 
-    def doubts(self, chunk: Tensor, norms: Tensor, error_norms: Tensor, units: Tensor | None) -> Tensor:
-        """Return which rows of a chunk are not excluded."""
+    def judge(self, chunk: Tensor, norms: Tensor, error_norms: Tensor, units: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return which rows of a chunk are not excluded, and what their gains after the last pick grow with."""
         tracked = tuple(
             started(self._arithmetic, form.sign, factor, chunk, units)
             for form, factor in zip(self._spec.quadratics, self._factors, strict=True)
         )
         products = self._arithmetic.products(chunk, self._columns)
-        return self._kernel.judge(products, RowFacts(tracked, norms, error_norms, units, None)).doubtful
+        verdict = self._kernel.judge(products, RowFacts(tracked, norms, error_norms, units, None))
+        after = tuple(
+            score - lost + form.scale * norms
+            for score, lost, form in zip(tracked, verdict.lost, self._spec.quadratics, strict=True)
+        )
+        return verdict.doubtful, self._spec.acquisition.order(after)

@@ -1,9 +1,12 @@
 """Exact greedy selections for many queries of one pool, which share their passes.
 
-For each query the driver fetches the rows that gain most before the first pick, some thousands, and picks among them
-alone. Then every row of the pool compares itself with the picks of all queries, in one pass, by the screening of
-`screening`: for each query all rows come back that beat a pick at its step. The driver picks anew with them, and the
-queries whose picks changed go into the next pass. What stands at the end is what each query would have picked alone.
+For each query the driver fetches the rows that gain most before the first pick, some thousands, and makes some picks
+among them alone. Then every row of the pool compares itself with the picks of all queries, in one pass, by the screening
+of `screening`: for each query all rows come back that beat a pick at its step, and those that would gain most after the
+last. The driver picks anew with them; picks before the first that was beaten stand, and the next pass tests further ones.
+What stands at the end is what each query would have picked alone.
+
+Shards keep nothing between passes: each starts from the rows' scores before the first pick.
 """
 
 from __future__ import annotations
@@ -33,8 +36,12 @@ _BATCH_BYTES = 1 << 30
 _MOST_QUERIES = 1024
 _LIMIT = 512
 """Rows that may come back for a query from one shard."""
-_MOST_PASSES = 8
+_MOST_PASSES = 12
 """After so many a query is selected for alone."""
+_BLOCK = 16
+"""Picks that are tested in the first pass of a query."""
+_PROPOSALS = 512
+"""Rows that come back for a query with every pass, over all shards."""
 _MANY_DOUBTS = 0.12
 _QUIET, _LOUD = 1e-9, 1e9
 """Beyond these, beside the largest |x|^2, noise is left to selections of one query, which know what to say of it."""
@@ -77,6 +84,8 @@ class _Open:
     verified: int = 0
     """Steps of the path that are certain."""
     passes: int = 0
+    block: int = _BLOCK
+    """Further picks to test in the next pass."""
 
 
 class ManySelector:
@@ -149,7 +158,8 @@ class ManySelector:
         table = self._fetch_nearest(open_queries, count)
         done: dict[int, QueryPicks] = {}
         for each in open_queries:
-            each.path = path = pick_among(each.query, table.rows(each.places), n)
+            all_held = self._nearest is not None or count == self._available
+            each.path = path = pick_among(each.query, table.rows(each.places), n if all_held else min(n, each.block))
             if self._nearest is not None:
                 some = count < self._available
                 bounds = most_left_out(path, each.height, self._largest) if some else np.zeros(n)
@@ -160,7 +170,7 @@ class ManySelector:
             done = {each.number: _picks(each) for each in open_queries}
             open_queries = []
         while open_queries:
-            self._verify(open_queries, table)
+            self._verify(open_queries, table, n)
             left = []
             for each in open_queries:
                 if each.verified == n:
@@ -217,7 +227,7 @@ class ManySelector:
             each.places = places
         return table
 
-    def _verify(self, queries: list[_Open], table: _Table) -> None:
+    def _verify(self, queries: list[_Open], table: _Table, n: int) -> None:
         """Let all rows test the picks of some queries; pick anew where one of them is beaten."""
         trials = []
         for each in queries:
@@ -225,31 +235,32 @@ class ManySelector:
             query = each.query
             spec = ScoreSpec.of(query.acquisition, query.state, self._precision, query.gain_scale)
             trials.append(Trial(spec, each.path.block(each.verified), table.positions[each.places]))
-        answers = self._ask(VerifyQuestion(trials, self._excluded, _LIMIT), len(queries))
+        answers = self._ask(VerifyQuestion(trials, self._excluded, _LIMIT, _PROPOSALS), len(queries))
         doubtful = 0
         for place, each in enumerate(queries):
-            before, found = len(each.places), [each.places]
+            found = [each.places]
             for answer in answers:
                 found.append(table.add(answer.rows)[answer.places[place]])
                 doubtful += int(answer.doubtful[place])
-            each.places, each.passes = np.concatenate(found), each.passes + 1
-            complete = min(int(answer.verified[place]) for answer in answers)
-            self._repick(each, table, complete, any_new=len(each.places) > before)
+            # Rows that would gain most may be held already.
+            each.places, each.passes = np.unique(np.concatenate(found)), each.passes + 1
+            self._repick(each, table, min(int(answer.verified[place]) for answer in answers), n)
         if doubtful > _MANY_DOUBTS * self._pool.num_rows * len(queries) and self._precision != "float64":
             self._precision = "float64" if self._precision == "float32" else "float32"
 
-    def _repick(self, each: _Open, table: _Table, complete: int, any_new: bool) -> None:
-        """Pick anew once rows came back, all of them for the steps before `complete`."""
-        old = each.path
+    def _repick(self, each: _Open, table: _Table, complete: int, n: int) -> None:
+        """Pick anew once rows came back, all of them that beat a pick at the steps before `complete`."""
+        old, before = each.path, each.verified
         assert old is not None
-        n = len(old.gains)
-        if not any_new:
-            each.verified = complete
-            return
-        each.path = pick_among(each.query, table.rows(each.places), n)
-        same = each.path.agrees_with(old)
+        tested = len(old.gains)
+        size = min(n, max(complete, before) + 2 * each.block)
+        path = pick_among(each.query, table.rows(each.places), size, old.head(before))
+        same = path.agrees_with(old)
         # The pick at the first step that differs is the best of all rows: what beat the old one is all there.
-        each.verified = max(each.verified, min(complete, n if same == n else same + 1))
+        each.verified = max(before, min(complete, tested if same == tested else same + 1))
+        stood = each.verified - before
+        each.block = 2 * each.block if each.verified == tested else max(8, min(each.block, 2 * stood))
+        each.path = path.head(min(n, each.verified + each.block))
 
     def _ask(self, question: Question[T], num_queries: int) -> list[T]:
         answers = self._pool.ask(question)
