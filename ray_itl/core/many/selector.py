@@ -1,10 +1,10 @@
 """Exact greedy selections for many queries of one pool, which share their passes.
 
 For each query the driver fetches the rows that gain most before the first pick, some thousands, and makes some picks
-among them alone. Then every row of the pool compares itself with the picks of all queries, in one pass, by the screening
-of `screening`: for each query all rows come back that beat a pick at its step, and those that would gain most after the
-last. The driver picks anew with them; picks before the first that was beaten stand, and the next pass tests further ones.
-What stands at the end is what each query would have picked alone.
+among them alone. Then every row of the pool compares itself with the picks of all queries, in one pass, by the
+screening of `screening`: for each query all rows come back that beat a pick at its step, and those that would gain most
+after the last. The driver picks anew with them; picks before the first that was beaten stand, and the next pass tests
+further ones. What stands at the end is what each query would have picked alone.
 
 Shards keep nothing between passes: each starts from the rows' scores before the first pick.
 """
