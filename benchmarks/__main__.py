@@ -20,6 +20,7 @@ from benchmarks.gpu import gpu_table, run_gpu
 from benchmarks.lines import lines_tables, run_lines
 from benchmarks.machine import describe
 from benchmarks.many_shards import run_shards, shards_table
+from benchmarks.queries import queries_table, run_queries
 from benchmarks.rounds import rounds_table, run_rounds
 from benchmarks.scaling import render_scaling, run_scaling, scaling_table
 from benchmarks.settings import ALL, NOT_IN_ALL, BenchmarkSettings
@@ -57,6 +58,7 @@ SUITES = {
     "shards": Suite(run_shards, shards_table),
     "gpu": Suite(lambda own, seed, _, notify: run_gpu(own, seed, notify), gpu_table),
     "embedding": Suite(run_embedding, embedding_table),
+    "queries": Suite(run_queries, queries_table),
     "peers": Suite(
         lambda *given: (run_lines(*given), run_comparison(*given)),
         lambda found, own: "\n\n".join(

@@ -152,6 +152,22 @@ def retriever(problem: Problem) -> Callable[[bool], list[int]]:
     return pick
 
 
+def batch_search(
+    pool: np.ndarray, targets: np.ndarray, n: int, noise_variance: float, nearest: int
+) -> Callable[[], list[np.ndarray]]:
+    """Return activeft's search for many queries, each of one target, by an index that is there already.
+
+    It picks by VTL among so many rows nearest to a query, and those nearest to its opposite, as it does by default.
+    """
+    import faiss
+    from activeft.sift import Retriever
+
+    index = faiss.IndexFlatIP(pool.shape[1])
+    index.add(pool)  # type: ignore[call-arg]
+    search, threads = Retriever(index, llambda=noise_variance), torch.get_num_threads()
+    return lambda: list(search.batch_search(targets[:, None], N=n, K=nearest, threads=threads)[1])
+
+
 def _vtl(problem: Problem, mini_batch_size: int) -> Any:
     from activeft.acquisition_functions.vtl import VTL
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from ray_itl.options.checks import Check, is_whole, one_of, positive, positive_up_to, require, size, whole
 from ray_itl.options.declare import Options, option
 
-SUITES = ("engine", "large", "disk", "rounds", "convergence", "scaling", "shards", "gpu", "embedding", "peers")
+SUITES = (
+    *("engine", "large", "disk", "rounds", "convergence", "scaling"),
+    *("shards", "gpu", "embedding", "queries", "peers"),
+)
 ALL = "all"
-NOT_IN_ALL = ("peers", "gpu", "embedding")
+NOT_IN_ALL = ("peers", "gpu", "embedding", "queries")
 """They need further packages and data, or a CUDA device."""
 PEER_DATA = ("wordnet", "synthetic")
 _ROWS, _DIM = "Rows of the pool.", "Numbers of an embedding."
@@ -150,6 +153,20 @@ class EmbeddingBenchmarkSettings(Options, group="embedding"):
 
 
 @dataclass
+class QueriesSettings(Options, group="queries"):
+    """Many queries of one pool, beside activeft's batch search."""
+
+    num_rows: list[int] = option([100_000, 1_000_000], "Rows of the pool, each in turn.", _COUNTS)
+    dim: int = option(384, _DIM, _COUNT)
+    count: int = option(1000, "Queries, of one target each.", _COUNT)
+    n: int = option(50, _N, _COUNT)
+    noise_variance: float = option(0.1, _NOISE, _ABOVE_ZERO)
+    nearest: list[int] = option([200, 1000], "Rows that are looked at for a query, by ray_itl and activeft.", _COUNTS)
+    alone: int = option(20, "Queries that are also selected for one by one; 0: none.", _COUNT_OR_NONE)
+    num_threads: int = option(0, "0: as many as torch takes.", _COUNT_OR_NONE)
+
+
+@dataclass
 class PeersSettings(Options, group="peers"):
     """ray_itl beside other packages on the same data."""
 
@@ -202,6 +219,7 @@ class BenchmarkSettings(Options):
     shards: ShardsSettings = field(default_factory=ShardsSettings)
     gpu: GpuSettings = field(default_factory=GpuSettings)
     embedding: EmbeddingBenchmarkSettings = field(default_factory=EmbeddingBenchmarkSettings)
+    queries: QueriesSettings = field(default_factory=QueriesSettings)
     peers: PeersSettings = field(default_factory=PeersSettings)
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         RunDirectoryError,
         ShardError,
     )
+    from ray_itl.loaded.pool import LoadedPool, open_pool
     from ray_itl.rounds.settings import FineTuneSettings
     from ray_itl.rounds.tuned_model import TunedModel, load_model
     from ray_itl.rounds.tuner import ActiveFineTuner
@@ -30,6 +31,7 @@ __all__ = [
     "ConfigError",
     "FineTuneSettings",
     "InputError",
+    "LoadedPool",
     "MissingExtraError",
     "NumericalError",
     "RayItlError",
@@ -38,15 +40,18 @@ __all__ = [
     "ShardError",
     "TunedModel",
     "load_model",
+    "open_pool",
     "select",
 ]
 
 _HOMES = {
     "ActiveFineTuner": "ray_itl.rounds.tuner",
     "FineTuneSettings": "ray_itl.rounds.settings",
+    "LoadedPool": "ray_itl.loaded.pool",
     "Selection": "ray_itl.selection",
     "TunedModel": "ray_itl.rounds.tuned_model",
     "load_model": "ray_itl.rounds.tuned_model",
+    "open_pool": "ray_itl.loaded.pool",
     "select": "ray_itl.api",
 }
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ray_itl.core.acquisitions.base import Acquisition
+from ray_itl.curation.loaded_rows import LoadedRows
 from ray_itl.curation.open import Inputs
 from ray_itl.curation.rules import settings_of
 from ray_itl.curation.run import curate
@@ -149,48 +150,51 @@ def select(
         ShardError: a shard failed and could not be rebuilt.
         CacheError: features are to be kept on disk, and the disk is full or fails.
     """
+    loaded = None
+    if isinstance(pool, Loaded):
+        pool, loaded = pool.pool, pool.rows
     log = "quiet" if quiet else "auto"
     carried: Any = columns if isinstance(columns, str) else list(columns)  # a single name is refused by the settings
-    rule = _rule_settings(acquisition, noise_variance, target_noise_variance, relative_noise)
+    rule = rule_settings(acquisition, noise_variance, target_noise_variance, relative_noise)
     settings = CurationSettings(
         pool=PoolSettings(
-            path=_path_text(pool), id_column=id_column, embedding_column=embedding_column, columns=carried,
+            path=path_text(pool), id_column=id_column, embedding_column=embedding_column, columns=carried,
             filter=filter, features=features, dtype=dtype, on_bad_row=on_bad_row, screening=screening,
             storage=storage,
         ),
         target=TargetSettings(
-            _path_text(target), embedding_column, weight_column, None, task_column, dict(task_weights or {})
+            path_text(target), embedding_column, weight_column, None, task_column, dict(task_weights or {})
         ),
-        known=KnownSettings(_path_text(known), embedding_column),
-        avoid=AvoidSettings(_path_text(avoid), embedding_column, avoid_weight),
-        heldout=_heldout_settings(heldout, embedding_column, dict(heldout_options or {})),
+        known=KnownSettings(path_text(known), embedding_column),
+        avoid=AvoidSettings(path_text(avoid), embedding_column, avoid_weight),
+        heldout=heldout_settings(heldout, embedding_column, dict(heldout_options or {})),
         acquisition=rule,
         selection=SelectionSettings(
             n, replacement, seed, min_gain, cost_column=cost_column, budget=budget, per_cost=per_cost,
             quotas={column: dict(values) for column, values in (quotas or {}).items()}, min_distance=min_distance,
-            near_target=near_target, share=share, exclude=_list_text(exclude), include=_list_text(include),
+            near_target=near_target, share=share, exclude=list_text(exclude), include=list_text(include),
             explain=explain,
         ),
         cluster=ClusterSettings(num_shards, address),
         run=RunSettings(None if run_dir is None else str(Path(run_dir).absolute()), log=log),
     )  # fmt: skip
     with (
-        _opened(pool, settings) as rows,
-        _opened(target, settings) as targets,
-        _opened(known, settings) as learnt,
-        _opened(avoid, settings) as away,
-        _opened(heldout, settings) as tests,
+        opened_rows(pool, settings) as rows,
+        opened_rows(target, settings) as targets,
+        opened_rows(known, settings) as learnt,
+        opened_rows(avoid, settings) as away,
+        opened_rows(heldout, settings) as tests,
     ):
-        excluded, included = (None if _is_path(ids) else ids for ids in (exclude, include))
+        excluded, included = (None if is_path(ids) else ids for ids in (exclude, include))
         instance = None if isinstance(acquisition, str) else acquisition
         inputs = Inputs(rows, targets, learnt, away, excluded, included, instance, heldout=tests)
-        selection = curate(settings, inputs, Reporter(log))
+        selection = curate(settings, inputs, Reporter(log), loaded)
         if rows is pool or selection.source_rows is None:
             return selection
         return replace(selection, source_rows=RowsInMemory(selection.source_rows(None)))  # its files go now
 
 
-def _rule_settings(
+def rule_settings(
     rule: str | Acquisition, noise: float | None, target_noise: float | None, relative_noise: float
 ) -> AcquisitionSettings:
     """Return the options that describe a rule; an instance has noise variances of its own."""
@@ -205,7 +209,7 @@ def _rule_settings(
     return settings
 
 
-def _heldout_settings(heldout: Any, embedding_column: str, options: dict[str, Any]) -> HeldoutSettings:
+def heldout_settings(heldout: Any, embedding_column: str, options: dict[str, Any]) -> HeldoutSettings:
     """Return the options of held-out rows; their column of embeddings is the pool's unless they say otherwise."""
     known = [each.name for each in fields(HeldoutSettings) if each.name != "path"]
     unknown = sorted({*options} - {*known})
@@ -213,32 +217,41 @@ def _heldout_settings(heldout: Any, embedding_column: str, options: dict[str, An
         reason = f"{unknown[0]} is none of {', '.join(known)}" if unknown else "heldout is not given"
         raise ConfigError(f"heldout_options={options} cannot be used: {reason}")
     own = {} if heldout is None else {"embedding_column": embedding_column, **options}
-    return HeldoutSettings(_path_text(heldout), **own)
+    return HeldoutSettings(path_text(heldout), **own)
 
 
-def _path_text(rows: Any) -> str | list[str] | None:
+def path_text(rows: Any) -> str | list[str] | None:
     """Return what config.yaml says of rows: their absolute path or paths, or their kind where they are in memory."""
     if rows is None:
         return None
     paths = rows if isinstance(rows, list | tuple) else [rows]
-    if paths and all(_is_path(path) for path in paths) and not is_texts(rows):
+    if paths and all(is_path(path) for path in paths) and not is_texts(rows):
         return absolute_path(rows)
     return f"<{type(rows).__name__} in memory>"
 
 
-def _is_path(ids: Any) -> bool:
+def is_path(ids: Any) -> bool:
+    """Whether something is a path, and nothing in memory."""
     return isinstance(ids, str | os.PathLike)
 
 
-def _list_text(ids: Any) -> str | None:
+def list_text(ids: Any) -> str | None:
     """Return what config.yaml says of a list of ids: the absolute path of its file, or that it was in memory."""
     if ids is None:
         return None
-    return absolute_path(ids) if _is_path(ids) else f"<{type(ids).__name__} in memory>"
+    return absolute_path(ids) if is_path(ids) else f"<{type(ids).__name__} in memory>"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """In place of a pool: what it was given as, and its rows, which are loaded already."""
+
+    pool: Any
+    rows: LoadedRows
 
 
 @contextmanager
-def _opened(rows: Any, settings: CurationSettings) -> Iterator[Any]:
+def opened_rows(rows: Any, settings: CurationSettings) -> Iterator[Any]:
     """Yield rows as the layers below take them; a Ray Dataset is written to Parquet first."""
     if not type(rows).__module__.startswith("ray.data"):
         yield rows
@@ -255,4 +268,4 @@ def _opened(rows: Any, settings: CurationSettings) -> Iterator[Any]:
         yield str(folder)
 
 
-__all__ = ["select"]
+__all__ = ["Loaded", "is_path", "list_text", "opened_rows", "path_text", "rule_settings", "select"]

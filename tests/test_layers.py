@@ -23,8 +23,8 @@ LAYERS = [
     {"ray_itl.shards", "ray_itl.runs", "ray_itl.training"},
     {"ray_itl.distributed", "ray_itl.observability", "ray_itl.selection"},
     {"ray_itl.curation", "ray_itl.embedding"},
-    {"ray_itl.ticks", "ray_itl.rounds", "ray_itl.api"},
-    {"ray_itl.verification", "ray_itl.experiments"},
+    {"ray_itl.ticks", "ray_itl.rounds", "ray_itl.api", "ray_itl.queries"},
+    {"ray_itl.verification", "ray_itl.experiments", "ray_itl.loaded"},
     {"ray_itl.cli"},
     {*(f"ray_itl.cli.{name}" for name in COMMANDS)},
     {"ray_itl", "ray_itl.cli.main"},
@@ -46,6 +46,7 @@ PLACES = {
     "pyarrow": {
         *("ray_itl.io", "ray_itl.sources", "ray_itl.shards", "ray_itl.runs", "ray_itl.distributed", "ray_itl.training"),
         *("ray_itl.curation", "ray_itl.embedding", "ray_itl.ticks", "ray_itl.rounds", "ray_itl.api"),
+        *("ray_itl.queries", "ray_itl.loaded"),
         *("ray_itl.selection", "ray_itl.verification", "ray_itl.experiments", "ray_itl.report.notebook", "benchmarks"),
     },
     "PIL": {"ray_itl.experiments", "ray_itl.images"},

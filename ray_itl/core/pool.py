@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,25 @@ from ray_itl.core.messages import (
 from ray_itl.core.near_rows import NearQuery, NearRows, merge_near
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
 from ray_itl.core.shard import PoolShard
+
+T = TypeVar("T")
+Place = Callable[[np.ndarray], np.ndarray]
+"""Maps positions."""
+
+
+class Question(Protocol[T]):
+    """Something that shards are asked, each for its own rows, and that changes nothing there.
+
+    Answers, too, have a method `placed`, for pools that number rows otherwise than their shards do.
+    """
+
+    def answer(self, shard: PoolShard) -> T:
+        """Answer for the rows of one shard."""
+        ...
+
+    def placed(self, place: Place) -> Question[T]:
+        """Return the same with other positions of rows."""
+        ...
 
 
 class Pool(Protocol):
@@ -103,6 +122,10 @@ class Pool(Protocol):
         """Return rows that may be the runner-up of some pick, once all are picked. One pass."""
         ...
 
+    def ask(self, question: Question[T]) -> list[T]:
+        """Return the answers of all shards, in their order."""
+        ...
+
 
 class LocalPool:
     """A pool in this process: one or more shards, visited in order."""
@@ -121,6 +144,11 @@ class LocalPool:
         self._shards = list(load())
         self._dim = self._shards[0].dim
         self._num_rows = sum(shard.num_rows for shard in self._shards)
+
+    @property
+    def shards(self) -> Sequence[PoolShard]:
+        """The shards, in order of position."""
+        return self._shards
 
     @property
     def num_rows(self) -> int:
@@ -192,6 +220,10 @@ class LocalPool:
     def rivals(self, query: RivalQuery) -> Rivals:
         """See `Pool.rivals`."""
         return merge_rivals([shard.rivals(query) for shard in self._shards])
+
+    def ask(self, question: Question[T]) -> list[T]:
+        """See `Pool.ask`."""
+        return [question.answer(shard) for shard in self._shards]
 
 
 def mean_of_norms(sums: Iterable[float], num_rows: int) -> float:

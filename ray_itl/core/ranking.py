@@ -43,11 +43,23 @@ class RankedRows:
     """The distinct rows of all lists, by position."""
 
 
-def rank_features(features: FeatureStore, ids: np.ndarray, query: RankQuery) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return, for each direction, (indices, scores) of this shard's best rows. One pass, O(n D Q), float64 scores."""
+def rank_features(
+    features: FeatureStore, ids: np.ndarray, query: RankQuery, left_out: np.ndarray | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return, for each direction, (indices, scores) of this shard's best rows. One pass, O(n D Q), float64 scores.
+
+    Args:
+        features: n x D.
+        ids: n.
+        query: What to rank by.
+        left_out: Which rows are no part of the ranking, n bool; None: all are.
+    """
     if query.kind == "random":
         scores = -hash_order(ids, query.seed)
+        if left_out is not None:
+            scores[left_out] = -np.inf
         chosen = np.argsort(-scores, kind="stable")[: query.count]
+        chosen = chosen[np.isfinite(scores[chosen])]
         return [(chosen, scores[chosen])]
     best = [(np.empty(0, dtype=np.int64), np.empty(0)) for _ in query.directions]
     for rows, chunk in features.chunks():
@@ -55,10 +67,12 @@ def rank_features(features: FeatureStore, ids: np.ndarray, query: RankQuery) -> 
         norms = vectors.square().sum(dim=1).sqrt()
         cosines = (vectors @ query.directions.mT) / norms.where(norms > 0, 1.0)[:, None]
         scores = on_grid(cosines)
+        if left_out is not None:
+            scores[torch.from_numpy(left_out[rows])] = -torch.inf
         for q, (indices, kept) in enumerate(best):
             worst = kept[-1] if len(kept) == query.count else -np.inf
             column = scores[:, q].numpy()
-            new = np.flatnonzero(column >= worst)
+            new = np.flatnonzero((column >= worst) & (column > -np.inf))
             best[q] = top_rows(
                 np.concatenate([indices, new + rows.start]), np.concatenate([kept, column[new]]), ids, query.count
             )

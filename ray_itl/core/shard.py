@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,7 +29,7 @@ from ray_itl.core.ranking import RankedRows, RankQuery, rank_features
 from ray_itl.core.rivals import find_rivals
 from ray_itl.core.row_rules import CostsAndGroups, RowRules
 from ray_itl.core.screening.arithmetic import Columns
-from ray_itl.core.screening.copies import RowCopies
+from ray_itl.core.screening.copies import RowCopies, copy_bytes
 from ray_itl.core.screening.screen import Screen, copy_rows
 from ray_itl.errors import StaleShardError
 
@@ -79,7 +81,8 @@ class PoolShard:
         self._costs_and_groups = costs_and_groups
         self._rules: RowRules | None = None
         self._screen: Screen | None = None
-        self._copies: tuple[Precision, RowCopies] | None = None
+        self._copies: dict[Precision, RowCopies] = {}
+        self._left_out: Tensor | None = None
         self._sequence = -1
         self._previous: tuple[Block, Columns] | None = None
         self._tied: TiedRows | None = None
@@ -107,18 +110,57 @@ class PoolShard:
     @property
     def largest_norm(self) -> float:
         """Largest |x|^2 of the shard."""
-        return float(self.norms.max()) if self.num_rows else 0.0
+        norms = self.norms if self._left_out is None else self.norms[~self._left_out]
+        return float(norms.max()) if len(norms) else 0.0
 
     @property
     def sum_of_norms(self) -> float:
         """Sum of |x|^2 over the rows that can be used."""
         return float(self.norms.sum() - self.norms[torch.from_numpy(self._unusable).to(self.norms.device)].sum())
 
+    def narrowed(
+        self,
+        kept: Tensor | None,
+        costs_and_groups: CostsAndGroups | None = None,
+        unusable: np.ndarray | None = None,
+        ids: np.ndarray | None = None,
+    ) -> PoolShard:
+        """Return a shard of some of these rows, which shares all but what a run keeps of them.
+
+        Places and positions are those of before; of one shard's narrowed ones, one may be in use at a time.
+
+        Args:
+            kept: Which rows are there, n bool; None: all.
+            costs_and_groups: As of the constructor.
+            unusable: Indices of further rows that cannot be used.
+            ids: Of all rows; None: those of before.
+        """
+        others = [self._unusable, *([] if unusable is None else [unusable])]
+        if kept is not None:
+            others.append(torch.nonzero(~kept).flatten().cpu().numpy())
+        barred = np.unique(np.concatenate(others))
+        ids = self.ids if ids is None else ids
+        shard = PoolShard(
+            self.features, ids, self.first_position, self.norms, costs_and_groups, barred, self._room_for_copies
+        )
+        shard._copies = self._copies
+        shard._left_out = None if kept is None else ~kept.to(self.held.device)
+        return shard
+
+    def free(self, excluded: np.ndarray) -> Tensor:
+        """Return which rows are there and at none of some positions of the pool: n bool."""
+        free = torch.ones_like(self.held) if self._left_out is None else ~self._left_out
+        local = excluded - self.first_position
+        free[torch.as_tensor(local[(local >= 0) & (local < self.num_rows)], device=free.device)] = False
+        return free
+
     def start(self, start: ScoreSpec) -> None:
         """Compute every row's scores before the first pick; forget everything else. One pass, O(n D r)."""
         self.held.zero_()
+        if self._left_out is not None:
+            self.held |= self._left_out
         self._screen = None  # its scores go before others come
-        copies = self._copied(start.precision)
+        copies = self.copied(start.precision)
         self._rules = (
             None if start.rules is None else RowRules(start.rules, self.features, self.held, self._costs_and_groups)
         )
@@ -230,7 +272,9 @@ class PoolShard:
 
     def rank(self, query: RankQuery) -> RankedRows:
         """Return this shard's best rows of a one-shot ranking; touches no state. One pass."""
-        best = rank_features(self.features, self.ids, query)
+        best = rank_features(
+            self.features, self.ids, query, None if self._left_out is None else self._left_out.cpu().numpy()
+        )
         distinct, inverse = np.unique(np.concatenate([indices for indices, _ in best]), return_inverse=True)
         rows = self._rows_at(torch.as_tensor(distinct), ())
         ends = np.cumsum([len(indices) for indices, _ in best])[:-1]
@@ -254,7 +298,10 @@ class PoolShard:
 
     def rivals(self, query: RivalQuery) -> Rivals:
         """Return rows of this shard that may be the runner-up of some pick; touches no state. One pass."""
-        copies = self._copied(query.start.precision)
+        copies = self.copied(query.start.precision)
+        if self._left_out is not None:
+            own = torch.nonzero(self._left_out).flatten().cpu().numpy() + self.first_position
+            query = replace(query, excluded=np.concatenate([query.excluded, own]))
         steps, indices = find_rivals(
             self.features, copies, self.ids, self.norms, self.first_position, query, self._costs_and_groups
         )
@@ -276,12 +323,13 @@ class PoolShard:
             raise StaleShardError(f"the shard at row {self.first_position} has not been started")
         return self._screen
 
-    def _copied(self, precision: Precision) -> RowCopies:
+    def copied(self, precision: Precision) -> RowCopies:
         """Return the rows' copies in a precision, those of before where they are in it."""
-        if self._copies is None or self._copies[0] != precision:
-            self._copies = None  # two are never in memory at once
-            self._copies = precision, copy_rows(self.features, precision, self.norms, self._room_for_copies)
-        return self._copies[1]
+        if precision not in self._copies:
+            if copy_bytes(precision, self.dim):
+                self._copies.clear()  # two are never in memory at once
+            self._copies[precision] = copy_rows(self.features, precision, self.norms, self._room_for_copies)
+        return self._copies[precision]
 
     def _settle(self, sequence: int, accepted: int) -> Columns | None:
         """Return the columns of the previous block's rejected picks, which were subtracted in advance, or None.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -63,18 +64,22 @@ FROM_OPTIONS = Inputs()
 """Nothing in memory: options name everything."""
 
 
-def open_problem(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS) -> Problem:
+def open_problem(
+    settings: CurationSettings, inputs: Inputs = FROM_OPTIONS, source: PoolSource | None = None
+) -> Problem:
     """Open and check everything; reads the targets and known rows, and of the pool only footers.
 
     Args:
         settings: The options.
         inputs: What the caller holds in memory; its lists of ids are looked up later (see `constraints.with_lists`).
+        source: The rows of the pool that meet the options, where they are open already.
 
     Raises:
         InputError: data that cannot be used (names file, row or column).
         ConfigError: options that do not fit the data.
     """
-    source = _open_pool(settings, inputs)
+    source = source or open_pool_rows(settings, inputs)
+    _check_number(settings, source)
     absent = absent_classes(source, settings.evaluation)
     if absent and settings.state.dir is None:
         raise ConfigError(absent[0])
@@ -122,30 +127,39 @@ def as_it_was(settings: CurationSettings, pool: Manifest | None) -> CurationSett
     return replace(settings, pool=replace(settings.pool, version=version, settle_s=0.0))
 
 
-def _open_pool(settings: CurationSettings, inputs: Inputs) -> PoolSource:
+def open_pool_rows(settings: CurationSettings, inputs: Inputs, columns: Mapping[str, str] | None = None) -> PoolSource:
+    """Open the pool, of which columns that pool.filter looks at are read; errors as of `open_problem`.
+
+    Args:
+        settings: The options.
+        inputs: What the caller holds in memory.
+        columns: Column -> option, of what will be read besides ids and embeddings; None: what the options name.
+    """
     pool = inputs.rows("pool", settings)
     check_columns(settings.pool.columns, settings.selection.explain, settings.selection.cost_column)
     is_array = isinstance(pool, np.ndarray | Tensor)
     if not isinstance(pool, np.ndarray | Tensor | pa.Table | pads.Dataset):
         options = settings.pool
         pool = PoolPaths(tuple(path_texts(pool)), options.version, options.settle_s, inputs.written_now, inputs.on_text)
-    source = open_source(
+    return open_source(
         pool,
         id_column=None if is_array else settings.pool.id_column,
         embedding_column=settings.pool.embedding_column,
-        columns=_columns_read(settings),
+        columns=columns_read(settings) if columns is None else columns,
         condition=settings.pool.filter,
         id_option="pool.id_column",
         embedding_option="pool.embedding_column",
     )
+
+
+def _check_number(settings: CurationSettings, source: PoolSource) -> None:
     n = settings.selection.n
     if not percentage(n) and n > source.num_rows and not settings.selection.replacement:
         meeting = "" if settings.pool.filter is None else " that meet pool.filter"
         raise ConfigError(f"selection.n={n}, but the pool has {source.num_rows} rows{meeting}: ask for 1 to that many")
-    return source
 
 
-def _columns_read(settings: CurationSettings) -> dict[str, str]:
+def columns_read(settings: CurationSettings) -> dict[str, str]:
     """Return column -> the option that names it, of all that are read of the pool besides ids and embeddings."""
     chosen = settings.selection
     named = {

@@ -86,6 +86,10 @@ class OpenPool:
     """Whether rows may be screened by copies beside them."""
     on_progress: Callable[[Progress], None] = lambda _: None
     """Counts picks and passes on Ray's metrics page, where there is one."""
+    on_disk: bool = False
+    """Whether a pass reads features from disk."""
+    read_from: PoolSource | None = None
+    """Where shards in other processes read their rows, if there are such: rows in memory were written to a file."""
 
     def sample(self, count: int) -> RowBatch:
         """Return rows drawn at random, fixed by their ids, of those that can be used; fewer where most cannot."""
@@ -100,7 +104,11 @@ class OpenPool:
 
 @contextmanager
 def open_pool(
-    problem: Problem, settings: CurationSettings, reporter: Reporter, run_name: str = ""
+    problem: Problem,
+    settings: CurationSettings,
+    reporter: Reporter,
+    run_name: str = "",
+    further_columns: Sequence[str] = (),
 ) -> Iterator[OpenPool]:
     """Load every row and yield the pool; frees it afterwards.
 
@@ -109,6 +117,7 @@ def open_pool(
         settings: Where shards run (`cluster.num_shards` 0 means in this process, without Ray) and keep features.
         reporter: Told about loading.
         run_name: Tags Ray's metrics.
+        further_columns: Columns that shards of rows in memory may be asked to read later.
 
     Raises:
         InputError: rows that cannot be read, or an id that occurs twice among those that can be used.
@@ -120,12 +129,14 @@ def open_pool(
     if settings.cluster.num_shards == 0:
         bad = BadRows()
         plan = plan_local(problem, settings)
-        yield OpenPool(_load_local(problem, plan, settings, reporter, bad), bad, plan.copy_bytes > 0)
+        yield OpenPool(
+            _load_local(problem, plan, settings, reporter, bad), bad, plan.copy_bytes > 0, on_disk=plan.on_disk
+        )
         return
     bad = BadRows()
     columns = [] if problem.cost_group_columns is None else problem.cost_group_columns.columns
     with (
-        _readable_by_actors(problem.source, columns, bad) as source,
+        _readable_by_actors(problem.source, list(dict.fromkeys([*columns, *further_columns])), bad) as source,
         _ray_pool(problem, source, settings, reporter, run_name, bad) as opened,
     ):
         yield opened
@@ -194,7 +205,9 @@ def _ray_pool(
             with reporter.stage("load", announce):
                 pool.load(reporter.rows("loaded", source.num_rows), bad)
                 _check_ids(pool, problem.source)
-            yield OpenPool(pool, bad, pool.has_room_for_copies, metrics.on_progress)
+            yield OpenPool(
+                pool, bad, pool.has_room_for_copies, metrics.on_progress, on_disk=pool.on_disk, read_from=source
+            )
 
 
 @contextmanager

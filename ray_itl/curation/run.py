@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
@@ -62,18 +63,37 @@ from ray_itl.runs.ledger import Ledger, LedgerEntry
 from ray_itl.selection import Selection
 from ray_itl.shards.loading import STORAGE_DTYPES, rows_as_stored
 from ray_itl.sources.bad_rows import BadRows
+from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import costs_and_groups_at
 from ray_itl.sources.parquet import names_rows
 from ray_itl.text import plural
 
 
-def curate(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS, reporter: Reporter | None = None) -> Selection:
+class Rows(Protocol):
+    """The rows of a pool, loaded once for many selections (see `loaded_rows`)."""
+
+    def source(self, settings: CurationSettings) -> PoolSource:
+        """Return the rows that meet some options."""
+        ...
+
+    def opened(self, problem: Problem, settings: CurationSettings) -> AbstractContextManager[OpenPool]:
+        """Return the rows of a problem as a loaded pool, for as long as its selection takes."""
+        ...
+
+
+def curate(
+    settings: CurationSettings,
+    inputs: Inputs = FROM_OPTIONS,
+    reporter: Reporter | None = None,
+    rows: Rows | None = None,
+) -> Selection:
     """Run one selection; where `settings.run.dir` is set, leave a run directory (or finish the one there).
 
     Args:
         settings: All options.
         inputs: What the caller holds in memory.
         reporter: Where progress goes.
+        rows: Of the pool, where they are loaded already.
 
     Raises:
         InputError, ConfigError: inputs or options that cannot be used; nothing is left behind, except picks already
@@ -89,9 +109,11 @@ def curate(settings: CurationSettings, inputs: Inputs = FROM_OPTIONS, reporter: 
     if settings.pool.filter is not None:
         reporter.info("reading the columns that pool.filter looks at")
     with reporter.stage("open"):
-        problem = with_lists(open_problem(settings, replace(inputs, on_text=reporter.texts())), settings, inputs)
+        source = None if rows is None else rows.source(settings)
+        problem = open_problem(settings, replace(inputs, on_text=reporter.texts()), source)
+        problem = with_lists(problem, settings, inputs)
     settings = with_number(settings, problem, reporter.info)
-    return curate_problem(problem, settings, reporter)
+    return curate_problem(problem, settings, reporter, rows=rows)
 
 
 def curate_problem(
@@ -100,6 +122,7 @@ def curate_problem(
     reporter: Reporter,
     watch: Watch = lambda _: None,
     kept: CurationSettings | None = None,
+    rows: Rows | None = None,
 ) -> Selection:
     """Run one selection on a problem opened already, its lists of ids included; otherwise as `curate`.
 
@@ -123,7 +146,7 @@ def curate_problem(
     for note in problem.notes:
         reporter.info(f"beware: {note}")
     if settings.run.dir is None:
-        return _Run(problem, settings, reporter, None, watch).execute()
+        return _Run(problem, settings, reporter, None, watch, rows).execute()
     tracking = SelectionTracking(settings, reporter.warn)
     with reporter.stage("open"):
         identity = recorded_identity(problem, settings)
@@ -145,7 +168,7 @@ def curate_problem(
         tell_of_other_columns(run, settings, reporter)
     try:
         with tracking.running():
-            selection = _Run(problem, settings, reporter, run, _both(watch, tracking.watch)).execute()
+            selection = _Run(problem, settings, reporter, run, _both(watch, tracking.watch), rows).execute()
             tracking.finished(selection)
         return selection
     except (InputError, ConfigError):
@@ -172,8 +195,10 @@ class _Run:
         reporter: Reporter,
         run: RunDirectory | None,
         watch: Watch,
+        rows: Rows | None,
     ) -> None:
         self._problem = problem
+        self._rows = rows
         self._settings = settings
         self._reporter = reporter
         self._run = run
@@ -192,8 +217,7 @@ class _Run:
             status.step("load")
             like_heldout = contaminated_texts(problem, reporter)
             reporter.on_waiting = status.waiting
-            name = "" if self._run is None else self._run.path.name
-            with open_pool(problem, settings, reporter, name) as opened, status.telling_failure():
+            with self._opened() as opened, status.telling_failure():
                 pool = opened.pool
                 problem = self._pass_over(opened.bad)
                 problem = self._keep_out(like_heldout, pool)
@@ -224,6 +248,12 @@ class _Run:
             if self._run is not None:
                 self._run.tidy()
         return selection
+
+    def _opened(self) -> AbstractContextManager[OpenPool]:
+        if self._rows is not None:
+            return self._rows.opened(self._problem, self._settings)
+        name = "" if self._run is None else self._run.path.name
+        return open_pool(self._problem, self._settings, self._reporter, name)
 
     def _solve(self, problem: Problem, opened: OpenPool, earlier: list[tuple[Pick, Tensor]]) -> GreedyResult:
         asked = self._settings.pool.screening

@@ -131,6 +131,14 @@ class SelectionSettings(LimitSettings):
         number_at_least(0),
         per_tick=True,
     )
+    nearest: int | None = option(
+        None,
+        "With target.query_column: look only at so many rows for each query, those that gain most before the first "
+        "pick, and say what any other could have gained. null: at all rows, exactly.",
+        whole(1).said("give a whole number >= 1, or null"),
+        decides=False,  # only with queries, of whose identity it is a part
+        per_tick=True,
+    )
     explain: bool = option(
         False,
         "Add columns that say why each row was picked: nearest targets, targets it informs about, nearest earlier "
@@ -289,6 +297,10 @@ class CurationSettings(Options):
             raise ConfigError(f"{missing} is not set: give both pool.path and target.path, or neither for the demo")
         if self.heldout.path is None and self.heldout != HeldoutSettings():
             raise ConfigError("heldout.path is not set, but other options of heldout are: give it, or leave them out")
+        if self.selection.nearest is not None and self.target.query_column is None:
+            raise ConfigError(
+                f"selection.nearest={self.selection.nearest} goes with target.query_column: set it, or leave this out"
+            )
         rule = self.acquisition.name
         for name in ("replacement", "min_gain", *self.selection.limiting):
             value = getattr(self.selection, name)

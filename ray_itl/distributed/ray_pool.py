@@ -26,7 +26,7 @@ from ray_itl.core.messages import (
     merge_rivals,
 )
 from ray_itl.core.near_rows import NearQuery, NearRows, merge_near
-from ray_itl.core.pool import block_per_shard, mean_of_norms, merge_reports, request_per_shard
+from ray_itl.core.pool import Question, T, block_per_shard, mean_of_norms, merge_reports, request_per_shard
 from ray_itl.core.ranking import RankedRows, RankQuery, merge_ranked
 from ray_itl.distributed.codec import unpack
 from ray_itl.distributed.journal import Journal, Recovery
@@ -37,6 +37,7 @@ from ray_itl.distributed.shard_actor import ShardActor, ShardFacts, ShardSpec
 from ray_itl.distributed.shard_group import ShardGroup, ShardMember, put
 from ray_itl.errors import ConfigError, ShardError
 from ray_itl.shards.disk_loading import CacheOptions
+from ray_itl.shards.part import PoolPart
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns
@@ -107,11 +108,17 @@ class RayPool:
             actor_class,
         )
         self._facts: list[ShardFacts] = []
+        self._num_parts = 0
 
     @property
     def has_room_for_copies(self) -> bool:
         """Whether rows may be screened by copies beside them."""
         return self._plan.copy_bytes > 0
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether shards keep features on disk."""
+        return self._plan.on_disk
 
     def load(self, on_rows: Callable[[int], None] | None = None, bad: BadRows | None = None) -> None:
         """Start the shards and load all rows; to be called once, before anything else.
@@ -167,6 +174,25 @@ class RayPool:
         self._source, self._dim = source, dim
         self._settle(self._crew.reload(source, members, on_rows), bad)
 
+    def narrow(self, source: PoolSource, part: PoolPart, bad: BadRows) -> None:
+        """Let shards use some of their rows from now on, whose positions stay; call `restore` before anything else.
+
+        Args:
+            source: The rows of the pool, with all columns that are looked at.
+            part: Which of them are in use, and where their costs and groups come from.
+            bad: Collects rows in use whose cost cannot be used.
+
+        Raises:
+            ShardError: processes that keep dying, or the pool is closed.
+        """
+        ranges = plan_shards(source.num_rows, self._num_shards)
+        parts = [part.of_shard(r.start, r.stop) for r in ranges]
+        self._journal = Journal()
+        self._num_parts += 1
+        self._facts = self._crew.narrow(source, parts, self._num_parts)
+        for facts in self._facts:
+            bad.extend(facts.bad)
+
     def _settle(self, loaded: list[ShardFacts], bad: BadRows | None) -> None:
         """Take what shards tell of the rows that they have loaded."""
         self._facts = loaded
@@ -203,7 +229,7 @@ class RayPool:
 
     def mean_squared_norm(self) -> float:
         """See `Pool.mean_squared_norm`."""
-        num_usable = self.num_rows - sum(len(facts.bad) for facts in self._facts)
+        num_usable = sum(facts.num_usable for facts in self._facts)
         return mean_of_norms([facts.sum_of_norms for facts in self._facts], num_usable)
 
     def repeated_id(self) -> tuple[int | str, np.ndarray] | None:
@@ -266,6 +292,10 @@ class RayPool:
     def rivals(self, query: RivalQuery) -> Rivals:
         """See `Pool.rivals`."""
         return merge_rivals(self._pass("rivals", query))
+
+    def ask(self, question: Question[T]) -> list[T]:
+        """See `Pool.ask`."""
+        return self._pass("answer", question)
 
     def close(self) -> None:
         """End the shards' processes. May be called again."""

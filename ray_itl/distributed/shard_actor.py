@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from ray_itl.distributed.relay import GroupReply, PassTime, Reply, call_group
 from ray_itl.errors import StaleShardError
 from ray_itl.shards.disk_loading import CacheOptions, load_disk_shard
 from ray_itl.shards.loading import STORAGE_DTYPES, RowRange
+from ray_itl.shards.part import ShardPart
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns
@@ -47,6 +48,10 @@ class ShardSpec:
     """Where features are kept on disk; None: in memory."""
     cost_group_columns: CostGroupColumns | None = None
     """Where rows' costs and groups come from; None: none are needed."""
+    part: ShardPart = field(default_factory=ShardPart)
+    """What of the rows is in use."""
+    part_number: int = 0
+    """How often that was changed; 0: never, all are."""
 
     def load(self, source: PoolSource, on_rows: Callable[[int], None], bad: BadRows) -> PoolShard:
         """Return the shard; bad rows are noted."""
@@ -62,12 +67,11 @@ class ShardSpec:
 class ShardFacts:
     """What a shard knows once its rows are loaded."""
 
-    num_rows: int
-    dim: int
+    num_usable: int
     largest_norm: float
     sum_of_norms: float
     bad: BadRows
-    """Rows that must not be picked."""
+    """Rows that must not be picked, found when the rows were loaded; of a part, those found since."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,12 @@ class ShardActor:
     """
 
     def __init__(self) -> None:
+        self._whole: PoolShard | None = None
         self._shard: PoolShard | None = None
+        """The part of it that is in use."""
         self._bad = BadRows()
         self._version = -1
+        self._part_number = 0
         self._loaded = 0
         self._group: Sequence[Any] = ()
 
@@ -120,19 +127,24 @@ class ShardActor:
     def load(self, source: PoolSource, spec: Packed) -> ShardFacts:
         """Load the rows of a ShardSpec from a source, unless they are there already, in place of any others.
 
+        Then narrow them to the part that it names.
+
         Raises:
             InputError: unreadable or bad rows.
             CacheError: no room on disk, where features are to be kept there.
         """
         what: ShardSpec = unpack(spec)
-        if self._shard is None or self._version != what.version:
-            self._shard = None  # old and new rows need not fit into memory together
-            self._loaded, self._version = 0, what.version
+        if self._whole is None or self._version != what.version:
+            self._whole = self._shard = None  # old and new rows need not fit into memory together
+            self._loaded, self._version, self._part_number = 0, what.version, 0
             torch.set_num_threads(what.num_threads)
             self._bad = BadRows()
-            self._shard = what.load(source, self._count_rows, self._bad)
-        shard = self._shard
-        return ShardFacts(shard.num_rows, shard.dim, shard.largest_norm, shard.sum_of_norms, self._bad)
+            self._whole = self._shard = what.load(source, self._count_rows, self._bad)
+        if self._part_number != what.part_number:
+            self._bad, self._shard = BadRows(), None
+            self._shard, self._part_number = what.part.of(self._whole, source, self._bad), what.part_number
+        shard = self._rows
+        return ShardFacts(shard.num_usable, shard.largest_norm, shard.sum_of_norms, self._bad)
 
     def restore(self, recovery: Packed) -> None:
         """Bring the rows to the state that a Recovery describes."""
@@ -170,6 +182,10 @@ class ShardActor:
     def rivals(self, query: Packed) -> Reply:
         """See `PoolShard.rivals`."""
         return self._timed(lambda shard: shard.rivals(unpack(query)))
+
+    def answer(self, question: Packed) -> Reply:
+        """See `Pool.ask`."""
+        return self._timed(lambda shard: unpack(question).answer(shard))
 
     def id_span(self) -> Reply:
         """See `uniqueness.id_span`; None where no row can be used."""

@@ -20,6 +20,7 @@ from ray_itl.distributed.policy import Failure, FailureKind, GiveUp, RecoveryPol
 from ray_itl.distributed.relay import Relay, Reply, group_shards
 from ray_itl.distributed.shard_actor import ShardActor, ShardFacts, ShardSpec
 from ray_itl.errors import NoRoomError, ShardError
+from ray_itl.shards.part import ShardPart
 from ray_itl.sources.base import PoolSource
 
 _INLINE_BYTES = 100_000
@@ -128,6 +129,29 @@ class ShardGroup:
             self._source = ray.put(source)
             self._set_members(members)
             return self._load_all(on_rows)
+        except BaseException:
+            self.close()
+            raise
+
+    def narrow(self, source: PoolSource, parts: Sequence[ShardPart], number: int) -> list[ShardFacts]:
+        """Let shards use parts of their rows from now on; one that is lost loads its rows and narrows them anew.
+
+        Args:
+            source: The same rows, with all columns that the parts look at.
+            parts: One for each shard.
+            number: Of this change, from 1.
+
+        Raises:
+            ShardError: processes that keep dying.
+        """
+        self._check_open()
+        try:
+            self._source = ray.put(source)
+            self._specs = [
+                pack(replace(member.spec, version=self._version, part=part, part_number=number))
+                for member, part in zip(self._members, parts, strict=True)
+            ]
+            return self._load_all(None)
         except BaseException:
             self.close()
             raise

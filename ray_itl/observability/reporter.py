@@ -81,15 +81,15 @@ class Reporter:
             self._step = outer
             self._renderer.clear()
 
-    def rows(self, what: str, total: int) -> Callable[[int], None]:
-        """Return a callback for the number of rows done so far."""
+    def rows(self, what: str, total: int, noun: str = "rows") -> Callable[[int], None]:
+        """Return a callback for the number of rows (or what the noun says) done so far."""
         began = time.perf_counter()
 
         def report(done: int) -> None:
             seconds = max(time.perf_counter() - began, 1e-9)
             rate = done / seconds
             eta_s = (total - done) / rate if rate > 0 else None
-            text = f"  {what} {done:,} of {total:,} rows ({short(rate)} rows/s{_left(eta_s)})"
+            text = f"  {what} {done:,} of {total:,} {noun} ({short(rate)} {noun}/s{_left(eta_s)})"
             facts = {"done": done, "of": total, "rows_per_s": round(rate, 1), "eta_s": eta_s and round(eta_s, 1)}
             self._tell("rows", text, facts, passing=True)
 

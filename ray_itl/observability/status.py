@@ -176,6 +176,10 @@ class RunStatus:
         self._write("running")
         return Advance(self._facts["gain"], self._rows_per_s, self._eta_s)
 
+    def adding(self, **facts: Any) -> None:
+        """Say more of the run, from the next writing on."""
+        self._facts |= facts
+
     def waiting(self, line: str | None) -> None:
         """Say what the run waits for; None: for nothing any more."""
         self._write("running", waiting=line)

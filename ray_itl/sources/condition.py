@@ -93,6 +93,25 @@ class RowMask:
             rows[places] = self.rows_between(start, stop)[numbers[places] - start]
         return rows
 
+    def numbers(self, rows: np.ndarray) -> np.ndarray:
+        """Return the numbers (int64) of kept rows, in the order given: the inverse of `rows`."""
+        numbers = np.empty(len(rows), dtype=np.int64)
+        blocks = rows // _BLOCK
+        order = np.argsort(blocks, kind="stable")
+        found, begins = np.unique(blocks[order], return_index=True)
+        for block, places in zip(found.tolist(), np.split(order, begins[1:]), strict=False):
+            first = block * _BLOCK
+            before = np.cumsum(self.slice(first, min(self.num_rows, first + _BLOCK)))
+            numbers[places] = self._before[block] + before[rows[places] - first] - 1
+        return numbers
+
+    def within(self, other: RowMask) -> RowMask:
+        """Return the mask of these rows among those of another, which keeps all of them."""
+        return RowMask.of(
+            own[theirs]
+            for own, theirs in zip(self.pieces(0, self.num_rows), other.pieces(0, self.num_rows), strict=True)
+        )
+
     @property
     def is_full(self) -> bool:
         """Whether every row is kept."""
@@ -131,7 +150,7 @@ def rows_that_meet(condition: Condition, rows: ParquetRows) -> RowMask:
     with ThreadPoolExecutor(_MAX_THREADS) as threads:
         masks = list(threads.map(of_file, range(len(manifest.files))))
     mask = RowMask.of(piece for each in masks for piece in each.pieces(0, each.num_rows))
-    _check_any(condition, mask)
+    check_any(condition, mask)
     return mask
 
 
@@ -140,7 +159,7 @@ def rows_of_table_that_meet(condition: Condition, table: pa.Table) -> RowMask:
     for column in condition.columns:
         find_column(table.schema, column, "pool.filter", "")
     mask = RowMask.of(_met(condition, table.select(list(condition.columns)).to_batches(), ""))
-    _check_any(condition, mask)
+    check_any(condition, mask)
     return mask
 
 
@@ -168,6 +187,7 @@ def _unfit(condition: Condition, file: str, why: str, remedy: str) -> ConfigErro
     return ConfigError(f"pool.filter={condition.text}{where}: {why}; {remedy}")
 
 
-def _check_any(condition: Condition, mask: RowMask) -> None:
+def check_any(condition: Condition, mask: RowMask) -> None:
+    """Raise InputError where no row meets a condition."""
     if not mask.count:
         raise InputError(f"pool.filter={condition.text}: none of the pool's {mask.num_rows:,} rows meets it; widen it")

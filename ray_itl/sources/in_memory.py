@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -62,6 +63,18 @@ class TableRows:
         self._mean_step = max(1, _BATCH_BYTES * table.num_rows // max(1, table.nbytes))
         if named_images(table.schema):
             self._mean_step = min(self._mean_step, MOST_ROWS)
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether a column has the rows' ids, so that their positions are not."""
+        return bool(self._id_column)
+
+    def only(self, kept: RowMask) -> Self:
+        """Return the kept rows alone, at least one; `locate` tells where they stand in the table."""
+        own, rows = copy(self), kept.rows_between(0, kept.count)
+        own.table = self.table.filter(pa.array(kept.slice(0, kept.num_rows)))
+        own.num_rows, own._rows = kept.count, rows if self._rows is None else self._rows[rows]
+        return own
 
     def row_batches(
         self, start: int, stop: int, columns: Sequence[str], bad: BadRows | None = None

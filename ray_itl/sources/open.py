@@ -20,12 +20,12 @@ from ray_itl.io.listing import OnText, PoolPaths
 from ray_itl.sources.agreement import build_manifest
 from ray_itl.sources.base import PathInput, PoolInput, PoolSource, RowSource
 from ray_itl.sources.columns import Asked, by_option
-from ray_itl.sources.condition import Condition, rows_of_table_that_meet
+from ray_itl.sources.condition import Condition, RowMask, rows_of_table_that_meet
 from ray_itl.sources.in_memory import ArraySource, TableRows, TableSource
 from ray_itl.sources.parquet import ParquetRows, ParquetSource
 from ray_itl.sources.schema import find_column
 from ray_itl.sources.turns import MESSAGES, with_messages
-from ray_itl.sources.views import filtered
+from ray_itl.sources.views import FilteredSource, filtered, narrowed
 
 _MAY_BE = (
     "hand over paths, a pyarrow.Table or dataset, a frame of pandas or polars, a Hugging Face dataset, a list of "
@@ -140,6 +140,30 @@ def _asked(
     if isinstance(pool, pa.Table | pads.Dataset) and id_column == DEFAULT_ID and DEFAULT_ID not in pool.schema.names:
         return replace(asked, id="", names_rows=has_files)
     return replace(asked, names_rows=has_files and id_column is None, may_lack_id=has_files and id_column == DEFAULT_ID)
+
+
+def narrow(source: PoolSource, condition: str) -> tuple[PoolSource, RowMask]:
+    """Return those rows of an open source that meet one more condition, and which they are.
+
+    Raises:
+        InputError: no row does, or the columns cannot be read.
+        ConfigError: the condition cannot be used.
+    """
+    met = _parsed(condition)
+    if isinstance(source, ParquetSource):
+        found = narrowed(source, met)
+        return found, found.kept.within(source.kept) if isinstance(source, FilteredSource) else found.kept
+    if isinstance(source, TableSource):
+        mask = rows_of_table_that_meet(met, source.table)
+        return source.only(mask), mask
+    raise InputError(
+        f"pool.filter={condition}: an array has no columns; leave it out, or hand over a pyarrow.Table or Parquet files"
+    )
+
+
+def columns_of(condition: str) -> tuple[str, ...]:
+    """Return the columns that a condition looks at; ConfigError where it cannot be used."""
+    return _parsed(condition).columns
 
 
 def _parsed(condition: str) -> Condition:

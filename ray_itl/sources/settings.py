@@ -132,6 +132,12 @@ class TargetSettings(Options, group="target"):
     task_weights: dict[str, float] = option(
         {}, "How much a task's gain counts, as {code: 2, chat: 0.5}; tasks not named count 1.", decides=False
     )
+    query_column: str | None = option(
+        None,
+        "Column that says which of many queries a target belongs to: each gets selection.n rows of its own, as if "
+        "selected for alone. null: one selection for all.",
+        decides=False,  # the queries do
+    )
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""

@@ -73,10 +73,12 @@ def read_targets(
     filesystem: pafs.FileSystem | None = None,
     what: str = "targets",
     group: str = "",
+    task_word: str = "task",
 ) -> TargetTable:
     """Read all targets, from anything a pool may be (see `open_source`), in its order.
 
-    `what` the rows are begins every message, and the options that name columns are of that `group` ("target").
+    `what` the rows are begins every message, and the options that name columns are of that `group` ("target"). What
+    `task_column` tells apart are tasks, or what `task_word` says.
 
     Raises:
         InputError: it cannot be used as a pool; weights are not numbers, null, negative, not finite or all zero; or the
@@ -84,7 +86,7 @@ def read_targets(
     """
     try:
         prefix = f"{group}." if group else ""
-        named = {weight_column: f"{prefix}weight_column", task_column: f"{prefix}task_column"}
+        named = {weight_column: f"{prefix}weight_column", task_column: f"{prefix}{task_word}_column"}
         columns = {column: option for column, option in named.items() if column}
         own = f"{prefix}id_column", f"{prefix}embedding_column"
         source = open_rows(target, id_column or "", embedding_column, columns, filesystem, *own)
@@ -98,23 +100,23 @@ def read_targets(
         if len(bad):  # never passed over: what the picks are about would be something else
             raise bad.refusal(source.locate)
         weights = _read_weights(source, weight_column, f"{prefix}weight_column") if weight_column else None
-        tasks = _read_tasks(source, task_column) if task_column else None
+        tasks = _read_tasks(source, task_column, task_word) if task_column else None
         names = None if tasks is None else [str(value) for value in tasks.to_pylist()]
     except InputError as error:
         raise type(error)(f"{what}: {error}") from error
     return TargetTable(embeddings, weights, np.concatenate(ids) if id_column else None, names, tasks, source)
 
 
-def _read_tasks(source: PoolSource, column: str) -> pa.ChunkedArray:
-    """Return the M tasks."""
+def _read_tasks(source: PoolSource, column: str, word: str) -> pa.ChunkedArray:
+    """Return the M tasks, or what the word says they are."""
     values = source.take(np.arange(source.num_rows), [column]).column(0)
     if values.null_count:
         files, rows = source.locate(np.array([values.is_null().to_pylist().index(True)]))
         raise InputError(
-            f"{which_row(files[0], int(rows[0]))}: task column {column!r} is null; name the task of every target"
+            f"{which_row(files[0], int(rows[0]))}: {word} column {column!r} is null; name the {word} of every target"
         )
     if comparable_type(values.type) is None:
-        raise InputError(f"task column {column!r} is of type {values.type}: name a column of text or numbers")
+        raise InputError(f"{word} column {column!r} is of type {values.type}: name a column of text or numbers")
     return values
 
 

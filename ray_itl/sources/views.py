@@ -15,7 +15,7 @@ import pyarrow.fs as pafs
 from ray_itl.errors import InputError
 from ray_itl.sources.bad_rows import BadRows, noted
 from ray_itl.sources.base import PoolSource, RowSource
-from ray_itl.sources.condition import Condition, RowMask, rows_that_meet
+from ray_itl.sources.condition import Condition, RowMask, check_any, rows_that_meet
 from ray_itl.sources.ids import IdKind
 from ray_itl.sources.manifest import FileEntry, Manifest, check_range
 from ray_itl.sources.parquet import ParquetSource
@@ -34,6 +34,11 @@ class FilteredSource(ParquetSource):
         super().__init__(manifest, filesystem)
         self.num_rows = kept.count
         self._kept = kept
+
+    @property
+    def kept(self) -> RowMask:
+        """Which rows of the files there are."""
+        return self._kept
 
     def row_batches(
         self, start: int, stop: int, columns: Sequence[str], bad: BadRows | None = None
@@ -111,6 +116,19 @@ def filtered(source: ParquetSource, condition: Condition, filesystem: pafs.FileS
     kept = rows_that_meet(condition, source)
     manifest = replace(source.manifest, filter=condition.text)
     return ParquetSource(manifest, filesystem) if kept.is_full else FilteredSource(manifest, filesystem, kept)
+
+
+def narrowed(source: ParquetSource, condition: Condition, filesystem: pafs.FileSystem | None = None) -> FilteredSource:
+    """Return those rows of a source that meet one more condition; errors as of `rows_that_meet`."""
+    first = source.kept if isinstance(source, FilteredSource) else None
+    met = rows_that_meet(condition, ParquetSource(source.manifest, filesystem))
+    text = condition.text
+    if first is not None:
+        text = f"({source.manifest.filter}) and ({text})"
+        both = zip(first.pieces(0, first.num_rows), met.pieces(0, met.num_rows), strict=True)
+        met = RowMask.of(own & other for own, other in both)
+        check_any(replace(condition, text=text), met)
+    return FilteredSource(replace(source.manifest, filter=text), filesystem, met)
 
 
 class _Subset:

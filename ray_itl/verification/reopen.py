@@ -13,12 +13,13 @@ from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.decontamination import keeping_out, read_contamination
 from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.curation.identity import ASKED, run_identity
-from ray_itl.curation.open import as_it_was, open_problem, with_noise
+from ray_itl.curation.open import FROM_OPTIONS, as_it_was, open_problem, with_noise
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings, EvaluationSettings
 from ray_itl.curation.skipping import passing_over, read_skipped
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.options.text import from_yaml
+from ray_itl.queries.reading import query_identity, read_queries
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.sources.bad_rows import SKIPPED_FILE
 from ray_itl.sources.manifest import Manifest
@@ -108,7 +109,10 @@ def _reopened(run: RunDirectory, options: CurationSettings) -> Problem:
     pool = run.read_pool_manifest()
     problem = _reopened_alone(options, pool) if options.state.dir is None else reopen_tick(options, pool)
     problem = with_limits(with_lists(problem, options), options, expects_values=False)  # earlier versions did not
-    changed = run.changes(run_identity(problem, options))
+    identity = run_identity(problem, options)
+    if options.target.query_column is not None:
+        identity |= query_identity(options, read_queries(problem, options, FROM_OPTIONS))
+    changed = run.changes(identity)
     if changed:
         raise InputError(
             f"run.dir={run.path}: what the run read is no longer what it was (changed: {', '.join(changed)}); restore "

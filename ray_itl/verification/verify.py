@@ -19,6 +19,7 @@ from ray_itl.sources.lookup import ids_at
 from ray_itl.sources.parquet import ParquetSource
 from ray_itl.verification.eligibility import Breach, Eligibility
 from ray_itl.verification.heldout import wrongly_held_out
+from ray_itl.verification.queries import check_queries
 from ray_itl.verification.reopen import ReopenedRun, read_table, reopen_run
 from ray_itl.verification.replay import Replay, WrongGain, WrongStep
 from ray_itl.verification.settings import VerifySettings
@@ -114,6 +115,20 @@ def verify(settings: VerifySettings) -> Verification:
     finished = reopen_run(settings.run.dir)
     source, folder = finished.source, finished.run.path
     table = read_table(folder / "selection.parquet")
+    if finished.options.target.query_column is not None:
+        faults = check_queries(finished, table, settings)
+        return Verification(
+            acquisition=finished.options.acquisition.name,
+            num_picks=len(table),
+            num_steps=faults.num_steps,
+            num_rows=faults.num_rows,
+            num_challengers=0,
+            contradictions=faults.contradictions + wrongly_skipped(finished),
+            breaches=[],
+            wrong=faults.wrong,
+            wrong_gains=faults.wrong_gains,
+            seconds=time.perf_counter() - began,
+        )
     challengers = read_table(folder / "challengers.parquet").column("position").to_numpy()
     positions, contradictions = _positions(table, source)
     steps = np.unique(np.linspace(0, len(table) - 1, settings.max_steps).astype(int)).tolist() if len(table) else []

@@ -1,0 +1,173 @@
+"""Selections for many queries as a job: results, resuming, and what is refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json as pj
+import pyarrow.parquet as pq
+import pytest
+
+import ray_itl
+from ray_itl.core.many import selector
+from ray_itl.curation.settings import CurationSettings
+from ray_itl.errors import ConfigError, RunDirectoryError
+from ray_itl.queries import run as run_module
+from ray_itl.queries.parts import Parts
+from ray_itl.queries.run import select_queries
+from ray_itl.queries.summary import plan_queries, summarise_queries
+from ray_itl.verification.settings import FinishedRun, VerifySettings
+from ray_itl.verification.verify import verify
+from tests.helpers import Files, clustered
+
+NUM_QUERIES, N = 9, 4
+ROWS = clustered(2 * NUM_QUERIES, 7)
+NAMES = [f"q{number % NUM_QUERIES}" for number in range(2 * NUM_QUERIES)]
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selector, "_FETCHED", 32)
+    monkeypatch.setattr(selector, "_MOST_QUERIES", 3)
+    monkeypatch.setattr(run_module, "_QUERIES_A_PART", 3)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    files = Files(tmp_path)
+    pq.write_table(pa.table({"prompt": NAMES, "embedding": list(ROWS)}), files.target)
+    return files
+
+
+def settings_of(files: Files, run: str | None = "run", **changes: Any) -> CurationSettings:
+    target = {"query_column": "prompt", **changes.pop("target", {})}
+    return files.settings(run, n=N, target=target, **changes)
+
+
+def expected(files: Files, **options: Any) -> pa.Table:
+    with ray_itl.open_pool(files.pool) as pool:
+        return pool.select_many(files.target, N, query_column="prompt", noise_variance=1.0, **options)
+
+
+def test_a_job_writes_the_table_of_all_queries(files: Files) -> None:
+    settings = settings_of(files, pool={"columns": ["text"]})
+    found = select_queries(settings)
+    assert found.table.equals(expected(files, columns=["text"]))
+    assert pq.read_table(files.folder / "run" / "selection.parquet").equals(found.table)
+    status = json.loads((files.folder / "run" / "status.json").read_text())
+    assert (status["state"], status["queries_done"], status["num_queries"]) == ("finished", NUM_QUERIES, NUM_QUERIES)
+    assert status["num_picked"] == NUM_QUERIES * N
+    summary = summarise_queries(found)
+    assert f"for {NUM_QUERIES} queries" in summary.headline
+    again = select_queries(settings)
+    assert again.table.equals(found.table)
+    assert again.metrics == found.metrics
+
+
+def test_queries_that_are_done_are_kept(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, write, parts = settings_of(files), Parts.write, 0
+
+    def interrupted(self: Parts, *arguments: Any) -> None:
+        nonlocal parts
+        write(self, *arguments)
+        parts += 1
+        if parts == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Parts, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            select_queries(settings)
+    status = json.loads((files.folder / "run" / "status.json").read_text())
+    assert status["state"] == "interrupted"
+    asked: list[int] = []
+    select = selector.ManySelector.select
+
+    def counting(self: selector.ManySelector, targets: Any, n: int) -> Any:
+        asked.append(len(targets))
+        return select(self, targets, n)
+
+    monkeypatch.setattr(selector.ManySelector, "select", counting)
+    assert select_queries(settings).table.equals(expected(files))
+    assert asked[0] == NUM_QUERIES - 6
+
+
+def test_other_queries_do_not_go_on_in_the_same_directory(files: Files) -> None:
+    select_queries(settings_of(files))
+    pq.write_table(pa.table({"prompt": NAMES[::-1], "embedding": list(ROWS)}), files.target)
+    with pytest.raises(RunDirectoryError, match="changed: queries"):
+        select_queries(settings_of(files))
+
+
+def test_whole_lines_where_the_pool_is_lines(files: Files) -> None:
+    found = select_queries(settings_of(files, run="run", pool={"columns": ["text"]}))
+    other = settings_of(files, run="lines", pool={"columns": ["text"]})
+    select_queries(replace(other, run=replace(other.run, output="jsonl")))
+    lines = pj.read_json(files.folder / "lines" / "selection.jsonl")
+    assert lines.cast(found.table.schema).equals(found.table)
+
+
+def test_nearest_rows_alone_and_how_many_picks_are_certain(files: Files) -> None:
+    found = select_queries(settings_of(files, selection={"nearest": 20}))
+    assert found.table.equals(expected(files, nearest=20))
+    assert 0 <= found.metrics["picks_certain"] <= NUM_QUERIES * N
+    with pytest.raises(ConfigError, match=r"selection.nearest=20 goes with target.query_column"):
+        files.settings(selection={"nearest": 20})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"selection": {"budget": 3.0}}, "selection.budget=3.0"),
+        ({"selection": {"min_distance": 0.1}}, "selection.min_distance=0.1"),
+        ({"selection": {"near_target": "exclude"}}, "selection.near_target=exclude"),
+        ({"selection": {"explain": True}}, "selection.explain=True"),
+        ({"target": {"task_column": "prompt"}}, "target.task_column=prompt"),
+        ({"state": {"dir": "state"}}, "state.dir=state"),
+        ({"acquisition": {"name": "nearest"}}, "acquisition.name=nearest"),
+    ],
+)
+def test_options_that_do_not_go_with_queries_are_named(files: Files, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=f"{words} does not go with target.query_column"):
+        select_queries(settings_of(files, **changes))
+    assert not (files.folder / "run").exists()
+
+
+def test_a_plan_counts_queries_and_leaves_nothing(files: Files) -> None:
+    plan = plan_queries(settings_of(files))
+    assert plan.passes == (NUM_QUERIES, NUM_QUERIES)
+    assert any("9 queries of 4 picks" in line for line in plan.told)
+    assert not (files.folder / "run").exists()
+
+
+def test_a_sample_of_queries_is_verified(files: Files) -> None:
+    select_queries(settings_of(files))
+    folder = files.folder / "run"
+    found = verify(VerifySettings(run=FinishedRun(str(folder)), sample=200))
+    assert found.right, found.summary().text
+    assert found.num_steps == NUM_QUERIES * N
+    for path in [folder / "selection.parquet", *sorted((folder / "queries").iterdir())]:
+        table = pq.read_table(path)
+        gains = pa.array(table["gain"].to_numpy() * 1.001)
+        pq.write_table(table.set_column(table.column_names.index("gain"), "gain", gains), path)
+    assert len(verify(VerifySettings(run=FinishedRun(str(folder)))).wrong_gains) == NUM_QUERIES * N
+
+
+def test_other_picks_than_the_best_are_found(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selector, "_FETCHED", 5)
+    settings = settings_of(files)
+    with monkeypatch.context() as patch:
+        patch.setattr(selector.ManySelector, "_verify", _believe)
+        select_queries(settings)
+    found = verify(VerifySettings(run=FinishedRun(str(files.folder / "run")), sample=300))
+    assert found.wrong
+    assert not found.wrong_gains
+
+
+def _believe(self: selector.ManySelector, queries: Any, table: Any, n: int) -> None:
+    """Take what was picked among few rows for picks of the whole pool."""
+    del self, table
+    for each in queries:
+        each.verified = n
