@@ -157,7 +157,7 @@ def test_a_sample_of_queries_is_verified(files: Files) -> None:
 
 def test_other_picks_than_the_best_are_found(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selector, "_FETCHED", 5)
-    settings = settings_of(files)
+    settings = settings_of(files, pool={"storage": "disk"})  # where queries share passes
     with monkeypatch.context() as patch:
         patch.setattr(selector.ManySelector, "_verify", _believe)
         select_queries(settings)

@@ -218,6 +218,7 @@ class _Search:
         self._conditioned = 0
         dim = features.shape[1]
         self._columns = np.empty((n, 2, dim))
+        """w, and of ITL w_A, the same of S_A; of VTL z."""
         self._reached = query.reached.copy()
         """S A', which falls."""
 
@@ -233,6 +234,8 @@ class _Search:
         self._gains = before.gains.tolist()
         self._open[self._places] = False
         self._columns[:made] = columns.transpose(2, 1, 0)
+        if self._is_itl:
+            self._columns[:made, 1] = self._columns[:made, 0] - self._columns[:made, 1]
         products = features @ columns[:, 0]
         self._products[:made] = products.T
         self._variance -= np.square(products).sum(axis=1)
@@ -240,7 +243,7 @@ class _Search:
             self._told -= products @ before.at_targets
             self._reached -= columns[:, 0] @ before.at_targets
             return
-        given = features @ columns[:, 1]
+        given = features @ self._columns[:made, 1].T
         self._given_products[:made] = given.T
         self._given -= np.square(given).sum(axis=1)
 
@@ -287,13 +290,15 @@ class _Search:
 
     def path(self) -> Path:
         """Return all that was picked."""
-        places = np.array(self._places, dtype=np.int64)
+        places, columns = np.array(self._places, dtype=np.int64), self._columns.copy()
+        if self._is_itl:
+            columns[:, 1] = columns[:, 0] - columns[:, 1]
         return Path(
             self._query,
             self._rows.positions[places],
             self._rows.ids[places],
             np.array(self._gains),
-            torch.from_numpy(np.ascontiguousarray(self._columns.transpose(2, 1, 0))),
+            torch.from_numpy(np.ascontiguousarray(columns.transpose(2, 1, 0))),
             self._columns[:, 0] @ self._query.rows.T,
         )
 

@@ -15,7 +15,7 @@ from ray_itl.core.many.best import BestRows
 from ray_itl.core.messages import Block, Precision, ScoreSpec
 from ray_itl.core.screening.copies import RowCopies
 from ray_itl.core.screening.kernels import Known, RowFacts, prepare_kernel
-from ray_itl.core.screening.screen import started
+from ray_itl.core.screening.screen import prepared, started
 from ray_itl.core.screening.theorem import Tally
 from ray_itl.core.shard import PoolShard
 
@@ -239,7 +239,7 @@ class _QueryScreen:
         spec, arithmetic, device = trial.spec, copies.arithmetic, norms.device
         self._spec, self._arithmetic = spec, arithmetic
         self._factors = [arithmetic.columns(form.factor[:, None], device) for form in spec.quadratics]
-        self._columns = arithmetic.columns(trial.block.columns, device)
+        self._columns = prepared(spec, copies, trial.block.columns, device)
         tally = Tally(spec, arithmetic)
         for score, factor in enumerate(self._factors):
             if factor.num_steps:
