@@ -17,7 +17,7 @@ OPTION = re.compile(r"\+?[a-z_]+(\.[a-z_]+)*=")
 _NEEDS = r"<!-- needs: (\w+) -->\n"
 _BLOCK = re.compile(rf"^(?:{_NEEDS})?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _GROUPS = (
-    "pool|target|known|avoid|acquisition|selection|cluster|evaluation|run|state|tracking|model|rounds|data|embedding|output"
+    "pool|target|known|avoid|encoder|acquisition|selection|cluster|evaluation|run|state|tracking|model|rounds|data|embedding|output"
     "|labels|trainer|training|candidates|sweep|task"
 )
 _NAMED = re.compile(rf"(?<![\w./-])(?:{_GROUPS})\.[a-z_]+(?![\w./(-])")

@@ -120,6 +120,9 @@ class Problem:
     """Whether no row at all may be picked, so that the pool need not be loaded."""
     notes: tuple[str, ...] = ()
     """What of the options may not be as meant, a sentence each."""
+    contents: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    """Of target, known or avoid, where they were embedded: of how many rows, the first, and a digest of what was
+    embedded, and by which encoder."""
 
     @property
     def num_rows(self) -> int:

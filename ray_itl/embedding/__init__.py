@@ -6,6 +6,6 @@ user's); batches (rows of like length, side by side on cores), precision and wei
 is read), layout (which rows are which part) and parts (embeddings on disk), keeping (of tries before), progress (told
 and written), on_ray (parts on a cluster), job (`embed_pool`), planning (what that would take).
 
-Embeddings kept by what was embedded: content (what a row holds, as a key), store (embeddings by these keys) and segments
-(its files).
+Of a selection from rows without embeddings: encoder_settings, cached (a column embedded while it is read), content
+(what a row holds, as a key), store (embeddings by these keys) and segments (its files), survey (what a plan says).
 """

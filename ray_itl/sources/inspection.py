@@ -78,6 +78,13 @@ def read_footer(listing: PoolListing, path: str, asked: Asked, schema: PoolSchem
     return Footer(entry, claims, types)
 
 
+def stored_schema(listing: PoolListing, path: str) -> pa.Schema:
+    """Return the columns of a file; errors as of `read_footer`."""
+    _examine(listing, path, "")
+    with open_file(listing, listing.filesystem, path) as file:
+        return file.schema_arrow
+
+
 def fingerprint_file(filesystem: pafs.FileSystem, path: str) -> tuple[int, str]:
     """Return a Parquet file's size, and the SHA-256 of size, footer and 1 MiB of spread blocks, as hex.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -16,26 +18,39 @@ import torch
 from ray_itl.errors import InputError
 from ray_itl.io.listing import OnText, PoolPaths
 from ray_itl.sources.agreement import build_manifest
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PathInput, PoolInput, PoolSource, RowSource
 from ray_itl.sources.columns import Asked, by_option
 from ray_itl.sources.condition import Condition, rows_of_table_that_meet
+from ray_itl.sources.encoding import RawColumn
 from ray_itl.sources.in_memory import ArraySource, TableRows, TableSource
+from ray_itl.sources.manifest import Manifest
 from ray_itl.sources.parquet import ParquetRows, ParquetSource
 from ray_itl.sources.schema import find_column
 from ray_itl.sources.views import filtered
 
+_MAY_BE = (
+    "hand over paths, a pyarrow.Table or dataset, a frame of pandas or polars, a Hugging Face dataset, a list of "
+    "texts, a numpy array or a torch tensor"
+)
+TEXT = "text"
+"""The column of a list of texts."""
+_LONGEST_PATH = 4096
+_SAMPLE_ROWS = 64
 _READ_AS_THEY_ARE = (str, os.PathLike, list, tuple, pa.Table, pads.Dataset, np.ndarray, torch.Tensor)
 
 
 def readable(rows: Any, what: str) -> Any:
     """Return what a caller hands over as `open_source` takes it.
 
-    Frames of pandas and polars, Hugging Face datasets, and whatever else has the Arrow PyCapsule interface, become
-    tables; paths, tables, datasets of Arrow, arrays and tensors stay.
+    Lists of texts (as a column `text`), frames of pandas and polars, Hugging Face datasets, and whatever else has the
+    Arrow PyCapsule interface, become tables; paths, tables, datasets of Arrow, arrays and tensors stay.
 
     Raises:
         InputError: it is none of these (names `what` it was to be).
     """
+    if is_texts(rows):
+        return pa.table({TEXT: pa.array(rows, pa.string())})
     if isinstance(rows, _READ_AS_THEY_ARE):
         return rows
     if hasattr(rows, "__arrow_c_stream__"):
@@ -46,10 +61,23 @@ def readable(rows: Any, what: str) -> Any:
     dataset: Any = rows
     if _is_hub_dataset(dataset):
         return dataset.with_format("arrow")[:]
-    raise InputError(
-        f"{what} is of type {type(rows).__name__}; hand over paths, a pyarrow.Table or dataset, a frame of pandas or "
-        "polars, a Hugging Face dataset, a numpy array or a torch tensor"
-    )
+    raise InputError(f"{what} is of type {type(rows).__name__}; {_MAY_BE}")
+
+
+def is_texts(rows: Any) -> bool:
+    """Whether a list is one of texts, rather than of paths: the first tells, by whether it may be one."""
+    is_list = isinstance(rows, list | tuple) and bool(rows) and all(isinstance(text, str) for text in rows)
+    return is_list and not _may_be_path(rows[0])
+
+
+def _may_be_path(text: str) -> bool:
+    """Whether a text names something that is there or, without blanks, may mean something that is not."""
+    if len(text) > _LONGEST_PATH or "\n" in text:
+        return False
+    try:
+        return (not re.search(r"\s", text) and re.search(r"[/\\]|\.\w+$", text) is not None) or Path(text).exists()
+    except (OSError, ValueError):  # too long a name, or a null in it
+        return False
 
 
 def _is_hub_dataset(rows: Any) -> bool:
@@ -71,6 +99,7 @@ def open_source(
     filesystem: pafs.FileSystem | None = None,
     id_option: str = "id_column",
     embedding_option: str = "embedding_column",
+    raw: RawColumn | None = None,
 ) -> PoolSource:
     """Open a pool, reading no more than Parquet footers, and check its columns.
 
@@ -87,6 +116,7 @@ def open_source(
         filesystem: What paths are on, if they do not say it.
         id_option: The option that names the id column, for messages.
         embedding_option: The option that names the embedding column.
+        raw: The column that is embedded where rows have no embeddings; None: they must have some.
 
     Raises:
         InputError: the pool cannot be used (says what is wrong with it and how to put it right).
@@ -95,7 +125,7 @@ def open_source(
     """
     met = None if condition is None else _parsed(condition)
     asked = _asked(pool, id_column, embedding_column, columns, id_option, embedding_option)
-    return _open_embedded(pool, asked, filesystem, met)
+    return _open_embedded(pool, replace(asked, raw=raw), filesystem, met)
 
 
 def _asked(
@@ -129,9 +159,10 @@ def open_rows(
     filesystem: pafs.FileSystem | None = None,
     id_option: str = "id_column",
     embedding_option: str = "embedding_column",
+    raw: RawColumn | None = None,
 ) -> PoolSource:
     """Open rows of any kind as `open_source` does; an empty `id_column` makes positions the ids."""
-    asked = Asked(id_column, embedding_column, by_option(columns), id_option, embedding_option)
+    asked = Asked(id_column, embedding_column, by_option(columns), id_option, embedding_option, raw=raw)
     return _open_embedded(pool, asked, filesystem, None)
 
 
@@ -204,15 +235,18 @@ def _read_dataset(dataset: pads.Dataset, asked: Asked) -> pa.Table:
 def _open_dataset(dataset: pads.Dataset, asked: Asked, condition: Condition | None) -> PoolSource:
     if _is_parquet(dataset):
         files = dataset.filesystem
-        source = ParquetSource(build_manifest(dataset.files, asked, files, dataset), files)
+        source = _source_of(build_manifest(dataset.files, asked, files, dataset), asked, files)
         return source if condition is None else filtered(source, condition, files)
+    asked = asked.settled(dataset.schema, "")
     return _open_table(_read_dataset(dataset, asked), asked, condition)
 
 
 def _open_table(table: pa.Table, asked: Asked, condition: Condition | None) -> TableSource:
+    asked = asked.settled(table.schema, "")
     _check_columns(table, asked)
     kept = None if condition is None else rows_of_table_that_meet(condition, table)
-    return TableSource(table, asked.id, asked.embedding, kept, asked.id_option, asked.embedding_option)
+    encoding = asked.encoding(lambda column: table.column(column).slice(0, _SAMPLE_ROWS).combine_chunks())
+    return TableSource(table, asked.id, asked.embedding, kept, asked.id_option, asked.embedding_option, encoding)
 
 
 def _check_columns(table: pa.Table, asked: Asked) -> None:
@@ -223,8 +257,22 @@ def _check_columns(table: pa.Table, asked: Asked) -> None:
 def _open_files(
     paths: Sequence[str] | PoolPaths, asked: Asked, filesystem: pafs.FileSystem | None, condition: Condition | None
 ) -> ParquetSource:
-    source = ParquetSource(build_manifest(paths, asked, filesystem), filesystem)
+    source = _source_of(build_manifest(paths, asked, filesystem), asked, filesystem)
     return source if condition is None else filtered(source, condition, filesystem)
+
+
+def _source_of(manifest: Manifest, asked: Asked, filesystem: pafs.FileSystem | None) -> ParquetSource:
+    asked = replace(asked, raw=asked.raw and replace(asked.raw, name=manifest.raw_column))
+    encoding = asked.encoding(lambda column: _first_values(ParquetRows(manifest, filesystem), column))
+    if encoding is None:
+        return ParquetSource(manifest, filesystem)
+    manifest = replace(manifest, encoder=encoding.digest, dtype="float32", dim=encoding.dim)
+    return ParquetSource(manifest, filesystem, encoding)
+
+
+def _first_values(rows: ParquetRows, column: str) -> pa.Array:
+    batches = rows.row_batches(0, min(_SAMPLE_ROWS, rows.num_rows), [column], BadRows())
+    return pa.concat_arrays([batch.column(0) for _, batch in batches])
 
 
 def _asked_paths(pool: PathInput | Sequence[PathInput] | PoolPaths) -> PoolPaths:
@@ -238,7 +286,5 @@ def path_texts(pool: PathInput | Sequence[PathInput]) -> list[str]:
     wrong = [type(path).__name__ for path in paths if not isinstance(path, str | os.PathLike)]
     if wrong:
         found = f"a list that holds {wrong[0]}" if is_list else f"of type {wrong[0]}"
-        raise InputError(
-            f"the pool is {found}; hand over paths, a pyarrow.Table or dataset, a numpy array or a torch tensor"
-        )
+        raise InputError(f"the pool is {found}; {_MAY_BE}")
     return [os.fspath(path) for path in paths]
