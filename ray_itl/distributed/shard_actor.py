@@ -26,6 +26,7 @@ from ray_itl.shards.loading import STORAGE_DTYPES, RowRange
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns
+from ray_itl.sources.encoding import encoding_of
 
 T = TypeVar("T")
 
@@ -68,6 +69,8 @@ class ShardFacts:
     sum_of_norms: float
     bad: BadRows
     """Rows that must not be picked."""
+    num_embedded: int = 0
+    """Rows that were embedded, as their embeddings were not known."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,9 @@ class ShardActor:
             torch.set_num_threads(what.num_threads)
             self._bad = BadRows()
             self._shard = what.load(source, self._count_rows, self._bad)
-        shard = self._shard
-        return ShardFacts(shard.num_rows, shard.dim, shard.largest_norm, shard.sum_of_norms, self._bad)
+        shard, encoding = self._shard, encoding_of(source)
+        embedded = 0 if encoding is None else encoding.num_embedded
+        return ShardFacts(shard.num_rows, shard.dim, shard.largest_norm, shard.sum_of_norms, self._bad, embedded)
 
     def restore(self, recovery: Packed) -> None:
         """Bring the rows to the state that a Recovery describes."""
