@@ -100,7 +100,7 @@ def select(
         id_column: Column of unique row ids, for pools with columns. None, or "id" where there is none: rows of files
             are named "file:row", and of tables by their positions.
         embedding_column: Column of embeddings in pool, target and known, where they have columns.
-        encoder: What embeds rows that have no embeddings, of pool, target, known and avoid alike: a model of
+        encoder: What embeds rows that have no embeddings, of pool, target, known, avoid and heldout alike: a model of
             sentence-transformers or timm, by name or folder, or "module:factory" of a function from a list of values to
             an array. Embeddings are kept by what was embedded, so that later calls embed only what is new.
         text_column: The column that it embeds, of texts or images. None: the one that there is, or is usually called

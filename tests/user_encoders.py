@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 DIM = 8
 asked: list[Any] = []
@@ -38,6 +40,18 @@ class Words:
 def words(salt: str = "") -> Words:
     """Return an encoder of words; another `salt` makes it another one."""
     return Words(salt)
+
+
+def shades() -> Any:
+    """Return an encoder of encoded images: how bright each is, in eight columns."""
+
+    def embed(values: Sequence[bytes]) -> np.ndarray:
+        asked.extend(values)
+        images = [Image.open(io.BytesIO(value)).convert("L").resize((DIM, 1)) for value in values]
+        return np.array([np.asarray(image)[0] / 255 for image in images], dtype=np.float32).reshape(len(values), DIM)
+
+    embed.dim = DIM  # type: ignore[attr-defined]
+    return embed
 
 
 def deadly(kill_after: int) -> Words:

@@ -290,7 +290,7 @@ def planned_elsewhere(settings: CurationSettings, machines: MachineSettings) -> 
         rows, storage = machines.rows or problem.source.num_rows, storage_options(problem, settings)
         if machines.rows is not None:
             settings = replace(settings, selection=replace(settings.selection, n=number_among(asked, rows)))
-        embedding = survey_of(problem)
+        embedding = survey_of(problem, tries_known=rows > problem.source.num_rows)
         folder, may_be_bad = ShardCache(storage.cache_folder).folder, settings.pool.on_bad_row == "skip"
         rates = measure_rates(problem, folder, may_be_bad, embedding)
         here = CoreRates(

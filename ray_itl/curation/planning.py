@@ -287,13 +287,13 @@ def planned(settings: CurationSettings) -> RunPlan:
         )
 
 
-def survey_of(problem: Problem) -> EmbeddingSurvey | None:
-    """Return what embedding the pool takes; None where rows have embeddings. Errors as of `survey`."""
+def survey_of(problem: Problem, tries_known: bool = False) -> EmbeddingSurvey | None:
+    """Return what embedding the pool takes (see `survey`); None where rows have embeddings."""
     source = problem.source
     encoding = encoding_of(source)
     if not isinstance(encoding, CachedEncoding) or not isinstance(source, ParquetSource | TableSource):
         return None
-    return survey(source, encoding)
+    return survey(source, encoding, tries_known)
 
 
 def checked(settings: CurationSettings) -> tuple[Problem, CurationSettings, list[str]]:

@@ -18,7 +18,7 @@ _AT_LEAST_ONE = whole(1).said("give a whole number >= 1")
 
 @dataclass
 class EncoderSettings(Options, group="encoder"):
-    """What embeds rows that have no embeddings: pool, target, known and avoid, all by the same model.
+    """What embeds rows that have no embeddings: pool, target, known, avoid and heldout, by one model.
 
     Embeddings are kept by what was embedded: later runs and ticks embed only rows that were never seen.
     """

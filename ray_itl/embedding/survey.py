@@ -27,6 +27,8 @@ class EmbeddingSurvey:
 
     num_rows: int
     """Of the pool."""
+    dim: int
+    """D."""
     num_new: int
     """Rows that were never seen, equal ones once."""
     is_exact: bool
@@ -34,7 +36,7 @@ class EmbeddingSurvey:
     read_rows: float
     """Rows a second that are read and looked up."""
     embed_rows: float | None
-    """Rows a second that are embedded in this process; None where none was new."""
+    """Rows a second that are embedded in this process; None where none was tried."""
     size: int
     """Bytes that they take."""
     place: str
@@ -48,16 +50,19 @@ class EmbeddingSurvey:
         return 0.0 if self.embed_rows is None else self.num_new / self.embed_rows
 
     def of(self, num_rows: int) -> EmbeddingSurvey:
-        """Return the same as if the pool had another number of rows."""
+        """Return the same as if the pool had another number of rows: further ones were never seen."""
         if num_rows == self.num_rows:
             return self
-        scale = num_rows / self.num_rows
-        num_new, size = round(self.num_new * scale), round(self.size * scale)
+        further = max(0, num_rows - self.num_rows)
+        num_new = further + round(self.num_new * (num_rows - further) / self.num_rows)
+        size = kept_bytes(num_new, self.dim)
         return replace(self, num_rows=num_rows, num_new=num_new, is_exact=False, size=size)
 
 
-def survey(rows: RowSource, encoding: CachedEncoding) -> EmbeddingSurvey:
+def survey(rows: RowSource, encoding: CachedEncoding, tries_known: bool = False) -> EmbeddingSurvey:
     """Look up some rows, and embed up to 512 of those never seen, for two seconds; nothing is kept of them.
+
+    With `tries_known`, rows are embedded to see how fast that goes though none is new.
 
     Raises:
         InputError: the column cannot be read or embedded.
@@ -72,15 +77,17 @@ def survey(rows: RowSource, encoding: CachedEncoding) -> EmbeddingSurvey:
         missing = np.flatnonzero(block.missing())
         fresh = missing[np.sort(np.unique(block.places.number[missing], return_index=True)[1])]
         seen, new = seen + stop - first, new + len(fresh)
-        if len(fresh) and sum(map(len, examples)) < _MOST_ROWS:
+        tried = fresh if len(fresh) or not tries_known else np.flatnonzero(block.kept(0, stop - first))
+        if len(tried) and sum(map(len, examples)) < _MOST_ROWS:
             values = pa.concat_arrays([batch.column(0) for batch in table])
-            examples.append(values.take(pa.array(fresh[:_MOST_ROWS])))
+            examples.append(values.take(pa.array(tried[:_MOST_ROWS])))
     embedding_s = time.perf_counter() - began
     num_new = round(num_rows * new / max(seen, 1))
     size = kept_bytes(num_new, encoding.dim)
     encoding.store.check_room(size)
     return EmbeddingSurvey(
         num_rows,
+        encoding.dim,
         num_new,
         seen == num_rows,
         seen / max(embedding_s, 1e-9),

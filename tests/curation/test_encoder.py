@@ -10,13 +10,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from ray_itl import select
+from ray_itl.curation.machine_plan import planned_elsewhere
+from ray_itl.curation.machine_settings import MachineSettings
 from ray_itl.curation.planning import planned
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import CurationSettings, with_absolute_paths
+from ray_itl.embedding.functions import FunctionEncoder
 from ray_itl.embedding.job import embed_pool
 from ray_itl.embedding.settings import (
     EmbeddingModelSettings,
@@ -204,6 +209,85 @@ def test_known_rows_and_rows_to_avoid_are_embedded_by_the_same_encoder(lines: Li
         lines.run(lines.settings("run", **of_lines))
 
 
+def test_held_out_rows_are_embedded_by_the_same_encoder(lines: Lines) -> None:
+    leaked = [3, 100, 239]
+    rows = [{"text": text} for text in [*texts(9, 8, words=2000), *(lines.texts[row] for row in leaked)]]
+    as_lines(rows, lines.folder / "test.jsonl")
+    lines.embed("test.parquet", rows)
+    of_rows = {"heldout": {"path": str(lines.folder / "test.parquet"), "max_similarity": 0.9999}}
+    of_lines = {"heldout": {"path": str(lines.folder / "test.jsonl"), "max_similarity": 0.9999}}
+    expected = lines.run(lines.embedded(None, **of_rows))[0]
+    listener = Listener()
+    selection, asked = lines.run(lines.settings("run", **of_lines), listener)
+    assert picked(selection) == picked(expected)
+    assert asked == ROWS + EXAMPLES + 9
+    assert selection.heldout is not None
+    assert [f"test.jsonl:{9 + k}" for k in range(3)] == selection.heldout["heldout_id"].to_pylist()
+    found = verify(VerifySettings(FinishedRun(str(lines.folder / "run"))))
+    assert (found.contradictions, found.wrong) == ([], [])
+    # As embeddings before, it may be compared by text, too: the column of texts is no other one then.
+    both = {"heldout": {**of_lines["heldout"], "text_column": "text"}}
+    selection = lines.run(lines.settings(None, **both))[0]
+    assert picked(selection) == picked(expected)
+    assert selection.heldout is not None
+    assert set(selection.heldout["reason"].to_pylist()) == {"same text"}
+    as_lines(rows[1:], lines.folder / "test.jsonl")
+    with pytest.raises(ConfigError, match="changed: held-out rows"):
+        lines.run(lines.settings("run", **of_lines))
+    in_python = select(
+        lines.texts, lines.examples, 12, encoder="tests.user_encoders:words", heldout=[row["text"] for row in rows],
+        heldout_options={"max_similarity": 0.9999},
+    )  # fmt: skip
+    assert in_python.ids == [place for place, _ in picked(expected)]
+
+
+def test_folders_of_images_are_embedded(lines: Lines) -> None:
+    rng = np.random.default_rng(4)
+    for folder, count in (("photos/cats", 12), ("photos/dogs", 8), ("wanted", 4)):
+        (lines.folder / folder).mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(256, size=(2, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(lines.folder / folder / f"{number}.png")
+    paths = {name: {"path": str(lines.folder / folder)} for name, folder in (("pool", "photos"), ("target", "wanted"))}
+    listener, options = Listener(), {**paths, "encoder": {"name": "tests.user_encoders:shades"}}
+    selection, asked = lines.run(lines.settings("run", n=5, **options), listener)
+    assert (asked, len(selection)) == (24, 5)
+    assert "of the pool column 'image' is embedded" in listener.lines
+    assert all(name.endswith(".png") and (lines.folder / "photos" / str(name)).exists() for name in selection.ids)
+    (lines.folder / "photos" / "cats" / "0.png").rename(lines.folder / "photos" / "dogs" / "other.png")
+    assert lines.run(lines.settings("again", n=5, **options))[1] == 0
+
+
+def test_saved_datasets_are_embedded(lines: Lines) -> None:
+    datasets = pytest.importorskip("datasets")
+    expected = picked(lines.run(lines.embedded(None))[0])
+    datasets.Dataset.from_dict({"text": lines.texts}).save_to_disk(lines.folder / "saved")
+    selection = lines.run(lines.settings(None, pool={"path": str(lines.folder / "saved")}))[0]
+    assert selection.table["gain"].to_pylist() == [gain for _, gain in expected]
+
+
+def test_prompts_and_completions_are_embedded_as_conversations(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FunctionEncoder, "remarks", lambda _, kind: [f"model.name reads {kind.value_type.num_fields}"])
+    pairs = [{"prompt": f"what is {text}", "completion": f"that is {text}"} for text in lines.texts[:30]]
+    pool, target = as_lines(pairs, lines.folder / "pairs.jsonl"), as_lines(pairs[:4], lines.folder / "few.jsonl")
+    listener = Listener()
+    options = {"pool": {"path": str(pool)}, "target": {"path": str(target)}}
+    selection, asked = lines.run(lines.settings("run", n=5, **options), listener)
+    assert "of the pool column 'messages' is embedded" in listener.lines
+    assert asked == 30
+    assert user_encoders.asked[0] == [
+        {"role": "user", "content": pairs[0]["prompt"]},
+        {"role": "assistant", "content": pairs[0]["completion"]},
+    ]
+    assert listener.warnings.count("encoder reads 2") == 1
+    assert "encoder reads 2" in planned(lines.settings("plan", n=5, **options)).table()
+    tables = [pa.Table.from_pylist(rows) for rows in (pairs, pairs[:4])]
+    in_memory = select(tables[0], tables[1], 5, encoder="tests.user_encoders:words")
+    assert [f"pairs.jsonl:{row}" for row in in_memory.ids] == selection.ids
+    scanned = pads.dataset([pads.dataset(tables[0])])
+    assert select(scanned, tables[1], 5, encoder="tests.user_encoders:words").ids == in_memory.ids
+
+
 def test_rows_that_a_filter_leaves_out_are_not_embedded(lines: Lines) -> None:
     expected = picked(lines.run(lines.embedded(None, pool={"filter": "label < 2"}))[0])
     selection, asked = lines.run(lines.settings(None, pool={"filter": "label < 2"}))
@@ -279,6 +363,26 @@ def test_a_plan_counts_what_was_never_seen_and_keeps_nothing(lines: Lines) -> No
     assert plan.embedding is not None
     assert (plan.embedding.num_new, plan.embedding.embed_rows, plan.embed_seconds) == (0, None, 0.0)
     assert f"0 of {ROWS} rows were never seen" in plan.table()
+
+
+def test_a_plan_for_other_machines_counts_embedding_and_keeps_nothing(lines: Lines) -> None:
+    settings, kept = lines.settings("plan"), lines.folder / "cache" / "embeddings"
+    planned(settings)  # which keeps those of the examples
+    before = sorted(kept.rglob("*.safetensors"))
+    machines = MachineSettings(4, 8, "64GiB", rows=ROWS * 1000)
+    plan = planned_elsewhere(settings, machines)
+    assert plan.embedding is not None
+    assert (plan.embedding.num_new, plan.embedding.is_exact) == (ROWS * 1000, False)
+    assert plan.embed_s == pytest.approx(plan.embedding.seconds * plan.rates.num_threads / 32)
+    assert f"to embed  about {ROWS * 1000:,} rows that were never seen, on all CPUs" in plan.table()
+    lines.run(lines.settings("run"))
+    again, before = planned_elsewhere(settings, machines), sorted(kept.rglob("*.safetensors"))
+    assert again.embedding is not None
+    assert again.embedding.num_new == ROWS * 999  # all but those at hand
+    assert again.embed_s > 0
+    low = plan.summary().facts["seconds"][0]
+    assert low > plan.embed_s
+    assert sorted(kept.rglob("*.safetensors")) == before
 
 
 def test_nights_of_texts_embed_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
