@@ -17,6 +17,7 @@ from ray_itl.curation.run import curate
 from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, RunSettings, SelectionSettings
 from ray_itl.curation.source_rows import RowsInMemory
 from ray_itl.distributed.settings import ClusterSettings
+from ray_itl.embedding.encoder_settings import EncoderSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.io.temporary import temporary_folder
 from ray_itl.observability.reporter import Reporter
@@ -41,6 +42,8 @@ def select(
     features: Literal["as_is", "unit_norm", "random_fourier"] = "as_is",
     id_column: str | None = "id",
     embedding_column: str = "embedding",
+    encoder: str | None = None,
+    text_column: str | None = None,
     columns: Sequence[str] = (),
     filter: str | None = None,  # noqa: A002 - named like the option
     weight_column: str | None = None,
@@ -98,6 +101,11 @@ def select(
         id_column: Column of unique row ids, for pools with columns. None, or "id" where there is none: rows of files
             are named "file:row", and of tables by their positions.
         embedding_column: Column of embeddings in pool, target and known, where they have columns.
+        encoder: What embeds rows that have no embeddings, of pool, target, known, avoid and heldout alike: a model of
+            sentence-transformers or timm, by name or folder, or "module:factory" of a function from a list of values to
+            an array. Embeddings are kept by what was embedded, so that later calls embed only what is new.
+        text_column: The column that it embeds, of texts or images. None: the one that there is, or is usually called
+            so ("text"). Rows with a column of embeddings need it to be embedded anew.
         columns: Columns of the pool to carry into the result.
         filter: A condition on the pool's columns, like "lang = 'en' and tokens < 2048": only rows that meet it are
             candidates. What may stand in it is what may stand after WHERE in SQL; see `ray_itl.sources.sql`.
@@ -158,16 +166,19 @@ def select(
     rule = rule_settings(acquisition, noise_variance, target_noise_variance, relative_noise)
     settings = CurationSettings(
         pool=PoolSettings(
-            path=path_text(pool), id_column=id_column, embedding_column=embedding_column, columns=carried,
+            path=path_text(pool), id_column=id_column, embedding_column=embedding_column,
+            text_column=text_column, columns=carried,
             filter=filter, features=features, dtype=dtype, on_bad_row=on_bad_row, screening=screening,
             storage=storage,
         ),
         target=TargetSettings(
-            path_text(target), embedding_column, weight_column, None, task_column, dict(task_weights or {})
+            path=path_text(target), embedding_column=embedding_column, text_column=text_column,
+            weight_column=weight_column, task_column=task_column, task_weights=dict(task_weights or {}),
         ),
-        known=KnownSettings(path_text(known), embedding_column),
-        avoid=AvoidSettings(path_text(avoid), embedding_column, avoid_weight),
+        known=KnownSettings(path_text(known), embedding_column, text_column),
+        avoid=AvoidSettings(path_text(avoid), embedding_column, text_column, avoid_weight),
         heldout=heldout_settings(heldout, embedding_column, dict(heldout_options or {})),
+        encoder=EncoderSettings(encoder),
         acquisition=rule,
         selection=SelectionSettings(
             n, replacement, seed, min_gain, cost_column=cost_column, budget=budget, per_cost=per_cost,

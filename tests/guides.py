@@ -17,8 +17,8 @@ OPTION = re.compile(r"\+?[a-z_]+(\.[a-z_]+)*=")
 _NEEDS = r"<!-- needs: (\w+) -->\n"
 _BLOCK = re.compile(rf"^(?:{_NEEDS})?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _GROUPS = (
-    "pool|target|known|avoid|heldout|acquisition|selection|cluster|evaluation|run|state|tracking|model|rounds|data|embedding|output"
-    "|labels|trainer|training|candidates|sweep|task"
+    "pool|target|known|avoid|heldout|encoder|acquisition|selection|cluster|evaluation|run|state|tracking|model|rounds"
+    "|data|embedding|output|labels|trainer|training|candidates|sweep|task"
 )
 _NAMED = re.compile(rf"(?<![\w./-])(?:{_GROUPS})\.[a-z_]+(?![\w./(-])")
 _FILES = (".parquet", ".jsonl", ".csv", ".json", ".yaml", ".html", ".safetensors", ".py")

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from ray_itl.cli.names import carried, carried_if_needed
 from ray_itl.errors import ConfigError
 
-_CONDITION, _RULE, _MACHINES = "pool.filter=", "acquisition=", "plan."
+_CONDITION, _RULE, _ENCODER, _MACHINES = "pool.filter=", "acquisition=", "encoder=", "plan."
 _PLAIN = re.compile(r"[\w/\-+.$%*@?|:\\ \t]*", re.ASCII)
 """What Hydra reads without quotes."""
 _REFERENCE = re.compile(r"\$\{[^}]*\}")
@@ -29,8 +29,10 @@ def readable_by_hydra(argument: str) -> str:
 
     So pool.filter="lang = 'en' and tokens < 2048" needs one pair of quotes, the shell's, and not two, and letters
     beyond ASCII need none at all. What Hydra reads as text or as null stays as it is. acquisition=module:Class names no
-    file of configs/acquisition: it becomes the option acquisition.name.
+    file of configs/acquisition: it becomes the option acquisition.name, as encoder=NAME becomes encoder.name.
     """
+    if argument.startswith(_ENCODER) and not argument.startswith(f"{_ENCODER}{{"):
+        argument = argument.replace(_ENCODER, "encoder.name=", 1)
     if argument.startswith(_RULE) and ":" in argument and not argument.startswith(("acquisition={", "acquisition=[")):
         return argument.replace(_RULE, "acquisition.name=", 1)
     if argument.startswith(_MACHINES):

@@ -10,10 +10,12 @@ from ray_itl.curation.identity import ASKED, recorded_identity
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.whole_rows import form_of
+from ray_itl.embedding.cached import CachedEncoding
 from ray_itl.errors import ConfigError, MissingExtraError
 from ray_itl.extras import load_extra
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.shards.loading import STORAGE_DTYPES
+from ray_itl.sources.encoding import encoding_of
 from ray_itl.text import format_size
 
 _SAMPLE_ROWS = 32
@@ -33,6 +35,8 @@ def check_before(problem: Problem, settings: CurationSettings) -> list[str]:
         MissingExtraError: a library for tracking is not installed.
     """
     _check_number(problem)
+    if isinstance(encoding := encoding_of(problem.source), CachedEncoding):
+        encoding.store.check_limit(problem.source.num_rows)
     form_of(problem.source, settings.run.output)
     check_libraries(settings)
     return [*_about_room(problem, settings), *_about_report(settings)]

@@ -78,6 +78,8 @@ class HeldOut:
     texts: pa.Array | None
     """K texts, if texts are compared."""
     options: HeldoutSettings = field(default_factory=HeldoutSettings)
+    content: str | None = None
+    """Of what was embedded to get the rows, and by which encoder, a digest: embedding anew may change last bits."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -88,7 +90,7 @@ class HeldOut:
         options = self.options
         shown = (options.max_similarity, options.column_in_pool, options.ngram, options.max_overlap)
         texts = None if self.texts is None else self.texts.to_pylist()
-        rows = "" if self.rows is None else tensor_digest(self.rows)
+        rows = self.content or ("" if self.rows is None else tensor_digest(self.rows))
         return sha256(repr((rows, texts, shown)).encode()).hexdigest()
 
     @property
@@ -104,14 +106,14 @@ class HeldOut:
         return TextIndex(self.texts, self.options.ngram, self.options.max_overlap)
 
 
-def read_heldout(rows: Any, options: HeldoutSettings, features: Tensor | None) -> HeldOut:
-    """Return held-out rows, given their features; reads their names and texts.
+def read_heldout(rows: Any, options: HeldoutSettings, features: Tensor | None, content: str | None = None) -> HeldOut:
+    """Return held-out rows, given their features and, if these were embedded, a digest of what; reads names and texts.
 
     Raises:
         InputError: a column that they do not have, or that holds no texts (names the option).
     """
     if isinstance(rows, np.ndarray | Tensor):
-        return HeldOut([str(row) for row in range(len(rows))], features, None, options)
+        return HeldOut([str(row) for row in range(len(rows))], features, None, options, content)
     columns = {} if options.text_column is None else {options.text_column: "heldout.text_column"}
     try:
         source = open_raw_rows(rows, id_column=options.id_column, columns=columns, id_option="heldout.id_column")
@@ -120,7 +122,7 @@ def read_heldout(rows: Any, options: HeldoutSettings, features: Tensor | None) -
     except InputError as error:
         raise type(error)(f"held-out rows: {error}") from error
     names = [str(name) for ids, _ in batches for name in ids.tolist()]
-    return HeldOut(names, features, pa.concat_arrays(texts) if columns else None, options)
+    return HeldOut(names, features, pa.concat_arrays(texts) if columns else None, options, content)
 
 
 def _texts(column: pa.Array, name: str | None, option: str) -> pa.Array:

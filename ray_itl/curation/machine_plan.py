@@ -18,11 +18,12 @@ from ray_itl.core.screening.arithmetic import multiply_integers
 from ray_itl.curation.demo import digits_settings
 from ray_itl.curation.machine_settings import MachineSettings
 from ray_itl.curation.percentage import number_among
-from ray_itl.curation.planning import COLUMNS, checked, expected_passes, measure_rates
+from ray_itl.curation.planning import COLUMNS, checked, expected_passes, measure_rates, survey_of
 from ray_itl.curation.pool import storage_options
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.distributed.placement import ShardPlan, plan_shards_for
 from ray_itl.distributed.settings import ClusterSettings
+from ray_itl.embedding.survey import EmbeddingSurvey
 from ray_itl.io.temporary import temporary_folder
 from ray_itl.observability.console import JobSummary
 from ray_itl.shards.cache import ShardCache
@@ -78,9 +79,9 @@ class Tier:
     load_s: float
     pass_s: float
 
-    def seconds(self, passes: int, driver_s: float) -> float:
-        """Return what a run takes in all."""
-        return self.load_s + passes * self.pass_s + driver_s
+    def seconds(self, passes: int, once_s: float) -> float:
+        """Return what a run takes in all, given what the driver and embedding take."""
+        return self.load_s + passes * self.pass_s + once_s
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,21 @@ class MachinePlan:
     driver_bytes: int
     driver_s: float
     rates: CoreRates
+    embedding: EmbeddingSurvey | None = None
+    """What embedding takes, where rows have no embeddings."""
     told: tuple[str, ...] = ()
+
+    @property
+    def embed_s(self) -> float:
+        """Seconds to embed what was never seen, by all CPUs there side by side."""
+        if self.embedding is None:
+            return 0.0
+        cores = self.machines.nodes * (self.machines.cpus or 1)
+        return self.embedding.seconds * self.rates.num_threads / cores
+
+    @property
+    def _once_s(self) -> float:
+        return self.driver_s + self.embed_s
 
     def table(self) -> str:
         """Return everything as lines for people."""
@@ -111,6 +126,7 @@ class MachinePlan:
                 f"machines  {each.nodes:,} with {plural(each.cpus or 0, 'CPU')} and {each.memory}{gpus}",
                 f"passes    {low} to {high}, for {plural(self.num_picks, 'pick')}",
                 f"driver    {format_size(self.driver_bytes)} of memory and {_long(self.driver_s)}, on one machine",
+                *self._embedding_lines(),
                 "",
                 *table,
                 "",
@@ -129,18 +145,28 @@ class MachinePlan:
         facts = {"rows": self.num_rows, "dim": self.dim, "nodes": self.machines.nodes, "passes": self.passes}
         if not able:
             return JobSummary(f"{what} does not fit these machines", self.table(), {**facts, "fits": False})
-        best = min(able, key=lambda tier: tier.seconds(high, self.driver_s))
-        took = tuple(round(best.seconds(passes, self.driver_s), 3) for passes in (low, high))
+        best = min(able, key=lambda tier: tier.seconds(high, self._once_s))
+        took = tuple(round(best.seconds(passes, self._once_s), 3) for passes in (low, high))
         where = "on disk" if best.shards.on_disk else "in memory"
         headline = f"{what} would take about {_long(took[0])} to {_long(took[1])} there, {best.shards.dtype} {where}"
         facts |= {"fits": True, "dtype": best.shards.dtype, "on_disk": best.shards.on_disk, "seconds": took}
         return JobSummary(headline, self.table(), facts)
 
+    def _embedding_lines(self) -> list[str]:
+        found = self.embedding
+        if found is None:
+            return []
+        pace = "" if found.embed_rows is None else f", on all CPUs {_long(self.embed_s)}"
+        return [
+            f"to embed  {'' if found.is_exact else 'about '}{found.num_new:,} rows that were never seen{pace}; "
+            f"{format_size(found.size)} to keep, in encoder.cache"
+        ]
+
     def _row(self, tier: Tier) -> tuple[str, ...]:
         place = "GPUs" if tier.shards.num_gpus else "disk" if tier.shards.on_disk else "memory"
         disk = "-" if not tier.disk else format_size(tier.disk)
         disk += {True: ", fits", False: ", TOO LARGE", None: ", not known"}[tier.disk_holds] if tier.disk else ""
-        low, high = (tier.seconds(passes, self.driver_s) for passes in self.passes)
+        low, high = (tier.seconds(passes, self._once_s) for passes in self.passes)
         return (
             tier.shards.dtype,
             place,
@@ -164,6 +190,11 @@ class MachinePlan:
             f"storage gives all machines at once what it gives one; Ray has {_RAYS_SHARE:.0%} of a machine's memory; "
             "as many passes as picks of such pools take as a rule, more among near-ties.",
         ]
+        if self.embedding is not None and self.embedding.embed_rows is not None:
+            lines.append(
+                f"{plural(rates.num_threads, 'thread')} here embed {self.embedding.embed_rows:,.0f} rows/s; GPUs were "
+                "not tried."
+            )
         if self.machines.gpus:
             lines.append(f"GPUs read rows at {_GPU_BYTES_PER_S / 1e12:g} TB/s: assumed, and measured nowhere.")
         return lines
@@ -259,7 +290,9 @@ def planned_elsewhere(settings: CurationSettings, machines: MachineSettings) -> 
         rows, storage = machines.rows or problem.source.num_rows, storage_options(problem, settings)
         if machines.rows is not None:
             settings = replace(settings, selection=replace(settings.selection, n=number_among(asked, rows)))
-        rates = measure_rates(problem, ShardCache(storage.cache_folder).folder, settings.pool.on_bad_row == "skip")
+        embedding = survey_of(problem, tries_known=rows > problem.source.num_rows)
+        folder, may_be_bad = ShardCache(storage.cache_folder).folder, settings.pool.on_bad_row == "skip"
+        rates = measure_rates(problem, folder, may_be_bad, embedding)
         here = CoreRates(
             num_threads=torch.get_num_threads(),
             load_rows=rates.load_rows,
@@ -270,7 +303,7 @@ def planned_elsewhere(settings: CurationSettings, machines: MachineSettings) -> 
         )
         n, passes = settings.selection.n, expected_passes(settings)
         plan = plan_for_machines(machines, problem.dim, rows, n, passes, settings.cluster, storage, here)
-        return replace(plan, told=tuple(told))
+        return replace(plan, embedding=None if embedding is None else embedding.of(rows), told=tuple(told))
 
 
 def _integer_rate(dim: int) -> float | None:

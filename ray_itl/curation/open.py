@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -24,12 +25,15 @@ from ray_itl.curation.percentage import percentage
 from ray_itl.curation.problem import Problem, objectives_of, tasks_among
 from ray_itl.curation.rules import build_acquisition
 from ray_itl.curation.settings import BASELINE_RULES, AcquisitionSettings, CurationSettings
+from ray_itl.embedding.cached import CachedEncodings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.io.listing import OnText, PoolPaths
 from ray_itl.shards.conversion import map_rows
 from ray_itl.sources.base import PoolSource
+from ray_itl.sources.encoding import Encoding, MakesEncodings, RawColumn, encoding_of
 from ray_itl.sources.manifest import Manifest
 from ray_itl.sources.open import open_source, path_texts, readable
+from ray_itl.sources.schema import MissingColumnError
 from ray_itl.sources.settings import PoolSettings
 from ray_itl.sources.targets import TargetTable, read_targets
 
@@ -53,6 +57,10 @@ class Inputs:
     on_text: OnText | None = None
     """See `PoolPaths`."""
     heldout: Any = None
+    tell: Callable[[str], object] = lambda _: None
+    """Told, in a line, what was guessed or is about to take long."""
+    on_rows: Callable[[str, int, int], object] = lambda *_: None
+    """Told of rows that are embedded by this process what they are, how many are done, and of how many."""
 
     def rows(self, what: str, settings: CurationSettings) -> Any:
         """Return the rows of pool, target, known, avoid or heldout, or the path that settings give for them."""
@@ -78,23 +86,31 @@ def open_problem(
         InputError: data that cannot be used (names file, row or column).
         ConfigError: options that do not fit the data.
     """
-    source = source or open_pool_rows(settings, inputs)
+    encoder = None if settings.encoder.name is None else encoder_of(settings, inputs)
+    source = source or open_pool_rows(settings, inputs, encoder=encoder)
     _check_number(settings, source)
     absent = absent_classes(source, settings.evaluation)
     if absent and settings.state.dir is None:
         raise ConfigError(absent[0])
     feature_map = build_feature_map(settings.pool, settings.selection.seed)
     feature_map.dim(source.dim)  # raises where a prior covariance is for other embeddings
-    read = _read_targets(settings, inputs.rows("target", settings))
+    reading = _Reading(settings, inputs, encoder, encoding_of(source))
+    read = reading.targets()
     targets = Targets.uniform(_to_features(feature_map, read.embeddings, source.dim, "target"))
     if read.weights is not None:
         targets = Targets(targets.rows, torch.tensor(read.weights))
-    known, avoid = (_read_rows(what, inputs, settings, feature_map, source.dim) for what in ("known", "avoid"))
-    heldout = _read_heldout(inputs, settings, feature_map, source.dim)
+    others = {what: reading.rows(what) for what in ("known", "avoid")}
+    known, avoid = (
+        None if rows is None else _to_features(feature_map, rows.embeddings, source.dim, what)
+        for what, rows in others.items()
+    )
+    heldout = _read_heldout(reading, feature_map, source.dim)
     tasks = () if read.tasks is None else tasks_among(read.tasks, read.task_weights(settings.target.task_weights))
     avoided = None if avoid is None else Targets.uniform(avoid)
     weights = tuple(weight for _, weight in objectives_of(targets, tasks, avoided, settings.avoid.weight))
     name = settings.acquisition.name
+    if encoder is not None and not encoder.is_used:
+        inputs.tell(f"beware: encoder={settings.encoder.name} embeds nothing, since all rows have embeddings")
     return Problem(
         source=source,
         feature_map=feature_map,
@@ -111,7 +127,12 @@ def open_problem(
         avoid_weight=settings.avoid.weight,
         noise_is_relative=settings.acquisition.noise_variance is None,
         heldout=heldout,
-        notes=(*absent, *_leaks(heldout, targets.rows, known)),
+        notes=(*absent, *_leaks(heldout, targets.rows, known), *(() if encoder is None else encoder.remarks)),
+        contents={
+            what: (len(rows.embeddings), rows.digest)
+            for what, rows in {"target": read, **others}.items()
+            if rows is not None and rows.digest is not None
+        },
     )
 
 
@@ -127,29 +148,49 @@ def as_it_was(settings: CurationSettings, pool: Manifest | None) -> CurationSett
     return replace(settings, pool=replace(settings.pool, version=version, settle_s=0.0))
 
 
-def open_pool_rows(settings: CurationSettings, inputs: Inputs, columns: Mapping[str, str] | None = None) -> PoolSource:
+def encoder_of(settings: CurationSettings, inputs: Inputs) -> CachedEncodings:
+    """Return the encoder, which is on the GPU where shards are, or where this process, as the only one, has one."""
+    cluster = settings.cluster
+    has_gpu = torch.cuda.is_available() if cluster.num_shards == 0 else cluster.gpus_per_shard > 0
+    return CachedEncodings(settings.encoder, "auto" if has_gpu else "cpu", inputs.tell)
+
+
+def open_pool_rows(
+    settings: CurationSettings,
+    inputs: Inputs,
+    columns: Mapping[str, str] | None = None,
+    encoder: MakesEncodings | None = None,
+) -> PoolSource:
     """Open the pool, of which columns that pool.filter looks at are read; errors as of `open_problem`.
 
     Args:
         settings: The options.
         inputs: What the caller holds in memory.
         columns: Column -> option, of what will be read besides ids and embeddings; None: what the options name.
+        encoder: What embeds rows without embeddings; None: that of the options, if they name one.
     """
+    if encoder is None and settings.encoder.name is not None:
+        encoder = encoder_of(settings, inputs)
     pool = inputs.rows("pool", settings)
     check_columns(settings.pool.columns, settings.selection.explain, settings.selection.cost_column)
     is_array = isinstance(pool, np.ndarray | Tensor)
     if not isinstance(pool, np.ndarray | Tensor | pa.Table | pads.Dataset):
         options = settings.pool
         pool = PoolPaths(tuple(path_texts(pool)), options.version, options.settle_s, inputs.written_now, inputs.on_text)
-    return open_source(
-        pool,
-        id_column=None if is_array else settings.pool.id_column,
-        embedding_column=settings.pool.embedding_column,
-        columns=columns_read(settings) if columns is None else columns,
-        condition=settings.pool.filter,
-        id_option="pool.id_column",
-        embedding_option="pool.embedding_column",
-    )
+    with _naming_encoders(encoder, "pool"):
+        source = open_source(
+            pool,
+            id_column=None if is_array else settings.pool.id_column,
+            embedding_column=settings.pool.embedding_column,
+            columns=columns_read(settings) if columns is None else columns,
+            condition=settings.pool.filter,
+            id_option="pool.id_column",
+            embedding_option="pool.embedding_column",
+            raw=None if encoder is None else RawColumn(encoder, settings.pool.text_column, "pool.text_column"),
+        )
+    if encoder is not None and settings.pool.text_column is None and not is_array:
+        inputs.tell(_column_words("pool", encoding_of(source), settings.pool.embedding_column))
+    return source
 
 
 def _check_number(settings: CurationSettings, source: PoolSource) -> None:
@@ -180,38 +221,88 @@ def _text_column_read(settings: CurationSettings) -> dict[str | None, str]:
     return {options.column_in_pool: f"heldout.{name}"}
 
 
-def _read_targets(settings: CurationSettings, target: Any) -> TargetTable:
-    as_table = not isinstance(target, np.ndarray | Tensor)
-    return read_targets(
-        target,
-        embedding_column=settings.target.embedding_column if as_table else "embedding",
-        weight_column=settings.target.weight_column,
-        id_column=settings.target.id_column,
-        task_column=settings.target.task_column if as_table else None,
-        group="target",
-    )
+@contextmanager
+def _naming_encoders(encoder: MakesEncodings | None, group: str) -> Iterator[None]:
+    """Say, where rows turn out to have no embeddings, that there are encoders."""
+    try:
+        yield
+    except MissingColumnError as error:
+        if encoder is not None or f"set {group}.embedding_column" not in str(error):
+            raise
+        raise InputError(
+            f"{error}, or set encoder to a model that embeds its texts (encoder=sentence-transformers/all-MiniLM-L6-v2)"
+        ) from error
 
 
-def _read_rows(
-    what: str, inputs: Inputs, settings: CurationSettings, feature_map: FeatureMap, dim: int
-) -> Tensor | None:
-    """Return the features of `known`, `avoid` or `heldout` rows; None without any."""
-    rows = inputs.rows(what, settings)
-    if rows is None:
-        return None
-    column = getattr(settings, what).embedding_column
-    read = read_targets(rows, embedding_column=column, what=f"{what} rows", group=what)
-    return _to_features(feature_map, read.embeddings, dim, what)
+def _column_words(what: str, encoding: Encoding | None, embedding_column: str) -> str:
+    """Say which column was taken where none was named."""
+    if encoding is None:
+        return f"the {what} has embeddings, in column {embedding_column!r}: they are taken as they are"
+    return f"of the {what} column {encoding.column!r} is embedded"
 
 
-def _read_heldout(inputs: Inputs, settings: CurationSettings, feature_map: FeatureMap, dim: int) -> HeldOut | None:
+@dataclass(frozen=True)
+class _Reading:
+    """How rows besides the pool's are read."""
+
+    settings: CurationSettings
+    inputs: Inputs
+    encoder: MakesEncodings | None
+    pool: Encoding | None
+    """What embeds the pool, if anything does."""
+
+    def targets(self) -> TargetTable:
+        """Return the target sample."""
+        rows, options = self.inputs.rows("target", self.settings), self.settings.target
+        as_table = not isinstance(rows, np.ndarray | Tensor)
+        return self._read(
+            rows,
+            "target",
+            "targets",
+            embedding_column=options.embedding_column if as_table else "embedding",
+            weight_column=options.weight_column,
+            id_column=options.id_column,
+            task_column=options.task_column if as_table else None,
+        )
+
+    def rows(self, what: str) -> TargetTable | None:
+        """Return the rows that are known, to be avoided, or held out; None without any."""
+        rows = self.inputs.rows(what, self.settings)
+        if rows is None:
+            return None
+        return self._read(rows, what, f"{what} rows", embedding_column=getattr(self.settings, what).embedding_column)
+
+    def _read(self, rows: Any, group: str, what: str, embedding_column: str, **columns: Any) -> TargetTable:
+        own, like = getattr(self.settings, group).text_column, "" if self.pool is None else self.pool.column
+        # Of held-out rows it names what is compared as text: the likeliest to be embedded, where they lack embeddings.
+        asked, like = (None, own or like) if group == "heldout" else (own, like)
+        raw = None if self.encoder is None else RawColumn(self.encoder, asked, f"{group}.text_column", like)
+        with _naming_encoders(self.encoder, group):
+            found = read_targets(
+                rows,
+                embedding_column=embedding_column,
+                what=what,
+                group=group,
+                raw=raw,
+                on_rows=lambda done, of: self.inputs.on_rows(what, done, of),
+                **columns,
+            )
+        if raw is not None and asked is None and not isinstance(rows, np.ndarray | Tensor):
+            column = None if found.encoding is None else found.encoding.column
+            if column is None or column != like:
+                self.inputs.tell(_column_words(what, found.encoding, embedding_column))
+        return found
+
+
+def _read_heldout(reading: _Reading, feature_map: FeatureMap, dim: int) -> HeldOut | None:
     """Return the held-out rows; None without any."""
-    rows = inputs.rows("heldout", settings)
+    options = reading.settings.heldout
+    rows = reading.inputs.rows("heldout", reading.settings)
     if rows is None:
         return None
-    compared = settings.heldout.embedding_column is not None
-    features = _read_rows("heldout", inputs, settings, feature_map, dim) if compared else None
-    return read_heldout(rows, settings.heldout, features)
+    read = None if options.embedding_column is None else reading.rows("heldout")
+    features = None if read is None else _to_features(feature_map, read.embeddings, dim, "heldout")
+    return read_heldout(rows, options, features, None if read is None else read.digest)
 
 
 def _leaks(heldout: HeldOut | None, targets: Tensor, known: Tensor | None) -> list[str]:

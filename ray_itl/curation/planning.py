@@ -27,12 +27,18 @@ from ray_itl.curation.pool import plan_local, storage_options
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.distributed.placement import ShardPlan
+from ray_itl.embedding.cached import CachedEncoding
+from ray_itl.embedding.survey import EmbeddingSurvey, survey
 from ray_itl.io.temporary import temporary_folder
 from ray_itl.observability.console import JobSummary
+from ray_itl.observability.reporter import short
 from ray_itl.shards.cache import ShardCache
 from ray_itl.shards.conversion import map_rows
 from ray_itl.shards.footprint import Footprint, StorageOptions, available_memory
 from ray_itl.sources.bad_rows import REMEDY, BadRows
+from ray_itl.sources.encoding import encoding_of
+from ray_itl.sources.in_memory import TableSource
+from ray_itl.sources.parquet import ParquetSource
 from ray_itl.text import format_size
 
 _SAMPLE_BYTES = 32 * 2**20
@@ -49,22 +55,27 @@ class Rates:
     """Speeds of one process on this machine."""
 
     load_rows: float
-    """Rows a second read from the pool and mapped to features."""
+    """Rows a second read from the pool and mapped to features, or looked up among those embedded before."""
     pass_rows: float
     """Rows a second that a verify pass of 16 picks gets through when nothing has to be read."""
     disk_bytes: float | None
     """Bytes a second read from the disk of the cache, where that was asked for."""
 
 
-def measure_rates(problem: Problem, cache_folder: Path | None, may_be_bad: bool = False) -> Rates:
+def measure_rates(
+    problem: Problem, cache_folder: Path | None, may_be_bad: bool = False, embedding: EmbeddingSurvey | None = None
+) -> Rates:
     """Measure on the first rows of the pool; with a folder, the disk that it is, or would be, on.
+
+    Of rows that are embedded `embedding` tells how fast they are read.
 
     Raises:
         InputError: unreadable rows, or bad ones unless they `may_be_bad`.
         CacheError: nothing can be written on that disk.
     """
     disk = None if cache_folder is None else _disk_rate(cache_folder)
-    return Rates(_load_rate(problem, may_be_bad), _pass_rate(problem.dim), disk)
+    loading = _load_rate(problem, may_be_bad) if embedding is None else embedding.read_rows
+    return Rates(loading, _pass_rate(problem.dim), disk)
 
 
 def _load_rate(problem: Problem, may_be_bad: bool) -> float:
@@ -129,6 +140,10 @@ class RunPlan:
     """Where features are kept on disk, if they are."""
     passes: tuple[int, int]
     rates: Rates
+    embedding: EmbeddingSurvey | None = None
+    """What embedding takes, where rows have no embeddings."""
+    threads: int = 1
+    """With which this process computes, as it measured."""
     told: tuple[str, ...] = ()
     """How many rows a percentage is, and what will not be as asked for, though the run goes on."""
 
@@ -142,6 +157,14 @@ class RunPlan:
         """Expected seconds to load all rows."""
         written = self.shard.feature_bytes / self.rates.disk_bytes if self.rates.disk_bytes else 0.0
         return self.shard.num_rows / self.rates.load_rows + written
+
+    @property
+    def embed_seconds(self) -> float:
+        """Expected seconds to embed what was never seen, by all shards side by side."""
+        if self.embedding is None:
+            return 0.0
+        cores = 1.0 if self.in_process else self.shards.num_shards * self.shards.num_threads / self.threads
+        return self.embedding.seconds / cores
 
     @property
     def pass_seconds(self) -> float:
@@ -165,6 +188,7 @@ class RunPlan:
             "features per shard": f"{format_size(shard.feature_bytes)}, {where}",
             "copies per shard": self._copies(),
             "memory per shard": self._memory(),
+            **self._embedding_lines(),
             "passes expected": f"{low} to {high}" if low < high else str(low),
             "loading": f"about {_duration(self.load_seconds)}{' (less if cached)' if shards.on_disk else ''}",
             "each pass": f"about {_duration(self.pass_seconds)}",
@@ -185,10 +209,30 @@ class RunPlan:
             "passes": self.passes,
             "load_s": round(self.load_seconds, 3),
             "pass_s": round(self.pass_seconds, 3),
+            **self._embedding_facts(),
             "seconds": (round(self._total(low), 3), round(self._total(high), 3)),
         }
         took = f"about {_duration(self._total(low))} to {_duration(self._total(high))}"
         return JobSummary(f"a run on {self.num_rows:,} rows x {self.dim:,} would take {took}", self.table(), facts)
+
+    def _embedding_lines(self) -> dict[str, str]:
+        found = self.embedding
+        if found is None:
+            return {}
+        about = "" if found.is_exact else "about "
+        took = "" if found.embed_rows is None else f", {short(found.embed_rows)} rows/s in this process"
+        took += f": about {_duration(self.embed_seconds)}" if found.embed_rows is not None else ""
+        free = "" if found.free is None else f" ({format_size(max(0, found.free))} free)"
+        return {
+            "to embed": f"{about}{found.num_new:,} of {found.num_rows:,} rows were never seen{took}",
+            "embeddings kept": f"{format_size(found.size)} more, in {found.place}{free}",
+        }
+
+    def _embedding_facts(self) -> dict[str, object]:
+        found = self.embedding
+        if found is None:
+            return {}
+        return {"rows_to_embed": found.num_new, "embed_s": round(self.embed_seconds, 3), "embed_bytes": found.size}
 
     def _copies(self) -> str:
         """Say what passes read."""
@@ -208,7 +252,7 @@ class RunPlan:
         return f"{format_size(need)} besides the process itself" + (f" ({', '.join(bounds)})" if bounds else "")
 
     def _total(self, passes: int) -> float:
-        return self.load_seconds + passes * self.pass_seconds
+        return self.load_seconds + self.embed_seconds + passes * self.pass_seconds
 
 
 def planned(settings: CurationSettings) -> RunPlan:
@@ -226,7 +270,10 @@ def planned(settings: CurationSettings) -> RunPlan:
         shards = plan_local(problem, settings) if in_process else _on_ray(problem, settings)
         storage = storage_options(problem, settings)
         cache = _cache(problem, shards, storage, in_process) if shards.on_disk else None
+        embedding = survey_of(problem)
         return RunPlan(
+            embedding=embedding,
+            threads=torch.get_num_threads(),
             num_rows=problem.source.num_rows,
             told=tuple(told),
             dim=problem.dim,
@@ -236,8 +283,17 @@ def planned(settings: CurationSettings) -> RunPlan:
             memory_limit=storage.memory_per_shard,
             cache_folder=cache,
             passes=expected_passes(settings),
-            rates=measure_rates(problem, cache, settings.pool.on_bad_row == "skip"),
+            rates=measure_rates(problem, cache, settings.pool.on_bad_row == "skip", embedding),
         )
+
+
+def survey_of(problem: Problem, tries_known: bool = False) -> EmbeddingSurvey | None:
+    """Return what embedding the pool takes (see `survey`); None where rows have embeddings."""
+    source = problem.source
+    encoding = encoding_of(source)
+    if not isinstance(encoding, CachedEncoding) or not isinstance(source, ParquetSource | TableSource):
+        return None
+    return survey(source, encoding, tries_known)
 
 
 def checked(settings: CurationSettings) -> tuple[Problem, CurationSettings, list[str]]:
@@ -254,7 +310,7 @@ def checked(settings: CurationSettings) -> tuple[Problem, CurationSettings, list
     problem, told = with_lists(problem, settings), []
     settings = with_number(settings, problem, told.append)
     problem = with_limits(problem, settings)
-    told += check_before(problem, settings)
+    told += [*problem.notes, *check_before(problem, settings)]
     check_run_directory(problem, settings)
     return problem, settings, told
 

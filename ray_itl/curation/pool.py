@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -31,7 +32,9 @@ from ray_itl.shards.footprint import STATE_BYTES, Screening, Storage, StorageOpt
 from ray_itl.shards.loading import STORAGE_DTYPES, RowRange, repeated_id_error
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
+from ray_itl.sources.encoding import Encoding, RawColumn, encoding_of
 from ray_itl.sources.ids import ids_to_arrow
+from ray_itl.sources.in_memory import TableSource
 from ray_itl.sources.open import open_source
 from ray_itl.sources.parquet import ParquetSource
 from ray_itl.text import parse_size
@@ -72,7 +75,37 @@ def write_to_parquet(
     return opened
 
 
+def _write_raw_to_parquet(
+    source: TableSource, encoding: Encoding, folder: Path, columns: Sequence[str], bad: BadRows
+) -> ParquetSource:
+    """Write ids, some columns and that to be embedded as one Parquet file and open it, as `write_to_parquet` does."""
+    path, names, first = folder / "pool.parquet", list(dict.fromkeys([encoding.column, *columns])), 0
+    writer: pq.ParquetWriter | None = None
+    try:
+        for ids, rows in source.row_batches(0, source.num_rows, names, bad):
+            lost = np.zeros(len(ids), dtype=bool)
+            lost[bad.within(first, first + len(ids))] = True
+            batch = pa.Table.from_batches([rows]).combine_chunks()
+            if lost.any():
+                values = pc.call_function(
+                    "if_else", [pa.array(~lost), rows.column(0), pa.scalar(None, rows.column(0).type)]
+                )
+                batch = batch.set_column(0, rows.schema.field(0), values)
+            batch = pa.table({**dict(zip(names, batch.columns, strict=True)), "id": ids_to_arrow(ids)})
+            first += len(ids)
+            writer = writer or pq.ParquetWriter(path, batch.schema)
+            writer.write_table(batch, row_group_size=_ROWS_PER_GROUP)
+    finally:
+        if writer is not None:
+            writer.close()
+    opened = open_source(path, id_column="id", raw=RawColumn(encoding, encoding.column, "pool.text_column"))
+    assert isinstance(opened, ParquetSource)
+    return opened
+
+
 _SCORE_BYTES, _TRAIT_BYTES = 8, 16
+_LEAST_EMBEDDED_ROWS = 1024
+"""To embed so many takes longer than to start a process."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +115,8 @@ class OpenPool:
     pool: Pool
     bad: BadRows
     """Rows that cannot be used, whether they are excluded or not."""
+    num_embedded: int = 0
+    """Rows that were embedded, as their embeddings were not known."""
     has_room_for_copies: bool = True
     """Whether rows may be screened by copies beside them."""
     on_progress: Callable[[Progress], None] = lambda _: None
@@ -129,9 +164,10 @@ def open_pool(
     if settings.cluster.num_shards == 0:
         bad = BadRows()
         plan = plan_local(problem, settings)
-        yield OpenPool(
-            _load_local(problem, plan, settings, reporter, bad), bad, plan.copy_bytes > 0, on_disk=plan.on_disk
-        )
+        pool = _load_local(problem, plan, settings, reporter, bad)
+        encoding = encoding_of(problem.source)
+        embedded = 0 if encoding is None else encoding.num_embedded
+        yield OpenPool(pool, bad, embedded, plan.copy_bytes > 0, on_disk=plan.on_disk)
         return
     bad = BadRows()
     columns = [] if problem.cost_group_columns is None else problem.cost_group_columns.columns
@@ -149,8 +185,11 @@ def storage_options(problem: Problem, settings: CurationSettings) -> StorageOpti
     limit = parse_size("cluster.cache_limit", cluster.cache_limit)
     further_scores = max(0, len(problem.acquisition.score_tracks) - 2)
     state = STATE_BYTES + _SCORE_BYTES * further_scores + (0 if problem.cost_group_columns is None else _TRAIT_BYTES)
-    screening = cast(Screening, settings.pool.screening)
-    return StorageOptions(cast(Storage, settings.pool.storage), memory, cluster.cache_dir, limit, state, screening)
+    screening, encoding = cast(Screening, settings.pool.screening), encoding_of(problem.source)
+    kept = StorageOptions(cast(Storage, settings.pool.storage), memory, cluster.cache_dir, limit, state, screening)
+    if encoding is None:
+        return kept
+    return replace(kept, process_bytes=encoding.memory_bytes, least_rows=_LEAST_EMBEDDED_ROWS)
 
 
 def plan_local(problem: Problem, settings: CurationSettings) -> ShardPlan:
@@ -166,9 +205,9 @@ def _load_local(
     rows = RowRange(
         source, 0, source.num_rows, problem.feature_map, STORAGE_DTYPES[settings.pool.dtype], problem.cost_group_columns
     )
-    on_rows = reporter.rows("loaded", source.num_rows)
+    on_rows = reporter.rows(_verb(source), source.num_rows)
     where = ", features on disk" if plan.on_disk else ""
-    with reporter.stage("load", f"loading {source.num_rows:,} rows x {problem.dim} in this process{where}"):
+    with reporter.stage("load", _loading(problem, f"in this process{where}")):
         if plan.on_disk:
             cache = storage_options(problem, settings).cache(pool_fingerprint(source), plan.disk_copy_bytes)
             pool = LocalPool([load_disk_shard(rows, cache, on_rows=on_rows, bad=bad)])
@@ -189,7 +228,8 @@ def _ray_pool(
 
     cluster, storage = settings.cluster, storage_options(problem, settings)
     with connect(cluster.address, notify=reporter.info):
-        announce = f"loading {source.num_rows:,} rows x {problem.dim} on Ray"
+        announce = _loading(problem, "on Ray")
+        _tell_of_many_caches(source, settings, reporter)
         metrics = SelectionMetrics(run_name)
         with open_ray_pool(
             source,
@@ -203,24 +243,53 @@ def _ray_pool(
             tell=reporter.waiting,
         ) as pool:
             with reporter.stage("load", announce):
-                pool.load(reporter.rows("loaded", source.num_rows), bad)
+                pool.load(reporter.rows(_verb(source), source.num_rows), bad)
                 _check_ids(pool, problem.source)
             yield OpenPool(
-                pool, bad, pool.has_room_for_copies, metrics.on_progress, on_disk=pool.on_disk, read_from=source
+                pool,
+                bad,
+                pool.num_embedded,
+                pool.has_room_for_copies,
+                metrics.on_progress,
+                on_disk=pool.on_disk,
+                read_from=source,
             )
+
+
+def _verb(source: PoolSource) -> str:
+    return "loaded" if encoding_of(source) is None else "embedded"
+
+
+def _loading(problem: Problem, where: str) -> str:
+    how = "" if encoding_of(problem.source) is None else "; rows that were never seen are embedded"
+    return f"loading {problem.source.num_rows:,} rows x {problem.dim} {where}{how}"
+
+
+def _tell_of_many_caches(source: PoolSource, settings: CurationSettings, reporter: Reporter) -> None:
+    """Warn where machines do not share what they embed."""
+    from ray_itl.cluster.nodes import living_nodes
+
+    if encoding_of(source) is not None and settings.encoder.cache is None and len(living_nodes()) > 1:
+        reporter.warn(
+            "each machine of the cluster keeps embeddings of its own, and rows whose shard is on another one the next "
+            "time are embedded again: set encoder.cache to a folder or URI that all of them reach"
+        )
 
 
 @contextmanager
 def _readable_by_actors(source: PoolSource, columns: Sequence[str], bad: BadRows) -> Iterator[PoolSource]:
     """Yield a source that shards can open themselves: rows in this process's memory go to a temporary file.
 
-    Bad rows are noted here, and null there.
+    Bad rows are noted here, and null there; rows that are to be embedded are written as they are.
     """
     if isinstance(source, ParquetSource):
         yield source
         return
     with temporary_folder("pool") as folder:
-        yield write_to_parquet(source, folder, columns, bad)
+        if isinstance(source, TableSource) and source.encoding is not None:
+            yield _write_raw_to_parquet(source, source.encoding, folder, columns, bad)
+        else:
+            yield write_to_parquet(source, folder, columns, bad)
 
 
 def _check_ids(pool: Pool, source: PoolSource) -> None:

@@ -127,6 +127,9 @@ class Problem:
     """Where the targets are, with what else is known of them."""
     notes: tuple[str, ...] = ()
     """What of the options may not be as meant, a sentence each."""
+    contents: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    """Of target, known or avoid, where they were embedded: of how many rows, the first, and a digest of what was
+    embedded, and by which encoder."""
 
     @property
     def num_rows(self) -> int:

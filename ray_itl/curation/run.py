@@ -65,6 +65,7 @@ from ray_itl.shards.loading import STORAGE_DTYPES, rows_as_stored
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import costs_and_groups_at
+from ray_itl.sources.encoding import encoding_of
 from ray_itl.sources.parquet import names_rows
 from ray_itl.text import plural
 
@@ -110,8 +111,8 @@ def curate(
         reporter.info("reading the columns that pool.filter looks at")
     with reporter.stage("open"):
         source = None if rows is None else rows.source(settings)
-        problem = open_problem(settings, replace(inputs, on_text=reporter.texts()), source)
-        problem = with_lists(problem, settings, inputs)
+        told = replace(inputs, on_text=reporter.texts(), tell=reporter.info, on_rows=reporter.rows_of("embedded"))
+        problem = with_lists(open_problem(settings, told, source), settings, inputs)
     settings = with_number(settings, problem, reporter.info)
     return curate_problem(problem, settings, reporter, rows=rows)
 
@@ -204,6 +205,7 @@ class _Run:
         self._run = run
         self._status = RunStatus(run, problem.source.num_rows, problem.selection.n, watch, warnings=reporter.warnings)
         self._mean_squared_norm: float | None = None
+        self._num_embedded: int | None = None
         self._ledger = None if run is None else Ledger(run.path, allow_repeats=settings.selection.replacement)
 
     def execute(self) -> Selection:
@@ -216,9 +218,10 @@ class _Run:
         with status.going_on():
             status.step("load")
             like_heldout = contaminated_texts(problem, reporter)
-            reporter.on_waiting = status.waiting
+            reporter.on_waiting, reporter.on_rows = status.waiting, status.loading
             with self._opened() as opened, status.telling_failure():
                 pool = opened.pool
+                self._tell_of_embedded(opened)
                 problem = self._pass_over(opened.bad)
                 problem = self._keep_out(like_heldout, pool)
                 if problem.nothing_to_pick:
@@ -282,6 +285,16 @@ class _Run:
         if self._run is not None:
             write_contamination(self._run, problem)
         return problem
+
+    def _tell_of_embedded(self, opened: OpenPool) -> None:
+        encoding = encoding_of(self._problem.source)
+        if encoding is None:
+            return
+        self._num_embedded = opened.num_embedded
+        found = self._problem.source.num_rows - opened.num_embedded - len(opened.bad)
+        self._reporter.info(
+            f"  embedded {plural(opened.num_embedded, 'row')}; {found:,} were known, or are like others"
+        )
 
     def _settle_noise(self, mean_squared_norm: float) -> Problem:
         """Return the problem with the noise variance as a number; say what it is where nobody set it, or it drowns all.
@@ -352,6 +365,8 @@ class _Run:
         dtype = STORAGE_DTYPES[self._settings.pool.dtype]
         metrics = run_metrics(self._problem, selection, self._reporter.seconds, self._problem.dim * dtype.itemsize)
         metrics["mean_squared_norm"] = self._mean_squared_norm
+        if self._num_embedded is not None:
+            metrics["embedded_rows"] = self._num_embedded
         metrics["comparison"] = list(comparison)
         metrics["next_gain"] = result.next_gain
         metrics["stop"] = result.stop

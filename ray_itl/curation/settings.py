@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Self
 
 from ray_itl.core.acquisitions import RULES, load_rule
@@ -12,6 +13,7 @@ from ray_itl.curation.limit_settings import LimitSettings
 from ray_itl.curation.machine_settings import is_plan, read_plan
 from ray_itl.curation.percentage import number_among, number_or_percentage, read_number
 from ray_itl.distributed.settings import ClusterSettings
+from ray_itl.embedding.encoder_settings import EncoderSettings
 from ray_itl.errors import ConfigError
 from ray_itl.observability.settings import TrackingSettings, absolute_tracking, log_option
 from ray_itl.options.checks import (
@@ -272,6 +274,7 @@ class CurationSettings(Options):
     known: KnownSettings = field(default_factory=KnownSettings)
     avoid: AvoidSettings = field(default_factory=AvoidSettings)
     heldout: HeldoutSettings = field(default_factory=HeldoutSettings)
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     acquisition: AcquisitionSettings = field(default_factory=AcquisitionSettings)
     selection: SelectionSettings = field(default_factory=SelectionSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
@@ -301,6 +304,7 @@ class CurationSettings(Options):
             raise ConfigError(
                 f"selection.nearest={self.selection.nearest} goes with target.query_column: set it, or leave this out"
             )
+        self._check_encoder()
         rule = self.acquisition.name
         for name in ("replacement", "min_gain", *self.selection.limiting):
             value = getattr(self.selection, name)
@@ -323,6 +327,17 @@ class CurationSettings(Options):
                 "again: leave one of them out"
             )
 
+    def _check_encoder(self) -> None:
+        groups = {"pool": self.pool, "target": self.target, "known": self.known, "avoid": self.avoid}
+        if self.encoder.name is not None:
+            return
+        for name, group in groups.items():
+            if group.text_column is not None:
+                raise ConfigError(
+                    f"{name}.text_column={group.text_column} has no meaning without encoder: name the model that "
+                    "embeds it"
+                )
+
 
 def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
     """Return the settings with absolute paths, so that config.yaml replays the run from any working directory.
@@ -338,7 +353,10 @@ def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
     path = None if is_tick_without_run else run_directory(settings.run.dir)
     pool, target, known, cluster = settings.pool, settings.target, settings.known, settings.cluster
     chosen = settings.selection
-    home = str(cluster.cache_dir).startswith("~")  # that of each shard's machine
+    home = str(cluster.cache_dir).startswith("~")  # that of each shard's machine, as is:
+    name, cache = settings.encoder.name, settings.encoder.cache
+    name = absolute_path(name) if name is not None and Path(name).exists() else name
+    cache = cache if str(cache).startswith("~") else lasting_path("encoder.cache", cache)
     return replace(
         settings,
         pool=replace(pool, path=absolute_path(pool.path), prior_covariance=absolute_path(pool.prior_covariance)),
@@ -347,6 +365,9 @@ def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
         avoid=replace(settings.avoid, path=absolute_path(settings.avoid.path)),
         heldout=replace(settings.heldout, path=absolute_path(settings.heldout.path)),
         selection=replace(chosen, exclude=absolute_path(chosen.exclude), include=absolute_path(chosen.include)),
+        encoder=replace(
+            settings.encoder, name=name, cache=cache, checkpoint=absolute_path(settings.encoder.checkpoint)
+        ),
         cluster=cluster if home else replace(cluster, cache_dir=absolute_path(cluster.cache_dir)),
         run=replace(settings.run, dir=path),
         state=state,

@@ -109,7 +109,7 @@ def plan_for_cluster(
     nodes, gpu_bytes = living_nodes(), None
     if options.gpus_per_shard > 0 and storage.storage == "auto" and any(node.get("GPU", 0) for node in nodes):
         await_room(_gpu_asked(options), tell or (lambda _: None), REMEDY)
-        gpu_bytes = gpu_memory(options.gpus_per_shard, options.restart_deadline_s)
+        gpu_bytes = gpu_memory(options.gpus_per_shard, options.restart_deadline_s) - storage.process_bytes
     deadline = time.monotonic() + _SETTLE_S
     while True:
         plan = plan_within_free(num_rows, dim, dtype, nodes, free_nodes(), options, storage, gpu_bytes, beside)

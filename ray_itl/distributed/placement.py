@@ -46,6 +46,8 @@ class ShardPlan:
     """Bytes of the copy of a row by which it is screened; 0: rows are screened as they are."""
     copies_on_disk: bool = False
     """Whether copies are on disk, too; else in memory."""
+    process_bytes: int = 0
+    """What else is in the process of a shard."""
 
     @property
     def device(self) -> str:
@@ -54,7 +56,8 @@ class ShardPlan:
 
     def memory(self, num_rows: int, dim: int) -> int:
         """Return the bytes of main memory that a shard of so many rows is said to need."""
-        return self.footprint(num_rows, dim).memory(self.on_disk or self.num_gpus > 0) + self.driver_bytes
+        rows = self.footprint(num_rows, dim).memory(self.on_disk or self.num_gpus > 0)
+        return rows + self.driver_bytes + self.process_bytes
 
     def needs(self, num_rows: int, dim: int) -> dict[str, float]:
         """Return what a shard of so many rows asks of a node, by Ray's names."""
@@ -83,8 +86,9 @@ def plan_shards_for(
     """Fill in what the options leave open from the cluster's nodes and the size of the pool.
 
     A small pool is one shard. Otherwise there is a shard for every 4 CPUs (or, with gpus_per_shard, as many as the
-    GPUs hold), as long as each has at least 128 MiB of rows. Threads share out the CPUs, 4 to a shard at most. With
-    storage "auto", features that fit neither the nodes' memory nor the limit of a shard are kept on disk.
+    GPUs hold), as long as each has at least 128 MiB of rows, or as many as pay where they are embedded. Threads share
+    out the CPUs, 4 to a shard at most. With storage "auto", features that fit neither the nodes' memory nor the limit
+    of a shard are kept on disk.
 
     Args:
         num_rows: N.
@@ -100,18 +104,19 @@ def plan_shards_for(
     """
     cpus = [node["CPU"] for node in nodes if node.get("CPU", 0) >= 1] or [1]
     gpus, total_cpus = options.gpus_per_shard, int(sum(cpus))
-    num_shards = options.num_shards
+    num_shards, storage = options.num_shards, storage or StorageOptions()
     if num_shards == "auto":
         step = options.cpus_per_shard or min(_MAX_THREADS, *cpus)
         most = places_on(nodes, {"GPU": gpus} if gpus else {"CPU": step})
         wanted = -(-num_rows * dim * STORAGE_DTYPES[dtype].itemsize // _MIN_SHARD_BYTES)
+        wanted = max(wanted, 0 if storage.least_rows is None else num_rows // storage.least_rows)
         num_shards = max(1, min(most, wanted, _MAX_SHARDS))
     threads = max(1, min(_MAX_THREADS, int(min(cpus)), total_cpus // num_shards))
     if options.cpus_per_shard is not None:
         threads = max(threads, int(options.cpus_per_shard))
     num_cpus = threads / 2 if options.cpus_per_shard is None else options.cpus_per_shard
-    storage = storage or StorageOptions()
     plan = ShardPlan(num_shards, threads, num_cpus, gpus, dtype, state_bytes=storage.state_bytes)
+    plan = replace(plan, process_bytes=storage.process_bytes)
     return place_features(plan, num_rows, dim, storage, nodes, gpu_bytes)
 
 

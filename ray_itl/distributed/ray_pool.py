@@ -204,6 +204,11 @@ class RayPool:
             raise found.refusal(self._source.locate)
 
     @property
+    def num_embedded(self) -> int:
+        """How many rows the shards embedded, as their embeddings were not known."""
+        return sum(facts.num_embedded for facts in self._facts)
+
+    @property
     def num_rows(self) -> int:
         """N."""
         return self._source.num_rows

@@ -27,6 +27,7 @@ from ray_itl.shards.part import ShardPart
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns
+from ray_itl.sources.encoding import encoding_of
 
 T = TypeVar("T")
 
@@ -72,6 +73,8 @@ class ShardFacts:
     sum_of_norms: float
     bad: BadRows
     """Rows that must not be picked, found when the rows were loaded; of a part, those found since."""
+    num_embedded: int = 0
+    """Rows that were embedded, as their embeddings were not known."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +146,9 @@ class ShardActor:
         if self._part_number != what.part_number:
             self._bad, self._shard = BadRows(), None
             self._shard, self._part_number = what.part.of(self._whole, source, self._bad), what.part_number
-        shard = self._rows
-        return ShardFacts(shard.num_usable, shard.largest_norm, shard.sum_of_norms, self._bad)
+        shard, encoding = self._rows, encoding_of(source)
+        embedded = 0 if encoding is None else encoding.num_embedded
+        return ShardFacts(shard.num_usable, shard.largest_norm, shard.sum_of_norms, self._bad, embedded)
 
     def restore(self, recovery: Packed) -> None:
         """Bring the rows to the state that a Recovery describes."""

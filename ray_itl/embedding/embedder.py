@@ -18,7 +18,7 @@ from ray_itl.core.features import UnitNorm
 from ray_itl.embedding.encoder import Encoder, OnRows, unheard
 from ray_itl.embedding.precision import device_here
 from ray_itl.embedding.settings import EmbeddingSettings
-from ray_itl.embedding.weights import check_weights, weights_digest
+from ray_itl.embedding.weights import check_weights, weights_bytes, weights_digest
 from ray_itl.errors import ConfigError
 from ray_itl.training.learner import Inputs, Learner
 from ray_itl.training.registry import ModelSpec, load
@@ -102,7 +102,7 @@ class Embedder(Encoder):
         self.settings = settings or EmbeddingSettings()
         self.window = self.settings.batch_size
         learner = load(spec, checkpoint, seed)
-        self.weights_digest = weights_digest(learner)
+        self.weights_digest, self.weights_bytes = weights_digest(learner), weights_bytes(learner)
         self.feature_dim = learner.feature_dim
         self.num_classes = 0 if self.settings.kind == "features" else _num_classes(learner, spec)
         self.dim = self._check_dim()

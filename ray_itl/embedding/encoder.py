@@ -43,6 +43,8 @@ class Encoder(ABC):
     """W, rows that are prepared and embedded together."""
     prepares_beside: bool = True
     """Whether `prepare` may run in a thread while `embed` is busy with other rows."""
+    weights_bytes: int = 0
+    """Memory that the model's weights take in a process that embeds."""
     notes: tuple[str, ...] = ()
     """What people should know of how this encoder embeds, a line each."""
 

@@ -16,7 +16,7 @@ from ray_itl.embedding.batches import on_cores
 from ray_itl.embedding.encoder import Encoder, OnRows, unheard
 from ray_itl.embedding.precision import Difference, device_here, difference, has_bfloat16
 from ray_itl.embedding.settings import EmbeddingSettings
-from ray_itl.embedding.weights import check_weights, weights_digest
+from ray_itl.embedding.weights import check_weights, weights_bytes, weights_digest
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _SAMPLE_ROWS = 64
@@ -56,7 +56,7 @@ class TorchEncoder(Encoder):
         self.name, self.how, self.device = name, how, device
         self.precision, self.difference = "float32", None
         model = self.read()
-        self.weights_digest = weights_digest(model)
+        self.weights_digest, self.weights_bytes = weights_digest(model), weights_bytes(model)
         self._ready: nn.Module | None = model.to(_device_or_cpu(device))
         rows = self._sound(sample)
         exact = self.embed(self.prepare(rows))

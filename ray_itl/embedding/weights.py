@@ -19,6 +19,11 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def weights_bytes(model: nn.Module) -> int:
+    """Return the memory that they take."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+
+
 def check_weights(found: str, expected: str, model: str, checkpoint: str | None = None) -> None:
     """Raise InputError where a process has loaded other weights than the one that began."""
     if found != expected:

@@ -17,6 +17,7 @@ from ray_itl.curation.loaded_rows import LoadedRows, load_rows
 from ray_itl.curation.open import Inputs
 from ray_itl.curation.settings import CurationSettings, RunSettings, SelectionSettings
 from ray_itl.distributed.settings import ClusterSettings
+from ray_itl.embedding.encoder_settings import EncoderSettings
 from ray_itl.errors import ConfigError
 from ray_itl.loaded.many import ManyOptions, select_for_each
 from ray_itl.observability.reporter import Reporter
@@ -25,7 +26,7 @@ from ray_itl.sources.settings import PoolSettings, TargetSettings
 
 FIXED = (
     *("features", "id_column", "embedding_column", "on_bad_row", "dtype", "screening", "storage", "num_shards"),
-    *("address", "seed"),
+    *("address", "seed", "encoder", "text_column"),
 )
 """Options of `select` that are those of the opening: they say how rows are read, kept and spread."""
 
@@ -197,6 +198,8 @@ def open_pool(
     seed: int = 0,
     num_shards: int | Literal["auto"] = 0,
     address: str | None = None,
+    encoder: str | None = None,
+    text_column: str | None = None,
     quiet: bool = True,
 ) -> LoadedPool:
     """Load a pool once, for as many selections as you like.
@@ -223,6 +226,8 @@ def open_pool(
         seed: Fixes random features and the random baseline.
         num_shards: 0 loads into this process, without Ray; a number or "auto" uses that many Ray actors, which stay.
         address: Ray cluster.
+        encoder: Embeds rows that have no embeddings, as of `select`: of the pool, and of all that is compared with it.
+        text_column: What is embedded; None: as `select` finds it.
         quiet: No progress lines, of this and of selections that do not say otherwise.
 
     Returns:
@@ -236,15 +241,20 @@ def open_pool(
     log = "quiet" if quiet else "auto"
     settings = CurationSettings(
         pool=PoolSettings(
-            path=path_text(pool), id_column=id_column, embedding_column=embedding_column, filter=filter,
+            path=path_text(pool), id_column=id_column, embedding_column=embedding_column, text_column=text_column,
+            filter=filter,
             features=features, dtype=dtype, on_bad_row=on_bad_row, screening=screening, storage=storage,
         ),
         target=TargetSettings("<of each selection>", embedding_column),
+        encoder=EncoderSettings(encoder),
         selection=SelectionSettings(1, seed=seed),
         cluster=ClusterSettings(num_shards, address),
         run=RunSettings(log=log),
     )  # fmt: skip
-    values = (features, id_column, embedding_column, on_bad_row, dtype, screening, storage, num_shards, address, seed)
+    values = (
+        *(features, id_column, embedding_column, on_bad_row, dtype, screening, storage, num_shards, address, seed),
+        *(encoder, text_column),
+    )
     fixed = dict(zip(FIXED, values, strict=True))
     with ExitStack() as resources:
         given = resources.enter_context(opened_rows(pool, settings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ class Advance:
 
 _SOON_S, _EVERY_S = 1.0, 0.5
 """What takes less than the one is not told of, and the rest no more often than the other."""
+_PACE_S = 60.0
+"""A pace is that of so long, since rows that are found again come quicker than those that are embedded."""
 
 
 class Reporter:
@@ -45,6 +48,8 @@ class Reporter:
         self._step: str | None = None
         self.on_waiting: Callable[[str | None], object] = lambda _: None
         """Told what the run waits for, and None once it does no longer: for its status."""
+        self.on_rows: Callable[[Mapping[str, Any]], object] = lambda _: None
+        """Told how many rows are done, of how many, and how fast: for its status."""
 
     def waiting(self, line: str | None) -> None:
         """Tell what the run waits for; None: it goes on."""
@@ -83,15 +88,33 @@ class Reporter:
 
     def rows(self, what: str, total: int, noun: str = "rows") -> Callable[[int], None]:
         """Return a callback for the number of rows (or what the noun says) done so far."""
-        began = time.perf_counter()
+        steps = deque([(time.perf_counter(), 0)])
 
         def report(done: int) -> None:
-            seconds = max(time.perf_counter() - began, 1e-9)
-            rate = done / seconds
+            now = time.perf_counter()
+            while len(steps) > 1 and now - steps[1][0] > _PACE_S:
+                steps.popleft()
+            since, before = steps[0]
+            steps.append((now, done))
+            rate = (done - before) / max(now - since, 1e-9)
             eta_s = (total - done) / rate if rate > 0 else None
-            text = f"  {what} {done:,} of {total:,} {noun} ({short(rate)} {noun}/s{_left(eta_s)})"
+            pace = f" ({short(rate)} {noun}/s{_left(eta_s)})" if now > since else ""
+            text = f"  {what} {done:,} of {total:,} {noun}{pace}"
             facts = {"done": done, "of": total, "rows_per_s": round(rate, 1), "eta_s": eta_s and round(eta_s, 1)}
             self._tell("rows", text, facts, passing=True)
+            self.on_rows(facts)
+
+        return report
+
+    def rows_of(self, verb: str) -> Callable[[str, int, int], None]:
+        """Return a callback for rows of several kinds: what they are, how many are done, of how many."""
+        reports: dict[str, Callable[[int], None]] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in reports:
+                reports[what] = self.rows(f"{verb} {what}:", total)
+            if done < total:  # what is there at once needs no words
+                reports[what](done)
 
         return report
 

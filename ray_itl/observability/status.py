@@ -38,6 +38,7 @@ def every(action: Callable[[], object], every_s: float, name: str) -> Iterator[N
         thread.join()
 
 
+_LOADING_EVERY_S = 1.0
 EVERY_S = 15.0
 """A process that lives writes its status at least this often, unless the filesystem errs."""
 
@@ -122,11 +123,12 @@ class RunStatus:
     """Writes status.json at every step of a run, after every accepted block of picks, and every few seconds.
 
     It holds `state` (running, finished, failed or interrupted), `step` (load, select, explain, compare or write: what
-    the run is doing), `rows` (of the pool), `num_picked` of `num_asked`, `gain` (of all picks), `passes` (over the
-    pool, in this try), `rows_per_s` (scanned in this step; null while nothing tells), `eta_s` (seconds until all are
-    picked, judged by this try's picks so far; null while none tell), `waiting` (for what, where it waits for room on a
-    cluster), `warnings` (where there are any), `error` of a failed or interrupted run, and what `Heartbeat` adds: the
-    `time` and who writes. Of a process that was killed it says "running" with a `time` that gets old.
+    the run is doing), `rows` (of the pool), `rows_loaded` and `load_eta_s` (of them, and the seconds until all are,
+    while it loads or embeds them), `num_picked` of `num_asked`, `gain` (of all picks), `passes` (over the pool, in this
+    try), `rows_per_s` (scanned, loaded or embedded in this step; null while nothing tells), `eta_s` (seconds until all
+    are picked, judged by this try's picks so far; null while none tell), `waiting` (for what, where it waits for room
+    on a cluster), `warnings` (where there are any), `error` of a failed or interrupted run, and what `Heartbeat` adds:
+    the `time` and who writes. Of a process that was killed it says "running" with a `time` that gets old.
     """
 
     def __init__(
@@ -146,6 +148,7 @@ class RunStatus:
         self._clock = clock
         self._step = ""
         self._began: tuple[float, int] | None = None
+        self._told_of_rows = 0.0
         self._has_ended = False
         self._run = run
         self._heartbeat = Heartbeat(self._put, clock)
@@ -153,10 +156,18 @@ class RunStatus:
     def step(self, name: str, num_picked: int = 0, gain: float = 0.0) -> None:
         """Say what the run is about to do; `num_picked` rows were picked before, worth `gain` in all."""
         self._step, self._rows_per_s = name, None
+        self._told_of_rows = self._clock()
         if num_picked > self._facts["num_picked"]:
             self._facts |= {"num_picked": num_picked, "gain": gain}
         self._began = (self._clock(), int(self._facts["num_picked"]))
         self._write("running")
+
+    def loading(self, facts: Mapping[str, Any]) -> None:
+        """Say how far the loading (and embedding) of rows is, which `Reporter.on_rows` is told; once a second."""
+        now = self._clock()
+        if self._step == "load" and now - self._told_of_rows >= _LOADING_EVERY_S:
+            self._told_of_rows, self._rows_per_s = now, facts["rows_per_s"]
+            self._write("running", rows_loaded=facts["done"], load_eta_s=facts["eta_s"])
 
     def picked(self, num_picked: int, gain: float, passes: int) -> Advance:
         """Say that there are new picks, and return how far the run is.

@@ -10,10 +10,11 @@ import pyarrow as pa
 import torch
 
 from ray_itl.core.posterior import Targets
-from ray_itl.curation.open import Inputs
+from ray_itl.curation.open import Inputs, encoder_of
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import InputError
+from ray_itl.sources.encoding import RawColumn
 from ray_itl.sources.targets import read_targets
 
 
@@ -49,8 +50,10 @@ def read_queries(problem: Problem, settings: CurationSettings, inputs: Inputs) -
     """
     column = settings.target.query_column
     assert column is not None
+    encoder = None if settings.encoder.name is None else encoder_of(settings, inputs)
     read = read_targets(
         inputs.rows("target", settings),
+        raw=None if encoder is None else RawColumn(encoder, settings.target.text_column, "target.text_column"),
         embedding_column=settings.target.embedding_column,
         task_column=column,
         group="target",

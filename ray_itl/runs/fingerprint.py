@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource, RowSource
+from ray_itl.sources.in_memory import TableSource
 from ray_itl.sources.parquet import ParquetSource
 
 
@@ -20,6 +21,9 @@ def pool_fingerprint(source: PoolSource) -> str:
     """
     if isinstance(source, ParquetSource):
         return source.manifest.fingerprint
+    if isinstance(source, TableSource) and source.encoding is not None:
+        words = f"{source.encoding.digest} {rows_fingerprint(source, source.encoding.column)}"
+        return sha256(words.encode()).hexdigest()
     digest = sha256()
     for ids, rows in source.batches(0, source.num_rows, BadRows()):
         id_bytes = ids.tobytes() if ids.dtype.kind in "iu" else "\0".join(ids).encode()

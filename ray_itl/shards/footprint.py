@@ -48,6 +48,10 @@ class StorageOptions:
     """Bytes of a row besides its features: more where it has more scores, or costs."""
     screening: Screening = "float32"
     """auto: copies in int8 beside the rows if they fit, else none."""
+    process_bytes: int = 0
+    """What else is in the process of a shard: the model that embeds its rows."""
+    least_rows: int | None = None
+    """Rows from which on a process of its own pays, where rows are embedded; None: features say."""
 
     def copy_bytes(self, num_rows: int, dim: int) -> int:
         """Return the bytes of a copy that screening wants of each row of a pool."""

@@ -22,7 +22,7 @@ from ray_itl.sources.files.kinds import kind_of
 from ray_itl.sources.files.opened import stream_rows
 from ray_itl.sources.footer import MAX_DIM, MAX_EXCESS, check_dim, check_lengths, wrong_lengths
 from ray_itl.sources.ids import IdKind, check_id_type, common_kind, fits_int64, id_family
-from ray_itl.sources.inspection import Footer, read_footer
+from ray_itl.sources.inspection import Footer, read_footer, stored_schema
 from ray_itl.sources.manifest import Manifest
 from ray_itl.sources.partitions import dataset_columns, hive_columns, with_tables
 from ray_itl.sources.schema import EmbeddingType, check_embedding_type, find_column, usual_dim
@@ -48,7 +48,7 @@ def build_manifest(
     Args:
         sources: Paths.
         asked: The columns that will be read. No id column: a row's position is its id; no embedding column: there are
-            no embeddings yet.
+            no embeddings yet. A column to embed that is not certain yet is looked for in the first file.
         filesystem: What paths are on, if they do not say it.
         dataset: The Dataset that the files are of: its schema and partitioning say which columns there are.
 
@@ -58,7 +58,16 @@ def build_manifest(
         StorageError: storage failed for the moment.
     """
     listing = list_pool(sources, filesystem)
+    if asked.raw is not None:
+        asked = asked.settled(*_first_schema(listing, dataset))
     return _manifest_of(listing, asked, _schema_of(listing, asked, dataset))
+
+
+def _first_schema(listing: PoolListing, dataset: pads.FileSystemDataset | None) -> tuple[pa.Schema, str]:
+    """Return the columns that are looked at for one to embed, and the file that has them."""
+    if dataset is not None:
+        return dataset.schema, ""
+    return stored_schema(listing, listing.paths[0]), listing.paths[0]
 
 
 def _schema_of(listing: PoolListing, asked: Asked, dataset: pads.FileSystemDataset | None) -> PoolSchema:
@@ -97,6 +106,7 @@ def _manifest_of(listing: PoolListing, asked: Asked, schema: PoolSchema) -> Mani
         id_column=asked.id,
         id_kind=_common_id_kind(listing, full, asked, schema),
         embedding_column=asked.embedding,
+        raw_column=asked.raw_column,
         dtype=dtype,
         dim=dim,
         dataset=dataset_words(asked, found, schema) or table_words(asked, listing.given),

@@ -6,18 +6,22 @@ is read from every file, and whether that can be done at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
 import pyarrow as pa
 
 from ray_itl.errors import InputError
+from ray_itl.sources.encoding import Encoding, RawColumn
 from ray_itl.sources.partitions import FolderColumns
 from ray_itl.sources.schema import find_column, place
 from ray_itl.sources.turns import PAIR, joined, pair_type, stands_in_pair, types_of
 from ray_itl.sources.types import carried_type, cast, common_type, plain_type
+
+_READ_ANYWAY = ("columns", "pool.columns", "pool.filter", "heldout.text_column", "heldout.pool_text_column")
+"""Options that may name any column, one that is embedded, too."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,34 @@ class Asked:
     """Whether, without an id column, a row's id is its file and its number there, rather than its position."""
     may_lack_id: bool = False
     """Whether that is done, too, where the id column is not there."""
+    raw: RawColumn | None = None
+    """The column that is embedded in place of one of embeddings; None: there is nothing that embeds."""
+
+    def settled(self, schema: pa.Schema, file: str) -> Asked:
+        """Return the same with a column to embed that has a name, or with none where rows have embeddings."""
+        if self.raw is None:
+            return self
+        taken = {self.id, *(name for name, option in self.further.items() if option not in _READ_ANYWAY)}
+        found = self.raw.find(schema, self.embedding, taken, file)
+        if found is None:
+            return replace(self, raw=None)
+        further = {found: self.raw.option, **self.further}
+        return replace(self, embedding="", further=further, raw=replace(self.raw, name=found))
+
+    def encoding(self, kind: Callable[[str], pa.DataType], sample: Callable[[str], pa.Array]) -> Encoding | None:
+        """Return what embeds the column to embed, once that is settled; None: there is none.
+
+        `kind` gives the type of a column, `sample` some of its values.
+        """
+        if self.raw is None or not self.raw_column:
+            return None
+        column = self.raw_column
+        return self.raw.encoder.on(column, kind(column), lambda: sample(column))
+
+    @property
+    def raw_column(self) -> str:
+        """The column to embed, once that is settled; "": none."""
+        return "" if self.raw is None or self.raw.name is None else self.raw.name
 
     def options(self) -> dict[str, str]:
         """Return column -> the option that names it, each column once."""

@@ -14,6 +14,7 @@ import torch
 from ray_itl.errors import InputError
 from ray_itl.sources.bad_rows import BadRows, Notes, embeddings_or_nan, ids_or_blank, rows_or_nan
 from ray_itl.sources.condition import RowMask
+from ray_itl.sources.encoding import Encoding, RawBatch
 from ray_itl.sources.ids import IdKind, check_id_type, common_kind, fits_int64, ids_from_arrow
 from ray_itl.sources.manifest import check_range
 from ray_itl.sources.named_images import MOST_ROWS, named_images, table_with_contents, with_contents
@@ -138,7 +139,7 @@ class TableRows:
 
 
 class TableSource(TableRows):
-    """Rows with an embedding column (see `PoolSource`)."""
+    """Rows with an embedding column, or with one that is embedded while it is read (see `PoolSource`)."""
 
     def __init__(
         self,
@@ -148,19 +149,26 @@ class TableSource(TableRows):
         kept: RowMask | None = None,
         id_option: str = "id_column",
         embedding_option: str = "embedding_column",
+        encoding: Encoding | None = None,
     ):
         """Take a table with both columns; `kept` and the options as of `TableRows`.
+
+        With `encoding`, the column that it embeds is there instead, and `embedding_column` is empty.
 
         Raises:
             InputError: a column is not there or of another type, or the table has no rows.
         """
+        self.encoding, self._embedding_column = encoding, embedding_column
+        if encoding is not None:
+            super().__init__(table, id_column, kept, id_option)
+            self.dim, self.dtype = encoding.dim, np.dtype(np.float32)
+            return
         field = find_column(table.schema, embedding_column, embedding_option, "")
         kind = check_embedding_type(field.type, embedding_column, "", embedding_option)
         super().__init__(table, id_column, kept, id_option)
         first = self.table.column(embedding_column).slice(0, 256).combine_chunks()
         self.dim: int = kind.dim or usual_dim(first, embedding_column, "")
         self.dtype: np.dtype = kind.dtype
-        self._embedding_column = embedding_column
 
     def columns_of(self, file: str) -> list[str]:
         """Return all columns of the table, which is in no `file`, but the embedding."""
@@ -175,11 +183,19 @@ class TableSource(TableRows):
     def batches(self, start: int, stop: int, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order."""
         check_range(start, stop, self.num_rows)
+        if self.encoding is not None:
+            yield from self.encoding.embedded(
+                stop - start, lambda a, b, columns: self._raw(np.arange(start + a, start + b), columns, bad)
+            )
+            return
         yield from self._embedded(self.table.slice(start, stop - start), np.arange(start, stop), bad)
 
     def batches_at(self, positions: np.ndarray, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct."""
         checked = check_positions(positions, self.num_rows)
+        if self.encoding is not None:
+            yield from self.encoding.embedded(len(checked), lambda a, b, columns: self._raw(checked[a:b], columns, bad))
+            return
         step = self._step()
         for first in range(0, len(checked), step):
             some = checked[first : first + step]
@@ -188,6 +204,10 @@ class TableSource(TableRows):
     def embeddings(self, positions: np.ndarray) -> np.ndarray:
         """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
         checked = check_positions(positions, self.num_rows)
+        if self.encoding is not None:
+            unique, inverse = np.unique(checked, return_inverse=True)
+            found = [rows.astype(np.float64) for _, rows in self.batches_at(unique)]
+            return np.concatenate([np.empty((0, self.dim)), *found])[inverse]
         column = self.take(checked, [self._embedding_column]).column(0)
         return embedding_matrix(column.chunks, self.dim, self._embedding_column, self._words_for(checked))
 
@@ -199,6 +219,13 @@ class TableSource(TableRows):
             which = self._words_for(positions[first : first + len(ids)])
             yield ids, embeddings_or_nan(batch.column(0), self.dim, column, which, self.dtype, ids, notes)
             first += len(ids)
+
+    def _raw(self, positions: np.ndarray, columns: Sequence[str], bad: BadRows | None) -> Iterator[RawBatch]:
+        for first in range(0, len(positions), self._mean_step):
+            some = positions[first : first + self._mean_step]
+            table = self.table.take(pa.array(some))
+            for ids, batch, notes in self._batches(table, some, columns, self._mean_step, bad):
+                yield ids, batch, self._words_for(some), notes
 
     def _step(self) -> int:
         return max(1, _BATCH_BYTES // (self.dim * self.dtype.itemsize))

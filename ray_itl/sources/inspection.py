@@ -48,3 +48,11 @@ def read_footer(listing: PoolListing, path: str, asked: Asked, schema: PoolSchem
     types = {name: kinds[name] for name in asked.options() if len(stored.get_all_field_indices(name)) == 1}
     types |= {name: pair_type(kinds) for name in asked.options() if stands_in_pair(name, kinds)}
     return Footer(entry, claims, types)
+
+
+def stored_schema(listing: PoolListing, path: str) -> pa.Schema:
+    """Return the columns of a file; errors as of `read_footer`."""
+    kind = kind_of(listing, path)
+    kind.examine(listing, path, "")
+    with kind.open(listing, listing.filesystem, path) as file:
+        return file.schema_arrow

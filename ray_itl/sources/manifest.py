@@ -20,6 +20,7 @@ from ray_itl.sources.ids import IdKind, id_word
 from ray_itl.sources.tables.version import TableVersion
 
 FORMAT_VERSION = 1
+_NAMED = ("id_column", "id_kind", "embedding_column", "raw_column", "encoder", "dtype", "dim")
 _MAX_NAMES = 5
 
 
@@ -58,7 +59,8 @@ class Segment(NamedTuple):
 class Manifest:
     """A pool's files in the order of their paths, which fixes every row's global position.
 
-    Rows without embeddings have an empty `embedding_column` and `dtype`, and `dim` 0.
+    Rows without embeddings have an empty `embedding_column` and, unless they are embedded while they are read, an empty
+    `dtype` and `dim` 0.
     """
 
     uri: str
@@ -79,6 +81,10 @@ class Manifest:
     """The condition that decides which rows are the pool's ("": all); `num_rows` and positions count all the same."""
     dataset: str = ""
     """What a Dataset of these files makes of their columns, where that is not what the files say."""
+    raw_column: str = ""
+    """The column that is embedded while it is read, where rows have no embeddings."""
+    encoder: str = ""
+    """A digest of what embeds it."""
     schema: PoolSchema = field(default_factory=PoolSchema, compare=False)
     """How columns are read; follows from files and options, and is not written down."""
 
@@ -111,6 +117,7 @@ class Manifest:
         columns = [self.id_column, id_word(self.id_kind), self.embedding_column, self.dtype, self.dim]
         columns += [self.filter] if self.filter else []
         columns += [{"dataset": self.dataset}] if self.dataset else []
+        columns += [{"embedded": [self.raw_column, self.encoder]}] if self.raw_column else []
         files = [[file.path, file.num_rows, file.fingerprint] for file in self.files]
         return hashlib.sha256(json.dumps([columns, files]).encode()).hexdigest()
 
@@ -144,7 +151,7 @@ class Manifest:
         fields["files"] = [dataclasses.asdict(file) for file in self.files]
         fields["tables"] = [dataclasses.asdict(table) for table in self.tables]
         fields["images"] = {path: images.packed for path, images in self.images.items()}
-        for name in ("dataset", "tables", "images", "unsettled"):
+        for name in ("dataset", "raw_column", "encoder", "tables", "images", "unsettled"):
             if not fields[name]:
                 del fields[name]  # so that older versions read it
         return json.dumps({"format": FORMAT_VERSION, **fields}, indent=1, ensure_ascii=False)
@@ -200,7 +207,7 @@ def describe_changes(before: Manifest, after: Manifest) -> str:
     """Say which files changed, vanished or appeared and which columns differ; "" if nothing did."""
     old, new = ({file.path: file.fingerprint for file in each.files} for each in (before, after))
     found = [describe_file_changes(old, new)]
-    for name in ("id_column", "id_kind", "embedding_column", "dtype", "dim", "filter", "dataset"):
+    for name in (*_NAMED, "filter", "dataset"):
         was, now = getattr(before, name), getattr(after, name)
         if was != now:
             found.append(f"{name} was {was!r} and is {now!r}")

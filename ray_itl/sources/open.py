@@ -18,13 +18,16 @@ import torch
 from ray_itl.errors import InputError
 from ray_itl.io.listing import OnText, PoolPaths
 from ray_itl.sources.agreement import build_manifest
+from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PathInput, PoolInput, PoolSource, RowSource
 from ray_itl.sources.columns import Asked, by_option
 from ray_itl.sources.condition import Condition, RowMask, rows_of_table_that_meet
+from ray_itl.sources.encoding import RawColumn
 from ray_itl.sources.in_memory import ArraySource, TableRows, TableSource
+from ray_itl.sources.manifest import Manifest
 from ray_itl.sources.parquet import ParquetRows, ParquetSource
 from ray_itl.sources.schema import find_column
-from ray_itl.sources.turns import MESSAGES, with_messages
+from ray_itl.sources.turns import MESSAGES, PAIR, stands_in_pair, types_of, with_messages
 from ray_itl.sources.views import FilteredSource, filtered, narrowed
 
 _MAY_BE = (
@@ -34,6 +37,7 @@ _MAY_BE = (
 TEXT = "text"
 """The column of a list of texts."""
 _LONGEST_PATH = 4096
+_SAMPLE_ROWS = 64
 _READ_AS_THEY_ARE = (str, os.PathLike, list, tuple, pa.Table, pads.Dataset, np.ndarray, torch.Tensor)
 
 
@@ -99,6 +103,7 @@ def open_source(
     filesystem: pafs.FileSystem | None = None,
     id_option: str = "id_column",
     embedding_option: str = "embedding_column",
+    raw: RawColumn | None = None,
 ) -> PoolSource:
     """Open a pool, reading no more than Parquet footers, and check its columns.
 
@@ -115,6 +120,7 @@ def open_source(
         filesystem: What paths are on, if they do not say it.
         id_option: The option that names the id column, for messages.
         embedding_option: The option that names the embedding column.
+        raw: The column that is embedded where rows have no embeddings; None: they must have some.
 
     Raises:
         InputError: the pool cannot be used (says what is wrong with it and how to put it right).
@@ -123,7 +129,7 @@ def open_source(
     """
     met = None if condition is None else _parsed(condition)
     asked = _asked(pool, id_column, embedding_column, columns, id_option, embedding_option)
-    return _open_embedded(pool, asked, filesystem, met)
+    return _open_embedded(pool, replace(asked, raw=raw), filesystem, met)
 
 
 def _asked(
@@ -181,9 +187,10 @@ def open_rows(
     filesystem: pafs.FileSystem | None = None,
     id_option: str = "id_column",
     embedding_option: str = "embedding_column",
+    raw: RawColumn | None = None,
 ) -> PoolSource:
     """Open rows of any kind as `open_source` does; an empty `id_column` makes positions the ids."""
-    asked = Asked(id_column, embedding_column, by_option(columns), id_option, embedding_option)
+    asked = Asked(id_column, embedding_column, by_option(columns), id_option, embedding_option, raw=raw)
     return _open_embedded(pool, asked, filesystem, None)
 
 
@@ -251,21 +258,31 @@ def _is_parquet(dataset: pads.Dataset) -> TypeGuard[pads.FileSystemDataset]:
 def _read_dataset(dataset: pads.Dataset, asked: Asked) -> pa.Table:
     """Return the columns asked for as a table; InputError if one is not there."""
     wanted = asked.options()
-    return dataset.to_table(columns=[find_column(dataset.schema, *named, "").name for named in wanted.items()])
+    if MESSAGES in wanted and stands_in_pair(MESSAGES, types_of(dataset.schema)):
+        wanted |= dict.fromkeys(PAIR, wanted.pop(MESSAGES))
+    table = dataset.to_table(columns=[find_column(dataset.schema, *named, "").name for named in wanted.items()])
+    return with_messages(table) if MESSAGES in asked.further else table
 
 
 def _open_dataset(dataset: pads.Dataset, asked: Asked, condition: Condition | None) -> PoolSource:
     if _is_parquet(dataset):
         files = dataset.filesystem
-        source = ParquetSource(build_manifest(dataset.files, asked, files, dataset), files)
+        source = _source_of(build_manifest(dataset.files, asked, files, dataset), asked, files)
         return source if condition is None else filtered(source, condition, files)
+    asked = asked.settled(dataset.schema, "")
     return _open_table(_read_dataset(dataset, asked), asked, condition)
 
 
 def _open_table(table: pa.Table, asked: Asked, condition: Condition | None) -> TableSource:
+    asked = asked.settled(table.schema, "")
+    table = with_messages(table) if MESSAGES in asked.further else table
     _check_columns(table, asked)
     kept = None if condition is None else rows_of_table_that_meet(condition, table)
-    return TableSource(table, asked.id, asked.embedding, kept, asked.id_option, asked.embedding_option)
+    encoding = asked.encoding(
+        lambda column: table.schema.field(column).type,
+        lambda column: table.column(column).slice(0, _SAMPLE_ROWS).combine_chunks(),
+    )
+    return TableSource(table, asked.id, asked.embedding, kept, asked.id_option, asked.embedding_option, encoding)
 
 
 def _check_columns(table: pa.Table, asked: Asked) -> None:
@@ -276,8 +293,27 @@ def _check_columns(table: pa.Table, asked: Asked) -> None:
 def _open_files(
     paths: Sequence[str] | PoolPaths, asked: Asked, filesystem: pafs.FileSystem | None, condition: Condition | None
 ) -> ParquetSource:
-    source = ParquetSource(build_manifest(paths, asked, filesystem), filesystem)
+    source = _source_of(build_manifest(paths, asked, filesystem), asked, filesystem)
     return source if condition is None else filtered(source, condition, filesystem)
+
+
+def _source_of(manifest: Manifest, asked: Asked, filesystem: pafs.FileSystem | None) -> ParquetSource:
+    asked = replace(asked, raw=asked.raw and replace(asked.raw, name=manifest.raw_column))
+    rows = ParquetRows(manifest, filesystem)
+    encoding = asked.encoding(lambda column: _type_of(rows, column), lambda column: _first_values(rows, column))
+    if encoding is None:
+        return ParquetSource(manifest, filesystem)
+    manifest = replace(manifest, encoder=encoding.digest, dtype="float32", dim=encoding.dim)
+    return ParquetSource(manifest, filesystem, encoding)
+
+
+def _type_of(rows: ParquetRows, column: str) -> pa.DataType:
+    return rows.take(np.empty(0, np.int64), [column]).schema.field(column).type
+
+
+def _first_values(rows: ParquetRows, column: str) -> pa.Array:
+    batches = rows.row_batches(0, min(_SAMPLE_ROWS, rows.num_rows), [column], BadRows())
+    return pa.concat_arrays([batch.column(0) for _, batch in batches])
 
 
 def _asked_paths(pool: PathInput | Sequence[PathInput] | PoolPaths) -> PoolPaths:

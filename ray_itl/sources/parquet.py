@@ -20,6 +20,7 @@ from ray_itl.io.filesystems import open_filesystem
 from ray_itl.io.image_files import is_image_folder
 from ray_itl.sources.bad_rows import BadRows, Notes, embeddings_or_nan, ids_or_blank
 from ray_itl.sources.columns import FileColumns
+from ray_itl.sources.encoding import Encoding
 from ray_itl.sources.files.images import image_paths
 from ray_itl.sources.files.kinds import kind_of
 from ray_itl.sources.files.opened import OpenFile, estimate_row_bytes, pick_rows, stream_rows
@@ -278,11 +279,15 @@ class _FileAtHand(NamedTuple):
 
 
 class ParquetSource(ParquetRows):
-    """Rows with an embedding column (see `PoolSource`)."""
+    """Rows with an embedding column, or with one that is embedded while it is read (see `PoolSource`)."""
 
-    def __init__(self, manifest: Manifest, filesystem: pafs.FileSystem | None = None):
-        """Read the manifest's files on `filesystem`; without one, on that which its `uri` names."""
+    def __init__(self, manifest: Manifest, filesystem: pafs.FileSystem | None = None, encoding: Encoding | None = None):
+        """Read the manifest's files on `filesystem`; without one, on that which its `uri` names.
+
+        `encoding` embeds the manifest's raw column, if it has one.
+        """
         super().__init__(manifest, filesystem)
+        self.encoding = encoding
         self.dim: int = manifest.dim
         self.dtype: np.dtype = np.dtype(manifest.dtype)
 
@@ -293,6 +298,11 @@ class ParquetSource(ParquetRows):
         memory is under 48 MiB for a row group of any size whose pages are of ordinary size (1 MiB);
         measured 34 to 38 MiB over 400 MiB of rows in one row group, 20 MiB of it library code.
         """
+        if self.encoding is not None:
+            yield from self.encoding.embedded(
+                stop - start, lambda a, b, columns: self._stream(start + a, start + b, columns, None, bad)
+            )
+            return
         column = self.manifest.embedding_column
         for ids, batch, which, notes in self._stream(start, stop, [column], self.dim * self.dtype.itemsize, bad):
             rows = embeddings_or_nan(batch.column(0), self.dim, column, which, self.dtype, ids, notes)
@@ -300,6 +310,11 @@ class ParquetSource(ParquetRows):
 
     def batches_at(self, positions: np.ndarray, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` of the rows at `positions`, which ascend and are distinct."""
+        if self.encoding is not None:
+            yield from self.encoding.embedded(
+                len(positions), lambda a, b, columns: self._gather(positions[a:b], columns, bad)
+            )
+            return
         column = self.manifest.embedding_column
         for ids, batch, which, notes in self._gather(positions, [column], bad):
             rows = embeddings_or_nan(batch.column(0), self.dim, column, which, self.dtype, ids, notes)
@@ -307,6 +322,10 @@ class ParquetSource(ParquetRows):
 
     def embeddings(self, positions: np.ndarray) -> np.ndarray:
         """Return the `rows x dim` float64 embeddings at `positions`, in that order."""
+        if self.encoding is not None:
+            unique, inverse = np.unique(check_positions(positions, self.manifest.num_rows), return_inverse=True)
+            found = [rows.astype(np.float64) for _, rows in ParquetSource.batches_at(self, unique)]
+            return np.concatenate([np.empty((0, self.dim)), *found])[inverse]
         tables, unique, inverse = self._take_tables(positions, [self.manifest.embedding_column])
         # Arrow would not join lists of fixed and of free length, which one pool may hold side by side.
         chunks = [chunk for table in tables for chunk in table.column(0).chunks]
@@ -315,6 +334,14 @@ class ParquetSource(ParquetRows):
             chunks, self.dim, self.manifest.embedding_column, lambda i: which_row(files[i], int(rows[i]))
         )
         return matrix[inverse]
+
+    def only(self, files: Sequence[FileEntry]) -> Self:
+        """Return the rows of some of the files (at least one, with rows), in the order given."""
+        return type(self)(replace(self.manifest, files=tuple(files)), self._filesystem, self.encoding)
+
+    def cuts(self, start: int, stop: int) -> list[int]:
+        """See `ParquetRows.cuts`; none where rows are embedded, which keeps all cores busy by itself."""
+        return [] if self.encoding is not None else super().cuts(start, stop)
 
 
 def names_rows(source: object) -> bool:

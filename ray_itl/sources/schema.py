@@ -26,6 +26,10 @@ WhichRow = Callable[[int], str]
 """Maps a row of the array at hand to words for a message: "file 'a.parquet', row 17 (counting from 0)"."""
 
 
+class MissingColumnError(InputError):
+    """Rows have no column of a name, or several."""
+
+
 class EmbeddingType(NamedTuple):
     """Type of an embedding column: element type, and the dimension when the schema alone fixes it."""
 
@@ -44,8 +48,8 @@ def find_column(schema: pa.Schema, column: str, option: str, file: str, further:
     """Return the one field named `column`.
 
     Raises:
-        InputError: there is none, or several (lists the columns there are, and the `further` ones that are not in the
-            file, with the nearest, and names the `option`).
+        MissingColumnError: there is none, or several (lists the columns there are, and the `further` ones that are not
+            in the file, with the nearest, and names the `option`).
     """
     found = schema.get_all_field_indices(column)
     if len(found) == 1:
@@ -54,7 +58,9 @@ def find_column(schema: pa.Schema, column: str, option: str, file: str, further:
     problem = (
         f"no column {column!r}{_nearest(column, names)}" if not found else f"{len(found)} columns named {column!r}"
     )
-    raise InputError(f"{place(file)}{problem}; the columns are {name_columns(names)}; set {option} to one of them")
+    raise MissingColumnError(
+        f"{place(file)}{problem}; the columns are {name_columns(names)}; set {option} to one of them"
+    )
 
 
 def _nearest(column: str, names: Sequence[str]) -> str:

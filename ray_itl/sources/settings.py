@@ -31,6 +31,8 @@ ID_MEANING = (
     "Column of unique ids: numbers, texts, UUIDs or bytes. null, or id where there is no such column: a row's id is "
     "its file and its number there, like notes.jsonl:17, an image's its path."
 )
+_RAW = column_name.said("name a column, or null")
+_RAW_MEANING = "With encoder: its column to embed. null: as of the pool."
 _EVEN = Check("give a positive even number", lambda value: is_whole(value, 1) and value % 2 == 0)
 
 
@@ -60,6 +62,13 @@ class PoolSettings(Options, group="pool"):
     id_column: str | None = option("id", ID_MEANING, column_name)
     embedding_column: str = option(
         "embedding", "Column of embeddings: lists of floats, all of one length.", column_name, decides=False
+    )
+    text_column: str | None = option(
+        None,
+        "With encoder: the column that it embeds, of texts or images. null: the embeddings, where there are some, else "
+        "the one column that it can be, or is usually called so (text, content, ...).",
+        _RAW,
+        decides=False,
     )
     columns: list[str] = option(
         [],
@@ -115,6 +124,7 @@ class TargetSettings(Options, group="target"):
 
     path: Any = option(None, "The target sample: files as of pool.path.", decides=False)
     embedding_column: str = option("embedding", "Its column of embeddings.", decides=False)
+    text_column: str | None = option(None, _RAW_MEANING, _RAW, decides=False)
     weight_column: str | None = option(
         None,
         "Column of target weights >= 0; weight 2 counts as listing the target twice. null: all 1.",
@@ -155,6 +165,7 @@ class KnownSettings(Options, group="known"):
 
     path: Any = option(None, "These rows: files as of pool.path. null: none.", decides=False)
     embedding_column: str = option("embedding", "Its column of embeddings.", decides=False)
+    text_column: str | None = option(None, _RAW_MEANING, _RAW, decides=False)
 
 
 @dataclass
@@ -163,6 +174,7 @@ class AvoidSettings(Options, group="avoid"):
 
     path: Any = option(None, "These rows: files as of pool.path. null: none.", decides=False)
     embedding_column: str = option("embedding", "Its column of embeddings.", decides=False)
+    text_column: str | None = option(None, _RAW_MEANING, _RAW, decides=False)
     weight: float = option(1.0, "How much of the gain about them is subtracted.", positive)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow.fs as pafs
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolInput, PoolSource
+from ray_itl.sources.encoding import Encoding, RawColumn, encoding_of
 from ray_itl.sources.open import open_rows
 from ray_itl.sources.schema import which_row
 from ray_itl.sources.types import plain
@@ -37,6 +38,10 @@ class TargetTable:
     """The same as the rows have it."""
     source: PoolSource | None = None
     """Where they were read from."""
+    encoding: Encoding | None = None
+    """What embedded them, if they had no embeddings."""
+    digest: str | None = None
+    """Then of what was embedded, in order."""
 
     def task_weights(self, weights: Mapping[Any, float]) -> dict[str, float]:
         """Return the weights of tasks by their names, given those by values of the task column, as options have them.
@@ -74,11 +79,14 @@ def read_targets(
     what: str = "targets",
     group: str = "",
     task_word: str = "task",
+    raw: RawColumn | None = None,
+    on_rows: Callable[[int, int], object] = lambda _, __: None,
 ) -> TargetTable:
     """Read all targets, from anything a pool may be (see `open_source`), in its order.
 
     `what` the rows are begins every message, and the options that name columns are of that `group` ("target"). What
-    `task_column` tells apart are tasks, or what `task_word` says.
+    `task_column` tells apart are tasks, or what `task_word` says. `raw` is as of `open_source`; `on_rows` is told how
+    many rows are embedded, of how many.
 
     Raises:
         InputError: it cannot be used as a pool; weights are not numbers, null, negative, not finite or all zero; or the
@@ -89,14 +97,16 @@ def read_targets(
         named = {weight_column: f"{prefix}weight_column", task_column: f"{prefix}{task_word}_column"}
         columns = {column: option for column, option in named.items() if column}
         own = f"{prefix}id_column", f"{prefix}embedding_column"
-        source = open_rows(target, id_column or "", embedding_column, columns, filesystem, *own)
+        source = open_rows(target, id_column or "", embedding_column, columns, filesystem, *own, raw=raw)
         embeddings = np.empty((source.num_rows, source.dim))
         ids = []
-        row, bad = 0, BadRows()
+        row, bad, encoding = 0, BadRows(), encoding_of(source)
         for batch_ids, batch in source.batches(0, source.num_rows, bad):
             embeddings[row : row + len(batch)] = batch
             ids.append(batch_ids)
             row += len(batch)
+            if encoding is not None:
+                on_rows(row, source.num_rows)
         if len(bad):  # never passed over: what the picks are about would be something else
             raise bad.refusal(source.locate)
         weights = _read_weights(source, weight_column, f"{prefix}weight_column") if weight_column else None
@@ -104,7 +114,9 @@ def read_targets(
         names = None if tasks is None else [str(value) for value in tasks.to_pylist()]
     except InputError as error:
         raise type(error)(f"{what}: {error}") from error
-    return TargetTable(embeddings, weights, np.concatenate(ids) if id_column else None, names, tasks, source)
+    told = np.concatenate(ids) if id_column else None
+    digest = None if encoding is None else f"{encoding.digest} {encoding.contents}"
+    return TargetTable(embeddings, weights, told, names, tasks, source, encoding, digest)
 
 
 def _read_tasks(source: PoolSource, column: str, word: str) -> pa.ChunkedArray:

@@ -16,6 +16,7 @@ from ray_itl.errors import InputError
 from ray_itl.sources.bad_rows import BadRows, noted
 from ray_itl.sources.base import PoolSource, RowSource
 from ray_itl.sources.condition import Condition, RowMask, check_any, rows_that_meet
+from ray_itl.sources.encoding import Encoding
 from ray_itl.sources.ids import IdKind
 from ray_itl.sources.manifest import FileEntry, Manifest, check_range
 from ray_itl.sources.parquet import ParquetSource
@@ -29,9 +30,15 @@ class FilteredSource(ParquetSource):
     manifest and one bit a row. Reading needs 8 bytes more for each kept row of the file at hand.
     """
 
-    def __init__(self, manifest: Manifest, filesystem: pafs.FileSystem | None, kept: RowMask):
+    def __init__(
+        self,
+        manifest: Manifest,
+        filesystem: pafs.FileSystem | None,
+        kept: RowMask,
+        encoding: Encoding | None = None,
+    ):
         """Take the files, where they are (None: where the manifest's `uri` says), and which of their rows to keep."""
-        super().__init__(manifest, filesystem)
+        super().__init__(manifest, filesystem, encoding)
         self.num_rows = kept.count
         self._kept = kept
 
@@ -58,7 +65,9 @@ class FilteredSource(ParquetSource):
     def batches(self, start: int, stop: int, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield `(ids, embeddings)` for positions `start <= position < stop`, in order."""
         with noted(bad, self._kept.number) as found:
-            for rows in self._by_files(start, stop):
+            # Rows that are embedded are better looked up together than file by file.
+            together = [self._kept.rows_between(start, stop)] if self.encoding else self._by_files(start, stop)
+            for rows in together:
                 yield from super().batches_at(rows, found)
 
     def batches_at(self, positions: np.ndarray, bad: BadRows | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -67,8 +76,9 @@ class FilteredSource(ParquetSource):
             yield from super().batches_at(self._rows(positions), found)
 
     def cuts(self, start: int, stop: int) -> list[int]:
-        """Return the positions between these two at which a file begins."""
-        return [number for number in dict.fromkeys(self._file_numbers) if start < number < stop]
+        """Return the positions between these two at which a file begins; see `ParquetSource.cuts`."""
+        begins = [] if self.encoding is not None else dict.fromkeys(self._file_numbers)
+        return [number for number in begins if start < number < stop]
 
     def take(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """Return `columns` of the rows at `positions`, in that order (see `ParquetRows.take`)."""
@@ -93,7 +103,8 @@ class FilteredSource(ParquetSource):
         pieces = (
             piece for file in files for piece in self._kept.pieces(starts[file.path], starts[file.path] + file.num_rows)
         )
-        return type(self)(replace(self.manifest, files=tuple(files)), self._filesystem, RowMask.of(pieces))
+        manifest = replace(self.manifest, files=tuple(files))
+        return type(self)(manifest, self._filesystem, RowMask.of(pieces), self.encoding)
 
     def _rows(self, positions: np.ndarray) -> np.ndarray:
         return self._kept.rows(check_positions(positions, self.num_rows))
@@ -115,7 +126,9 @@ def filtered(source: ParquetSource, condition: Condition, filesystem: pafs.FileS
     """Return those rows of some files that meet a condition; errors as of `rows_that_meet`."""
     kept = rows_that_meet(condition, source)
     manifest = replace(source.manifest, filter=condition.text)
-    return ParquetSource(manifest, filesystem) if kept.is_full else FilteredSource(manifest, filesystem, kept)
+    if kept.is_full:
+        return ParquetSource(manifest, filesystem, source.encoding)
+    return FilteredSource(manifest, filesystem, kept, source.encoding)
 
 
 def narrowed(source: ParquetSource, condition: Condition, filesystem: pafs.FileSystem | None = None) -> FilteredSource:
@@ -128,7 +141,7 @@ def narrowed(source: ParquetSource, condition: Condition, filesystem: pafs.FileS
         both = zip(first.pieces(0, first.num_rows), met.pieces(0, met.num_rows), strict=True)
         met = RowMask.of(own & other for own, other in both)
         check_any(replace(condition, text=text), met)
-    return FilteredSource(replace(source.manifest, filter=text), filesystem, met)
+    return FilteredSource(replace(source.manifest, filter=text), filesystem, met, source.encoding)
 
 
 class _Subset:

@@ -169,7 +169,16 @@ class _Work:
             self._reporter.info("reading the columns that pool.filter looks at")
         with self._reporter.stage("open"):
             now = self._lease.written_now() if settings.pool.settle_s else None
-            whole = open_whole_pool(settings, Inputs(written_now=now, on_text=self._reporter.texts()))
+            reporter = self._reporter
+            whole = open_whole_pool(
+                settings,
+                Inputs(
+                    written_now=now,
+                    on_text=reporter.texts(),
+                    tell=reporter.info,
+                    on_rows=reporter.rows_of("embedded"),
+                ),
+            )
             identity = shared_identity(whole, settings)
             check_identity(ticks, identity, settings)
             whole = with_first_noise(whole, records, settings)

@@ -20,6 +20,11 @@ def test_hydra_reads_any_condition_as_it_was_typed(text):
 
 def test_a_rule_of_the_callers_own_is_a_name_and_no_file():
     assert readable_by_hydra("acquisition=a.b:Rule") == "acquisition.name=a.b:Rule"
+    assert readable_by_hydra("encoder=sentence-transformers/all-MiniLM-L6-v2") == (
+        "encoder.name=sentence-transformers/all-MiniLM-L6-v2"
+    )
+    assert readable_by_hydra("encoder=a.b:make") == "encoder.name=a.b:make"
+    assert readable_by_hydra("encoder={name: a}") == "encoder={name: a}"
     for argument in ("acquisition=vtl", "acquisition={name: vtl}", "acquisition="):
         assert readable_by_hydra(argument) == argument
 

@@ -391,6 +391,22 @@ def test_the_time_left_is_judged_by_the_picks_of_this_try() -> None:
     assert (told[-1]["gain"], told[-1]["passes"], told[-1]["rows_per_s"]) == (4.0, 3, 750.0)
 
 
+def test_while_rows_are_loaded_the_status_says_how_far_that_is() -> None:
+    told, now = [], [100.0]
+    status = RunStatus(None, 1000, 50, told.append, lambda: now[0])
+    status.step("load")
+    for second, done in ((100.5, 10), (101.0, 20), (101.5, 30), (103.0, 60)):
+        now[0] = second
+        status.loading({"done": done, "of": 1000, "rows_per_s": 20.0, "eta_s": (1000 - done) / 20})
+    assert [(each["rows_loaded"], each["load_eta_s"]) for each in told[1:]] == [(20, 49.0), (60, 47.0)]
+    assert (told[-1]["rows_per_s"], told[-1]["eta_s"]) == (20.0, None)
+    status.step("select")
+    now[0] = 200.0
+    status.loading({"done": 1000, "of": 1000, "rows_per_s": 20.0, "eta_s": 0.0})
+    assert "rows_loaded" not in told[-1]
+    assert told[-1]["rows_per_s"] is None
+
+
 def test_the_report_is_written_only_where_wanted(files: Files) -> None:
     files.run(files.settings("without", n=3))
     assert not (files.folder / "without" / "report.html").exists()

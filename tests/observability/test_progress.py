@@ -57,6 +57,30 @@ def test_rows_are_told_with_their_rate(capsys: pytest.CaptureFixture[str]) -> No
     assert rows["message"].startswith("loaded 500 of 2,000 rows (")
 
 
+def test_a_pace_is_that_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, told = [0.0], []
+    monkeypatch.setattr("ray_itl.observability.reporter.time.perf_counter", lambda: now[0])
+    reporter = Reporter("quiet")
+    reporter.on_rows = told.append
+    report = reporter.rows("embedded", 1_000_100)
+    now[0] = 1.0
+    report(1_000_000)  # found again
+    for second in range(2, 200):
+        now[0] = float(second)
+        report(1_000_000 + second // 2)
+    assert told[0]["rows_per_s"] == 1e6
+    assert told[-1]["rows_per_s"] == pytest.approx(0.5, abs=0.02)
+    assert told[-1]["done"] == 1_000_099
+    assert told[-1]["eta_s"] == pytest.approx(2.0, abs=0.2)
+
+
+def test_rows_of_several_kinds_are_told_of_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Reporter("json").rows_of("embedded")
+    report("targets", 40, 40)  # what is there at once needs no words
+    report("known rows", 5, 1000)
+    assert [event["message"].partition(" (")[0] for event in events(capsys)] == ["embedded known rows: 5 of 1,000 rows"]
+
+
 def test_stages_keep_their_seconds_and_are_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     reporter = Reporter("json")
     with reporter.stage("open", "opening"):
