@@ -4,25 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from ray_itl.embedding.embedder import Embedder
+from ray_itl.embedding.settings import EmbeddingSettings
 from ray_itl.errors import InputError
 from ray_itl.sources.bad_rows import BadRows, Notes, faults
 from ray_itl.sources.base import RowSource
 from ray_itl.sources.ids import IdKind
 from ray_itl.sources.manifest import check_range
 from ray_itl.sources.schema import check_positions, which_row
-from ray_itl.training.learner import Inputs
 
 _FIRST_ROW = which_row("", 0)
 _NOT_FINITE = (
     "its embedding is not finite; the model's weights have diverged (lower training.learning_rate) or the row is "
     "extreme (drop it)"
 )
+
+
+class RowEmbedder(Protocol):
+    """What turns raw rows into embeddings: a model (`Embedder`), or a trainer of the user's."""
+
+    dim: int
+    settings: EmbeddingSettings
+    """Of which the rows in a batch are read here."""
+    checkpoint: str | None
+
+    def identity(self) -> dict[str, str]:
+        """Return name -> value of everything that decides an embedding."""
+        ...
+
+    def encode(self, column: pa.Array) -> Any:
+        """Return n raw rows as inputs; InputError for one that cannot be decoded, which says which."""
+        ...
+
+    def embed(self, inputs: Any) -> np.ndarray:
+        """Return n x dim float32 embeddings of n rows."""
+        ...
 
 
 class EmbeddedBatch(NamedTuple):
@@ -49,7 +69,7 @@ class EmbeddedSource:
     embedder, both small for files.
     """
 
-    def __init__(self, base: RowSource, raw_column: str, embedder: Embedder) -> None:
+    def __init__(self, base: RowSource, raw_column: str, embedder: RowEmbedder) -> None:
         """Name the base, its column, and what embeds it; reads nothing."""
         self.num_rows: int = base.num_rows
         self.id_kind: IdKind = base.id_kind
@@ -157,7 +177,7 @@ class EmbeddedSource:
 
 
 def note_undecodable(
-    base: RowSource, raw_column: str, encode: Callable[[pa.Array], Inputs], batch_size: int, bad: BadRows
+    base: RowSource, raw_column: str, encode: Callable[[pa.Array], Any], batch_size: int, bad: BadRows
 ) -> None:
     """Note the rows of a base without a usable id, or that a model cannot decode; reads it once, and embeds nothing.
 
@@ -175,7 +195,7 @@ def note_undecodable(
 
 
 def _undecodable(
-    rows: RowSource | EmbeddedSource, first: int, name: str, values: pa.Array, encode: Callable[[pa.Array], Inputs]
+    rows: RowSource | EmbeddedSource, first: int, name: str, values: pa.Array, encode: Callable[[pa.Array], Any]
 ) -> dict[int, str]:
     """Return what is wrong with each of some rows that cannot be decoded by itself; InputError if it is the column."""
     column = f"column {name!r}"

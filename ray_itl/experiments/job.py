@@ -18,8 +18,9 @@ from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.settings import absolute_tracking
 from ray_itl.options.text import with_overrides
 from ray_itl.report.learning_data import LearningRow
-from ray_itl.rounds.report import SCORES, build_learning_report, sweep_standings, write_tuning_report
+from ray_itl.rounds.report import build_learning_report, sweep_standings, write_tuning_report
 from ray_itl.rounds.result import FineTuning
+from ray_itl.rounds.scores import score_of
 from ray_itl.rounds.settings import FineTuneJobSettings, FineTuneSettings, ModelSettings, TaskSettings
 from ray_itl.rounds.sweep import Member, run_sweep, standings_table, with_member
 from ray_itl.rounds.tracking import RoundsTracking
@@ -85,8 +86,7 @@ def _sweep(settings: FineTuneJobSettings, reporter: Reporter) -> JobSummary:
     one, reference = next(iter(members.values())), settings.sweep.reference
     found = sweep_standings(table, one, reference)
     budget = settings.rounds.count * settings.rounds.batch
-    score = SCORES[settings.model.objective][0].replace("_", " ")
-    text = standings_table(found, score, reference, settings.sweep.seeds, budget)
+    text = standings_table(found, score_of(one).title, reference, settings.sweep.seeds, budget)
     write_atomic(folder / "table.md", text.encode() + b"\n")
     _report(table, one, folder, reference, reporter)
     variants = {name for name, _ in members}

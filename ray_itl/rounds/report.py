@@ -12,17 +12,15 @@ from ray_itl.errors import MissingExtraError
 from ray_itl.io.atomic import write_atomic
 from ray_itl.report.learning_data import LearningReport, LearningRow, Trail
 from ray_itl.report.learning_page import render_learning
+from ray_itl.rounds.scores import score_of
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.sweep import mean_curves, standings
-
-SCORES = {"classification": ("accuracy", True), "causal_lm": ("bits_per_byte", False)}
-"""Objective -> the score that curves show, and whether more of it is better."""
 
 
 def sweep_standings(table: pa.Table, settings: FineTuneSettings, reference: str | None) -> list[LearningRow]:
     """Return how every variant of a sweep's table ended."""
-    score, higher_is_better = SCORES[settings.model.objective]
-    return standings(mean_curves(table, f"heldout.{score}"), reference or "", higher_is_better)
+    score = score_of(settings)
+    return standings(mean_curves(table, score.column), reference or "", score.higher_is_better)
 
 
 def build_learning_report(
@@ -37,15 +35,15 @@ def build_learning_report(
         reference: The variant that others are measured against; left out where the table has none of that name.
         warnings: Sentences to show first.
     """
-    score, higher_is_better = SCORES[settings.model.objective]
-    curves = mean_curves(table, f"heldout.{score}")
+    score = score_of(settings)
+    curves = mean_curves(table, score.column)
     names = [curve.name for curve in curves]
     return LearningReport(
         title=title,
-        score_name=score.replace("_", " "),
-        higher_is_better=higher_is_better,
+        score_name=score.title,
+        higher_is_better=score.higher_is_better,
         curves=curves,
-        rows=standings(curves, reference or "", higher_is_better),
+        rows=standings(curves, reference or "", score.higher_is_better),
         reference=reference if reference in names and len(names) > 1 else None,
         facts=_facts(settings),
         warnings=[*warnings, *_warnings(curves[0].num_seeds)],

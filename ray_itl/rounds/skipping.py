@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_itl.embedding.source import note_undecodable
@@ -17,13 +20,14 @@ from ray_itl.runs.directory import RunDirectory
 from ray_itl.sources.bad_rows import SKIPPED_FILE, BadRows
 from ray_itl.sources.open import open_source
 from ray_itl.text import plural
-from ray_itl.training.learner import Learner
 
+Encode = Callable[[pa.Array], Any]
+"""Turns raw rows into what a model reads; InputError for one that cannot be read."""
 REMEDY = "set data.on_bad_row=skip"
 
 
 def passing_over_bad_rows(
-    data: TuningData, settings: FineTuneSettings, learner: Learner, run: RunDirectory, reporter: Reporter
+    data: TuningData, settings: FineTuneSettings, encode: Encode, run: RunDirectory, reporter: Reporter
 ) -> TuningData:
     """Return the rows without those of the pool that cannot be read, if they are to be skipped; lists them.
 
@@ -38,7 +42,7 @@ def passing_over_bad_rows(
     listed = run.path / SKIPPED_FILE
     if not listed.exists():
         with reporter.stage("rows", "looking for rows that cannot be read"):
-            bad = _bad_rows(data, settings, learner)
+            bad = _bad_rows(data, settings, encode)
         if len(bad) == data.pool.num_rows:
             raise bad.refusal(data.pool.locate)
         asked, left = settings.rounds.count * settings.rounds.batch, data.pool.num_rows - len(bad)
@@ -56,9 +60,9 @@ def passing_over_bad_rows(
     return replace(data, barred=positions.astype(np.int64))
 
 
-def _bad_rows(data: TuningData, settings: FineTuneSettings, learner: Learner) -> BadRows:
+def _bad_rows(data: TuningData, settings: FineTuneSettings, encode: Encode) -> BadRows:
     bad = BadRows()
-    note_undecodable(data.pool, settings.data.raw_column, learner.encode, settings.embedding.batch_size, bad)
+    note_undecodable(data.pool, settings.data.raw_column, encode, settings.embedding.batch_size, bad)
     if settings.embedding.column is not None:
         options = settings.data
         given = open_source(options.pool, id_column=options.id_column, embedding_column=settings.embedding.column)

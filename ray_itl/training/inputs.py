@@ -30,7 +30,7 @@ def decode_numbers(column: pa.Array, dim: int) -> Tensor:
     fixed = pa.types.is_fixed_size_list(kind)
     if not (fixed or pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not _is_number(kind.value_type):
         raise InputError(f"the column has type {kind}, but the model reads lists of {dim} numbers: name another column")
-    _reject_nulls(column, "drop the row")
+    reject_nulls(column, "drop the row")
     lengths = np.full(len(column), kind.list_size) if fixed else np.diff(column.offsets.to_numpy())
     wrong = np.flatnonzero(lengths != dim)
     if wrong.size:
@@ -69,7 +69,7 @@ def decode_images(
     """
     column = _storage(column)
     if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
-        _reject_nulls(column, "drop the row")
+        reject_nulls(column, "drop the row")
         column = column.field("bytes")
     if pa.types.is_binary_view(column.type):
         column = column.cast(pa.large_binary())
@@ -92,7 +92,7 @@ def decode_texts(column: pa.Array) -> list[str]:
     kind = column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
         raise InputError(f"the column has type {kind}, but the model reads text: name another column")
-    _reject_nulls(column, "drop the row")
+    reject_nulls(column, "drop the row")
     texts = column.to_pylist()
     for row, text in enumerate(texts):
         if not text.strip():
@@ -115,14 +115,15 @@ def _first_null(array: pa.Array) -> int:
     return pc.index(array.is_null(), True).as_py()
 
 
-def _reject_nulls(column: pa.Array, remedy: str) -> None:
+def reject_nulls(column: pa.Array, remedy: str) -> None:
+    """Raise InputError about the first row of a column that is null."""
     if column.null_count:
         raise InputError(f"{which_row('', _first_null(column))}: the value is null; {remedy}")
 
 
 def _decode_files(column: pa.Array, side: int, channels: int) -> Tensor:
     """Return pixels from 0 to 255 as float32, n x channels x side x side."""
-    _reject_nulls(column, "drop the row")
+    reject_nulls(column, "drop the row")
     pixels = np.empty((len(column), side, side, channels), np.uint8)
     for row, content in enumerate(column):
         try:
