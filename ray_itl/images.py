@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,3 +101,26 @@ def _from_16_bits(picture: Any, pillow: Any) -> Any:
     if isinstance(clear, int):
         grey[values == clear] = 255
     return pillow.fromarray(grey).convert("RGB")
+
+
+def picture_of_numbers(values: Sequence[float]) -> bytes | None:
+    """Return pixels given as numbers as a PNG, as models read them: s x s of grey, or three such planes of RGB.
+
+    The least number becomes black and the largest white. None where there are not s^2 or 3 s^2 finite numbers.
+
+    Raises:
+        MissingExtraError: pillow is not installed.
+    """
+    pixels = np.asarray(values, dtype=np.float64)
+    side = math.isqrt(len(pixels))
+    planes = 1 if side * side == len(pixels) else 3
+    side = side if planes == 1 else math.isqrt(len(pixels) // 3)
+    if not side or planes * side * side != len(pixels) or not np.isfinite(pixels).all():
+        return None
+    pillow: Any = load_extra("PIL.Image", "drawing images", "vision")
+    span = np.ptp(pixels) or 1.0
+    bytes_ = np.rint((pixels - pixels.min()) * (255 / span)).astype(np.uint8).reshape(planes, side, side)
+    picture = pillow.fromarray(bytes_[0] if planes == 1 else np.moveaxis(bytes_, 0, 2))
+    stream = io.BytesIO()
+    picture.save(stream, "png")
+    return stream.getvalue()

@@ -4,5 +4,5 @@ settings, data, skipping (rows that cannot be read), tuner (ActiveFineTuner: the
 (which rows), features (of one checkpoint), classes, label_survey, labelling and labelled (what labels are, what files
 hold, where they come from, what is trained on), model (as rounds see it: learner_model or own_trainer), divergence
 (trainings that became NaN), scores (which way is better, and falls), resources (kept between rounds), round_folder (the
-durable steps), sweep (variants x seeds), result, report, tracking.
+durable steps), sweep (variants x seeds), result, report, shown_rows (what the report shows of them), tracking.
 """

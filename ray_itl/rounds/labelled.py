@@ -10,9 +10,11 @@ import numpy as np
 
 from ray_itl.core.trajectory import Pick
 from ray_itl.errors import RunDirectoryError
+from ray_itl.rounds.classes import Classes
 from ray_itl.rounds.data import TuningData
 from ray_itl.rounds.labelling import labels_in_order
 from ray_itl.rounds.round_folder import RoundFolder
+from ray_itl.rounds.settings import DataSettings
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,20 @@ def _all_labels(data: TuningData, last: RoundFolder) -> list[Any]:
     found: list[Any] = []
     for number in range(1, last.number + 1):
         folder = RoundFolder(last.path.parents[1], number)
-        picks, labels = folder.read_picks(), folder.read_labels()
-        if picks is None or labels is None:
+        labels = labels_of(folder, data.options)
+        if labels is None:
             raise RunDirectoryError(f"{folder.path} lacks selection.parquet or labels.parquet: restore them")
-        found += labels_in_order(labels, picks, str(folder.labels), data.classes)
+        found += labels
     return found
+
+
+def labels_of(folder: RoundFolder, options: DataSettings) -> list[Any] | None:
+    """Return the labels of a round's picks, in order; None where it has no picks or labels.
+
+    Raises:
+        InputError: a value in labels.parquet that is no label.
+    """
+    picks, labels = folder.read_picks(), folder.read_labels()
+    if picks is None or labels is None:
+        return None
+    return labels_in_order(labels, picks, str(folder.labels), Classes(options.classes))

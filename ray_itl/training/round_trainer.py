@@ -67,7 +67,7 @@ class RoundTrainer(Protocol):
         ...
 
     def features(self, checkpoint: Path | None, column: pa.Array) -> np.ndarray:
-        """Return the embeddings of n rows, n x D with one D for all, by which rows are selected.
+        """Return the embeddings of n rows, n x D with one D for all checkpoints, by which rows are selected.
 
         It is called wherever the pool is, batch by batch with the same checkpoint many times over, so keep the model
         that was loaded last. Not needed where `embedding.kind=column`.

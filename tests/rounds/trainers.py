@@ -38,7 +38,8 @@ class NearestMean:
 
     def features(self, checkpoint: Path | None, column: pa.Array) -> np.ndarray:
         rows = pixels(column)
-        return rows if checkpoint is None else np.hstack([rows, np.exp(-self._distances(checkpoint, rows)[1])])
+        near = np.zeros((len(rows), 3)) if checkpoint is None else np.exp(-self._distances(checkpoint, rows)[1])
+        return np.hstack([rows, near])
 
     def score(self, checkpoint: Path | None, heldout: Path) -> Mapping[str, float]:
         if checkpoint is None:

@@ -155,6 +155,7 @@ def test_options_are_checked_before_any_work(options: dict, message: str, tmp_pa
 
 
 @pytest.mark.cluster
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("cluster")
 def test_two_workers_of_ray_train_learn_as_well(model: str, tmp_path: Path) -> None:
     options = {"model": model, "sft": {**SFT, "per_device_train_batch_size": 2}, "workers": 2, "cpus_per_worker": 0.5}
