@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ray_itl import ActiveFineTuner, ConfigError, MissingExtraError
+from ray_itl import ActiveFineTuner, ConfigError, InputError, MissingExtraError
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.observability.settings import TrackingSettings
 from tests.curation.test_curation import Listener, StopAfter
@@ -123,6 +123,15 @@ def test_a_library_that_is_missing_is_named_before_anything_is_done(
 def test_what_cannot_be_used_is_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         TrackingSettings(**options)
+
+
+def test_a_run_that_is_given_up_at_its_beginning_leaves_the_directory_free(tmp_path: Path) -> None:
+    data = write_digits(tmp_path)
+    tracking = TrackingSettings(wandb_project="tuning", wandb_mode="offline")
+    wrong = digits_settings(replace(data, classes=[3, 6]), tmp_path / "run", tracking=tracking)
+    with pytest.raises(InputError, match="has the label 9"):
+        ActiveFineTuner(wrong).run()
+    assert not (tmp_path / "run").exists()
 
 
 def test_rounds_are_logged_once_each(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_what_is_no_trainer_is_refused_before_any_work(
     [
         ("Elsewhere", r"`train` .* returned PosixPath\(.*left within .*/rounds/0001/checkpoint"),
         ("OtherScore", r"`score` .* returned accuracy without its score_name, f1"),
-        ("Flat", r"`features` .* returned an array of shape \(64,\): return one of 2 x D"),
+        ("Flat", r"`features` .* returned an array of shape \(67,\): return one of 2 x D"),
     ],
 )
 def test_what_breaks_the_protocol_is_named(kind: str, message: str, data: DataSettings, tmp_path: Path) -> None:
