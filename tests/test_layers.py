@@ -42,7 +42,7 @@ PLACES = {
     "sqlglot": {"ray_itl.sources.sql"},
     "ray": {
         *("ray_itl.cluster", "ray_itl.distributed", "ray_itl.training.ray_trainer", "ray_itl.training.worker_group"),
-        "ray_itl.embedding.on_ray",
+        *("ray_itl.training.trl_sft", "ray_itl.embedding.on_ray"),
     },
     "pyarrow": {
         *("ray_itl.io", "ray_itl.sources", "ray_itl.shards", "ray_itl.runs", "ray_itl.distributed", "ray_itl.training"),
@@ -58,6 +58,8 @@ PLACES = {
     "jinja2": {"ray_itl.report"},
     "rich": {"ray_itl.observability.live"},
     "mlflow": {"ray_itl.observability.mlflow_log"},
+    "wandb": {"ray_itl.observability.wandb_log"},
+    "trl": {"ray_itl.training.trl_sft"},
     "tensorboardX": {"ray_itl.observability.tensorboard_log"},
     "pandas": {"ray_itl.selection"},
     **{peer: {"benchmarks.peers"} for peer in ("activeft", "apricot", "faiss", "submodlib")},

@@ -77,7 +77,7 @@ class AcquisitionSettings(Options, group="acquisition"):
         alone = self.noise_variance is None or self.relative_noise == 1.0
         require(alone, "acquisition.relative_noise", self.relative_noise, "set acquisition.noise_variance=null with it")
 
-    def identity_of(self, name: str) -> str:
+    def identity_of(self, name: str) -> str | None:
         """See `Options.identity_of`; the noise variance may be relative."""
         if name == "noise_variance" and self.noise_variance is None:
             return f"{self.relative_noise!r} x the mean squared norm"

@@ -16,7 +16,6 @@ from ray_itl.sources.base import RowSource
 from ray_itl.sources.ids import IdKind
 from ray_itl.sources.manifest import check_range
 from ray_itl.sources.schema import check_positions, which_row
-from ray_itl.training.learner import Inputs
 
 _FIRST_ROW = which_row("", 0)
 _NOT_FINITE = (
@@ -182,7 +181,7 @@ class _Prepared(NamedTuple):
 
 
 def note_undecodable(
-    base: RowSource, raw_column: str, encode: Callable[[pa.Array], Inputs], batch_size: int, bad: BadRows
+    base: RowSource, raw_column: str, encode: Callable[[pa.Array], Any], batch_size: int, bad: BadRows
 ) -> None:
     """Note the rows of a base without a usable id, or that a model cannot decode; reads it once, and embeds nothing.
 
@@ -200,7 +199,7 @@ def note_undecodable(
 
 
 def _undecodable(
-    rows: RowSource | EmbeddedSource, first: int, name: str, values: pa.Array, encode: Callable[[pa.Array], Inputs]
+    rows: RowSource | EmbeddedSource, first: int, name: str, values: pa.Array, encode: Callable[[pa.Array], Any]
 ) -> dict[int, str]:
     """Return what is wrong with each of some rows that cannot be decoded by itself; InputError if it is the column."""
     column = f"column {name!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.settings import absolute_tracking
 from ray_itl.options.text import with_overrides
 from ray_itl.report.learning_data import LearningRow
-from ray_itl.rounds.report import SCORES, build_learning_report, sweep_standings, write_tuning_report
+from ray_itl.rounds.report import build_learning_report, sweep_standings, write_tuning_report
 from ray_itl.rounds.result import FineTuning
+from ray_itl.rounds.scores import score_of
 from ray_itl.rounds.settings import FineTuneJobSettings, FineTuneSettings, ModelSettings, TaskSettings
 from ray_itl.rounds.sweep import Member, run_sweep, standings_table, with_member
 from ray_itl.rounds.tracking import RoundsTracking
@@ -39,7 +41,7 @@ def run_experiment(settings: FineTuneJobSettings, reporter: Reporter) -> JobSumm
         one = _fine_tuning(settings, settings.rounds.seed, reporter)
         result = ActiveFineTuner(one, reporter).run()
         curves = with_member(result.curves, (one.acquisition.name, one.rounds.seed))
-        _report(curves, one, result.path, None, reporter)
+        _report(curves, one, {one.acquisition.name: [result.path]}, None, reporter)
         RoundsTracking(one, reporter.warn).keep_report(result.state)
         return _summary_of_one(result)
     return _sweep(settings, reporter)
@@ -85,11 +87,12 @@ def _sweep(settings: FineTuneJobSettings, reporter: Reporter) -> JobSummary:
     one, reference = next(iter(members.values())), settings.sweep.reference
     found = sweep_standings(table, one, reference)
     budget = settings.rounds.count * settings.rounds.batch
-    score = SCORES[settings.model.objective][0].replace("_", " ")
-    text = standings_table(found, score, reference, settings.sweep.seeds, budget)
+    text = standings_table(found, score_of(one).title, reference, settings.sweep.seeds, budget)
     write_atomic(folder / "table.md", text.encode() + b"\n")
-    _report(table, one, folder, reference, reporter)
-    variants = {name for name, _ in members}
+    variants: dict[str, list[Path]] = {}
+    for (name, _), member in members.items():
+        variants.setdefault(name, []).append(Path(str(member.run.dir)))
+    _report(table, replace(one, run=replace(one.run, dir=str(folder))), variants, reference, reporter)
     headline = f"{plural(len(members), 'run')} of {plural(len(variants), 'variant')} finished"
     details = f"{text}\n\nresults: {folder} (table.md, learning_curves.parquet, report.html)"
     return JobSummary(
@@ -104,9 +107,15 @@ def _row_in_figures(row: LearningRow) -> dict[str, Any]:
 
 
 def _report(
-    table: pa.Table, settings: FineTuneSettings, folder: Path, reference: str | None, reporter: Reporter
+    table: pa.Table,
+    settings: FineTuneSettings,
+    runs: Mapping[str, Sequence[Path]],
+    reference: str | None,
+    reporter: Reporter,
 ) -> None:
-    report = build_learning_report(table, settings, f"Active fine-tuning: {folder.name}", reference, reporter.warnings)
+    folder = Path(str(settings.run.dir))
+    title = f"Active fine-tuning: {folder.name}"
+    report = build_learning_report(table, settings, title, reference, reporter.warnings, runs)
     if problem := write_tuning_report(report, folder):
         reporter.warn(problem)
 

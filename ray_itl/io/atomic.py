@@ -100,6 +100,24 @@ def _time_in(folder: Path) -> float:
         return time.time()
 
 
+def sync_tree(folder: Path) -> None:
+    """Make all files below a folder durable, which others wrote there.
+
+    Raises:
+        RunDirectoryError: that failed.
+    """
+    try:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            elif path.is_dir():
+                sync_folder(path)
+        sync_folder(folder)
+    except OSError as error:
+        raise RunDirectoryError(f"cannot keep {folder}: {error}; check that its disk is well and has space") from error
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable.
 

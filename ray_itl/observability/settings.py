@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ray_itl.errors import ConfigError
 from ray_itl.io.credentials import holds_credentials
 from ray_itl.observability.console import LOGS
-from ray_itl.options.checks import one_of, text
+from ray_itl.options.checks import Check, one_of, text
 from ray_itl.options.declare import Options, option
 from ray_itl.runs.paths import lasting_path
 
@@ -20,6 +21,10 @@ def log_option() -> Any:
         "object a line on stdout, and one on stderr for an error."
     )
     return option("auto", meaning, one_of(*LOGS), decides=False)
+
+
+def _is_project(value: object) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"([\w.-]+/)?[\w.-]+", value))
 
 
 @dataclass
@@ -38,6 +43,19 @@ class TrackingSettings(Options, group="tracking"):
         None,
         "Folder for TensorBoard, a subfolder for each run, with the extra tensorboard. null: not logged there.",
         text,
+        decides=False,
+    )
+    wandb_project: str | None = option(
+        None,
+        "Weights & Biases project, or team/project, for the same, with the extra wandb; log in by `wandb login` or "
+        "WANDB_API_KEY. null: not logged there.",
+        Check("give a project, or team/project", _is_project),
+        decides=False,
+    )
+    wandb_mode: str | None = option(
+        None,
+        "online; offline: kept in run.dir/wandb, from where `wandb sync` sends it. null: WANDB_MODE, else online.",
+        one_of("online", "offline"),
         decides=False,
     )
     run_name: str | None = option(None, "null: the name of the run directory.", text, decides=False)

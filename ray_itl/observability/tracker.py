@@ -14,6 +14,7 @@ from ray_itl.observability.mlflow_log import MlflowLog
 from ray_itl.observability.run_log import Point, RunLog, State
 from ray_itl.observability.settings import TrackingSettings
 from ray_itl.observability.tensorboard_log import TensorBoardLog
+from ray_itl.observability.wandb_log import WandbLog
 from ray_itl.runs.directory import TRACKING_FILE
 
 Notify = Callable[[str], None]
@@ -104,6 +105,7 @@ def open_tracker(settings: TrackingSettings, run: Path | None, warn: Notify) -> 
 
     Raises:
         MissingExtraError: a tool is asked for that is not installed.
+        ConfigError: a tool is asked for that this process may not log to.
     """
     memo = None if run is None else run / TRACKING_FILE
     known, name = _read(memo), settings.run_name or ("selection" if run is None else run.name)
@@ -114,6 +116,9 @@ def open_tracker(settings: TrackingSettings, run: Path | None, warn: Notify) -> 
     if settings.tensorboard_dir is not None:
         before = known.get(TensorBoardLog.name, {}).get("run", {})
         logs.append(TensorBoardLog(Path(settings.tensorboard_dir) / name, before))
+    if settings.wandb_project is not None:
+        before = known.get(WandbLog.name, {}).get("run", {})
+        logs.append(WandbLog(settings.wandb_project, settings.wandb_mode, run, name, before))
     return Tracker(logs, memo, warn)
 
 

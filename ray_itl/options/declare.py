@@ -105,8 +105,11 @@ class Options:
             if float in allowed and isinstance(value, int | float) and not isinstance(value, bool):
                 setattr(self, each.name, float(value))
 
-    def identity_of(self, name: str) -> str:
-        """Return what of an option makes a run another, in Python's words: its value, where a group says no more."""
+    def identity_of(self, name: str) -> str | None:
+        """Return what of an option makes a run another, in Python's words: its value, where a group says no more.
+
+        None where nothing does: where an option that earlier versions did not have is as if it were not there.
+        """
         return repr(getattr(self, name))
 
 
@@ -164,4 +167,4 @@ def deciding(settings: Any) -> dict[str, str]:
         if each.decides:
             group, _, name = each.name.rpartition(".")
             found[each.name] = (value_of(settings, group) if group else settings).identity_of(name)
-    return found
+    return {name: value for name, value in found.items() if value is not None}

@@ -38,6 +38,52 @@ class LearningRow(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class ClassScores:
+    """How well a model told C classes apart on held-out rows.
+
+    Raises:
+        InputError: numbers of classes that disagree.
+    """
+
+    names: Sequence[str]
+    """C classes as people call them, in the order of the model's outputs."""
+    num_trained: np.ndarray
+    """(C,) labels of each that the model was trained on."""
+    confusion: np.ndarray
+    """C x C: how many held-out rows of the class of the row were taken for that of the column."""
+    whose: str
+    """The model, as in a sentence: "itl after round 6"."""
+
+    def __post_init__(self) -> None:
+        C = len(self.names)
+        if self.confusion.shape != (C, C) or self.num_trained.shape != (C,):
+            raise InputError(f"{C} classes need a confusion of {C} x {C} and {C} numbers of labels.")
+
+
+class PickedRow(NamedTuple):
+    """A row that a round picked."""
+
+    seen: str
+    """Its text, or a data URI of its picture."""
+    label: str
+    """What it was labelled; "" where it was not."""
+    on_task: bool
+
+
+class PickedRound(NamedTuple):
+    """What one round picked."""
+
+    number: int
+    num_rows: int
+    """In all."""
+    on_task: int
+    """Of the task."""
+    rows: list[PickedRow]
+    """The first of them."""
+    are_pictures: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LearningCurve:
     """One variant (a rule, or a setting) over r >= 1 points, round 0 included where it was scored.
 
@@ -106,6 +152,10 @@ class LearningReport:
     """By variant, mean cosine between the embeddings of the same rows before and after a round, over rounds."""
     variance: Mapping[str, Trail] = field(default_factory=dict)
     """By variant, share of the targets' prior variance left, over labels."""
+    classes: ClassScores | None = None
+    """Class by class, of one variant; None where there are none."""
+    picked: Sequence[PickedRound] = ()
+    """Rounds to show, in order, of the only variant."""
 
     def __post_init__(self) -> None:
         names = [curve.name for curve in self.curves]

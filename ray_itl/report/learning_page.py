@@ -1,7 +1,8 @@
-"""The page of an active fine-tuning: learning curves and how the variants ended, in one self-contained file of HTML."""
+"""The page of an active fine-tuning: curves, how it ended, classes and picks, in one self-contained file of HTML."""
 
 from __future__ import annotations
 
+from ray_itl.report.class_table import class_table
 from ray_itl.report.document import assemble
 from ray_itl.report.learning_charts import make_learning_charts, variant_styles
 from ray_itl.report.learning_data import LearningReport, LearningRow
@@ -29,6 +30,8 @@ def render_learning(report: LearningReport) -> str:
         "rows": _cells(report),
         "styles": styles,
         "table_caption": _table_caption(report),
+        "classes": class_table(report.classes),
+        "picked": report.picked,
         "facts": {plain(label): plain(value) for label, value in report.facts.items()},
     }
     return assemble(

@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from ray_itl.core.ranking import hash_order
 from ray_itl.errors import ConfigError, InputError
@@ -25,8 +23,6 @@ from ray_itl.runs.fingerprint import rows_fingerprint
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import RowSource
 from ray_itl.sources.open import open_raw_rows
-from ray_itl.training.examples import Examples
-from ray_itl.training.learner import Learner
 
 
 @dataclass(frozen=True)
@@ -63,31 +59,28 @@ class TuningData:
             raise bad.without(self.barred).refusal(self.pool.locate)
         return np.concatenate(parts)
 
-    def encode(self, learner: Learner, rows: RowSource, positions: np.ndarray) -> Any:
-        """Return the model's inputs of rows at positions."""
+    def raw(self, rows: RowSource, positions: np.ndarray) -> pa.Array:
+        """Return what the model reads of rows at positions."""
         raw = self.options.raw_column
-        return learner.encode(rows.take(positions, [raw]).column(raw).combine_chunks())
+        return rows.take(positions, [raw]).column(raw).combine_chunks()
 
-    def heldout_examples(self, learner: Learner) -> Examples:
-        """Return the held-out rows, encoded and labelled.
+    def heldout_classes(self) -> list[int] | None:
+        """Return the output of the model for each held-out row; None where the objective has no classes.
 
         Raises:
             InputError: a held-out row of another class than those of the task.
         """
-        rows = self.heldout
-        positions = np.arange(rows.num_rows)
-        labels = None
-        if self.objective == "classification":
-            column = self.options.label_column
-            values = rows.take(positions, [column]).column(column).to_pylist()
-            numbers = [self.classes.number(value) for value in values]
-            if (strange := [v for v, c in zip(values, numbers, strict=True) if c is None]) != []:
-                raise InputError(
-                    f"data.heldout has the label {strange[0]!r}, which is not one of data.classes="
-                    f"{self.options.classes}: drop such rows, list their class, or set data.others=class"
-                )
-            labels = torch.tensor(numbers, dtype=torch.int64)
-        return Examples(self.encode(learner, rows, positions), labels)
+        if self.objective != "classification":
+            return None
+        column = self.options.label_column
+        values = self.heldout.take(np.arange(self.heldout.num_rows), [column]).column(column).to_pylist()
+        numbers = [self.classes.number(value) for value in values]
+        if (strange := [v for v, c in zip(values, numbers, strict=True) if c is None]) != []:
+            raise InputError(
+                f"data.heldout has the label {strange[0]!r}, which is not one of data.classes="
+                f"{self.options.classes}: drop such rows, list their class, or set data.others=class"
+            )
+        return [number for number in numbers if number is not None]
 
 
 def open_tuning_data(settings: FineTuneSettings) -> TuningData:
@@ -108,10 +101,13 @@ def open_tuning_data(settings: FineTuneSettings) -> TuningData:
     labelled = label if settings.model.objective == "classification" else {}
     from_pool = label if data.classes and settings.labels.source == "column" else {}
     read = {**({column: "embedding.column"} if column else {}), data.raw_column: "data.raw_column"}
-    from_pool |= dict.fromkeys(settings.labels.columns, "labels.columns")
-    pool = open_raw_rows(data.pool, id_column=data.id_column, columns={**from_pool, **read}, id_option="data.id_column")
+    seen = dict.fromkeys(settings.labels.columns, "labels.columns")
+    further = dict.fromkeys(settings.trainer.columns, "trainer.columns")
+    of_pool = {**seen, **further, **from_pool, **read}
+    pool = open_raw_rows(data.pool, id_column=data.id_column, columns=of_pool, id_option="data.id_column")
     targets = open_raw_rows(data.target, id_column="", columns=read)
-    heldout = open_raw_rows(data.heldout, id_column="", columns={**labelled, data.raw_column: "data.raw_column"})
+    of_heldout = {**further, **labelled, data.raw_column: "data.raw_column"}
+    heldout = open_raw_rows(data.heldout, id_column="", columns=of_heldout)
     asked = settings.rounds.count * settings.rounds.batch
     if asked > pool.num_rows:
         raise ConfigError(

@@ -43,7 +43,7 @@ def go_on_otherwise(run: RunDirectory, identity: Mapping[str, str], config_text:
     if not changed or not all(name.startswith(_GROUP) for name in changed):
         return None
     before = run.amend(identity, config_text, {"round": number})
-    words = ", ".join(f"{name}={identity[name]} (before: {before[name]})" for name in changed)
+    words = ", ".join(f"{name}={identity.get(name)} (before: {before[name] or None})" for name in changed)
     return f"from round {number} on, whose training diverged, {words}"
 
 

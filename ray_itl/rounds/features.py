@@ -13,17 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from ray_itl.embedding.embedder import Embedder
-from ray_itl.embedding.settings import EmbeddingSettings
 from ray_itl.embedding.source import EmbeddedSource
 from ray_itl.errors import InputError
 from ray_itl.rounds.data import TuningData
+from ray_itl.rounds.model import RoundModel
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource, RowSource
 from ray_itl.sources.open import open_rows, open_source
 from ray_itl.sources.views import SubsetRows, SubsetSource
-from ray_itl.training.registry import ModelSpec
 
 
 class RoundFeatures:
@@ -33,14 +31,14 @@ class RoundFeatures:
     by rounding.
     """
 
-    def __init__(self, data: TuningData, settings: FineTuneSettings, checkpoint: str | None, seed: int) -> None:
+    def __init__(self, data: TuningData, settings: FineTuneSettings, model: RoundModel, checkpoint: str | None) -> None:
         """Load the model, unless embeddings are given.
 
         Args:
             data: The rows.
-            settings: What is read of them: embedding, model, trainer.
+            settings: What is read of them.
+            model: What embeds them.
             checkpoint: Weights of the model; None: those it begins with.
-            seed: Of weights that no checkpoint gives.
 
         Raises:
             ConfigError: a model that cannot be built, or has no such embedding.
@@ -48,16 +46,8 @@ class RoundFeatures:
         """
         self._data = data
         self._given_column = settings.embedding.column or ""
-        options = settings.embedding
-        self._embedder: Embedder | None = None
-        if options.kind != "column":
-            model = settings.model
-            embedding = EmbeddingSettings(
-                options.kind, options.unit_norm, options.projection_dim, batch_size=options.batch_size
-            )
-            # Workers of a cluster may have GPUs where this process has none: each embeds on what it has.
-            device = "auto" if settings.trainer.use_gpu else "cpu"
-            self._embedder = Embedder(ModelSpec(model.name, model.options), checkpoint, seed, embedding, device)
+        given = settings.embedding.kind == "column"
+        self._embedder = None if given else model.embedder(data, checkpoint)
 
     def pool(self) -> PoolSource:
         """Return the whole pool."""

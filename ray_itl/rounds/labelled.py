@@ -1,67 +1,68 @@
-"""What a round trains on: every row labelled so far whose label is an output of the model, encoded."""
+"""What a round trains on: every row labelled so far whose label is an output of the model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ray_itl.core.trajectory import Pick
-from ray_itl.errors import InputError, RunDirectoryError
+from ray_itl.errors import RunDirectoryError
+from ray_itl.rounds.classes import Classes
 from ray_itl.rounds.data import TuningData
 from ray_itl.rounds.label_files import read_labels
 from ray_itl.rounds.round_folder import RoundFolder
-from ray_itl.training.examples import Examples, read_examples, write_examples
-from ray_itl.training.learner import Learner
 
 
-def write_labelled(
-    data: TuningData,
-    folder: RoundFolder,
-    earlier: Sequence[Pick],
-    new: Sequence[Pick],
-    build: Callable[[], Learner],
-) -> dict[str, int]:
-    """Encode all labelled rows that are trained on into a round's file of examples, unless they are there.
+@dataclass(frozen=True)
+class Labelled:
+    """The rows that a round trains on, in the order in which they were picked."""
+
+    ids: list[Any]
+    positions: np.ndarray
+    labels: list[Any] | None
+    """As they were given, None for a row without one; None where no labels are asked for."""
+    classes: list[int] | None
+    """Which output of the model each label is; None for objectives without classes."""
+    counts: dict[str, int]
+    """num_labelled (picks that have a label), num_on_task and num_new_on_task (labels of data.classes; all where there
+    are no classes) and num_trained."""
+
+
+def labelled_rows(data: TuningData, folder: RoundFolder, earlier: Sequence[Pick], new: Sequence[Pick]) -> Labelled:
+    """Gather all rows that are trained on in a round.
 
     Args:
         data: The rows.
         folder: Of the round; it and those before it have their picks and labels.
         earlier: Picks of the rounds before.
         new: Picks of this round.
-        build: Gives a model that encodes rows.
-
-    Returns:
-        num_labelled (picks that have a label), num_on_task and num_new_on_task (labels of data.classes; all where there
-        are no classes) and num_trained.
 
     Raises:
-        InputError: a value in a file of labels that is no label, or a row that cannot be encoded.
+        InputError: a value in a file of labels that is no label.
         RunDirectoryError: files of an earlier round are missing.
     """
     picks = [*earlier, *new]
-    positions = np.array([pick.position for pick in picks], dtype=np.int64)
-    on_task, classes = np.ones(len(picks), dtype=bool), None
-    labels = _all_labels(data, folder) if data.classes.values else []
-    if labels:
+    on_task = np.ones(len(picks), dtype=bool)
+    labels = _all_labels(data, folder) if data.classes.values else None
+    if labels is not None:
         on_task = np.array([data.classes.has(label) for label in labels])
-    num_labelled = sum(label is not None for label in labels) if labels else len(picks)
+    kept, classes = list(range(len(picks))), None
     if data.objective == "classification":
-        numbers = [data.classes.number(label) for label in labels]
-        positions = positions[[number is not None for number in numbers]]
-        classes = torch.tensor([number for number in numbers if number is not None], dtype=torch.int64)
-    if len(positions) and not _are_there(folder.examples, classes):
-        write_examples(folder.examples, Examples(data.encode(build(), data.pool, positions), classes))
-    return {
-        "num_labelled": num_labelled,
+        numbers = [data.classes.number(label) for label in labels or []]
+        kept = [k for k, number in enumerate(numbers) if number is not None]
+        classes = [number for number in numbers if number is not None]
+    counts = {
+        "num_labelled": len(picks) if labels is None else sum(label is not None for label in labels),
         "num_on_task": int(on_task.sum()),
         "num_new_on_task": int(on_task[len(earlier) :].sum()),
-        "num_trained": len(positions),
+        "num_trained": len(kept),
     }
+    positions = np.array([picks[k].position for k in kept], dtype=np.int64)
+    given = None if labels is None else [labels[k] for k in kept]
+    return Labelled([picks[k].row_id for k in kept], positions, given, classes, counts)
 
 
 def positions_without_label(data: TuningData, folder: RoundFolder) -> np.ndarray:
@@ -80,19 +81,20 @@ def _all_labels(data: TuningData, last: RoundFolder) -> list[Any]:
     found: list[Any] = []
     for number in range(1, last.number + 1):
         folder = RoundFolder(last.path.parents[1], number)
-        picks, files = folder.read_picks(), folder.label_files()
-        if picks is None or not files:
+        labels = labels_of(folder, data.classes)
+        if labels is None:
             raise RunDirectoryError(f"{folder.path} lacks selection.parquet or its labels: restore them")
-        found += read_labels(files, [pick.row_id for pick in picks], data.classes).labels
+        found += labels
     return found
 
 
-def _are_there(path: Path, classes: Tensor | None) -> bool:
-    """Whether an earlier try wrote these examples; labels may have been corrected since."""
-    if not path.exists():
-        return False
-    try:
-        found = read_examples(path).labels
-    except InputError:  # damaged: they are made again
-        return False
-    return found is None if classes is None else found is not None and torch.equal(found, classes)
+def labels_of(folder: RoundFolder, classes: Classes) -> list[Any] | None:
+    """Return the labels of a round's picks, in order, None for those without; None where it has no picks or labels.
+
+    Raises:
+        InputError: a value in a file of labels that is no label.
+    """
+    picks, files = folder.read_picks(), folder.label_files()
+    if picks is None or not files:
+        return None
+    return read_labels(files, [pick.row_id for pick in picks], classes).labels

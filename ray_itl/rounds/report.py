@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +12,25 @@ from ray_itl.errors import MissingExtraError
 from ray_itl.io.atomic import write_atomic
 from ray_itl.report.learning_data import LearningReport, LearningRow, Trail
 from ray_itl.report.learning_page import render_learning
+from ray_itl.rounds.scores import score_of
 from ray_itl.rounds.settings import FineTuneSettings
+from ray_itl.rounds.shown_rows import class_scores, picked_rounds
 from ray_itl.rounds.sweep import mean_curves, standings
-
-SCORES = {"classification": ("accuracy", True), "causal_lm": ("bits_per_byte", False)}
-"""Objective -> the score that curves show, and whether more of it is better."""
 
 
 def sweep_standings(table: pa.Table, settings: FineTuneSettings, reference: str | None) -> list[LearningRow]:
     """Return how every variant of a sweep's table ended."""
-    score, higher_is_better = SCORES[settings.model.objective]
-    return standings(mean_curves(table, f"heldout.{score}"), reference or "", higher_is_better)
+    score = score_of(settings)
+    return standings(mean_curves(table, score.column), reference or "", score.higher_is_better)
 
 
 def build_learning_report(
-    table: pa.Table, settings: FineTuneSettings, title: str, reference: str | None, warnings: Sequence[str] = ()
+    table: pa.Table,
+    settings: FineTuneSettings,
+    title: str,
+    reference: str | None,
+    warnings: Sequence[str] = (),
+    runs: Mapping[str, Sequence[Path]] | None = None,
 ) -> LearningReport:
     """Return the report of a table of curves with the columns variant and seed (see `run_sweep`).
 
@@ -36,21 +40,28 @@ def build_learning_report(
         title: Heading of the page.
         reference: The variant that others are measured against; left out where the table has none of that name.
         warnings: Sentences to show first.
+        runs: The run directories of each variant, one a seed: of the best of them classes are shown, and of an only run
+            what it picked.
     """
-    score, higher_is_better = SCORES[settings.model.objective]
-    curves = mean_curves(table, f"heldout.{score}")
+    score = score_of(settings)
+    curves = mean_curves(table, score.column)
     names = [curve.name for curve in curves]
+    ends = standings(curves, reference or "", score.higher_is_better)
+    best = max(ends, key=lambda row: row.score if score.higher_is_better else -row.score).name
+    of_best = list((runs or {}).get(best, ()))
     return LearningReport(
         title=title,
-        score_name=score.replace("_", " "),
-        higher_is_better=higher_is_better,
+        score_name=score.title,
+        higher_is_better=score.higher_is_better,
         curves=curves,
-        rows=standings(curves, reference or "", higher_is_better),
+        rows=ends,
         reference=reference if reference in names and len(names) > 1 else None,
         facts=_facts(settings),
-        warnings=[*warnings, *_warnings(curves[0].num_seeds)],
+        warnings=[*warnings, *_warnings(len(curves), curves[0].num_seeds)],
         stage_seconds=_stage_seconds(table),
         drift={name: trail for name in names if (trail := _drift(table, name)) is not None},
+        classes=class_scores(of_best, settings, best),
+        picked=picked_rounds(of_best[0], settings) if len(names) == len(of_best) == 1 else [],
     )
 
 
@@ -77,8 +88,8 @@ def _facts(settings: FineTuneSettings) -> dict[str, object]:
     }
 
 
-def _warnings(num_seeds: int) -> Sequence[str]:
-    if num_seeds > 1:
+def _warnings(num_variants: int, num_seeds: int) -> Sequence[str]:
+    if num_variants == 1 or num_seeds > 1:
         return ()
     return ("One seed: differences between rules may be chance. Set sweep.seeds for standard errors.",)
 

@@ -114,7 +114,7 @@ class PoolCache:
 
 def workers_of(settings: TrainerSettings) -> tuple[int, dict[str, float]] | None:
     """Return how many workers train on Ray and the needs of each by Ray's names; None where this process trains."""
-    if settings.kind == "local":
+    if not settings.is_on_ray:
         return None
     return settings.num_workers, {"CPU": settings.cpus_per_worker, "GPU": float(settings.use_gpu)}
 

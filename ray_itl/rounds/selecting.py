@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -16,6 +16,7 @@ from ray_itl.core.trajectory import Pick
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.rounds.data import TuningData, smallest_by_hash
 from ray_itl.rounds.features import RoundFeatures, measure_drift
+from ray_itl.rounds.model import RoundModel
 from ray_itl.rounds.picking import RoundContext, best_candidates, pick_from_candidates, pick_from_pool
 from ray_itl.rounds.resources import PoolCache
 from ray_itl.rounds.round_folder import RoundFolder
@@ -28,15 +29,6 @@ from ray_itl.training.seeds import derive_seed
 _DRIFT_ROWS = 512
 NONE = np.empty(0, dtype=np.int64)
 """No positions."""
-
-
-def first_weights_seed(seed: int) -> int:
-    """Return the seed of the weights that a run begins with, where no checkpoint gives them."""
-    return derive_seed(seed, "weights", 0)
-
-
-CheckpointAfter = Callable[[int], str | None]
-"""The checkpoint that a round left (0: the one the run begins with)."""
 
 
 @dataclass(frozen=True)
@@ -52,26 +44,20 @@ class RoundPicks:
 class RoundSelector:
     """Selects round after round; what it keeps between rounds only saves time."""
 
-    def __init__(self, data: TuningData, settings: FineTuneSettings, pool_cache: PoolCache) -> None:
-        """Take opened data, the options of the rounds, and a cache of the pool, which the caller closes."""
+    def __init__(self, data: TuningData, settings: FineTuneSettings, model: RoundModel, pool_cache: PoolCache) -> None:
+        """Take opened data, the options of the rounds, the model, and a cache of the pool, which the caller closes."""
         self._data = data
         self._settings = settings
+        self._model = model
         self._pool_cache = pool_cache
         self._ids: np.ndarray | None = None
 
-    def select(
-        self,
-        folder: RoundFolder,
-        earlier: Sequence[Pick],
-        checkpoint_after: CheckpointAfter,
-        unlabelled: np.ndarray = NONE,
-    ) -> RoundPicks:
+    def select(self, folder: RoundFolder, earlier: Sequence[Pick], unlabelled: np.ndarray = NONE) -> RoundPicks:
         """Pick one round's rows given all earlier picks.
 
         Args:
             folder: Of the round.
             earlier: Picks of the rounds before, none of which is picked again.
-            checkpoint_after: Says which model embeds rows.
             unlabelled: Positions of those of them that have no label, so that nothing is known by them.
 
         Raises:
@@ -84,13 +70,13 @@ class RoundSelector:
             picks = self._draw(number, earlier)
             return RoundPicks(picks, {"embed": 0.0, "select": time.perf_counter() - began}, None)
         embedded_after = self._embedded_after(number)
-        embedding = self._embedding(checkpoint_after(embedded_after))
+        embedding = self._embedding(embedded_after)
         context = self._context(number, earlier, embedding, unlabelled)
         pool = self._pool(embedding, f"{embedded_after}") if self._needs_whole_pool(folder) else None
         embedding_done = time.perf_counter()
         picks = self._pick(folder, embedding, pool, context)
         selecting_done = time.perf_counter()
-        drift = self._drift(number, embedding, checkpoint_after)
+        drift = self._drift(number, embedding)
         seconds = {
             "embed": embedding_done - began,
             "select": selecting_done - embedding_done,
@@ -148,8 +134,9 @@ class RoundSelector:
             return 0
         return (number - 1) // self._settings.embedding.every * self._settings.embedding.every
 
-    def _embedding(self, checkpoint: str | None) -> RoundFeatures:
-        return RoundFeatures(self._data, self._settings, checkpoint, first_weights_seed(self._settings.rounds.seed))
+    def _embedding(self, number: int) -> RoundFeatures:
+        """Return the embedding by what round `number` left (0: what the run begins with)."""
+        return RoundFeatures(self._data, self._settings, self._model, self._model.checkpoint_after(number))
 
     def _context(
         self, number: int, earlier: Sequence[Pick], embedding: RoundFeatures, unlabelled: np.ndarray
@@ -182,14 +169,12 @@ class RoundSelector:
         positions = smallest_by_hash(ids, free, self._settings.rounds.batch, seed)
         return [Pick(int(p), ids[p : p + 1].tolist()[0], float("nan")) for p in positions]
 
-    def _drift(
-        self, number: int, embedding: RoundFeatures, checkpoint_after: CheckpointAfter
-    ) -> dict[str, float] | None:
+    def _drift(self, number: int, embedding: RoundFeatures) -> dict[str, float] | None:
         now = self._embedded_after(number)
         before = self._embedded_after(number - 1) if number > 1 else now
         if now == before:
             return None
-        old = self._embedding(checkpoint_after(before)).embed(self._drift_rows)
+        old = self._embedding(before).embed(self._drift_rows)
         return asdict(measure_drift(old, embedding.embed(self._drift_rows)))
 
     @cached_property

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ray_itl.curation.settings import BASELINE_RULES, SEQUENTIAL_RULES, AcquisitionSettings, is_rule
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
 from ray_itl.observability.settings import TrackingSettings, log_option
-from ray_itl.options.checks import Check, column_name, one_of, positive, whole
-from ray_itl.options.declare import Options, option
+from ray_itl.options.checks import Check, are_distinct_names, column_name, one_of, positive, require, whole
+from ray_itl.options.declare import Options, default_of, option
 from ray_itl.sources.settings import DTYPES, ID_MEANING
 from ray_itl.training.settings import TrainingSettings
 
@@ -169,15 +169,35 @@ class RuleSettings(AcquisitionSettings):
     )
 
 
+_KINDS = ("local", "ray", "ray_long_lived")
+_TAKEN = ("id", "label")
+"""Columns that a trainer of the user's gets of its own, whatever they are called where they come from."""
+_OF_OWN = {"options", "columns"}
+"""Options that only a trainer of the user's has."""
+
+
+def is_own(kind: object) -> bool:
+    """Whether a kind of trainer names one of the user's, module:factory."""
+    return isinstance(kind, str) and bool(re.fullmatch(r"[\w.]+:\w+", kind))
+
+
 @dataclass
 class TrainerSettings(Options, group="trainer"):
     """Who trains."""
 
     kind: str = option(
         "local",
-        "local (this process), ray (a Ray Train run a round), ray_long_lived (one Ray Train run for all rounds).",
-        one_of("local", "ray", "ray_long_lived"),
-        decides=False,
+        "local (this process), ray (a Ray Train run a round), ray_long_lived (one Ray Train run for all rounds), or "
+        "module:factory: a trainer of your own, in place of model.* and training.*.",
+        Check(f"use one of {', '.join(_KINDS)}, or module:factory", lambda kind: kind in _KINDS or is_own(kind)),
+    )
+    options: dict[str, Any] = option({}, "Keyword arguments of a trainer of your own.")
+    columns: list[str] = option(
+        [],
+        "Columns of pool and held-out rows that a trainer of your own gets besides data.raw_column.",
+        Check(
+            "list names of columns, each once, without id and label", lambda names: are_distinct_names(names, *_TAKEN)
+        ),
     )
     num_workers: int = option(1, "Workers that train together.", whole(1), decides=False)
     use_gpu: bool = option(
@@ -193,6 +213,33 @@ class TrainerSettings(Options, group="trainer"):
         positive.said("give seconds > 0"),
         decides=False,
     )
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        super().__post_init__()
+        defaults = {each.name: default_of(each) for each in fields(self)}
+        of_others = _OF_OWN if not self.is_own else set(defaults) - _OF_OWN - {"kind"}
+        why = (
+            "is for a trainer of your own, trainer.kind=module:factory"
+            if not self.is_own
+            else (f"is for trainers that come along, not for trainer.kind={self.kind}: hand it over in trainer.options")
+        )
+        for name in sorted(of_others):
+            require(getattr(self, name) == defaults[name], f"trainer.{name}", getattr(self, name), f"it {why}")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a trainer of the user's."""
+        return is_own(self.kind)
+
+    @property
+    def is_on_ray(self) -> bool:
+        """Whether trainers of ours run on Ray; one of the user's starts what it needs itself."""
+        return self.kind != "local" and not self.is_own
+
+    def identity_of(self, name: str) -> str | None:
+        """See `Options.identity_of`: those that come along all train alike."""
+        return super().identity_of(name) if self.is_own else None
 
 
 @dataclass
@@ -228,6 +275,29 @@ class FineTuneSettings(Options):
         super().__post_init__()
         if self.acquisition.name == "badge" and self.embedding.kind == "features":
             raise ConfigError("acquisition.name=badge clusters gradient embeddings: set embedding.kind=gradient")
+        if self.trainer.is_own:
+            self._check_own_trainer()
+
+    def _check_own_trainer(self) -> None:
+        kind = self.trainer.kind
+        require(self.data.raw_column not in _TAKEN, "data.raw_column", self.data.raw_column, "call it otherwise")
+        if self.embedding.kind == "gradient":
+            raise ConfigError(
+                f"embedding.kind=gradient is of models that come along: with trainer.kind={kind} use features"
+            )
+        plain = ModelSettings(objective=self.model.objective)
+        for group, given, default in (("model", self.model, plain), ("training", self.training, TrainingSettings())):
+            other = [each.name for each in fields(given) if getattr(given, each.name) != getattr(default, each.name)]
+            if other:
+                raise ConfigError(
+                    f"{group}.{other[0]}={getattr(given, other[0])!r} says nothing to trainer.kind={kind}: leave it "
+                    "out (with experiment=none), and hand it over in trainer.options"
+                )
+        for name in ("projection_dim", "unit_norm"):
+            if getattr(self.embedding, name):
+                raise ConfigError(
+                    f"embedding.{name} is of models that come along: `features` of trainer.kind={kind} does it"
+                )
 
 
 @dataclass

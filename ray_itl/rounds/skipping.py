@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_itl.embedding.source import note_undecodable
-from ray_itl.errors import ConfigError, InputError
+from ray_itl.errors import ConfigError
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.observability.reporter import Reporter
 from ray_itl.rounds.data import TuningData
@@ -18,16 +19,15 @@ from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.sources.bad_rows import SKIPPED_FILE, BadRows
 from ray_itl.sources.open import open_source
-from ray_itl.sources.schema import which_row
 from ray_itl.text import plural
-from ray_itl.training.inputs import without_predictions
-from ray_itl.training.learner import Inputs, Learner
 
+Encode = Callable[[pa.Array], Any]
+"""Turns raw rows into what a model learns from; InputError for one that it cannot."""
 REMEDY = "set data.on_bad_row=skip"
 
 
 def passing_over_bad_rows(
-    data: TuningData, settings: FineTuneSettings, learner: Learner, run: RunDirectory, reporter: Reporter
+    data: TuningData, settings: FineTuneSettings, encode: Encode, run: RunDirectory, reporter: Reporter
 ) -> TuningData:
     """Return the rows without those of the pool that cannot be read, if they are to be skipped; lists them.
 
@@ -42,7 +42,7 @@ def passing_over_bad_rows(
     listed = run.path / SKIPPED_FILE
     if not listed.exists():
         with reporter.stage("rows", "looking for rows that cannot be read"):
-            bad = _bad_rows(data, settings, learner)
+            bad = _bad_rows(data, settings, encode)
         if len(bad) == data.pool.num_rows:
             raise bad.refusal(data.pool.locate)
         asked, left = settings.rounds.count * settings.rounds.batch, data.pool.num_rows - len(bad)
@@ -60,9 +60,8 @@ def passing_over_bad_rows(
     return replace(data, barred=positions.astype(np.int64))
 
 
-def _bad_rows(data: TuningData, settings: FineTuneSettings, learner: Learner) -> BadRows:
+def _bad_rows(data: TuningData, settings: FineTuneSettings, encode: Encode) -> BadRows:
     bad = BadRows()
-    encode = _encode_to_learn(learner) if data.objective == "causal_lm" else learner.encode
     note_undecodable(data.pool, settings.data.raw_column, encode, settings.embedding.batch_size, bad)
     if settings.embedding.column is not None:
         options = settings.data
@@ -70,17 +69,3 @@ def _bad_rows(data: TuningData, settings: FineTuneSettings, learner: Learner) ->
         for _ in given.batches(0, given.num_rows, bad):
             pass
     return bad
-
-
-def _encode_to_learn(learner: Learner) -> Callable[[pa.Array], Inputs]:
-    """Return the encoding of a language model that also refuses rows of which there is nothing to learn."""
-
-    def encode(column: pa.Array) -> Inputs:
-        inputs = learner.encode(column)
-        if short := without_predictions(inputs):
-            raise InputError(
-                f"{which_row('', short[0])}: no answer begins within model.options.max_tokens; drop the row"
-            )
-        return inputs
-
-    return encode

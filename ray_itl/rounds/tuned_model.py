@@ -16,8 +16,8 @@ from torch import Tensor
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.options.text import from_yaml
 from ray_itl.rounds.classes import OTHER
+from ray_itl.rounds.learner_model import first_weights_seed
 from ray_itl.rounds.round_folder import RoundFolder
-from ray_itl.rounds.selecting import first_weights_seed
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.sources.open import readable
 from ray_itl.sources.schema import find_column
@@ -25,6 +25,7 @@ from ray_itl.training.examples import Examples
 from ray_itl.training.learner import Inputs, Learner
 from ray_itl.training.objectives import CausalLanguageModelling
 from ray_itl.training.registry import LEARNERS, ModelSpec, load
+from ray_itl.training.round_trainer import TrainerFolder, TrainerSpec
 
 
 def load_model(
@@ -47,10 +48,13 @@ def load_model(
 
     Raises:
         InputError: there is no such run or round, nothing was trained yet, or a file is damaged or of another model.
-        ConfigError: the model cannot be built here, or is code that was not said to be trusted.
+        ConfigError: the model cannot be built here, is code that was not said to be trusted, or was trained by a
+            trainer of the user's (says where its checkpoint is).
     """
     folder = Path(run_dir)
     settings = _settings_of(folder)
+    if settings.trainer.is_own:
+        raise _of_own_trainer(folder, settings, after_round)
     model = settings.model
     if model.name not in LEARNERS and not trust_code:
         raise ConfigError(
@@ -166,6 +170,19 @@ def _settings_of(folder: Path) -> FineTuneSettings:
         return from_yaml(text, FineTuneSettings)
     except ConfigError as error:
         raise InputError(f"{path} is not of a fine-tuning, or of another version ({error})") from error
+
+
+def _of_own_trainer(folder: Path, settings: FineTuneSettings, after_round: int | None) -> ConfigError:
+    """Return why a model that only its trainer knows is not loaded, and where its checkpoint is."""
+    trainer = settings.trainer
+    spec = TrainerSpec(trainer.kind, trainer.options)
+    rounds = sorted(int(path.name) for path in folder.glob("rounds/[0-9]*"))
+    left = {number: TrainerFolder(spec, RoundFolder(folder, number).path).checkpoint() for number in rounds}
+    found = {number: path for number, path in left.items() if path is not None}
+    last = after_round if after_round is not None else max(found, default=None)
+    path = found.get(last) if last is not None else None
+    where = f"load its checkpoint yourself: {path}" if path else "it left no checkpoint there yet"
+    return ConfigError(f"the model of {folder} is known to its trainer alone, trainer.kind={trainer.kind}: {where}")
 
 
 def _checkpoint(folder: Path, after_round: int | None) -> Path:

@@ -14,32 +14,31 @@ import numpy as np
 import pyarrow as pa
 
 from ray_itl.core.trajectory import Pick
-from ray_itl.errors import DivergedError, InputError, RayItlError, RunDirectoryError
+from ray_itl.errors import RayItlError, RunDirectoryError
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.status import Heartbeat
 from ray_itl.options.text import to_yaml
 from ray_itl.rounds.data import TuningData, open_tuning_data, tuning_identity
-from ray_itl.rounds.divergence import go_on_otherwise, note_divergence
+from ray_itl.rounds.divergence import go_on_otherwise
 from ray_itl.rounds.label_files import GivenLabels
 from ray_itl.rounds.label_survey import check_labels
-from ray_itl.rounds.labelled import positions_without_label, write_labelled
+from ray_itl.rounds.labelled import labelled_rows, positions_without_label
 from ray_itl.rounds.labelling import obtain_labels
-from ray_itl.rounds.resources import PoolCache, check_room, make_trainer, workers_of
+from ray_itl.rounds.learner_model import LearnerModel
+from ray_itl.rounds.model import RoundModel, Trained
+from ray_itl.rounds.own_trainer import OwnTrainer
+from ray_itl.rounds.resources import PoolCache, check_room, workers_of
 from ray_itl.rounds.result import FineTuning, curves_table
 from ray_itl.rounds.round_folder import RoundFolder
-from ray_itl.rounds.selecting import RoundSelector, first_weights_seed
+from ray_itl.rounds.scores import score_of
+from ray_itl.rounds.selecting import RoundSelector
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.skipping import passing_over_bad_rows
 from ray_itl.rounds.to_label import write_to_label
 from ray_itl.rounds.tracking import RoundsTracking
 from ray_itl.runs.directory import RunDirectory, RunState
 from ray_itl.sources.ids import id_arrow_type
-from ray_itl.training.examples import read_examples, write_examples
-from ray_itl.training.objectives import evaluate, not_a_number, training_objective
-from ray_itl.training.registry import ModelSpec, load
-from ray_itl.training.seeds import derive_seed
-from ray_itl.training.trainer import Trainer, TrainTask
 
 
 class ActiveFineTuner:
@@ -59,10 +58,11 @@ class ActiveFineTuner:
 
         Raises:
             MissingExtraError: logging is asked for to a tool that is not installed.
+            ConfigError: a trainer of the user's that cannot be used.
         """
         self._settings = settings
         self._reporter = reporter or Reporter(settings.run.log)
-        self._spec = ModelSpec(settings.model.name, settings.model.options)
+        self._score = score_of(settings)
         self._run = RunDirectory(settings.run.dir or "")
         self._tracking = RoundsTracking(settings, self._reporter.warn)
         self._status = Heartbeat(lambda facts: self._run.set_status(**facts))
@@ -80,6 +80,7 @@ class ActiveFineTuner:
         """
         options = self._settings.acquisition.as_begun(self._run.identity)
         self._settings = replace(self._settings, acquisition=options)
+        model = open_model(self._settings, self._run.path)
         data = open_tuning_data(self._settings)
         state = self._begin(data)
         try:
@@ -87,13 +88,12 @@ class ActiveFineTuner:
                 self._status.beating(),
                 self._reporter.stage("rounds"),
                 self._tracking.running(),
-                self._resources() as (pool_cache, trainer),
+                self._resources(model) as pool_cache,
             ):
-                learner = self._spec.build(self._first_seed)
-                for words in learner.remarks(data.raw_type):
+                for words in model.remarks(data.raw_type):
                     self._reporter.warn(words)
-                data = passing_over_bad_rows(data, self._settings, learner, self._run, self._reporter)
-                result = self._rounds(data, RoundSelector(data, self._settings, pool_cache), trainer)
+                data = passing_over_bad_rows(data, self._settings, model.encode, self._run, self._reporter)
+                result = self._rounds(data, RoundSelector(data, self._settings, model, pool_cache), model)
                 self._tracking.ended(result.state)
                 return result
         except BaseException as error:
@@ -116,10 +116,10 @@ class ActiveFineTuner:
         return state
 
     @contextmanager
-    def _resources(self) -> Iterator[tuple[PoolCache, Trainer]]:
+    def _resources(self, model: RoundModel) -> Iterator[PoolCache]:
         settings = self._settings
         with ExitStack() as stack:
-            if settings.cluster.num_shards != 0 or settings.trainer.kind != "local":
+            if settings.cluster.num_shards != 0 or settings.trainer.is_on_ray:
                 # Imported here so that runs in this process never load Ray.
                 from ray_itl.cluster.connection import connect
 
@@ -129,13 +129,11 @@ class ActiveFineTuner:
             beside = workers_of(settings.trainer)
             pool_cache = PoolCache(settings.cluster, settings.embedding.dtype, self._reporter, beside)
             stack.enter_context(pool_cache)
-            trainer = make_trainer(settings.trainer, self._run.path, self._reporter.waiting)
-            stack.callback(trainer.close)
-            yield pool_cache, trainer
+            stack.enter_context(model.ready(self._reporter.waiting))
+            yield pool_cache
 
-    def _rounds(self, data: TuningData, selector: RoundSelector, trainer: Trainer) -> FineTuning:
-        heldout = self._run.path / "heldout.safetensors"
-        records = [self._before_training(data, heldout)]
+    def _rounds(self, data: TuningData, selector: RoundSelector, model: RoundModel) -> FineTuning:
+        records = [self._before_training(data, model)]
         self._tracking.round(records[0])
         earlier: list[Pick] = []
         for number in range(1, self._settings.rounds.count + 1):
@@ -143,34 +141,32 @@ class ActiveFineTuner:
             record = folder.read_record()
             if record is None:
                 self._tell("running", round=number)
-                record = self._round(data, selector, trainer, folder, earlier, heldout)
+                record = self._round(data, selector, model, folder, earlier)
             if isinstance(record, GivenLabels):
-                return self._wait(records, folder, record)
+                return self._wait(records, folder, record, model.checkpoint_after(number - 1))
             earlier.extend(folder.read_picks() or [])
             records.append(record)
             self._warn_of(record)
             self._tracking.round(record)
             self._reporter.round(self._line(record), {**record, "of": self._settings.rounds.count})
         self._tell("finished")
-        last = self._checkpoint_path(self._settings.rounds.count)
-        return FineTuning("finished", self._write_curves(records), self._run.path, last)
+        last = model.checkpoint_after(self._settings.rounds.count)
+        return FineTuning("finished", self._write_curves(records), self._run.path, _path(last))
 
     def _round(
         self,
         data: TuningData,
         selector: RoundSelector,
-        trainer: Trainer,
+        model: RoundModel,
         folder: RoundFolder,
         earlier: Sequence[Pick],
-        heldout: Path,
     ) -> dict[str, Any] | GivenLabels:
         """Carry out one round from its first missing step; returns its figures, or the labels it cannot go on with."""
         folder.create()
         settings, seconds, drift = self._settings, {}, None
         picks = folder.read_picks()
         if picks is None:
-            unlabelled = positions_without_label(data, folder)
-            selected = selector.select(folder, earlier, self._last_checkpoint, unlabelled)
+            selected = selector.select(folder, earlier, positions_without_label(data, folder))
             picks, seconds, drift = selected.picks, selected.seconds, selected.drift
             where = data.pool.locate(np.array([pick.position for pick in picks], dtype=np.int64))
             folder.write_picks(picks, id_arrow_type(data.pool.id_kind), where)
@@ -184,93 +180,48 @@ class ActiveFineTuner:
                 return given
             self._tell_of_gaps(folder, given)
         began = time.perf_counter()
-        counts = write_labelled(data, folder, earlier, picks, lambda: self._spec.build(self._first_seed))
+        labelled = labelled_rows(data, folder, earlier, picks)
+        has_any = len(labelled.positions) > 0
+        if has_any:
+            model.write_examples(data, folder, labelled)
         seconds["prepare"] = time.perf_counter() - began
         began = time.perf_counter()
-        metrics = self._train(trainer, folder, heldout, counts["num_trained"])
+        before = RoundFolder(self._run.path, folder.number - 1).read_record()
+        assert before is not None, "rounds are finished in order"
+        # With nothing to train on yet, the model stays and keeps its scores.
+        trained = model.train(folder) if has_any else _unchanged(before)
         seconds["train"] = time.perf_counter() - began
-        record = {
-            "round": folder.number,
-            **counts,
-            "heldout": metrics,
-            "seconds": seconds,
-            "drift": _finite(drift or {}),
-        }
+        record = {"round": folder.number, **labelled.counts, **_figures(trained), "seconds": seconds}
+        record["drift"] = _finite(drift or {})
+        if (fall := self._score.fall(before, record, data.heldout.num_rows)) is not None:
+            record["warning"] = fall
         folder.write_record(record)
         return record
 
-    def _before_training(self, data: TuningData, heldout: Path) -> dict[str, Any]:
+    def _before_training(self, data: TuningData, model: RoundModel) -> dict[str, Any]:
         """Return the record of round 0: the model as it comes, scored on the held-out rows."""
-        settings = self._settings
         folder = RoundFolder(self._run.path, 0)
         record = folder.read_record()
         if record is None:
-            learner = load(self._spec, settings.model.checkpoint, self._first_seed)
-            if not heldout.exists():
-                write_examples(heldout, data.heldout_examples(learner))
-            examples = read_examples(heldout)
-            objective = training_objective(settings.model.objective, examples, settings.training.reweight_classes)
-            scores = evaluate(learner, examples, objective, settings.training.evaluation_batch_size)
-            if (odd := not_a_number(scores)) is not None:
-                raise InputError(
-                    f"held-out rows score {odd} before any training: the weights of model.checkpoint="
-                    f"{settings.model.checkpoint} are no numbers, or too large; give others"
-                )
+            scores = _figures(model.before_training(data))
             folder.create()
-            record = {"round": 0, "num_labelled": 0, "num_on_task": 0, "num_trained": 0, "heldout": scores}
+            record = {"round": 0, "num_labelled": 0, "num_on_task": 0, "num_trained": 0, **scores}
             folder.write_record(record)
         return record
-
-    def _train(self, trainer: Trainer, folder: RoundFolder, heldout: Path, num_examples: int) -> dict[str, Any]:
-        """Train on all labelled rows of the task; with none yet, the model stays and keeps its scores."""
-        if num_examples == 0:
-            previous = RoundFolder(self._run.path, folder.number - 1).read_record()
-            assert previous is not None, "rounds are finished in order"
-            return previous["heldout"]
-        model = self._settings.model
-        fresh, seed = model.start == "fresh", self._settings.rounds.seed
-        last = self._last_checkpoint(folder.number - 1)
-        task = TrainTask(
-            model=self._spec,
-            examples=str(folder.examples),
-            output=str(folder.checkpoint),
-            settings=self._settings.training,
-            # The first training goes on from the very weights that embedded the pool.
-            seed=self._first_seed if last is None and not fresh else derive_seed(seed, "round", folder.number),
-            start=model.checkpoint if fresh else last,
-            reset_head=model.start == "head",
-            objective=model.objective,
-            trainable_only=model.trainable_only,
-            heldout=str(heldout),
-        )
-        try:
-            return trainer.fit(task).metrics
-        except DivergedError as error:
-            raise note_divergence(folder, error) from error
-
-    def _last_checkpoint(self, number: int) -> str | None:
-        """Return the newest checkpoint after round `number`: its own, else one before, else the one to begin with."""
-        for earlier in range(number, 0, -1):
-            path = RoundFolder(self._run.path, earlier).checkpoint
-            if path.exists():
-                return str(path)
-        return self._settings.model.checkpoint
-
-    @property
-    def _first_seed(self) -> int:
-        return first_weights_seed(self._settings.rounds.seed)
 
     def _tell(self, state: str, **facts: Any) -> None:
         warned = {"warnings": list(self._reporter.warnings)} if self._reporter.warnings else {}
         self._status.tell({"state": state, "rounds": self._settings.rounds.count, **facts, **warned})
 
     def _warn_of(self, record: dict[str, Any]) -> None:
-        """Warn of a round that labelled nothing of the task."""
+        """Warn of a round that labelled nothing of the task, and of one after which the score is worse."""
         if self._settings.data.classes and record["num_new_on_task"] == 0:
             self._reporter.warn(
                 f"round {record['round']}: none of its {self._settings.rounds.batch:,} rows is of "
                 f"data.classes={self._settings.data.classes}"
             )
+        if "warning" in record:
+            self._reporter.warn(record["warning"])
 
     def _tell_of_gaps(self, folder: RoundFolder, given: GivenLabels) -> None:
         """Tell of rows that a round goes on without."""
@@ -282,29 +233,48 @@ class ActiveFineTuner:
         elif given.skipped:
             self._reporter.info(f"round {folder.number}: {given}; skipped rows are not trained on")
 
-    def _wait(self, records: Sequence[dict[str, Any]], folder: RoundFolder, given: GivenLabels) -> FineTuning:
+    def _wait(
+        self, records: Sequence[dict[str, Any]], folder: RoundFolder, given: GivenLabels, checkpoint: str | None
+    ) -> FineTuning:
         counts = {"labelled": given.num_labelled, "skipped": len(given.skipped), "missing": len(given.missing)}
         self._tell("awaiting_labels", round=folder.number, labels=str(folder.labels), **counts)
         curves = self._write_curves(records)
-        checkpoint = self._checkpoint_path(folder.number - 1)
-        return FineTuning("awaiting_labels", curves, self._run.path, checkpoint, folder.labels, given)
+        return FineTuning("awaiting_labels", curves, self._run.path, _path(checkpoint), folder.labels, given)
 
     def _write_curves(self, records: Sequence[dict[str, Any]]) -> pa.Table:
         curves = curves_table(records)
         write_parquet_table(self._run.path / "learning_curves.parquet", curves)
         return curves
 
-    def _checkpoint_path(self, number: int) -> Path | None:
-        checkpoint = self._last_checkpoint(number)
-        return None if checkpoint is None else Path(checkpoint)
-
     def _line(self, record: dict[str, Any]) -> str:
-        heldout = record["heldout"]
-        score = next((f"{name} {heldout[name]:.4f}" for name in ("accuracy", "bits_per_byte") if name in heldout), "")
+        stopped = f" ({record['stopped']})" if record.get("stopped") else ""
         return (
             f"round {record['round']} of {self._settings.rounds.count}: {record['num_labelled']:,} labelled, "
-            f"{record['num_on_task']:,} on task, {score}"
+            f"{record['num_on_task']:,} on task, {self._score.words(record)}{stopped}"
         )
+
+
+def open_model(settings: FineTuneSettings, run: Path) -> RoundModel:
+    """Return the model that the options ask for; reads and writes nothing of the run.
+
+    Raises:
+        ConfigError: a trainer of the user's that cannot be used.
+    """
+    return OwnTrainer(settings, run) if settings.trainer.is_own else LearnerModel(settings, run)
+
+
+def _figures(trained: Trained) -> dict[str, Any]:
+    """Return what a round's record says of a training; what is not known is left out."""
+    confusion = {} if trained.confusion is None else {"confusion": trained.confusion}
+    return {"heldout": trained.heldout, **confusion, **({"stopped": trained.stopped} if trained.stopped else {})}
+
+
+def _unchanged(before: dict[str, Any]) -> Trained:
+    return Trained(before["heldout"], before.get("confusion"))
+
+
+def _path(checkpoint: str | None) -> Path | None:
+    return None if checkpoint is None else Path(checkpoint)
 
 
 def _finite(figures: dict[str, float]) -> dict[str, float | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,8 @@ _STATUS = "status.json"
 _CONFIG = "config.yaml"
 TRACKING_FILE = "tracking.json"
 """Where a run is logged besides here (see `tracking`)."""
+WANDB_FOLDER = "wandb"
+"""What Weights & Biases keeps of it here, and calls so itself."""
 RunState = Literal["new", "unfinished", "finished"]
 
 
@@ -178,6 +181,7 @@ class RunDirectory:
                 return
             for name in (_STATUS, _MANIFEST, _CONFIG, TRACKING_FILE):
                 (self.path / name).unlink(missing_ok=True)
+            shutil.rmtree(self.path / WANDB_FOLDER, ignore_errors=True)
             for folder in self._created:
                 folder.rmdir()
 

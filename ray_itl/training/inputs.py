@@ -33,7 +33,7 @@ def decode_numbers(column: pa.Array, dim: int) -> Tensor:
     fixed = pa.types.is_fixed_size_list(kind)
     if not (fixed or pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not _is_number(kind.value_type):
         raise InputError(f"the column has type {kind}, but the model reads lists of {dim} numbers: name another column")
-    _reject_nulls(column, "drop the row")
+    reject_nulls(column, "drop the row")
     lengths = np.full(len(column), kind.list_size) if fixed else np.diff(column.offsets.to_numpy())
     wrong = np.flatnonzero(lengths != dim)
     if wrong.size:
@@ -89,7 +89,7 @@ def decode_texts(column: pa.Array) -> list[str]:
     column = _storage(column)
     if not is_text(column):
         raise InputError(f"the column has type {column.type}, but the model reads text: name another column")
-    _reject_nulls(column, "drop the row")
+    reject_nulls(column, "drop the row")
     texts = column.to_pylist()
     for row, text in enumerate(texts):
         if not text.strip():
@@ -133,7 +133,7 @@ def decode_values(column: pa.Array) -> list[Any]:
     column = _content(column)
     if is_text(column):
         return decode_texts(column)
-    _reject_nulls(column, "drop the row")
+    reject_nulls(column, "drop the row")
     return column.to_pylist()
 
 
@@ -147,7 +147,7 @@ def _content(column: pa.Array) -> pa.Array:
     """Return the bytes of a column of structs that have some, and any other column; binary views as large binary."""
     column = _storage(column)
     if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
-        _reject_nulls(column, "drop the row")
+        reject_nulls(column, "drop the row")
         column = column.field("bytes")
     return column.cast(pa.large_binary()) if pa.types.is_binary_view(column.type) else column
 
@@ -171,7 +171,8 @@ def _first_null(array: pa.Array) -> int:
     return pc.index(array.is_null(), True).as_py()
 
 
-def _reject_nulls(column: pa.Array, remedy: str) -> None:
+def reject_nulls(column: pa.Array, remedy: str) -> None:
+    """Raise InputError about the first row of a column that is null."""
     if column.null_count:
         raise InputError(f"{which_row('', _first_null(column))}: the value is null; {remedy}")
 
@@ -189,7 +190,7 @@ def _decode_files(column: pa.Array, side: int, channels: int) -> Tensor:
 
 def _pictures(column: pa.Array) -> Iterator[Any]:
     """Yield the images of a column of bytes."""
-    _reject_nulls(column, "drop the row")
+    reject_nulls(column, "drop the row")
     for row, content in enumerate(column):
         try:
             yield read_image(content.as_py())

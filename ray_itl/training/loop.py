@@ -8,10 +8,9 @@ worker's part) and without dropout (every worker drops its own); the models ship
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -19,19 +18,11 @@ from torch import Tensor, nn
 from ray_itl.errors import ConfigError, DivergedError, InputError
 from ray_itl.training.examples import Examples
 from ray_itl.training.learner import Learner
-from ray_itl.training.objectives import Objective
+from ray_itl.training.objectives import Objective, mean_loss
 from ray_itl.training.seeds import derive_seed
 from ray_itl.training.settings import TrainingSettings
+from ray_itl.training.stopping import Course, History, StoppingPlan
 from ray_itl.training.workers import OneWorker, Workers
-
-
-@dataclass(frozen=True)
-class History:
-    """What happened in every epoch."""
-
-    losses: list[float]
-    """Mean loss over the epoch's batches, as they were trained on."""
-    seconds: list[float]
 
 
 def train(
@@ -56,28 +47,37 @@ def train(
     parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     _check(learner, examples, objective, parameters, settings)
     optimiser = make_optimiser(parameters, settings)
-    examples = examples.to(parameters[0].device)
+    plan = StoppingPlan.of(settings, len(examples), objective)
+    examples, held_back = plan.split(examples.to(parameters[0].device), seed)
+    weights = [*parameters, *learner.buffers()]
+    rows = settings.evaluation_batch_size
+    course = Course(plan, weights, lambda: mean_loss(learner, held_back, objective, rows, workers))
     order = torch.Generator().manual_seed(derive_seed(seed, "batches"))
-    history, step = History([], []), 0
     learner.train()
     with _reproducible(derive_seed(seed, "dropout", workers.rank)):
-        for epoch in range(settings.epochs):
-            began = time.perf_counter()
-            sums = torch.zeros(2, dtype=torch.float64)
-            for batch in torch.randperm(len(examples), generator=order).split(settings.batch_size):
-                step += 1
-                new = _step(learner, examples, objective, batch, optimiser, settings.max_gradient_norm, workers)
-                _require_finite(f"loss is {float(new[0])}", new, step, epoch)
-                sums += new
-            loss, weight = sums.tolist()
-            history.losses.append(loss / weight)
-            history.seconds.append(time.perf_counter() - began)
-            if settings.stop_at_loss is not None and history.losses[-1] <= settings.stop_at_loss:
+        batches = islice(_batches(len(examples), settings.batch_size, order), plan.most_steps)
+        for step, (batch, ends_epoch) in enumerate(batches, start=1):
+            new = _step(learner, examples, objective, batch, optimiser, settings.max_gradient_norm, workers)
+            _require_finite(f"loss is {float(new[0])}", new, step, len(course.history.losses))
+            if course.is_over(step, new, ends_epoch):
                 break
-    for parameter in parameters if step else ():  # the last step may have spoilt what its loss did not show
-        _require_finite("weights are no numbers", parameter.detach(), step, len(history.losses) - 1)
+    history = course.history
+    # The last step may have spoilt what its loss did not show.
+    for parameter in parameters if history.steps else ():
+        _require_finite("weights are no numbers", parameter.detach(), history.steps, len(history.losses) - 1)
+    course.keep_best()
     learner.eval()
     return history
+
+
+def _batches(count: int, size: int, order: torch.Generator) -> Iterator[tuple[Tensor, bool]]:
+    """Yield batches of numbers below `count` without end, anew for every epoch, and whether each is its epoch's last.
+
+    Nothing where there are no examples.
+    """
+    while count:
+        parts = torch.randperm(count, generator=order).split(size)
+        yield from ((part, number == len(parts)) for number, part in enumerate(parts, start=1))
 
 
 def make_optimiser(parameters: list[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -138,7 +138,7 @@ def _check(
 ) -> None:
     if not parameters:
         raise ConfigError(f"{type(learner).__name__} has no parameter that requires a gradient: nothing can be trained")
-    if settings.epochs and not len(examples):
+    if 0 not in (settings.epochs, settings.steps) and not len(examples):
         raise InputError("there are no examples to train on: label at least one, or set training.epochs=0")
     objective.check(learner, examples)
 

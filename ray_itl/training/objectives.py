@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 import torch
@@ -22,10 +23,18 @@ from ray_itl.training.learner import Learner
 from ray_itl.training.workers import OneWorker, Workers
 
 OBJECTIVES = ("classification", "causal_lm")
+CONFUSION = "confusion"
+"""Of the scores of a classifier, the one that is no number (see `Classification.summarise`)."""
+_MOST_CONFUSED = 1000
 
 
 class Objective(ABC):
     """A loss and the scores that go with it."""
+
+    enough_to_hold_back: int
+    """From so many examples on some may be kept out of training, to see by them when to stop."""
+    share_held_back: float
+    """How many of them."""
 
     @abstractmethod
     def check(self, learner: Learner, examples: Examples) -> None:
@@ -37,7 +46,7 @@ class Objective(ABC):
 
     @abstractmethod
     def scores(self, learner: Learner, batch: Examples) -> Tensor:
-        """Return a float64 vector of sums over a batch, for `summarise`."""
+        """Return a float64 tensor of sums over a batch, for `summarise`."""
 
     @abstractmethod
     def summarise(self, scores: Tensor) -> dict[str, Any]:
@@ -47,9 +56,14 @@ class Objective(ABC):
 class Classification(Objective):
     """Cross-entropy of class labels, each example weighted by its class: sum_i w[y_i] ce_i / sum_i w[y_i].
 
-    `scores` holds C counts of right answers, C counts of examples, and the sum of log losses (natural logarithm,
-    without class weights).
+    `scores` holds C x C counts of the examples of each class that are taken for each, and below them a row that begins
+    with the sum of log losses (natural logarithm, without class weights). Of more than 1,000 classes it holds three
+    rows: right answers and examples, by class, and that.
     """
+
+    # Measured on digits: of fewer labels, each that is held back costs more than stopping in time is worth.
+    enough_to_hold_back = 200
+    share_held_back = 0.1
 
     def __init__(self, weights: Tensor | None = None) -> None:
         """Weigh classes by these (`class_weights`), or all the same."""
@@ -75,23 +89,36 @@ class Classification(Objective):
         return (weights * losses).sum(), weights.sum()
 
     def scores(self, learner: Learner, batch: Examples) -> Tensor:
-        """Return right answers by class, examples by class, and the sum of log losses: 2C + 1 numbers."""
+        """Return counts and log losses: (C + 1) x C numbers, or 3 x C."""
         labels = _labels(batch)
         logits = learner(batch.inputs).double()
-        right = labels[logits.argmax(dim=1) == labels]
-        counts = [torch.bincount(values, minlength=logits.shape[1]).double() for values in (right, labels)]
-        return torch.cat([*counts, functional.cross_entropy(logits, labels, reduction="sum")[None]])
+        said, num_classes = logits.argmax(dim=1), logits.shape[1]
+        if num_classes <= _MOST_CONFUSED:
+            counts = torch.bincount(labels * num_classes + said, minlength=num_classes**2).reshape(num_classes, -1)
+        else:
+            counts = torch.stack(
+                [torch.bincount(rows, minlength=num_classes) for rows in (labels[labels == said], labels)]
+            )
+        losses = logits.new_zeros(1, num_classes)
+        losses[0, 0] = functional.cross_entropy(logits, labels, reduction="sum")
+        return torch.cat([counts.double(), losses])
 
     def summarise(self, scores: Tensor) -> dict[str, Any]:
-        """Return accuracy, balanced_accuracy (mean over classes present), log_loss, and class_accuracy by class."""
-        right, counts = scores[:-1].tensor_split(2)
-        present = counts.nonzero()[:, 0].tolist()
-        by_class = {str(c): float(right[c] / counts[c]) for c in present}
+        """Return accuracy, balanced_accuracy (mean over classes present), log_loss, class_accuracy and confusion.
+
+        The last, of up to 1,000 classes, lists [class, class that it is taken for, examples] where there are examples.
+        """
+        counts, is_whole = scores[:-1], scores.shape[1] <= _MOST_CONFUSED
+        right, of_class = (counts.diagonal(), counts.sum(dim=1)) if is_whole else counts
+        present = of_class.nonzero()[:, 0].tolist()
+        by_class = {str(c): float(right[c] / of_class[c]) for c in present}
+        taken = [[true, said, int(counts[true, said])] for true, said in counts.nonzero().tolist()]
         return {
-            "accuracy": float(right.sum() / counts.sum()),
+            "accuracy": float(right.sum() / of_class.sum()),
             "balanced_accuracy": math.fsum(by_class.values()) / len(by_class),
-            "log_loss": float(scores[-1] / counts.sum()),
+            "log_loss": float(scores[-1, 0] / of_class.sum()),
             "class_accuracy": by_class,
+            **({CONFUSION: taken} if is_whole else {}),
         }
 
 
@@ -101,6 +128,10 @@ class CausalLanguageModelling(Objective):
     The first token of a text (the start token, where the learner's `encode` puts one) is given, not predicted.
     `scores` holds the sum of token losses in nats, the number of tokens predicted, and the bytes of their texts.
     """
+
+    # A text has many tokens to go by, and a pretrained model learns few texts by heart within some dozens of steps.
+    enough_to_hold_back = 10
+    share_held_back = 0.2
 
     def check(self, learner: Learner, examples: Examples) -> None:
         """Check that the inputs are token ids with mask and byte counts, and that each row has a token to predict."""
@@ -179,6 +210,28 @@ def evaluate(
     if not len(examples):
         raise InputError("there are no held-out examples to score: give at least one")
     objective.check(learner, examples)
+    return objective.summarise(_summed(objective.scores, learner, examples, batch_size, workers))
+
+
+@torch.no_grad()
+def mean_loss(learner: Learner, examples: Examples, objective: Objective, batch_size: int, workers: Workers) -> float:
+    """Return the loss of at least one example, as training weighs it, in evaluation mode; the same on all workers."""
+
+    def sums(learner: Learner, batch: Examples) -> Tensor:
+        return torch.stack(objective.loss(learner, batch)).double()
+
+    loss, weight = _summed(sums, learner, examples, batch_size, workers).tolist()
+    return loss / weight
+
+
+def _summed(
+    measure: Callable[[Learner, Examples], Tensor],
+    learner: Learner,
+    examples: Examples,
+    batch_size: int,
+    workers: Workers,
+) -> Tensor:
+    """Return the sum of a vector of sums over batches, which workers share; the learner's mode is as before."""
     device = next(learner.parameters()).device
     training = learner.training
     learner.eval()
@@ -186,10 +239,10 @@ def evaluate(
     starts = range(0, len(examples), batch_size)
     own = list(starts)[workers.rank :: workers.size]
     batches = (examples.take(slice(start, start + batch_size)).to(device) for start in own or starts[:1])
-    total = torch.stack([objective.scores(learner, batch) for batch in batches]).sum(dim=0) * bool(own)
+    total = reduce(torch.add, (measure(learner, batch) for batch in batches)) * bool(own)
     workers.sum_([total])
     learner.train(training)
-    return objective.summarise(total.cpu())
+    return total.cpu()
 
 
 def _labels(examples: Examples) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 
 from ray_itl.errors import DivergedError, InputError
 from ray_itl.io.atomic import write_json
+from ray_itl.text import plural
 from ray_itl.training.checkpoint import save_checkpoint
 from ray_itl.training.examples import read_examples
 from ray_itl.training.loop import train
@@ -78,6 +79,8 @@ class TrainResult:
     """From reading the files to the checkpoint on disk; without starting workers."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """Scores on the held-out examples, as `objectives.evaluate` returns them; empty without a held-out file."""
+    stopped: str = ""
+    """After how many steps and why training stopped, in words; "" from versions that did not tell."""
 
 
 class Trainer(Protocol):
@@ -119,7 +122,8 @@ def task_identity(task: TrainTask) -> str:
     Raises:
         InputError: one of the files cannot be read.
     """
-    options = {**asdict(task), "output": None, "version": _VERSION}
+    settings = {name: value for name, value in asdict(task.settings).items() if task.settings.identity_of(name)}
+    options = {**asdict(task), "settings": settings, "output": None, "version": _VERSION}
     for name in ("examples", "start", "heldout"):
         options[name] = _file_identity(getattr(task, name), name)
     return sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
@@ -166,7 +170,9 @@ def run_task(task: TrainTask, workers: Workers, device: torch.device) -> TrainRe
             )
     if workers.rank == 0:
         save_checkpoint(learner, task.output, task.trainable_only)
-    result = TrainResult(task.output, history.losses, history.seconds, time.perf_counter() - began, metrics)
+    stopped = f"{plural(history.steps, 'step')}: {history.stopped}"
+    seconds = time.perf_counter() - began
+    result = TrainResult(task.output, history.losses, history.seconds, seconds, metrics, stopped)
     if workers.rank == 0:
         write_result(task, result)
     return result

@@ -4,7 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from ray_itl.report.learning_data import LearningCurve, LearningReport, LearningRow, Trail
+from ray_itl.report.learning_data import (
+    ClassScores,
+    LearningCurve,
+    LearningReport,
+    LearningRow,
+    PickedRound,
+    PickedRow,
+    Trail,
+)
 
 RULES = [
     "ITL",
@@ -55,6 +63,14 @@ def make_row(curve: LearningCurve, reference: LearningCurve) -> LearningRow:
     )
 
 
+def make_class_scores(names: list[str]) -> ClassScores:
+    """Of 20 held-out rows of each class, one in four is taken for the next."""
+    count = len(names)
+    confusion = np.diag(np.full(count, 15))
+    confusion[np.arange(count), (np.arange(count) + 1) % count] += 5
+    return ClassScores(names=names, num_trained=np.arange(count) + 1, confusion=confusion, whose="ITL after round 4")
+
+
 def make_learning_report(num_variants: int = 7, r: int = 20, *, num_seeds: int = 10, **changes: Any) -> LearningReport:
     """A report of `num_variants` rules over r points with everything on it; `changes` replace fields."""
     names = RULES[:num_variants]
@@ -75,5 +91,10 @@ def make_learning_report(num_variants: int = 7, r: int = 20, *, num_seeds: int =
         "stage_seconds": {"select": 12.0, "label": 0.2, "train": 93.0, "evaluate": 4.0},
         "drift": {name: Trail(np.arange(1, r), 1 - 0.4 / np.arange(1, r)) for name in names},
         "variance": {curve.name: Trail(curve.num_labelled, np.exp(-curve.num_labelled / 100)) for curve in curves},
+        "classes": make_class_scores(["cats", "dogs", "birds"]),
+        "picked": [
+            PickedRound(1, 4, 3, [PickedRow("", "cats", True), PickedRow("", "boats", False)], True),
+            PickedRound(2, 1, 1, [PickedRow("a text about dogs", "dogs", True)], False),
+        ],
     }
     return LearningReport(**(fields | changes))

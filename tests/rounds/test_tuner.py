@@ -18,7 +18,6 @@ from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.rounds.data import open_tuning_data
 from ray_itl.rounds.features import RoundFeatures
 from ray_itl.rounds.result import FineTuning
-from ray_itl.rounds.selecting import first_weights_seed
 from ray_itl.rounds.settings import (
     CandidateSettings,
     DataSettings,
@@ -28,7 +27,7 @@ from ray_itl.rounds.settings import (
     RoundSettings,
     TrainerSettings,
 )
-from ray_itl.rounds.tuner import ActiveFineTuner
+from ray_itl.rounds.tuner import ActiveFineTuner, open_model
 from ray_itl.training.seeds import derive_seed
 from tests.oracle import dense_greedy
 from tests.rounds.helpers import CLASSES, digits_settings
@@ -82,9 +81,8 @@ def test_picks_are_those_of_the_dense_reference(number: int, whole: FineTuning, 
     settings = digits_settings(data, whole.path)
     opened = open_tuning_data(settings)
     before = whole.path / "rounds" / f"{number - 1:04d}" / "checkpoint.safetensors"
-    embedding = RoundFeatures(
-        opened, settings, str(before) if number > 1 else None, first_weights_seed(settings.rounds.seed)
-    )
+    model = open_model(settings, whole.path)
+    embedding = RoundFeatures(opened, settings, model, str(before) if number > 1 else None)
     earlier = [row_id for r in range(1, number) for row_id in picks_of(whole.path, r)]
     ids = opened.pool_ids()
     pool = torch.from_numpy(embedding.pool().embeddings(np.arange(len(ids))))
@@ -284,7 +282,7 @@ def test_a_driver_without_gpu_embeds_for_workers_that_have_one_and_trains_nothin
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     settings = digits_settings(data, tmp_path / "run", trainer=TrainerSettings(use_gpu=True))
-    features = RoundFeatures(open_tuning_data(settings), settings, None, first_weights_seed(settings.rounds.seed))
+    features = RoundFeatures(open_tuning_data(settings), settings, open_model(settings, tmp_path / "run"), None)
     assert features.rows(np.array([0, 5])).shape == (2, 32)
     with pytest.raises(ConfigError, match=r"trainer\.use_gpu=true with trainer\.kind=local.* no GPU"):
         tune(settings)

@@ -1,6 +1,7 @@
 """Losses and scores, against formulas written out by hand."""
 
 import math
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
@@ -56,6 +57,8 @@ def test_classification_scores(batch_size):
     assert scores["accuracy"] == pytest.approx(np.mean(guesses == labels))
     assert scores["class_accuracy"] == pytest.approx(by_class)
     assert scores["balanced_accuracy"] == pytest.approx(np.mean(list(by_class.values())))
+    pairs = Counter(zip(labels.tolist(), guesses.tolist(), strict=True))
+    assert scores["confusion"] == [[true, said, count] for (true, said), count in sorted(pairs.items())]
     assert scores["log_loss"] == pytest.approx(-logits.log_softmax(dim=1)[range(len(labels)), labels].mean().item())
 
 
@@ -65,8 +68,9 @@ def test_workers_share_an_evaluation():
         some = FEW.take(slice(0, rows))
         expected = evaluate(learner, some, Classification(), 5)
         for scores in on_threads(size, lambda w, some=some: evaluate(learner, some, Classification(), 5, w)):
-            assert scores.pop("class_accuracy") == expected["class_accuracy"]
-            assert scores == pytest.approx({k: v for k, v in expected.items() if k != "class_accuracy"})
+            exact = ("class_accuracy", "confusion")
+            assert [scores.pop(name) for name in exact] == [expected[name] for name in exact]
+            assert scores == pytest.approx({k: v for k, v in expected.items() if k not in exact})
 
 
 def test_an_evaluation_leaves_the_mode_and_needs_examples():

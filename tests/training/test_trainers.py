@@ -43,7 +43,8 @@ def test_a_task_leaves_checkpoint_and_result(tmp_path):
     assert len(result.losses) == len(result.seconds) == 3
     assert result.losses[-1] < result.losses[0]
     assert result.total_seconds >= sum(result.seconds)
-    assert set(result.metrics) == {"accuracy", "balanced_accuracy", "log_loss", "class_accuracy"}
+    assert set(result.metrics) == {"accuracy", "balanced_accuracy", "log_loss", "class_accuracy", "confusion"}
+    assert result.stopped == "12 steps: training.epochs=3"
     trained, fresh = weights(task.output), MLP.build(0).state_dict()["head.bias"]
     assert not torch.equal(trained[-10:], fresh)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["examples", "heldout", "out", "out.json"]
