@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ray_itl.rounds.labelled import labels_of
 from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.text import clip, plain
+from ray_itl.training.chat import as_people_read
 
 _MOST_ROUNDS = 20
 _MOST_TEXTS, _MOST_PICTURES = 5, 24
@@ -70,7 +71,7 @@ def picked_rounds(run: Path, settings: FineTuneSettings) -> list[PickedRound]:
     positions = [
         np.array([pick.position for pick in (folder.read_picks() or [])[:most]], np.int64) for folder in folders
     ]
-    values = _values(data, np.concatenate(positions))
+    values = as_people_read(data.raw(data.pool, np.concatenate(positions)))
     seen, are_pictures = _seen(values)
     if seen is None:
         return []
@@ -92,30 +93,17 @@ def _round(folder: RoundFolder, data: TuningData, seen: Sequence[str], are_pictu
     return PickedRound(folder.number, count, sum(are_on_task), rows, are_pictures)
 
 
-def _values(data: TuningData, positions: np.ndarray) -> list[Any]:
-    return data.raw(data.pool, positions).to_pylist()
-
-
 def _seen(values: Sequence[Any]) -> tuple[list[str] | None, bool]:
     """Return rows as a person sees them, and whether those are pictures; None where there is nothing to see."""
     if holds_images(values):
         return thumbnails(values), True
-    if any(isinstance(value, str) for value in values) or _are_chats(values):
-        return [clip(plain(_as_text(value)), _TEXT_CHARS) for value in values], False
+    if any(isinstance(value, str) for value in values):
+        return [clip(plain(value or ""), _TEXT_CHARS) for value in values], False
     try:
         drawn = [picture_of_numbers(value) if _are_pixels(value) else None for value in values]
     except MissingExtraError:
         return None, False
     return (thumbnails(drawn), True) if holds_images(drawn) else (None, False)
-
-
-def _are_chats(values: Sequence[Any]) -> bool:
-    return any(isinstance(value, list) and value and isinstance(value[0], Mapping) for value in values)
-
-
-def _as_text(value: Any) -> str:
-    """Return a text, or what is said in a chat."""
-    return value if isinstance(value, str) else " / ".join(str(turn.get("content", "")) for turn in value or [])
 
 
 def _are_pixels(value: Any) -> bool:

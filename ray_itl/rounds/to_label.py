@@ -24,6 +24,7 @@ from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.sources.base import RowSource
 from ray_itl.sources.ids import id_arrow_type
 from ray_itl.text import clip, plain
+from ray_itl.training.chat import as_people_read
 
 _CELL_CHARS = 30_000
 """Spreadsheets hold no more than 32,767 in a cell."""
@@ -49,7 +50,7 @@ def write_to_label(
     write_parquet_table(folder.to_label, table.add_column(0, "id", ids))
     cells = [_cell(row_id, label, given) for row_id, label in zip(given.ids, given.labels, strict=True)]
     files, numbers = rows.locate(positions)
-    columns = {name: table.column(name).to_pylist() for name in names}
+    columns = {name: as_people_read(table.column(name)) for name in names}
     write_atomic(folder.to_label_table, _spreadsheet(given.ids, cells, columns, files, numbers))
     try:
         seen, problem = _seen(columns), None

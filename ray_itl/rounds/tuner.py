@@ -224,14 +224,14 @@ class ActiveFineTuner:
             self._reporter.warn(record["warning"])
 
     def _tell_of_gaps(self, folder: RoundFolder, given: GivenLabels) -> None:
-        """Tell of rows that a round goes on without."""
+        """Tell of rows that a round goes on without; a language model learns from rows with and without a label."""
+        needs_labels = self._settings.model.objective == "classification"
         if given.missing:
-            self._reporter.warn(
-                f"round {folder.number} goes on (labels.wait_for=any): {given}; labels that come later are trained on "
-                "from the next round"
-            )
+            late = "; labels that come later are trained on from the next round" if needs_labels else ""
+            self._reporter.warn(f"round {folder.number} goes on (labels.wait_for=any): {given}{late}")
         elif given.skipped:
-            self._reporter.info(f"round {folder.number}: {given}; skipped rows are not trained on")
+            words = "; skipped rows are not trained on" if needs_labels else ""
+            self._reporter.info(f"round {folder.number}: {given}{words}")
 
     def _wait(
         self, records: Sequence[dict[str, Any]], folder: RoundFolder, given: GivenLabels, checkpoint: str | None

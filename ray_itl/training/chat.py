@@ -80,6 +80,17 @@ def has_template(tokenizer: Any) -> bool:
     return bool(getattr(tokenizer, "chat_template", None))
 
 
+def as_people_read(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """Return the values of a column, conversations among them as texts: a line "role: content" for each message."""
+    values = column.to_pylist()
+    return ["\n".join(map(_line, messages or ())) for messages in values] if is_chat(column.type) else values
+
+
+def _line(message: Message | None) -> str:
+    told = message or {}
+    return f"{told.get('role') or ''}: {'' if told.get('content') is None else told['content']}"
+
+
 def chat_texts(tokenizer: Any, column: pa.Array) -> list[str]:
     """Return conversations as texts; InputError as of `conversations`, or for one that the template refuses."""
     return [

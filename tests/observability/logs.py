@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 import struct
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 PROTO: Any = importlib.import_module("tensorboardX.proto.event_pb2")
+_WRITTEN_WITHIN_S = 20.0
 
 
 class Events:
@@ -53,7 +55,7 @@ class OfflineRuns:
         for run in sorted((folder / "wandb").glob("offline-run-*")):
             self.files |= {path.name for path in (run / "files").iterdir()}
             (log,) = run.glob("*.wandb")
-            for record in _wandb_records(log.read_bytes()):
+            for record in _whole_log(log):
                 self._take(record)
 
     def _take(self, record: Any) -> None:
@@ -73,6 +75,16 @@ class OfflineRuns:
             self.codes.append(record.exit.exit_code)
 
 
+def _whole_log(log: Path) -> list[Any]:
+    """Return the records of a run that is finished, whose last ones its service may still be about to write."""
+    deadline = time.monotonic() + _WRITTEN_WITHIN_S
+    while True:
+        records = _wandb_records(log.read_bytes())
+        if any(record.HasField("exit") for record in records) or time.monotonic() > deadline:
+            return records
+        time.sleep(0.05)
+
+
 def _wandb_records(content: bytes) -> list[Any]:
     """Records lie in blocks of 32 KiB, in parts of a checksum (4 bytes), a length (2), a type (1), and the part."""
     proto: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
@@ -82,6 +94,8 @@ def _wandb_records(content: bytes) -> list[Any]:
             at += block - at % block
             continue
         _, length, kind = struct.unpack_from("<IHB", content, at)
+        if at + 7 + length > len(content):
+            break
         parts += content[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # whole, or the last part

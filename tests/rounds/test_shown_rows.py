@@ -85,14 +85,15 @@ def test_rows_without_a_label_are_shown_as_such(settings: FineTuneSettings, tmp_
     assert [row.label for row in rounds[0].rows].count("") == 1
 
 
-@pytest.mark.parametrize("kind", ["texts", "vectors"])
+@pytest.mark.parametrize("kind", ["texts", "chats", "vectors"])
 def test_texts_are_shown_and_vectors_are_not(
     kind: str, settings: FineTuneSettings, data: DataSettings, tmp_path: Path
 ) -> None:
     table = pq.read_table(str(data.pool))
     texts = [f"digit {k} <b>" for k in range(len(table))]
     vectors = [[0.5, -1.0, 2.0, 1.0]] * len(table)
-    column = pa.array(texts if kind == "texts" else vectors)
+    chats = [[{"role": "user", "content": text}] for text in texts]
+    column = pa.array({"texts": texts, "chats": chats, "vectors": vectors}[kind])
     path = str(tmp_path / "pool.parquet")
     pq.write_table(table.set_column(1, "image", column), path)
     rounds = picked_rounds(run_of(settings), replace(settings, data=replace(settings.data, pool=path)))
@@ -100,7 +101,9 @@ def test_texts_are_shown_and_vectors_are_not(
         assert rounds == []
         return
     positions = pq.read_table(run_of(settings) / "rounds" / "0001" / "selection.parquet")["position"].to_pylist()
-    assert [row.seen for row in rounds[0].rows] == [texts[k] for k in positions[:5]]
+    assert [row.seen for row in rounds[0].rows] == [
+        texts[k] if kind == "texts" else f"user: {texts[k]}" for k in positions[:5]
+    ]
 
 
 def test_pages_of_a_run_and_of_a_sweep_have_them(data: DataSettings, tmp_path: Path) -> None:

@@ -78,6 +78,14 @@ def test_what_is_labelled_already_is_on_page_and_table(folder: RoundFolder) -> N
     assert [row[1] for row in spreadsheet(folder)[1:]] == ["spam", "(skip)"]
 
 
+def test_conversations_are_texts(folder: RoundFolder) -> None:
+    chats = [[{"role": "user", "content": f"where is {k}"}, {"role": "assistant", "content": None}] for k in range(3)]
+    rows = ask(folder, pa.table({"id": [10, 20, 30], "messages": chats}), "messages")
+    words = [f"user: where is {k}\nassistant: " for k in (2, 0)]
+    assert rows["texts"] == [{"name": "messages", "values": words}]
+    assert [row[2] for row in spreadsheet(folder)[1:]] == words
+
+
 def test_images_and_the_columns_beside_them(folder: RoundFolder) -> None:
     table = pa.table(
         {"id": [10, 20, 30], "image": [encoded((40, 30))] * 2 + [b"\x89PNG\r\n\x1a\nbroken"], "title": ["a", "b", "c"]}
