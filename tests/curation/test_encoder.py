@@ -214,8 +214,8 @@ def test_held_out_rows_are_embedded_by_the_same_encoder(lines: Lines) -> None:
     rows = [{"text": text} for text in [*texts(9, 8, words=2000), *(lines.texts[row] for row in leaked)]]
     as_lines(rows, lines.folder / "test.jsonl")
     lines.embed("test.parquet", rows)
-    of_rows = {"heldout": {"path": str(lines.folder / "test.parquet"), "max_similarity": 0.9999}}
-    of_lines = {"heldout": {"path": str(lines.folder / "test.jsonl"), "max_similarity": 0.9999}}
+    of_rows: dict[str, Any] = {"heldout": {"path": str(lines.folder / "test.parquet"), "max_similarity": 0.9999}}
+    of_lines: dict[str, Any] = {"heldout": {"path": str(lines.folder / "test.jsonl"), "max_similarity": 0.9999}}
     expected = lines.run(lines.embedded(None, **of_rows))[0]
     listener = Listener()
     selection, asked = lines.run(lines.settings("run", **of_lines), listener)
@@ -226,7 +226,7 @@ def test_held_out_rows_are_embedded_by_the_same_encoder(lines: Lines) -> None:
     found = verify(VerifySettings(FinishedRun(str(lines.folder / "run"))))
     assert (found.contradictions, found.wrong) == ([], [])
     # As embeddings before, it may be compared by text, too: the column of texts is no other one then.
-    both = {"heldout": {**of_lines["heldout"], "text_column": "text"}}
+    both: dict[str, Any] = {"heldout": {**of_lines["heldout"], "text_column": "text"}}
     selection = lines.run(lines.settings(None, **both))[0]
     assert picked(selection) == picked(expected)
     assert selection.heldout is not None
@@ -253,7 +253,7 @@ def test_folders_of_images_are_embedded(lines: Lines) -> None:
     selection, asked = lines.run(lines.settings("run", n=5, **options), listener)
     assert (asked, len(selection)) == (24, 5)
     assert "of the pool column 'image' is embedded" in listener.lines
-    assert all(name.endswith(".png") and (lines.folder / "photos" / str(name)).exists() for name in selection.ids)
+    assert all(str(name).endswith(".png") and (lines.folder / "photos" / str(name)).exists() for name in selection.ids)
     (lines.folder / "photos" / "cats" / "0.png").rename(lines.folder / "photos" / "dogs" / "other.png")
     assert lines.run(lines.settings("again", n=5, **options))[1] == 0
 
