@@ -355,8 +355,9 @@ def _pick_rows(opened: _FileAtHand, file: FileEntry, rows: np.ndarray) -> Iterat
     for group, num_rows in enumerate(file.row_groups):
         low, high = np.searchsorted(rows, [base, base + num_rows])
         if low < high:
-            for inside, batch in pick_rows(opened.file, group, rows[low:high] - base, opened.columns.stored):
-                yield base + inside, opened.columns.conform(batch)
+            own, columns = rows[low:high] - base, opened.columns
+            for inside, batch in pick_rows(opened.file, group, own, columns.stored, columns.conform):
+                yield base + inside, batch
         base += num_rows
 
 

@@ -37,9 +37,10 @@ def test_counts_add_up_to_the_selection(monkeypatch: pytest.MonkeyPatch) -> None
     told = metrics.SelectionMetrics("nightly")
     picks = [Pick(i, i, 1.0) for i in range(5)]
     told.on_pass([PassTime(100, 0.5), PassTime(50, 0.2)])
-    told.on_progress(Progress(picks[:3], 3, 5, GreedyStats(passes=2)))
+    stats = GreedyStats(passes=2)
+    told.on_progress(Progress(picks[:3], 3, 5, stats))
     # A block decided by the driver alone takes no pass.
-    told.on_progress(Progress(picks[3:], 5, 5, GreedyStats(passes=2)))
+    told.on_progress(Progress(picks[3:], 5, 5, stats))
     assert Recorded.values == {
         "itl_rows_scanned": 150,
         "itl_slowest_shard_seconds": 0.5,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -147,20 +147,26 @@ def stream_rows(
 
 
 def pick_rows(
-    file: OpenFile, group: int, rows: np.ndarray, columns: Sequence[str]
+    file: OpenFile,
+    group: int,
+    rows: np.ndarray,
+    columns: Sequence[str],
+    conform: Callable[[pa.RecordBatch], pa.RecordBatch],
 ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
     """Yield `(rows, columns)` covering ascending rows of a row group, counted in it, one small batch at a time.
 
-    Where a file has no random access, what stands between them is read as well.
+    Where a file has no random access, what stands between them is read as well. `conform` gives columns the pool's
+    types, before rows are taken of them: Arrow takes none of views.
     """
     row_bytes = estimate_row_bytes(file.metadata, group)
     if isinstance(file, RandomAccess):
-        yield from file.rows_of(group, rows, columns, _batch_rows(row_bytes))
+        for numbers, batch in file.rows_of(group, rows, columns, _batch_rows(row_bytes)):
+            yield numbers, conform(batch)
         return
     for start, batch in stream_rows(file, [group], int(rows[0]), int(rows[-1]) + 1, columns, row_bytes):
         low, high = np.searchsorted(rows, [start, start + batch.num_rows])
         if low < high:
-            all_of_it = high - low == batch.num_rows
+            all_of_it, batch = high - low == batch.num_rows, conform(batch)
             yield rows[low:high], batch if all_of_it else batch.take(pa.array(rows[low:high] - start))
 
 
