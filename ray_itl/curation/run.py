@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,7 @@ from ray_itl.core.result import GreedyResult, GreedyStats, Progress
 from ray_itl.core.trajectory import Pick
 from ray_itl.curation.beforehand import check_before
 from ray_itl.curation.carrying import picked_positions, tell_of_other_columns, with_columns, with_whole_rows
-from ray_itl.curation.constraints import with_limits, with_lists, with_number
+from ray_itl.curation.constraints import with_limits, with_number
 from ray_itl.curation.decontamination import (
     contaminated_rows,
     contaminated_texts,
@@ -30,7 +29,7 @@ from ray_itl.curation.evaluation import count_on_task
 from ray_itl.curation.explanation import explain, explanation_schema
 from ray_itl.curation.heldout import Contamination
 from ray_itl.curation.identity import ASKED, recorded_identity
-from ray_itl.curation.open import FROM_OPTIONS, Inputs, open_problem, with_noise
+from ray_itl.curation.open import FROM_OPTIONS, Inputs
 from ray_itl.curation.outputs import (
     build_selection,
     read_selection,
@@ -41,7 +40,8 @@ from ray_itl.curation.outputs import (
     write_posterior,
     write_selection,
 )
-from ray_itl.curation.pool import OpenPool, open_pool
+from ray_itl.curation.pool import OpenPool
+from ray_itl.curation.preparation import Rows, loaded_pool, prepared_problem, settled_noise, telling
 from ray_itl.curation.problem import Problem, tasks_left
 from ray_itl.curation.report import build_report
 from ray_itl.curation.settings import CurationSettings
@@ -63,23 +63,10 @@ from ray_itl.runs.ledger import Ledger, LedgerEntry
 from ray_itl.selection import Selection
 from ray_itl.shards.loading import STORAGE_DTYPES, rows_as_stored
 from ray_itl.sources.bad_rows import BadRows
-from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import costs_and_groups_at
 from ray_itl.sources.encoding import encoding_of
 from ray_itl.sources.parquet import names_rows
 from ray_itl.text import plural
-
-
-class Rows(Protocol):
-    """The rows of a pool, loaded once for many selections (see `loaded_rows`)."""
-
-    def source(self, settings: CurationSettings) -> PoolSource:
-        """Return the rows that meet some options."""
-        ...
-
-    def opened(self, problem: Problem, settings: CurationSettings) -> AbstractContextManager[OpenPool]:
-        """Return the rows of a problem as a loaded pool, for as long as its selection takes."""
-        ...
 
 
 def curate(
@@ -110,9 +97,7 @@ def curate(
     if settings.pool.filter is not None:
         reporter.info("reading the columns that pool.filter looks at")
     with reporter.stage("open"):
-        source = None if rows is None else rows.source(settings)
-        told = replace(inputs, on_text=reporter.texts(), tell=reporter.info, on_rows=reporter.rows_of("embedded"))
-        problem = with_lists(open_problem(settings, told, source), settings, inputs)
+        problem = prepared_problem(settings, telling(inputs, reporter), rows)
     settings = with_number(settings, problem, reporter.info)
     return curate_problem(problem, settings, reporter, rows=rows)
 
@@ -219,7 +204,10 @@ class _Run:
             status.step("load")
             like_heldout = contaminated_texts(problem, reporter)
             reporter.on_waiting, reporter.on_rows = status.waiting, status.loading
-            with self._opened() as opened, status.telling_failure():
+            with (
+                loaded_pool(problem, settings, reporter, self._rows, self._run) as opened,
+                status.telling_failure(),
+            ):
                 pool = opened.pool
                 self._tell_of_embedded(opened)
                 problem = self._pass_over(opened.bad)
@@ -251,12 +239,6 @@ class _Run:
             if self._run is not None:
                 self._run.tidy()
         return selection
-
-    def _opened(self) -> AbstractContextManager[OpenPool]:
-        if self._rows is not None:
-            return self._rows.opened(self._problem, self._settings)
-        name = "" if self._run is None else self._run.path.name
-        return open_pool(self._problem, self._settings, self._reporter, name)
 
     def _solve(self, problem: Problem, opened: OpenPool, earlier: list[tuple[Pick, Tensor]]) -> GreedyResult:
         asked = self._settings.pool.screening
@@ -302,13 +284,7 @@ class _Run:
         Args:
             mean_squared_norm: Of the pool's features.
         """
-        options = self._settings.acquisition
-        if self._problem.noise_is_relative:
-            self._problem = with_noise(self._problem, options.on_rows(mean_squared_norm))
-            noise = self._problem.acquisition.noise_variance
-            self._reporter.info(
-                f"noise variance {noise:g}: {options.relative_noise:g} times the mean squared norm of the pool's rows"
-            )
+        self._problem = settled_noise(self._problem, self._settings, mean_squared_norm, self._reporter)
         drowned = noise_drowns_rows(self._problem.acquisition.noise_variance, mean_squared_norm)
         if drowned is not None:
             self._reporter.warn(drowned)

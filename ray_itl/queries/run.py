@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,12 +13,12 @@ import pyarrow.parquet as pq
 
 from ray_itl.core.many.selector import ManySelector, ManyStats, QueryPicks
 from ray_itl.core.messages import Precision
-from ray_itl.curation.constraints import with_lists, with_number
+from ray_itl.curation.constraints import with_number
 from ray_itl.curation.identity import ASKED, recorded_identity
-from ray_itl.curation.open import FROM_OPTIONS, Inputs, open_problem, with_noise
-from ray_itl.curation.pool import OpenPool, open_pool
+from ray_itl.curation.open import FROM_OPTIONS, Inputs
+from ray_itl.curation.pool import OpenPool
+from ray_itl.curation.preparation import Rows, loaded_pool, prepared_problem, settled_noise, telling
 from ray_itl.curation.problem import Problem
-from ray_itl.curation.run import Rows
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.skipping import without_bad_rows, write_skipped
 from ray_itl.curation.whole_rows import form_of
@@ -80,9 +79,8 @@ def select_queries(
     if clash := sorted(set(settings.pool.columns) & set(RESERVED)):
         raise ConfigError(f"pool.columns={clash} would overwrite columns of the result: leave them out")
     with reporter.stage("open"):
-        source = None if rows is None else rows.source(settings)
-        problem = open_problem(settings, replace(inputs, on_text=reporter.texts()), source)
-        problem = with_lists(problem, settings, inputs)
+        inputs = telling(inputs, reporter)
+        problem = prepared_problem(settings, inputs, rows)
         queries = read_queries(problem, settings, inputs)
     settings = with_number(settings, problem, reporter.info)
     if problem.selection.n > problem.num_free:
@@ -142,11 +140,14 @@ class _Run:
             status.adding(queries_done=len(done), num_queries=len(self._queries))
             status.step("load")
             reporter.on_waiting = status.waiting
-            with self._opened() as opened, status.telling_failure():
+            with (
+                loaded_pool(self._problem, self._settings, reporter, self._rows, self._run) as opened,
+                status.telling_failure(),
+            ):
                 problem = without_bad_rows(self._problem, self._settings, opened.bad)
                 if self._run is not None:
                     write_skipped(self._run, problem)
-                problem = self._settle_noise(problem, opened.pool.mean_squared_norm())
+                problem = settled_noise(problem, self._settings, opened.pool.mean_squared_norm(), reporter)
                 with reporter.stage("select"):
                     stats = self._select(problem, opened, done)
             status.step("write")
@@ -156,24 +157,6 @@ class _Run:
             if self._run is not None:
                 self._run.tidy()
         return selection
-
-    def _opened(self) -> AbstractContextManager[OpenPool]:
-        if self._rows is not None:
-            return self._rows.opened(self._problem, self._settings)
-        return open_pool(
-            self._problem, self._settings, self._reporter, "" if self._run is None else self._run.path.name
-        )
-
-    def _settle_noise(self, problem: Problem, mean_squared_norm: float) -> Problem:
-        if not problem.noise_is_relative:
-            return problem
-        options = self._settings.acquisition
-        problem = with_noise(problem, options.on_rows(mean_squared_norm))
-        self._reporter.info(
-            f"noise variance {problem.acquisition.noise_variance:g}: {options.relative_noise:g} times the mean squared "
-            "norm of the pool's rows"
-        )
-        return problem
 
     def _select(self, problem: Problem, opened: OpenPool, done: dict[int, QueryPicks]) -> ManyStats:
         """Select for the queries that are not done, and keep what is."""

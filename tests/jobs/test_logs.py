@@ -120,7 +120,7 @@ def test_a_bug_in_json_names_a_file_with_its_traceback(
     def open_problem(*_: object) -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setattr("ray_itl.curation.run.open_problem", open_problem)
+    monkeypatch.setattr("ray_itl.curation.preparation.open_problem", open_problem)
     with pytest.raises(SystemExit) as caught:
         run("curate", *options(files, "json"))
     (error,) = map(json.loads, capsys.readouterr().err.splitlines())

@@ -15,15 +15,6 @@ from ray_itl.sources.condition import RowMask
 from tests.loaded.cases import NUM_ROWS, OPTIONS, ROWS, TABLE, TARGET, check_same
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    pool = tmp_path / "pool"
-    pool.mkdir()
-    pq.write_table(TABLE.slice(0, 150), pool / "a.parquet", row_group_size=40)
-    pq.write_table(TABLE.slice(150), pool / "b.parquet", row_group_size=40)
-    return pool
-
-
 @pytest.mark.parametrize("kind", ["files", "table"])
 @pytest.mark.parametrize("fixed", [{}, {"dtype": "float16", "features": "unit_norm", "screening": "int8"}])
 def test_every_selection_is_that_of_select(folder: Path, kind: str, fixed: dict[str, Any]) -> None:

@@ -18,15 +18,6 @@ from tests.loaded.test_select_many import QUERIES
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster", "small_blocks")]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    pool = tmp_path / "pool"
-    pool.mkdir()
-    pq.write_table(TABLE.slice(0, 150), pool / "a.parquet", row_group_size=40)
-    pq.write_table(TABLE.slice(150), pool / "b.parquet", row_group_size=40)
-    return pool
-
-
 @pytest.mark.parametrize("kind", ["files", "table"])
 def test_every_selection_is_that_of_select(folder: Path, kind: str) -> None:
     pool = folder if kind == "files" else TABLE

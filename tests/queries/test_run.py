@@ -12,12 +12,16 @@ import pytest
 
 import ray_itl
 from ray_itl.core.many import selector
-from ray_itl.curation.settings import CurationSettings
+from ray_itl.curation.settings import CurationSettings, SelectionSettings
+from ray_itl.distributed.settings import ClusterSettings
+from ray_itl.embedding.encoder_settings import EncoderSettings
 from ray_itl.errors import ConfigError, RunDirectoryError
+from ray_itl.observability.reporter import Reporter
 from ray_itl.queries import run as run_module
 from ray_itl.queries.parts import Parts
 from ray_itl.queries.run import select_queries
 from ray_itl.queries.summary import plan_queries, summarise_queries
+from ray_itl.sources.settings import PoolSettings, TargetSettings
 from ray_itl.verification.settings import FinishedRun, VerifySettings
 from ray_itl.verification.verify import verify
 from tests.helpers import Files, clustered
@@ -171,3 +175,23 @@ def _believe(self: selector.ManySelector, queries: Any, table: Any, n: int) -> N
     del self, table
     for each in queries:
         each.verified = n
+
+
+def test_texts_are_embedded_and_what_was_guessed_is_said(tmp_path: Path) -> None:
+    rows = [{"text": f"word{k % 7} word{k % 5} word{k}"} for k in range(30)]
+    prompts = [{"text": f"word{k} word{k + 1}", "prompt": f"p{k}"} for k in range(3)]
+    for name, lines in (("pool", rows), ("prompts", prompts)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = CurationSettings(
+        pool=PoolSettings(str(tmp_path / "pool.jsonl")),
+        target=TargetSettings(str(tmp_path / "prompts.jsonl"), query_column="prompt"),
+        encoder=EncoderSettings("tests.user_encoders:words", cache=str(tmp_path / "cache")),
+        selection=SelectionSettings(4),
+        cluster=ClusterSettings(0),
+    )
+    told: list[str] = []
+    reporter = Reporter("quiet")
+    reporter.info = told.append  # type: ignore[method-assign]
+    found = select_queries(settings, reporter=reporter)
+    assert found.table.column("query").to_pylist() == [f"p{k}" for k in range(3) for _ in range(4)]
+    assert any("column 'text' is embedded" in line for line in told)

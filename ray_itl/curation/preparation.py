@@ -1,0 +1,73 @@
+"""What any run over a pool does before it picks, for one target or many: open the inputs, load, settle the noise."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Protocol
+
+from ray_itl.curation.constraints import with_lists
+from ray_itl.curation.open import Inputs, open_problem, with_noise
+from ray_itl.curation.pool import OpenPool, open_pool
+from ray_itl.curation.problem import Problem
+from ray_itl.curation.settings import CurationSettings
+from ray_itl.observability.reporter import Reporter
+from ray_itl.runs.directory import RunDirectory
+from ray_itl.sources.base import PoolSource
+
+
+class Rows(Protocol):
+    """The rows of a pool, loaded once for many selections (see `loaded_rows`)."""
+
+    def source(self, settings: CurationSettings) -> PoolSource:
+        """Return the rows that meet some options."""
+        ...
+
+    def opened(self, problem: Problem, settings: CurationSettings) -> AbstractContextManager[OpenPool]:
+        """Return the rows of a problem as a loaded pool, for as long as its selection takes."""
+        ...
+
+
+def telling(inputs: Inputs, reporter: Reporter) -> Inputs:
+    """Return inputs of which a reporter tells what is parsed, guessed and embedded while they are opened."""
+    return replace(inputs, on_text=reporter.texts(), tell=reporter.info, on_rows=reporter.rows_of("embedded"))
+
+
+def prepared_problem(settings: CurationSettings, inputs: Inputs, rows: Rows | None) -> Problem:
+    """Open pool, target and all else that is read, lists of ids included; errors as of `open_problem`.
+
+    `rows` are those of the pool, where they are loaded already.
+    """
+    source = None if rows is None else rows.source(settings)
+    return with_lists(open_problem(settings, inputs, source), settings, inputs)
+
+
+def loaded_pool(
+    problem: Problem, settings: CurationSettings, reporter: Reporter, rows: Rows | None, run: RunDirectory | None
+) -> AbstractContextManager[OpenPool]:
+    """Return the pool of a problem, loaded for as long as its run takes; errors as of `open_pool`."""
+    if rows is not None:
+        return rows.opened(problem, settings)
+    return open_pool(problem, settings, reporter, "" if run is None else run.path.name)
+
+
+def settled_noise(
+    problem: Problem, settings: CurationSettings, mean_squared_norm: float, reporter: Reporter
+) -> Problem:
+    """Return the problem with the noise variance as a number, and say what it is where nobody set it.
+
+    Args:
+        problem: Its noise may be relative to the rows.
+        settings: The options.
+        mean_squared_norm: Of the pool's features.
+        reporter: Told.
+    """
+    if not problem.noise_is_relative:
+        return problem
+    options = settings.acquisition
+    problem = with_noise(problem, options.on_rows(mean_squared_norm))
+    reporter.info(
+        f"noise variance {problem.acquisition.noise_variance:g}: {options.relative_noise:g} times the mean squared "
+        "norm of the pool's rows"
+    )
+    return problem
