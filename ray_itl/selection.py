@@ -290,6 +290,7 @@ class Selection:
         exist_ok: bool = False,
         show_paths: bool = False,
         unchecked: Sequence[str] = (),
+        part: str | None = None,
     ) -> str:
         """Make a data set of the picks at Hugging Face: whole rows and a data card, in one commit.
 
@@ -306,6 +307,8 @@ class Selection:
             exist_ok: Whether to replace what is in a data set that is there already.
             show_paths: As of `data_card`.
             unchecked: Columns whose texts may hold what looks like credentials or paths.
+            part: What the files of these rows are called by, where the data set grows: those of other parts stay. None:
+                these rows are all.
 
         Returns:
             The address of the commit.
@@ -320,8 +323,8 @@ class Selection:
         check_contents(table, unchecked)
         name = title or repository.rpartition("/")[2]
         card = self._card(table, name, license, show_paths)
-        message = f"{plural(len(self), 'row')} picked by ray_itl"
-        return push(table, card, repository, private=private, token=token, exist_ok=exist_ok, message=message)
+        how: Any = {"private": private, "token": token, "exist_ok": exist_ok, "part": part}
+        return push(table, card, repository, message=f"{plural(len(self), 'row')} picked by ray_itl", **how)
 
     def _told_of(self, columns: Sequence[str] | None, show_paths: bool) -> pa.Table:
         """Return what others get of the picks."""

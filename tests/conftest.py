@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests.fake_hub import FakeHub
 from tests.helpers import SMALL_BLOCKS
 
 settings.register_profile(
@@ -53,3 +54,12 @@ def cluster() -> Iterator[None]:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make selections take many passes over small pools."""
     monkeypatch.setattr("ray_itl.core.greedy.BlockSchedule", lambda: SMALL_BLOCKS)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    """Hugging Face, in memory, with a token that may write."""
+    fake = FakeHub()
+    monkeypatch.setattr("huggingface_hub.HfApi", fake)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_0123456789")
+    return fake

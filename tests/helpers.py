@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_itl.core.block_schedule import BlockSchedule
+from ray_itl.curation.result_settings import RunSettings
 from ray_itl.curation.run import curate
-from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, RunSettings, SelectionSettings
+from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, SelectionSettings
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.observability.reporter import Reporter
 from ray_itl.selection import Selection

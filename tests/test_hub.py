@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,63 +21,11 @@ from ray_itl.curation.run import curate
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import InputError, StorageError
 from ray_itl.io.hub import check_contents
+from tests.fake_hub import FakeHub
 from tests.helpers import Files, clustered, table_of
 from tests.jobs.helpers import compose_job, load_job
 
 N = 12
-
-
-class FakeHub:
-    """Repositories of data sets, by their names; `failing` is raised by commits."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, dict[str, bytes]] = {}
-        self.private: dict[str, bool] = {}
-        self.tokens: set[str | None] = set()
-        self.failing: Exception | None = None
-        self.num_commits = 0
-
-    def __call__(self, token: str | None = None) -> FakeHub:
-        self.tokens.add(token)
-        return self
-
-    def repo_exists(self, name: str, repo_type: str) -> bool:
-        assert repo_type == "dataset"
-        return self._full(name) in self.files
-
-    def create_repo(self, name: str, private: bool, exist_ok: bool, **_: Any) -> Any:
-        assert exist_ok or self._full(name) not in self.files
-        self.private.setdefault(self._full(name), private)
-        self.files.setdefault(self._full(name), {})
-        return SimpleNamespace(repo_id=self._full(name))
-
-    def list_repo_files(self, name: str, **_: Any) -> list[str]:
-        return list(self.files[name])
-
-    def create_commit(self, name: str, operations: list[Any], commit_message: str, **_: Any) -> Any:
-        if self.failing is not None:
-            raise self.failing
-        for each in operations:
-            if isinstance(each, huggingface_hub.CommitOperationDelete):
-                del self.files[name][each.path_in_repo]
-            else:
-                self.files[name][each.path_in_repo] = each.path_or_fileobj
-        self.num_commits += 1
-        return SimpleNamespace(commit_url=f"https://hub/{name}/{commit_message}")
-
-    def delete_repo(self, name: str, **_: Any) -> None:
-        del self.files[name]
-
-    @staticmethod
-    def _full(name: str) -> str:
-        return name if "/" in name else f"me/{name}"
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> FakeHub:
-    fake = FakeHub()
-    monkeypatch.setattr(huggingface_hub, "HfApi", fake)
-    return fake
 
 
 @pytest.fixture
@@ -93,7 +40,7 @@ def test_rows_and_card_come_in_one_commit(hub: FakeHub, selection: Selection) ->
     assert address == "https://hub/me/picks/12 rows picked by ray_itl"
     assert (hub.num_commits, hub.private, hub.tokens) == (1, {"me/picks": True}, {"hf_secret"})
     found = hub.files["me/picks"]
-    assert sorted(found) == ["README.md", "data/train-00000-of-00001.parquet"]
+    assert hub.names("me/picks") == ["README.md", "data/train-00000-of-00001.parquet"]
     rows = pq.read_table(io.BytesIO(found["data/train-00000-of-00001.parquet"]))
     expected = selection.to_arrow()
     assert rows.equals(expected.drop_columns(["file", "row"]))
@@ -150,7 +97,7 @@ def test_what_is_there_is_replaced_only_on_demand(hub: FakeHub, selection: Selec
     with pytest.raises(InputError, match="me/picks is there already"):
         selection.push_to_hub("me/picks")
     selection.push_to_hub("me/picks", columns=["text"], exist_ok=True, show_paths=True)
-    assert sorted(hub.files["me/picks"]) == ["README.md", "data/train-00000-of-00001.parquet", "notes.txt"]
+    assert hub.names("me/picks") == ["README.md", "data/train-00000-of-00001.parquet", "notes.txt"]
     rows = pq.read_table(io.BytesIO(hub.files["me/picks"]["data/train-00000-of-00001.parquet"]))
     assert {"file", "row", "text"} < {*rows.column_names}
     assert "weight" not in rows.column_names

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 
 from ray_itl.curation.identity import ASKED, recorded_identity
 from ray_itl.curation.problem import Problem
+from ray_itl.curation.pushing import check_push, note_in
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.whole_rows import form_of
 from ray_itl.embedding.cached import CachedEncoding
@@ -32,13 +34,16 @@ def check_before(problem: Problem, settings: CurationSettings) -> list[str]:
 
     Raises:
         ConfigError: the options ask for more picks than there are rows, or for results larger than their disk.
-        MissingExtraError: a library for tracking is not installed.
+        MissingExtraError: a library for tracking, or for pushing, is not installed.
+        InputError, StorageError: picks cannot be pushed to where they are to be.
     """
     _check_number(problem)
     if isinstance(encoding := encoding_of(problem.source), CachedEncoding):
         encoding.store.check_limit(problem.source.num_rows)
     form_of(problem.source, settings.run.output)
     check_libraries(settings)
+    if settings.state.dir is None:  # ticks know what they pushed
+        check_push(settings, None if settings.run.dir is None else note_in(Path(settings.run.dir)))
     return [*_about_room(problem, settings), *_about_report(settings)]
 
 

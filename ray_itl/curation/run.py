@@ -43,6 +43,7 @@ from ray_itl.curation.outputs import (
 from ray_itl.curation.pool import OpenPool
 from ray_itl.curation.preparation import Rows, loaded_pool, prepared_problem, settled_noise, telling
 from ray_itl.curation.problem import Problem, tasks_left
+from ray_itl.curation.pushing import push_run
 from ray_itl.curation.report import build_report
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.skipping import skipped_table, without_bad_rows, write_skipped
@@ -99,7 +100,9 @@ def curate(
     with reporter.stage("open"):
         problem = prepared_problem(settings, telling(inputs, reporter), rows)
     settings = with_number(settings, problem, reporter.info)
-    return curate_problem(problem, settings, reporter, rows=rows)
+    selection = curate_problem(problem, settings, reporter, rows=rows)
+    push_run(selection, settings, reporter)
+    return selection
 
 
 def curate_problem(

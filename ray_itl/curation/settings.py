@@ -12,16 +12,16 @@ from ray_itl.core.acquisitions import RULES, load_rule
 from ray_itl.curation.limit_settings import LimitSettings
 from ray_itl.curation.machine_settings import is_plan, read_plan
 from ray_itl.curation.percentage import number_among, number_or_percentage, read_number
+from ray_itl.curation.result_settings import HubSettings, RunSettings
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.embedding.encoder_settings import EncoderSettings
 from ray_itl.errors import ConfigError
-from ray_itl.observability.settings import TrackingSettings, absolute_tracking, log_option
+from ray_itl.observability.settings import TrackingSettings, absolute_tracking
 from ray_itl.options.checks import (
     Check,
     any_seed,
     either,
     number_at_least,
-    one_of,
     positive,
     require,
     true_or_false,
@@ -182,35 +182,6 @@ class EvaluationSettings(Options, group="evaluation"):
 
 
 @dataclass
-class RunSettings(Options, group="run"):
-    """Where results go."""
-
-    dir: str | None = option(
-        None,
-        "Run directory. The same command on the same directory resumes an unfinished run. null: runs/<time>; of a "
-        "tick, where it is kept while unfinished: in the state, else in the temporary folder.",
-        decides=False,
-    )
-    report: bool = option(True, "Write report.html (needs the extra report).", decides=False)
-    output: str = option(
-        "auto",
-        "jsonl, csv: besides selection.parquet, the picks as whole rows without embeddings, in selection.jsonl or "
-        "selection.csv. folder: the images picked, in selection/. parquet: selection.parquet alone. auto: as the "
-        "pool's files are; of a saved Hugging Face dataset jsonl.",
-        one_of("auto", "parquet", "jsonl", "csv", "folder"),
-        decides=False,
-    )
-    links: bool = option(
-        True,
-        "In selection/ (run.output=folder): links to the pool's images, where filesystems have them. false: copies.",
-        true_or_false,
-        decides=False,
-    )
-    map_sample: int = option(2000, "Pool rows drawn in the report's map.", whole(1), decides=False)
-    log: str = log_option()
-
-
-@dataclass
 class StateSettings(Options, group="state"):
     """On a schedule, each run is a tick that builds on what earlier ticks left in the state directory.
 
@@ -280,6 +251,7 @@ class CurationSettings(Options):
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     run: RunSettings = field(default_factory=RunSettings)
+    hub: HubSettings = field(default_factory=HubSettings)
     state: StateSettings = field(default_factory=StateSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
     plan: Any = option(
@@ -300,6 +272,8 @@ class CurationSettings(Options):
             raise ConfigError(f"{missing} is not set: give both pool.path and target.path, or neither for the demo")
         if self.heldout.path is None and self.heldout != HeldoutSettings():
             raise ConfigError("heldout.path is not set, but other options of heldout are: give it, or leave them out")
+        if self.run.push_to_hub is None and self.hub != HubSettings():
+            raise ConfigError("run.push_to_hub is not set, but options of hub are: give it, or leave them out")
         if self.selection.nearest is not None and self.target.query_column is None:
             raise ConfigError(
                 f"selection.nearest={self.selection.nearest} goes with target.query_column: set it, or leave this out"

@@ -14,6 +14,7 @@ import pyarrow as pa
 from ray_itl.core.result import GreedyResult
 from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.curation.problem import Problem
+from ray_itl.curation.pushing import note_in
 from ray_itl.curation.whole_rows import CSV, FOLDER, LINES
 from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import plural_passes
@@ -157,7 +158,9 @@ def _places(selection: Selection) -> list[str]:
         return []
     lines = [f"results: {selection.run_dir}"]
     paths = _paths(selection)
-    lines += [f"{name + ':':<9}{paths[name]}" for name in ("rows", "report", "skipped", "heldout") if name in paths]
+    lines += [
+        f"{name + ':':<9}{paths[name]}" for name in ("rows", "report", "skipped", "heldout", "pushed") if name in paths
+    ]
     check = command_line("verify", f"run.dir={selection.run_dir}")
     what = Path(paths["rows"]).name if "rows" in paths else "the rows named in selection.parquet"
     return [*lines, f"next:    train on {what}; to check them: {check}"]
@@ -176,7 +179,9 @@ def _paths(selection: Selection) -> dict[str, str]:
     }
     files["rows"] = next((name for name in (LINES, FOLDER) if (folder / name).exists()), CSV)
     found = {name: str(folder / file) for name, file in files.items() if (folder / file).exists()}
-    return {"results": str(folder), **found}
+    note = note_in(folder)
+    pushed = {} if note is None or note.address is None else {"pushed": note.address}
+    return {"results": str(folder), **found, **pushed}
 
 
 def _skipped_words(skipped: pa.Table) -> str:

@@ -20,7 +20,7 @@ from uuid import UUID
 import numpy as np
 
 from ray_itl.curation.picked_images import write_picked_images
-from ray_itl.curation.settings import RunSettings
+from ray_itl.curation.result_settings import RunSettings
 from ray_itl.curation.source_rows import tables_by_file
 from ray_itl.errors import ConfigError
 from ray_itl.io.atomic import write_atomic

@@ -34,6 +34,7 @@ def _others(settings: CurationSettings) -> list[tuple[str, str, object]]:
         ("avoid", "path", settings.avoid.path),
         ("state", "dir", settings.state.dir),
         ("evaluation", "class_column", settings.evaluation.class_column),
+        ("run", "push_to_hub", settings.run.push_to_hub),
         ("tracking", "mlflow_uri", settings.tracking.mlflow_uri),
         ("tracking", "tensorboard_dir", settings.tracking.tensorboard_dir),
     ]

@@ -20,6 +20,7 @@ from ray_itl.curation.identity import run_identity
 from ray_itl.curation.open import Inputs
 from ray_itl.curation.outputs import check_columns
 from ray_itl.curation.problem import Problem
+from ray_itl.curation.pushing import check_push
 from ray_itl.curation.run import curate_problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.summary import why_stopped
@@ -45,6 +46,7 @@ from ray_itl.ticks.history import (
 )
 from ray_itl.ticks.lease import Clocks, Lease, acquire
 from ray_itl.ticks.problem import check_identity, open_whole_pool, shared_identity, with_first_noise
+from ray_itl.ticks.pushing import push_tick, pushed_before
 from ray_itl.ticks.state import RUNS, State
 
 
@@ -84,6 +86,7 @@ def run_tick(
         BusyError: another tick is at work on the state directory, or has taken it over from this one.
         RunDirectoryError: the state directory cannot be written or is damaged.
         ShardError: a part of the cluster failed for good; the same call resumes.
+        StorageError: the picks of the tick, which is published, could not be pushed; the same call pushes them.
     """
     reporter = reporter or Reporter(settings.run.log)
     check_columns(settings.pool.columns, settings.selection.explain)
@@ -102,11 +105,13 @@ def run_tick(
                 record = _Work(state, settings, lease, reporter, clock).execute(ticks)
                 state.settle_status(name, asdict(record))  # storage may have erred just as it was told
                 state.refresh_history(reporter.warn)
+                push_tick(state, record, settings, reporter)
                 return _tick(state, record, is_new=True)
     state.refresh_history(reporter.warn)
     record = next(tick.record for tick in ticks if tick.record.tick == name)
     state.settle_status(name, asdict(record))
     state.tidy(name, settings.run.dir)
+    push_tick(state, record, settings, reporter)
     return _tick(state, record, is_new=False)
 
 
@@ -165,6 +170,8 @@ class _Work:
         state, settings = self._state, self._settings
         records = [tick.record for tick in ticks]
         state.remove_abandoned(records)
+        if settings.run.push_to_hub is not None:
+            check_push(settings, pushed_before(state, records, settings.run.push_to_hub))
         if settings.pool.filter is not None:
             self._reporter.info("reading the columns that pool.filter looks at")
         with self._reporter.stage("open"):

@@ -18,7 +18,7 @@ import torch
 from ray_itl import select
 from ray_itl.core.posterior import Targets
 from ray_itl.core.rules import cosines, unit_rows
-from ray_itl.curation.settings import RunSettings
+from ray_itl.curation.result_settings import RunSettings
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.selection import Selection
 from ray_itl.sources.settings import AvoidSettings

@@ -12,7 +12,7 @@ import pytest
 from ray_itl.curation import picked_images
 from ray_itl.curation.picked_images import METADATA, write_picked_images
 from ray_itl.curation.report import pictures
-from ray_itl.curation.settings import RunSettings
+from ray_itl.curation.result_settings import RunSettings
 from ray_itl.curation.whole_rows import file_of, form_of, write_whole_rows
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.runs.directory import RunDirectory

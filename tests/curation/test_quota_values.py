@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_itl import select
-from ray_itl.curation.settings import EvaluationSettings, RunSettings, SelectionSettings
+from ray_itl.curation.result_settings import RunSettings
+from ray_itl.curation.settings import EvaluationSettings, SelectionSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.sources.settings import TargetSettings
 from ray_itl.verification.settings import FinishedRun, VerifySettings

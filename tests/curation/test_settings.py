@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from ray_itl.curation.result_settings import RunSettings
 from ray_itl.curation.settings import (
     AcquisitionSettings,
     CurationSettings,
     EvaluationSettings,
-    RunSettings,
     SelectionSettings,
     StateSettings,
 )

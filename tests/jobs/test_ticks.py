@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ray_itl.curation.settings import CurationSettings, RunSettings, StateSettings, with_absolute_paths
+from ray_itl.curation.result_settings import RunSettings
+from ray_itl.curation.settings import CurationSettings, StateSettings, with_absolute_paths
 from ray_itl.errors import ConfigError
 from ray_itl.ticks.lease import acquire
 from ray_itl.ticks.log import StateStore, TickLog
