@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +12,14 @@ from typing import Any, Literal
 from ray_itl.core.acquisitions.base import Acquisition
 from ray_itl.curation.loaded_rows import LoadedRows
 from ray_itl.curation.open import Inputs
+from ray_itl.curation.result_settings import RunSettings
 from ray_itl.curation.rules import settings_of
 from ray_itl.curation.run import curate
-from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, RunSettings, SelectionSettings
+from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, SelectionSettings
 from ray_itl.curation.source_rows import RowsInMemory
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.embedding.encoder_settings import EncoderSettings
+from ray_itl.embedding.held_function import HeldFunction
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.io.temporary import temporary_folder
 from ray_itl.observability.reporter import Reporter
@@ -42,7 +44,7 @@ def select(
     features: Literal["as_is", "unit_norm", "random_fourier"] = "as_is",
     id_column: str | None = "id",
     embedding_column: str = "embedding",
-    encoder: str | None = None,
+    encoder: str | Callable[[list[Any]], Any] | None = None,
     text_column: str | None = None,
     columns: Sequence[str] = (),
     filter: str | None = None,  # noqa: A002 - named like the option
@@ -102,8 +104,10 @@ def select(
             are named "file:row", and of tables by their positions.
         embedding_column: Column of embeddings in pool, target and known, where they have columns.
         encoder: What embeds rows that have no embeddings, of pool, target, known, avoid and heldout alike: a model of
-            sentence-transformers or timm, by name or folder, or "module:factory" of a function from a list of values to
-            an array. Embeddings are kept by what was embedded, so that later calls embed only what is new.
+            sentence-transformers or timm, by name or folder, "module:factory" of a function from a list of values to an
+            array, or such a function. Embeddings are kept by what was embedded, so that later calls embed only what is
+            new; those of a function that is not of a module (a lambda, a method, one of a notebook) only for this call,
+            unless it has an attribute `version`. A run that a function took part in cannot be verified or replayed.
         text_column: The column that it embeds, of texts or images. None: the one that there is, or is usually called
             so ("text"). Rows with a column of embeddings need it to be embedded anew.
         columns: Columns of the pool to carry into the result.
@@ -161,6 +165,7 @@ def select(
     loaded = None
     if isinstance(pool, Loaded):
         pool, loaded = pool.pool, pool.rows
+    encoder_name, held = named_encoder(encoder)
     log = "quiet" if quiet else "auto"
     carried: Any = columns if isinstance(columns, str) else list(columns)  # a single name is refused by the settings
     rule = rule_settings(acquisition, noise_variance, target_noise_variance, relative_noise)
@@ -178,7 +183,7 @@ def select(
         known=KnownSettings(path_text(known), embedding_column, text_column),
         avoid=AvoidSettings(path_text(avoid), embedding_column, text_column, avoid_weight),
         heldout=heldout_settings(heldout, embedding_column, dict(heldout_options or {})),
-        encoder=EncoderSettings(encoder),
+        encoder=EncoderSettings(encoder_name),
         acquisition=rule,
         selection=SelectionSettings(
             n, replacement, seed, min_gain, cost_column=cost_column, budget=budget, per_cost=per_cost,
@@ -190,6 +195,7 @@ def select(
         run=RunSettings(None if run_dir is None else str(Path(run_dir).absolute()), log=log),
     )  # fmt: skip
     with (
+        held or nullcontext(),
         opened_rows(pool, settings) as rows,
         opened_rows(target, settings) as targets,
         opened_rows(known, settings) as learnt,
@@ -198,11 +204,24 @@ def select(
     ):
         excluded, included = (None if is_path(ids) else ids for ids in (exclude, include))
         instance = None if isinstance(acquisition, str) else acquisition
-        inputs = Inputs(rows, targets, learnt, away, excluded, included, instance, heldout=tests)
+        inputs = Inputs(rows, targets, learnt, away, excluded, included, instance, heldout=tests, encoder=held)
         selection = curate(settings, inputs, Reporter(log), loaded)
         if rows is pool or selection.source_rows is None:
             return selection
         return replace(selection, source_rows=RowsInMemory(selection.source_rows(None)))  # its files go now
+
+
+def named_encoder(encoder: Any) -> tuple[str | None, HeldFunction | None]:
+    """Return what config.yaml says of an encoder, and the function where it is one; ConfigError where it is neither."""
+    if encoder is None or isinstance(encoder, str):
+        return encoder, None
+    kind = type(encoder).__name__
+    if hasattr(encoder, "encode"):
+        raise ConfigError(f"encoder is a {kind}, which is no function of a list: hand over its method encode")
+    if not callable(encoder) and not isinstance(encoder, HeldFunction):
+        raise ConfigError(f"encoder is a {kind}: name a model, or hand over a function of a list of values")
+    held = encoder if isinstance(encoder, HeldFunction) else HeldFunction(encoder)
+    return held.name, held
 
 
 def rule_settings(
@@ -259,6 +278,8 @@ class Loaded:
 
     pool: Any
     rows: LoadedRows
+    encoder: HeldFunction | None = None
+    """The function that embedded them, if one did."""
 
 
 @contextmanager
@@ -279,4 +300,4 @@ def opened_rows(rows: Any, settings: CurationSettings) -> Iterator[Any]:
         yield str(folder)
 
 
-__all__ = ["Loaded", "is_path", "list_text", "opened_rows", "path_text", "rule_settings", "select"]
+__all__ = ["Loaded", "is_path", "list_text", "named_encoder", "opened_rows", "path_text", "rule_settings", "select"]

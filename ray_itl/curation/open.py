@@ -26,6 +26,7 @@ from ray_itl.curation.problem import Problem, objectives_of, tasks_among
 from ray_itl.curation.rules import build_acquisition
 from ray_itl.curation.settings import BASELINE_RULES, AcquisitionSettings, CurationSettings
 from ray_itl.embedding.cached import CachedEncodings
+from ray_itl.embedding.held_function import HeldFunction
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.io.listing import OnText, PoolPaths
 from ray_itl.shards.conversion import map_rows
@@ -57,6 +58,8 @@ class Inputs:
     on_text: OnText | None = None
     """See `PoolPaths`."""
     heldout: Any = None
+    encoder: HeldFunction | None = None
+    """The function that embeds, where it is none that settings.encoder could name."""
     tell: Callable[[str], object] = lambda _: None
     """Told, in a line, what was guessed or is about to take long."""
     on_rows: Callable[[str, int, int], object] = lambda *_: None
@@ -149,10 +152,22 @@ def as_it_was(settings: CurationSettings, pool: Manifest | None) -> CurationSett
 
 
 def encoder_of(settings: CurationSettings, inputs: Inputs) -> CachedEncodings:
-    """Return the encoder, which is on the GPU where shards are, or where this process, as the only one, has one."""
-    cluster = settings.cluster
+    """Return the encoder, which is on the GPU where shards are, or where this process, as the only one, has one.
+
+    ConfigError where a function that no other process could know again is to embed in several.
+    """
+    cluster, held = settings.cluster, inputs.encoder
+    if held is None and str(settings.encoder.name).startswith("<"):
+        raise ConfigError(
+            f"encoder was in memory ({settings.encoder.name}) and is gone: name a model or module:factory"
+        )
+    if held is not None and not held.lasts and cluster.num_shards != 0:
+        raise ConfigError(
+            f"encoder={held.name} is no function of a module, which alone can embed on Ray: define it in one, name a "
+            "module:factory, or set num_shards=0"
+        )
     has_gpu = torch.cuda.is_available() if cluster.num_shards == 0 else cluster.gpus_per_shard > 0
-    return CachedEncodings(settings.encoder, "auto" if has_gpu else "cpu", inputs.tell)
+    return CachedEncodings(settings.encoder, "auto" if has_gpu else "cpu", inputs.tell, held)
 
 
 def open_pool_rows(

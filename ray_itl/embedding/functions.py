@@ -53,7 +53,7 @@ class FunctionEncoder(Encoder):
         self.window = how.batch_size
         self._function: Function | None = function
         self.version = str(getattr(function, "version", ""))
-        self.code_digest = _code_digest(name)
+        self.code_digest = self._find_code()
         self.dim = 0
         self.dim = self._dim(function, sample)
 
@@ -67,6 +67,10 @@ class FunctionEncoder(Encoder):
             "embedding.unit_norm": repr(self.how.unit_norm),
             "embedding.batch_size": repr(self.how.batch_size),
         }
+
+    def _find_code(self) -> str:
+        """Return a digest of what makes it the function that it is, in this process."""
+        return _code_digest(self.name)
 
     def prepare(self, column: pa.Array) -> list[Any]:
         """Return the values."""
@@ -121,7 +125,7 @@ class FunctionEncoder(Encoder):
 
     def _here(self) -> Function:
         if (function := self._function) is None:
-            if (found := _code_digest(self.name)) != self.code_digest:
+            if (found := self._find_code()) != self.code_digest:
                 raise InputError(
                     f"model.name={self.name!r} is other code here ({found[:8]}) than where this work began "
                     f"({self.code_digest[:8]}): bring the same module to every machine"

@@ -15,7 +15,7 @@ import torch
 from ray_itl.api import Loaded, is_path, list_text, opened_rows, path_text, rule_settings
 from ray_itl.core.acquisitions.base import Acquisition
 from ray_itl.curation.open import Inputs
-from ray_itl.curation.settings import RunSettings
+from ray_itl.curation.result_settings import RunSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.observability.reporter import Reporter
 from ray_itl.queries.run import QuerySelection, select_queries
@@ -71,7 +71,7 @@ def select_for_each(
     with opened_rows(own, settings) as rows_given, opened_rows(known, settings) as learnt:
         excluded, included = (None if is_path(ids) else ids for ids in (exclude, include))
         instance = None if isinstance(rule, str) else rule
-        inputs = Inputs(loaded.pool, rows_given, learnt, None, excluded, included, instance)
+        inputs = Inputs(loaded.pool, rows_given, learnt, None, excluded, included, instance, encoder=loaded.encoder)
         return select_queries(settings, inputs, Reporter(log), rows)
 
 

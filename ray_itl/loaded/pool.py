@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, Unpack
 
 import pyarrow as pa
 
-from ray_itl.api import Loaded, opened_rows, path_text, select
+from ray_itl.api import Loaded, named_encoder, opened_rows, path_text, select
 from ray_itl.core.acquisitions.base import Acquisition
 from ray_itl.curation.loaded_rows import LoadedRows, load_rows
 from ray_itl.curation.open import Inputs
-from ray_itl.curation.settings import CurationSettings, RunSettings, SelectionSettings
+from ray_itl.curation.result_settings import RunSettings
+from ray_itl.curation.settings import CurationSettings, SelectionSettings
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.embedding.encoder_settings import EncoderSettings
 from ray_itl.errors import ConfigError
@@ -198,7 +199,7 @@ def open_pool(
     seed: int = 0,
     num_shards: int | Literal["auto"] = 0,
     address: str | None = None,
-    encoder: str | None = None,
+    encoder: str | Callable[[list[Any]], Any] | None = None,
     text_column: str | None = None,
     quiet: bool = True,
 ) -> LoadedPool:
@@ -238,6 +239,7 @@ def open_pool(
         ConfigError: an argument out of range, or more memory than there is.
         NoRoomError, ShardError, CacheError: as of `select`.
     """
+    encoder_name, held = named_encoder(encoder)
     log = "quiet" if quiet else "auto"
     settings = CurationSettings(
         pool=PoolSettings(
@@ -246,17 +248,18 @@ def open_pool(
             features=features, dtype=dtype, on_bad_row=on_bad_row, screening=screening, storage=storage,
         ),
         target=TargetSettings("<of each selection>", embedding_column),
-        encoder=EncoderSettings(encoder),
+        encoder=EncoderSettings(encoder_name),
         selection=SelectionSettings(1, seed=seed),
         cluster=ClusterSettings(num_shards, address),
         run=RunSettings(log=log),
     )  # fmt: skip
     values = (
         *(features, id_column, embedding_column, on_bad_row, dtype, screening, storage, num_shards, address, seed),
-        *(encoder, text_column),
+        *(held or encoder, text_column),
     )
     fixed = dict(zip(FIXED, values, strict=True))
     with ExitStack() as resources:
         given = resources.enter_context(opened_rows(pool, settings))
-        rows = resources.enter_context(load_rows(settings, Inputs(given), Reporter(log)))
-        return LoadedPool(Loaded(given, rows), fixed, quiet, resources.pop_all())
+        resources.enter_context(held or nullcontext())
+        rows = resources.enter_context(load_rows(settings, Inputs(given, encoder=held), Reporter(log)))
+        return LoadedPool(Loaded(given, rows, held), fixed, quiet, resources.pop_all())

@@ -86,6 +86,7 @@ def _finished_run(folder: str | None) -> tuple[RunDirectory, CurationSettings]:
     groups = ("pool", "target", "known", "avoid", "heldout")
     paths = [(name, getattr(options, name).path) for name in groups]
     paths += [(f"selection.{name}", getattr(options.selection, name)) for name in ("exclude", "include")]
+    paths.append(("encoder", options.encoder.name))
     for name, path in paths:
         if isinstance(path, str) and path.startswith("<"):
             raise InputError(f"{name} was in memory ({path}) and is gone: only runs on files can be checked")
