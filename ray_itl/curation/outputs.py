@@ -144,6 +144,11 @@ def unsettled_files(source: PoolSource) -> Sequence[str]:
     return source.manifest.unsettled if isinstance(source, ParquetSource) else ()
 
 
+def remarks_on(source: PoolSource) -> Sequence[str]:
+    """Return what people should know of how the files of a pool are read, a line each."""
+    return source.manifest.remarks if isinstance(source, ParquetSource) else ()
+
+
 def peak_bytes() -> int | None:
     """Return this process's peak resident memory in bytes, where the system tells."""
     if sys.platform != "linux":

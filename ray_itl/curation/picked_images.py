@@ -19,10 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from ray_itl.curation.source_rows import tables_by_file
 from ray_itl.errors import InputError, RayItlError, RunDirectoryError
 from ray_itl.io.atomic import TEMPORARY_SUFFIX, sync_folder, write_atomic
 from ray_itl.io.filesystems import inaccessible, local_path
-from ray_itl.sources.files.images import FILE_NAME, IMAGE, SCHEMA
+from ray_itl.sources.files.image_columns import FILE_NAME
 from ray_itl.sources.parquet import ParquetSource
 
 METADATA = "metadata.jsonl"
@@ -47,8 +48,10 @@ def write_picked_images(folder: Path, source: ParquetSource, positions: np.ndarr
     """
     if folder.exists():
         return
-    columns = [name for name in [*SCHEMA.names, *source.manifest.schema.folders.types] if name != IMAGE]
-    rows: list[dict[str, Any]] = source.take(positions, columns).to_pylist() if len(positions) else []
+    rows: list[dict[str, Any]] = [{} for _ in positions]
+    for places, table in tables_by_file(source, positions, without_images=True):
+        for place, row in zip(places, table.to_pylist(), strict=True):
+            rows[place] = row
     partial = folder.with_name(_PARTIAL)
     with _writing(folder):
         partial.mkdir(exist_ok=True)

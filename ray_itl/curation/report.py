@@ -24,7 +24,7 @@ from ray_itl.report.selection_data import ComparisonRow, GainUnit, Mix, PickReas
 from ray_itl.report.table import MAX_THUMBNAILS, holds_images
 from ray_itl.selection import EXPLANATION_COLUMNS, Selection
 from ray_itl.sources.base import PoolSource
-from ray_itl.sources.files.images import IMAGE
+from ray_itl.sources.files.image_columns import IMAGE
 from ray_itl.sources.in_memory import TableSource
 from ray_itl.sources.parquet import ParquetSource
 

@@ -33,6 +33,7 @@ from ray_itl.curation.open import FROM_OPTIONS, Inputs
 from ray_itl.curation.outputs import (
     build_selection,
     read_selection,
+    remarks_on,
     run_metrics,
     unsettled_files,
     write_challengers,
@@ -120,6 +121,8 @@ def curate_problem(
     """
     if unsettled := unsettled_files(problem.source):
         reporter.info(f"passing over {unsettled_words(len(unsettled))}, such as {unsettled[0]}")
+    for remark in remarks_on(problem.source):
+        reporter.info(remark)
     if settings.pool.filter is not None:
         reporter.info(f"{problem.source.num_rows:,} rows meet pool.filter")
     if names_rows(problem.source) and settings.pool.id_column is not None:

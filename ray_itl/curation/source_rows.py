@@ -12,7 +12,7 @@ import pyarrow as pa
 from ray_itl.errors import InputError
 from ray_itl.io.image_files import is_image_folder
 from ray_itl.sources.base import PoolSource
-from ray_itl.sources.files.images import IMAGE
+from ray_itl.sources.files.image_columns import IMAGE
 from ray_itl.sources.in_memory import TableSource
 from ray_itl.sources.parquet import ParquetSource
 from ray_itl.sources.taking import take_rows

@@ -95,7 +95,7 @@ def embed_pool(settings: EmbedJobSettings, reporter: Reporter | None = None) -> 
     reporter = reporter or Reporter(settings.run.log)
     run, parts, identity = open_job(settings, reporter)
     details = _details(settings, parts)
-    for note in parts.source.embedder.notes:
+    for note in (*parts.source.embedder.notes, *parts.manifest.remarks):
         reporter.info(note)
     keep_what_is_good(run, parts, identity, details, reporter)
     state = run.begin(identity, details, to_yaml(settings))

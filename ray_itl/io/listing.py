@@ -99,6 +99,8 @@ class Listing:
     """What the listing said of each of `paths`."""
     asked_tables: tuple[AskedTable, ...] = ()
     """Tables, whose own logs say which files and rows they have; with them, `paths` may be empty."""
+    about_images: tuple[str, ...] = ()
+    """Files below the root that tell of images among `paths`, and are none of these."""
 
     def full_path(self, path: str) -> str:
         """Return the path on the filesystem of one of `paths`."""
@@ -142,7 +144,8 @@ def list_files(sources: Sequence[str], filesystem: pafs.FileSystem | None = None
     stamps = {relative_to(root, path): stamp for path, stamp in sorted(finder.files.items())}
     asked = tuple(posixpath.join(path, pattern) if pattern else path for _, path, pattern in places)
     uri = sources[0] if filesystem is None and "://" in sources[0] else ""
-    return Listing(shared, uri, root, tuple(sorted(stamps)), asked, stamps, tuple(finder.tables))
+    about = tuple(relative_to(root, path) for path in sorted(finder.about_images))
+    return Listing(shared, uri, root, tuple(sorted(stamps)), asked, stamps, tuple(finder.tables), about)
 
 
 def relative_to(root: str, path: str) -> str:
@@ -202,6 +205,7 @@ class _Finder:
         """
         self.files: dict[str, Stamp] = {}
         self.tables: list[AskedTable] = []
+        self.about_images: set[str] = set()
         self._filesystem = filesystem
         self._looks_above_files = looks_above_files
         self._above: dict[str, TableAbove | None] = {}
@@ -247,6 +251,8 @@ class _Finder:
             raise InputError(f"no file with rows matched {source!r}; {remedy}")
         names = list(found.files) if wanted.pattern else _rows_among(found.files)
         self.files |= {posixpath.join(path, name): found.files[name] for name in names}
+        if names and is_image(names[0]) and not wanted.pattern:
+            self.about_images |= {posixpath.join(path, name) for name in found.files if is_about_images(name)}
         self.tables += [
             AskedTable(kind, posixpath.join(path, name) if name else path, path, wanted, "", source)
             for name, kind in found.tables.items()

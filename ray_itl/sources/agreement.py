@@ -18,6 +18,7 @@ import pyarrow.fs as pafs
 from ray_itl.errors import InputError
 from ray_itl.io.listing import PoolPaths
 from ray_itl.sources.columns import Asked, PoolSchema, dataset_words, pool_types, table_words
+from ray_itl.sources.files.image_columns import check_entries
 from ray_itl.sources.files.kinds import kind_of
 from ray_itl.sources.files.opened import stream_rows
 from ray_itl.sources.footer import MAX_DIM, MAX_EXCESS, check_dim, check_lengths, wrong_lengths
@@ -113,6 +114,8 @@ def _manifest_of(listing: PoolListing, asked: Asked, schema: PoolSchema) -> Mani
         schema=schema,
         tables=listing.tables,
         images=listing.images,
+        image_columns=listing.image_columns,
+        remarks=check_entries(listing.filesystem, listing.root, listing.image_columns, listing.images),
         unsettled=listing.unsettled,
     )
 

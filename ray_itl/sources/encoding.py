@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from ray_itl.errors import InputError
+from ray_itl.io.image_files import is_image_folder
 from ray_itl.sources.bad_rows import Notes
+from ray_itl.sources.files.image_columns import IMAGE
 from ray_itl.sources.schema import WhichRow, name_columns, place
 from ray_itl.sources.turns import MESSAGES, PAIR, stands_in_pair, types_of
 from ray_itl.sources.types import plain_type
@@ -81,7 +83,8 @@ class RawColumn:
         """Return the column among those of a file; None where rows have embeddings, and no column is named.
 
         It is the one column of texts or images that there is or, of several, the one with a usual name, as which the
-        messages count that a prompt and a completion are; one named like that of the pool comes first.
+        messages count that a prompt and a completion are; one named like that of the pool comes first, and in folders
+        of images these do before what a file beside them says.
 
         Args:
             schema: The file's.
@@ -101,6 +104,8 @@ class RawColumn:
             candidates.append(MESSAGES)
         if self.like in candidates:
             return self.like
+        if is_image_folder(file):
+            return IMAGE
         usual = [name for name in candidates if name in USUAL]
         found = candidates if len(candidates) == 1 else usual
         if len(found) == 1:

@@ -92,6 +92,10 @@ class Manifest:
     """The tables that some of the files are of, as they were read; the others are of none."""
     images: Mapping[str, ImageList] = field(default_factory=dict, compare=False)
     """The images that some of the files stand for, by the paths of these."""
+    image_columns: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """The file that gives columns to these images, by the same paths."""
+    remarks: tuple[str, ...] = field(default=(), compare=False)
+    """What people should know of how the files are read, a line each."""
     unsettled: tuple[str, ...] = field(default=(), compare=False)
     """Files that were passed over, as they had changed less than pool.settle_s before."""
 
@@ -151,7 +155,7 @@ class Manifest:
         fields["files"] = [dataclasses.asdict(file) for file in self.files]
         fields["tables"] = [dataclasses.asdict(table) for table in self.tables]
         fields["images"] = {path: images.packed for path, images in self.images.items()}
-        for name in ("dataset", "raw_column", "encoder", "tables", "images", "unsettled"):
+        for name in ("dataset", "raw_column", "encoder", "tables", "images", "image_columns", "remarks", "unsettled"):
             if not fields[name]:
                 del fields[name]  # so that older versions read it
         return json.dumps({"format": FORMAT_VERSION, **fields}, indent=1, ensure_ascii=False)
@@ -172,7 +176,7 @@ class Manifest:
                 )
                 tables = tuple(TableVersion(**table) for table in fields.pop("tables", ()))
                 images = {path: ImageList(packed) for path, packed in fields.pop("images", {}).items()}
-                lists = {name: tuple(fields.pop(name, ())) for name in ("sources", "unsettled")}
+                lists = {name: tuple(fields.pop(name, ())) for name in ("sources", "remarks", "unsettled")}
                 return cls(files=files, tables=tables, images=images, **lists, **fields)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RunDirectoryError(

@@ -1,7 +1,8 @@
 """The images of one folder as rows: which they are is known from the pool's listing, each is read when it is asked for.
 
 Columns: file_name (the path within the pool), folder (the path of the folder, "" for the pool's own), label (the
-folder's own name, null there) and image (the encoded image, as the file has it).
+folder's own name, null there) and image (the encoded image, as the file has it), and those of a file beside them (see
+`image_columns`), which may give another folder and label.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cached_property
+from hashlib import sha256
 
 import numpy as np
 import pyarrow as pa
@@ -20,13 +23,19 @@ from ray_itl.errors import InputError
 from ray_itl.io.filesystems import inaccessible, local_path
 from ray_itl.io.image_files import folder_of
 from ray_itl.io.image_lists import ListedImage
+from ray_itl.sources.files.image_columns import (
+    FILE_NAME,
+    IMAGE,
+    ImageEntries,
+    columns_of_images,
+    digest_of,
+    entries_of,
+)
 from ray_itl.sources.files.opened import Examined
 from ray_itl.sources.footer import GroupClaim
 from ray_itl.sources.tables.listing import PoolListing
 from ray_itl.sources.tables.place import Place
 
-IMAGE = "image"
-FILE_NAME = "file_name"
 SCHEMA = pa.schema(
     {FILE_NAME: pa.string(), "folder": pa.string(), "label": pa.string(), IMAGE: pa.large_binary()}  # type: ignore[arg-type]
 )
@@ -50,13 +59,38 @@ class ImageFolder:
 
     def __init__(self, place: Place, filesystem: pafs.FileSystem, path: str) -> None:
         """Take the images that were listed under a path of the pool; reads nothing."""
-        self._images = place.images[path].images
+        self._list = place.images[path]
+        self._images = self._list.images
         self._folder = folder_of(path)
+        self._root, self._about = place.root, place.image_columns.get(path)
         self._base = posixpath.join(place.root, self._folder) if self._folder else place.root
         self._filesystem = filesystem
         self.num_rows = len(self._images)
         self.num_row_groups = -(-self.num_rows // _GROUP_ROWS)
-        self.schema_arrow = SCHEMA
+
+    @cached_property
+    def schema_arrow(self) -> pa.Schema:
+        """The columns: the image last, as those of a file beside it come before."""
+        given = {} if self._entries is None else {each.name: each for each in self._entries.columns.schema}
+        own = {each.name: each for each in SCHEMA}
+        fields = {**own, **given}
+        return pa.schema([*(fields[name] for name in fields if name != IMAGE), own[IMAGE]])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of names, sizes and times of the images, and of what a file beside them says of these."""
+        digest = "" if self._entries is None else digest_of(self._given(self._images))
+        own = self._list.fingerprint
+        return sha256(f"{own} {digest}".encode()).hexdigest() if digest else own
+
+    @cached_property
+    def _entries(self) -> ImageEntries | None:
+        return None if self._about is None else entries_of(self._filesystem, self._root, self._about)
+
+    def _given(self, images: Sequence[ListedImage]) -> pa.Table:
+        """Return what the file beside them says of images."""
+        assert self._entries is not None
+        return columns_of_images(self._entries, self._folder, [image.name for image in images])
 
     @property
     def metadata(self) -> ImageFolder:
@@ -91,7 +125,7 @@ class ImageFolder:
             done += batch.num_rows
 
     def _batches(self, rows: np.ndarray, size: int, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        names = SCHEMA.names if columns is None else list(dict.fromkeys(columns))
+        names = self.schema_arrow.names if columns is None else list(dict.fromkeys(columns))
         size = size if IMAGE in names else max(size, _GROUP_ROWS)
         for begin in range(0, len(rows), size):
             images = [self._images[row] for row in rows[begin : begin + size].tolist()]
@@ -106,8 +140,16 @@ class ImageFolder:
             "label": lambda: [own] * len(images),
             IMAGE: lambda: self._contents(images),
         }
-        arrays = [pa.array(columns[name](), SCHEMA.field(name).type) for name in names]
-        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([SCHEMA.field(name) for name in names]))
+        schema = pa.schema([self.schema_arrow.field(name) for name in names])
+        told: set[str] = set() if self._entries is None else {*self._entries.columns.column_names}
+        given = self._given(images) if told & {*names} else None
+        arrays = [
+            given.column(each.name).combine_chunks()
+            if given is not None and each.name in told
+            else pa.array(columns[each.name](), each.type)
+            for each in schema
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def _file_name(self, image: ListedImage) -> str:
         return posixpath.join(self._folder, image.name)
@@ -150,12 +192,11 @@ class ImagesKind:
         folder = ImageFolder(listing, listing.filesystem, path)
         groups = [folder.row_group(number) for number in range(folder.num_row_groups)]
         size = sum(group.total_byte_size for group in groups)
-        return Examined(size, listing.images[path].fingerprint, [GroupClaim(group.num_rows, 0) for group in groups])
+        return Examined(size, folder.fingerprint, [GroupClaim(group.num_rows, 0) for group in groups])
 
     def fingerprint(self, place: Place, filesystem: pafs.FileSystem, path: str) -> str:
-        """Return that of the list: each image is compared with it when it is read."""
-        del filesystem
-        return place.images[path].fingerprint
+        """Return that of the list, and of the columns beside: each image is compared with the list when it is read."""
+        return ImageFolder(place, filesystem, path).fingerprint
 
     @contextmanager
     def open(self, place: Place, filesystem: pafs.FileSystem, path: str) -> Iterator[ImageFolder]:

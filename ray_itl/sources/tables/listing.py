@@ -16,6 +16,7 @@ from ray_itl.io.image_lists import ImageList, image_lists
 from ray_itl.io.listing import AskedTable, Listing, OnText, PoolPaths, list_files, relative_to
 from ray_itl.io.tables import NAMES, TableKind
 from ray_itl.io.walk import Stamp
+from ray_itl.sources.files.image_columns import files_about
 from ray_itl.sources.tables.delta import read_delta
 from ray_itl.sources.tables.iceberg import read_iceberg
 from ray_itl.sources.tables.lance import read_lance
@@ -38,6 +39,8 @@ class PoolListing(Listing):
     """Files that were passed over, as they changed too lately."""
     images: Mapping[str, ImageList] = field(default_factory=dict)
     """The images of each folder, by the name that stands for them among `paths`."""
+    image_columns: Mapping[str, str] = field(default_factory=dict)
+    """The file that gives columns to the images of a folder, by the same names."""
     on_text: OnText | None = None
     """As of `PoolPaths`."""
 
@@ -72,6 +75,7 @@ def list_pool(asked: Sequence[str] | PoolPaths, filesystem: pafs.FileSystem | No
         stamps = {relative_to(root, listing.full_path(path)): stamp for path, stamp in stamps.items()}
     given = {relative_to(root, path): values for path, values in sorted(of_tables.items())}
     images = image_lists({path: stamp for path, stamp in stamps.items() if is_image(path)})
+    about = [relative_to(root, listing.full_path(path)) for path in listing.about_images]
     single = [path for path in stamps if not is_image(path)]
     return PoolListing(
         listing.filesystem,
@@ -81,10 +85,12 @@ def list_pool(asked: Sequence[str] | PoolPaths, filesystem: pafs.FileSystem | No
         listing.sources,
         stamps,
         listing.asked_tables,
+        tuple(about),
         tables=tuple(_version(kind, folder, root, read[kind, folder, by]) for kind, folder, by in tables),
         given=given,
         unsettled=tuple(relative_to(root, listing.full_path(path)) for path in unsettled),
         images=images,
+        image_columns=files_about(about, images),
         on_text=paths.on_text,
     )
 

@@ -31,3 +31,8 @@ class Place(Protocol):
     def images(self) -> Mapping[str, ImageList]:
         """The images of each folder of images, by the name that stands for them among the files."""
         ...
+
+    @property
+    def image_columns(self) -> Mapping[str, str]:
+        """The file that gives columns to them, if there is one, by the same name."""
+        ...
