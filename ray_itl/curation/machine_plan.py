@@ -18,7 +18,7 @@ from ray_itl.core.screening.arithmetic import multiply_integers
 from ray_itl.curation.demo import digits_settings
 from ray_itl.curation.machine_settings import MachineSettings
 from ray_itl.curation.percentage import number_among
-from ray_itl.curation.planning import COLUMNS, checked, expected_passes, measure_rates, survey_of
+from ray_itl.curation.planning import COLUMNS, checked, expected_passes, left_words, measure_rates, survey_of
 from ray_itl.curation.pool import storage_options
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.distributed.placement import ShardPlan, plan_shards_for
@@ -100,6 +100,8 @@ class MachinePlan:
     embedding: EmbeddingSurvey | None = None
     """What embedding takes, where rows have no embeddings."""
     told: tuple[str, ...] = ()
+    left: str = "Nothing was run or kept."
+    """What planning left behind."""
 
     @property
     def embed_s(self) -> float:
@@ -133,7 +135,7 @@ class MachinePlan:
                 *self._assumptions(),
                 *self.told,
                 "",
-                "Nothing was run or kept.",
+                self.left,
             ]
         )
 
@@ -303,7 +305,8 @@ def planned_elsewhere(settings: CurationSettings, machines: MachineSettings) -> 
         )
         n, passes = settings.selection.n, expected_passes(settings)
         plan = plan_for_machines(machines, problem.dim, rows, n, passes, settings.cluster, storage, here)
-        return replace(plan, embedding=None if embedding is None else embedding.of(rows), told=tuple(told))
+        embedding = None if embedding is None else embedding.of(rows)
+        return replace(plan, embedding=embedding, told=tuple(told), left=left_words(settings))
 
 
 def _integer_rate(dim: int) -> float | None:

@@ -1,7 +1,7 @@
 """What a run would take, said before a row is loaded.
 
 It follows from the pool's footers and a second of measurements: how fast this machine reads the pool, multiplies, and
-uses its disk. Nothing is left behind.
+uses its disk. Nothing is left behind, but for embeddings of targets and other small samples that had none.
 """
 
 from __future__ import annotations
@@ -144,6 +144,8 @@ class RunPlan:
     """What embedding takes, where rows have no embeddings."""
     threads: int = 1
     """With which this process computes, as it measured."""
+    left: str = "Nothing was run or kept."
+    """What planning left behind."""
     told: tuple[str, ...] = ()
     """How many rows a percentage is, and what will not be as asked for, though the run goes on."""
 
@@ -196,7 +198,7 @@ class RunPlan:
         }
         table = "\n".join(f"{name:<20}{text}" for name, text in lines.items())
         table = "\n".join([table, *self.told])
-        return f"{table}\n\nTimes are rough: from speeds measured just now on this machine. Nothing was run or kept."
+        return f"{table}\n\nTimes are rough: from speeds measured just now on this machine. {self.left}"
 
     def summary(self) -> JobSummary:
         """Return what the job says: the plan, and nothing else happened."""
@@ -256,7 +258,7 @@ class RunPlan:
 
 
 def planned(settings: CurationSettings) -> RunPlan:
-    """Plan the run of some settings and leave nothing behind; without a pool, that of the demo.
+    """Plan the run of some settings; without a pool, that of the demo. What is left behind, the plan says.
 
     Reads the pool's footers, the targets and some of the pool's first rows.
 
@@ -276,6 +278,7 @@ def planned(settings: CurationSettings) -> RunPlan:
             threads=torch.get_num_threads(),
             num_rows=problem.source.num_rows,
             told=tuple(told),
+            left=left_words(settings),
             dim=problem.dim,
             shards=shards,
             in_process=in_process,
@@ -294,6 +297,16 @@ def survey_of(problem: Problem, tries_known: bool = False) -> EmbeddingSurvey | 
     if not isinstance(encoding, CachedEncoding) or not isinstance(source, ParquetSource | TableSource):
         return None
     return survey(source, encoding, tries_known)
+
+
+def left_words(settings: CurationSettings) -> str:
+    """Say what planning left behind."""
+    if settings.encoder.name is None:
+        return "Nothing was run or kept."
+    return (
+        "Nothing was run. Kept are the embeddings of those target, known, avoided and held-out rows that had none: the "
+        "run needs them, too."
+    )
 
 
 def checked(settings: CurationSettings) -> tuple[Problem, CurationSettings, list[str]]:

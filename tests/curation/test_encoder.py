@@ -363,6 +363,8 @@ def test_a_plan_counts_what_was_never_seen_and_keeps_nothing(lines: Lines) -> No
     assert plan.embedding is not None
     assert (plan.embedding.num_new, plan.embedding.embed_rows, plan.embed_seconds) == (0, None, 0.0)
     assert f"0 of {ROWS} rows were never seen" in plan.table()
+    assert "Nothing was run. Kept are the embeddings of those target, " in plan.table()
+    assert planned(lines.embedded("plan")).table().endswith("Nothing was run or kept.")
 
 
 def test_a_plan_for_other_machines_counts_embedding_and_keeps_nothing(lines: Lines) -> None:
