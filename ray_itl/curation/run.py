@@ -27,7 +27,7 @@ from ray_itl.curation.decontamination import (
 )
 from ray_itl.curation.evaluation import count_on_task
 from ray_itl.curation.explanation import explain, explanation_schema
-from ray_itl.curation.heldout import Contamination
+from ray_itl.curation.heldout import HELDOUT_FILE, Contamination
 from ray_itl.curation.identity import ASKED, recorded_identity
 from ray_itl.curation.open import FROM_OPTIONS, Inputs
 from ray_itl.curation.outputs import (
@@ -64,7 +64,7 @@ from ray_itl.runs.environment import run_details
 from ray_itl.runs.ledger import Ledger, LedgerEntry
 from ray_itl.selection import Selection
 from ray_itl.shards.loading import STORAGE_DTYPES, rows_as_stored
-from ray_itl.sources.bad_rows import BadRows
+from ray_itl.sources.bad_rows import SKIPPED_FILE, BadRows
 from ray_itl.sources.costs_and_groups import costs_and_groups_at
 from ray_itl.sources.encoding import encoding_of
 from ray_itl.sources.parquet import names_rows
@@ -165,7 +165,7 @@ def curate_problem(
         return selection
     except (InputError, ConfigError):
         if state == "new":
-            run.abandon()
+            run.abandon(SKIPPED_FILE, HELDOUT_FILE)
         raise
 
 

@@ -32,6 +32,7 @@ from ray_itl.queries.parts import Parts, table_of
 from ray_itl.queries.reading import Queries, query_identity, read_queries
 from ray_itl.runs.directory import RunDirectory
 from ray_itl.runs.environment import run_details
+from ray_itl.sources.bad_rows import SKIPPED_FILE
 from ray_itl.text import plural
 
 RESERVED = ("query", "rank", "id", "gain", "bound")
@@ -104,7 +105,7 @@ def select_queries(
         return _Run(problem, queries, settings, reporter, rows, run).execute()
     except (InputError, ConfigError):
         if state == "new" and not Parts(run.path).read(problem.source):
-            run.abandon()
+            run.abandon(SKIPPED_FILE)
         raise
 
 

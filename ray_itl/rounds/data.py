@@ -39,7 +39,7 @@ class TuningData:
     classes: Classes
     """Which labels are the task's, and which output of the model each is."""
     barred: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    """Positions of rows of the pool that cannot be used and are passed over."""
+    """Positions of rows of the pool that are passed over: they cannot be used, or are nearly equal to held-out ones."""
 
     @property
     def raw_type(self) -> pa.DataType:

@@ -42,6 +42,12 @@ class DataSettings(Options, group="data"):
         one_of("refuse", "skip"),
         decides=False,  # no row that can be picked depends on it
     )
+    near_heldout: str = option(
+        "flag",
+        "Rows of the pool that are nearly equal to held-out ones (the same content or, of given embeddings, a cosine "
+        "of at least 0.98): flag (a warning, and a list in heldout.parquet), exclude, or ignore.",
+        one_of("flag", "exclude", "ignore"),
+    )
     label_column: str = option(
         "label", "Column of labels, in heldout, and in the pool where labels.source=column.", column_name
     )
@@ -53,6 +59,11 @@ class DataSettings(Options, group="data"):
         "Picked rows of other labels cost budget and are: drop (not trained on), or class (one more output, the last).",
         one_of("drop", "class"),
     )
+
+    def identity_of(self, name: str) -> str | None:
+        """See `Options.identity_of`: earlier versions excluded nothing."""
+        excludes = name != "near_heldout" or self.near_heldout == "exclude"
+        return super().identity_of(name) if excludes else None
 
 
 @dataclass

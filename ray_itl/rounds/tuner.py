@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_itl.core.trajectory import Pick
+from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.errors import RayItlError, RunDirectoryError
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.observability.reporter import Reporter
@@ -21,6 +22,7 @@ from ray_itl.observability.status import Heartbeat
 from ray_itl.options.text import to_yaml
 from ray_itl.rounds.data import TuningData, open_tuning_data, tuning_identity
 from ray_itl.rounds.divergence import go_on_otherwise
+from ray_itl.rounds.heldout import apart_from_heldout
 from ray_itl.rounds.label_files import GivenLabels
 from ray_itl.rounds.label_survey import check_labels
 from ray_itl.rounds.labelled import labelled_rows, positions_without_label
@@ -38,6 +40,7 @@ from ray_itl.rounds.skipping import passing_over_bad_rows
 from ray_itl.rounds.to_label import write_to_label
 from ray_itl.rounds.tracking import RoundsTracking
 from ray_itl.runs.directory import RunDirectory, RunState
+from ray_itl.sources.bad_rows import SKIPPED_FILE
 from ray_itl.sources.ids import id_arrow_type
 
 
@@ -93,6 +96,7 @@ class ActiveFineTuner:
                 for words in model.remarks(data.raw_type):
                     self._reporter.warn(words)
                 data = passing_over_bad_rows(data, self._settings, model.encode, self._run, self._reporter)
+                data = apart_from_heldout(data, self._settings, self._run, self._reporter)
                 result = self._rounds(data, RoundSelector(data, self._settings, model, pool_cache), model)
                 self._tracking.ended(result.state)
                 return result
@@ -100,7 +104,7 @@ class ActiveFineTuner:
             with suppress(RunDirectoryError):  # what went wrong first is what matters
                 self._status.end(error)
             if state == "new" and isinstance(error, RayItlError) and not (self._run.path / "rounds").exists():
-                self._run.abandon()
+                self._run.abandon(SKIPPED_FILE, HELDOUT_FILE)
             raise
 
     def _begin(self, data: TuningData) -> RunState:

@@ -173,13 +173,13 @@ class RunDirectory:
             for folder in (self.path, self.path / LEDGER_FOLDER):
                 remove_leftovers(folder, older_than_s=0.0)
 
-    def abandon(self) -> None:
-        """Take back what `begin` made of a new directory, unless picks have been recorded since."""
+    def abandon(self, *others: str) -> None:
+        """Take back what `begin` made of a new directory, and other files, unless picks have been recorded since."""
         # A folder that holds something by now stays, and so does what storage will not remove.
         with contextlib.suppress(OSError):
             if (self.path / LEDGER_FOLDER).exists():
                 return
-            for name in (_STATUS, _MANIFEST, _CONFIG, TRACKING_FILE):
+            for name in (_STATUS, _MANIFEST, _CONFIG, TRACKING_FILE, *others):
                 (self.path / name).unlink(missing_ok=True)
             shutil.rmtree(self.path / WANDB_FOLDER, ignore_errors=True)
             for folder in self._created:
