@@ -127,7 +127,7 @@ def select(
             stands for every value not named.
         min_distance: Rows nearer than this (1 - cosine of the features) to an earlier pick or known row are not picked.
         near_target: Whether rows nearly equal to a target are flagged in the result, excluded, or nothing.
-        exclude: Ids of rows that may not be picked: a sequence or array, or the path of Parquet with such a column.
+        exclude: Ids of rows that may not be picked: a sequence or array, or the path of a file with such a column.
         include: Likewise, of rows of the pool that are picked already: the posterior is conditioned on them first.
         heldout: Rows that the model is to be tested on, of any of the kinds of `pool`. Rows of the pool whose features
             have a cosine of at least 0.98 with one are never picked, and are listed by `Selection.heldout`.

@@ -2,12 +2,7 @@
 
 from pathlib import Path
 
-import hydra
-from omegaconf import DictConfig
-
-from ray_itl.cli.config import register_schemas, to_settings
-from ray_itl.cli.config_path import config_path
-from ray_itl.cli.guard import guarded
+from ray_itl.cli.command import command
 from ray_itl.curation.demo import digits_settings
 from ray_itl.curation.machine_plan import planned_elsewhere
 from ray_itl.curation.machine_settings import machines_of
@@ -21,14 +16,11 @@ from ray_itl.queries.run import select_queries
 from ray_itl.queries.summary import plan_queries, summarise_queries
 from ray_itl.ticks.tick import run_tick, summarise_tick
 
-register_schemas(curate_schema=CurationSettings)
 
-
-@hydra.main(version_base="1.3", config_path=config_path(), config_name="curate")
-@guarded
-def main(config: DictConfig) -> None:
+@command("curate", CurationSettings)
+def main(settings: CurationSettings) -> None:
     """Compose, run (or only plan), summarise."""
-    settings = with_absolute_paths(to_settings(config, CurationSettings))
+    settings = with_absolute_paths(settings)
     reporter = Reporter(settings.run.log)
     for_queries = settings.target.query_column is not None
     if settings.plan:

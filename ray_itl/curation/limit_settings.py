@@ -59,12 +59,12 @@ class LimitSettings(Options, group="selection"):
     )
     exclude: str | None = option(
         None,
-        "Parquet of ids (column pool.id_column) that may not be picked.",
+        "A file of ids (column pool.id_column), of any kind that a pool may be of, that may not be picked.",
         decides=False,  # the ids themselves do
     )
     include: str | None = option(
         None,
-        "Parquet of ids of pool rows that are picked already: the posterior is conditioned on them first.",
+        "A file of ids, likewise, of pool rows that are picked already: the posterior is conditioned on them first.",
         decides=False,  # the ids themselves do
     )
 

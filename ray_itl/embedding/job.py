@@ -153,7 +153,7 @@ def open_job(settings: EmbedJobSettings, reporter: Reporter) -> OpenedJob:
 def _open(settings: EmbedJobSettings, run: RunDirectory, reporter: Reporter) -> EmbeddingParts:
     pool = settings.pool
     if pool.path is None:
-        raise ConfigError("pool.path is not set: name the Parquet file, folder, glob or URI of the rows to embed")
+        raise ConfigError("pool.path is not set: name the file, folder, glob or URI of the rows to embed")
     columns = {**dict.fromkeys(pool.columns, "pool.columns"), pool.raw_column: "pool.raw_column"}
     base = open_raw_rows(
         pool.path, id_column=pool.id_column, columns=columns, id_option="pool.id_column", on_text=reporter.texts()

@@ -20,7 +20,7 @@ from ray_itl.options.checks import (
     whole,
 )
 from ray_itl.options.declare import Options, option
-from ray_itl.sources.settings import ID_MEANING
+from ray_itl.sources.settings import ID_MEANING, bad_row_option
 
 KINDS = ("features", "gradient")
 PROJECTIONS = ("gaussian", "sign")
@@ -108,12 +108,10 @@ class RawPoolSettings(Options, group="pool"):
         "text", "What the model reads: texts, conversations, encoded images, or lists of numbers.", column_name
     )
     columns: list[str] = option([], "Further columns to carry along, as [a,b].", _CARRIED)
-    on_bad_row: str = option(
-        "refuse",
-        "When rows cannot be embedded (null, blank, undecodable, of another length): refuse, once all others are; "
-        "skip: they are left out, and listed in skipped.parquet.",
-        one_of("refuse", "skip"),
-        decides=False,  # nothing in a part but which rows it lacks, as it says itself
+    on_bad_row: str = bad_row_option(
+        "rows cannot be embedded (null, blank, undecodable, of another length)",
+        "refuse, once all others are",
+        "they are left out",
     )
 
 

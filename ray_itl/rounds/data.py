@@ -94,7 +94,7 @@ def open_tuning_data(settings: FineTuneSettings) -> TuningData:
     data = settings.data
     for option in ("pool", "target", "heldout"):
         if getattr(data, option) is None:
-            raise ConfigError(f"data.{option} is not set: name a Parquet file, folder, glob or URI")
+            raise ConfigError(f"data.{option} is not set: name a file, folder, glob or URI")
     if settings.model.objective == "classification" and not data.classes:
         raise ConfigError("data.classes is empty: list the labels of the task, in the order of the model's outputs")
     label, column = {data.label_column: "data.label_column"}, settings.embedding.column

@@ -12,7 +12,7 @@ from ray_itl.errors import ConfigError
 from ray_itl.observability.settings import TrackingSettings, log_option
 from ray_itl.options.checks import Check, are_distinct_names, column_name, one_of, positive, require, whole
 from ray_itl.options.declare import Options, default_of, option
-from ray_itl.sources.settings import DTYPES, ID_MEANING
+from ray_itl.sources.settings import DTYPES, ID_MEANING, bad_row_option
 from ray_itl.training.settings import TrainingSettings
 
 _NAMES = (*SEQUENTIAL_RULES, *BASELINE_RULES, "badge")
@@ -35,13 +35,7 @@ class DataSettings(Options, group="data"):
         "What the model reads, in all three: texts, conversations, images or arrays of numbers.",
         column_name,
     )
-    on_bad_row: str = option(
-        "refuse",
-        "When rows of the pool cannot be read (null, blank, undecodable, of another length): refuse; skip: they are no "
-        "candidates, and listed in skipped.parquet.",
-        one_of("refuse", "skip"),
-        decides=False,  # no row that can be picked depends on it
-    )
+    on_bad_row: str = bad_row_option("rows of the pool cannot be read (null, blank, undecodable, of another length)")
     near_heldout: str = option(
         "flag",
         "Rows of the pool that are nearly equal to held-out ones (the same content or, of given embeddings, a cosine "

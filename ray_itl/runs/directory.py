@@ -160,7 +160,7 @@ class RunDirectory:
         return former
 
     def _changed_files(self, details: Mapping[str, Any]) -> str:
-        """Say which files of a pool in Parquet files are not those of the run here."""
+        """Say which files of a pool in files are not those of the run here."""
         before, after = self._read(_MANIFEST).get("pool_manifest"), details.get("pool_manifest")
         if not isinstance(before, str) or not isinstance(after, str):
             return ""
@@ -204,11 +204,11 @@ class RunDirectory:
         """Return the manifest of the pool that the run read.
 
         Raises:
-            RunDirectoryError: the pool was no Parquet files.
+            RunDirectoryError: the pool was not in files.
         """
         manifest = self._read(_MANIFEST).get("pool_manifest")
         if not isinstance(manifest, str):
-            raise RunDirectoryError(f"{self.path / _MANIFEST} has no manifest of a pool in Parquet files: restore it")
+            raise RunDirectoryError(f"{self.path / _MANIFEST} has no manifest of a pool in files: restore it")
         return Manifest.from_json(manifest)
 
     def _create(self) -> None:

@@ -33,6 +33,8 @@ from ray_itl.sources.types import carried_type, cast
 
 _BATCH_BYTES = 2 << 20
 _FLOATS = (np.float16, np.float32, np.float64)
+WITH_COLUMNS = "hand over a table, a frame, or files"
+"""What has columns, for messages."""
 
 
 class TableRows:
@@ -296,8 +298,8 @@ class ArraySource:
         """
         if columns:
             raise InputError(
-                f"columns {', '.join(columns)} were asked for, but an array has no columns; hand over a "
-                "pyarrow.Table or Parquet files, or leave columns empty"
+                f"columns {', '.join(columns)} were asked for, but an array has no columns; "
+                f"{WITH_COLUMNS}, or leave columns empty"
             )
         return pa.table({})
 

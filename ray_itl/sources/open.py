@@ -23,7 +23,7 @@ from ray_itl.sources.base import PathInput, PoolInput, PoolSource, RowSource
 from ray_itl.sources.columns import Asked, by_option
 from ray_itl.sources.condition import Condition, RowMask, rows_of_table_that_meet
 from ray_itl.sources.encoding import RawColumn
-from ray_itl.sources.in_memory import ArraySource, TableRows, TableSource
+from ray_itl.sources.in_memory import WITH_COLUMNS, ArraySource, TableRows, TableSource
 from ray_itl.sources.manifest import Manifest
 from ray_itl.sources.parquet import ParquetRows, ParquetSource
 from ray_itl.sources.schema import find_column
@@ -162,9 +162,7 @@ def narrow(source: PoolSource, condition: str) -> tuple[PoolSource, RowMask]:
     if isinstance(source, TableSource):
         mask = rows_of_table_that_meet(met, source.table)
         return source.only(mask), mask
-    raise InputError(
-        f"pool.filter={condition}: an array has no columns; leave it out, or hand over a pyarrow.Table or Parquet files"
-    )
+    raise InputError(f"pool.filter={condition}: an array has no columns; leave it out, or {WITH_COLUMNS}")
 
 
 def columns_of(condition: str) -> tuple[str, ...]:
@@ -204,8 +202,7 @@ def _open_embedded(
             options = [*([asked.id_option] if asked.id else []), *asked.further.values()]
             named = ", ".join(dict.fromkeys(options))
             raise InputError(
-                f"an array has no columns; leave the options that name one empty ({named}), or hand over a "
-                "pyarrow.Table or Parquet files"
+                f"an array has no columns; leave the options that name one empty ({named}), or {WITH_COLUMNS}"
             )
         return ArraySource(pool)
     if isinstance(pool, pads.Dataset):

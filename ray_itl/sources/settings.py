@@ -36,6 +36,22 @@ _RAW_MEANING = "With encoder: its column to embed. null: as of the pool."
 _EVEN = Check("give a positive even number", lambda value: is_whole(value, 1) and value % 2 == 0)
 
 
+def bad_row_option(what: str, refuse: str = "refuse", skip: str = "they are no candidates") -> Any:
+    """Declare what becomes of a run when rows of its pool cannot be used.
+
+    Args:
+        what: What is wrong with them.
+        refuse: When it is refused.
+        skip: What they are otherwise.
+    """
+    return option(
+        "refuse",
+        f"When {what}: {refuse}; skip: {skip}, and listed in skipped.parquet.",
+        one_of("refuse", "skip"),
+        decides=False,  # nothing that can be used depends on it
+    )
+
+
 @dataclass
 class PoolSettings(Options, group="pool"):
     """Where the candidate rows are and how to read them."""
@@ -96,13 +112,7 @@ class PoolSettings(Options, group="pool"):
         "A .npy file of a D x D weight covariance Sigma: the linear kernel becomes x'Sigma x (with features=as_is).",
     )
     dtype: str = option("float32", "Storage of features in the shards; decisions are always float64.", one_of(*DTYPES))
-    on_bad_row: str = option(
-        "refuse",
-        "When rows cannot be used (NaN, null, of another length, of no positive cost): refuse; skip: they are no "
-        "candidates, and listed in skipped.parquet.",
-        one_of("refuse", "skip"),
-        decides=False,  # no row that can be picked depends on it
-    )
+    on_bad_row: str = bad_row_option("rows cannot be used (NaN, null, of another length, of no positive cost)")
     screening: str = option(
         "auto",
         "What rows are screened in before the few in doubt are scored exactly: int8 (a quarter of the memory beside "

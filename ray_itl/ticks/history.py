@@ -133,7 +133,7 @@ def conditioned_on(problem: Problem, history: History, changes: PoolChanges, can
     """Return the problem of the next tick: earlier picks are known and ruled out, and perhaps only news is looked at.
 
     Args:
-        problem: The problem of the whole pool, in Parquet files, as if nothing had been picked.
+        problem: The problem of the whole pool, in files, as if nothing had been picked.
         history: What earlier ticks left.
         changes: What is new in the pool.
         candidates: "new" or "all" (see `settings.StateSettings`).
@@ -165,7 +165,7 @@ def _read_features(store: StateStore, name: str) -> Tensor:
 
 
 def require_files(problem: Problem) -> ParquetSource:
-    """Return the problem's source; InputError unless it is Parquet files, which alone can be told apart later."""
+    """Return the problem's source; InputError unless it is files, which alone can be told apart later."""
     if not isinstance(problem.source, ParquetSource):
-        raise InputError("state.dir needs a pool of Parquet files: only they can be recognised by later ticks")
+        raise InputError("state.dir needs a pool of files: only they can be recognised by later ticks")
     return problem.source
