@@ -194,7 +194,7 @@ class GreedySelector:
         self._started = len(trajectory.picks)
         self._start = self._start.at(trajectory.state)
         picks = trajectory.features_since(0) if self._excludes_similar_picks else None
-        self._pool.restore(self._start, trajectory.no_columns, self._sequence, trajectory.held, picks)
+        self._pool.restore(self._start, trajectory.held, picks)
         self.stats.passes += 1
 
     def _block_size(self) -> int:

@@ -73,15 +73,11 @@ class Pool(Protocol):
         """Return an id that occurs more than once, with its positions, or None."""
         ...
 
-    def restore(
-        self, start: ScoreSpec, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
-    ) -> None:
-        """Bring every row to the state after some picks, forgetting all else; expect block `sequence` next.
+    def restore(self, start: ScoreSpec, held: np.ndarray, picks: Tensor | None = None) -> None:
+        """Bring every row to the state after some picks, forgetting all else; expect block 0 next.
 
         Args:
-            start: Scores before the first pick.
-            columns: The picks' columns, D x num_tracks x k; k may be 0.
-            sequence: Number of the next block.
+            start: Scores after these picks.
             held: Positions of rows that the driver holds.
             picks: The picks' features, k x D, where picks exclude rows like them.
         """
@@ -178,13 +174,11 @@ class LocalPool:
             return None
         return repeated, np.concatenate([shard.positions_of(repeated) for shard in self._shards])
 
-    def restore(
-        self, start: ScoreSpec, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
-    ) -> None:
+    def restore(self, start: ScoreSpec, held: np.ndarray, picks: Tensor | None = None) -> None:
         """See `Pool.restore`."""
         for shard in self._shards:
             shard.start(start)
-            shard.replay(columns, sequence, picks)
+            shard.replay(None, 0, picks)
             shard.hold(held)
 
     def propose(self, request: Request) -> RowBatch:

@@ -168,16 +168,17 @@ class PoolShard:
         self._screen = Screen(start, copies, self.norms, costs)
         self._sequence, self._previous, self._tied = 0, None, None
 
-    def replay(self, columns: Tensor, sequence: int, picks: Tensor | None = None) -> None:
-        """Apply accepted picks after `start`, then expect a block. One pass, none for k = 0. O(n D k).
+    def replay(self, columns: Tensor | None, sequence: int, picks: Tensor | None = None) -> None:
+        """Apply accepted picks after `start`, then expect a block. One pass, none without columns. O(n D k).
 
         Args:
-            columns: Of the picks, D x num_tracks x k.
+            columns: Of the picks, D x num_tracks x k; None where `start` has them all.
             sequence: Number of the next block.
             picks: Their features, k x D, where picks exclude rows like them.
         """
         screen = self._started
-        parts = [screen.columns(part) for part in columns.split(_REPLAY_COLUMNS, dim=2) if part.shape[2]]
+        split = () if columns is None else columns.split(_REPLAY_COLUMNS, dim=2)
+        parts = [screen.columns(part) for part in split if part.shape[2]]
         for part in parts:
             screen.count(part)
         for rows, chunk in screen.chunks() if parts else ():

@@ -18,8 +18,8 @@ class Recovery:
     """All that a freshly loaded shard needs to answer the next call as if it had been there all along."""
 
     start: ScoreSpec
-    columns: Tensor
-    """Columns of the picks accepted so far, D x num_tracks x k float64."""
+    columns: Tensor | None
+    """Columns of the picks accepted since `start`, D x num_tracks x k float64; None without any."""
     sequence: int
     """Number of the first block or contest not contained in `columns`."""
     held: np.ndarray
@@ -54,12 +54,10 @@ class Journal:
         self._held = np.empty(0, dtype=np.int64)
         self._last: Block | ExactSearch | None = None
 
-    def restored(
-        self, start: ScoreSpec, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
-    ) -> None:
+    def restored(self, start: ScoreSpec, held: np.ndarray, picks: Tensor | None = None) -> None:
         """Record a restore, which makes everything before it irrelevant."""
         self._picks = [] if picks is None else [picks]
-        self._start, self._columns, self._sequence = start, [columns], sequence
+        self._start, self._columns, self._sequence = start, [], 0
         self._held, self._last = np.unique(held), None
 
     def settle(self, sequence: int, accepted: int) -> None:
@@ -96,7 +94,8 @@ class Journal:
         """Return how to rebuild a shard for the call that was announced last; None before the first restore."""
         if self._start is None:
             return None
-        self._columns = [torch.cat(self._columns, dim=2)]
+        self._columns = [torch.cat(self._columns, dim=2)] if self._columns else []
         self._picks = [torch.cat(self._picks)] if self._picks else []
         picks = self._picks[0] if self._picks else None
-        return Recovery(self._start, self._columns[0], self._sequence, self._held, self._last, picks)
+        columns = self._columns[0] if self._columns else None
+        return Recovery(self._start, columns, self._sequence, self._held, self._last, picks)

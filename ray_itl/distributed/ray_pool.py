@@ -248,12 +248,10 @@ class RayPool:
             return None
         return repeated, np.concatenate(self._call("positions_of", repeated))
 
-    def restore(
-        self, start: ScoreSpec, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
-    ) -> None:
+    def restore(self, start: ScoreSpec, held: np.ndarray, picks: Tensor | None = None) -> None:
         """See `Pool.restore`."""
-        self._journal.restored(start, columns, sequence, held, picks)
-        self._crew.call("restore", put(Recovery(start, columns, sequence, held, last=None, picks=picks)))
+        self._journal.restored(start, held, picks)
+        self._crew.call("restore", put(Recovery(start, None, 0, held, last=None, picks=picks)))
 
     def propose(self, request: Request) -> RowBatch:
         """See `Pool.propose`."""

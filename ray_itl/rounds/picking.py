@@ -166,6 +166,5 @@ def best_candidates(pool: Pool, context: RoundContext, count: int) -> np.ndarray
     context = context.on(pool)
     acquisition = context.acquisition
     state = acquisition.start(context.posterior, Targets.uniform(context.targets))
-    none = torch.empty(pool.dim, acquisition.num_tracks, 0, dtype=torch.float64)
-    pool.restore(ScoreSpec.of(acquisition, state, "float32"), none, 0, context.taken)
+    pool.restore(ScoreSpec.of(acquisition, state, "float32"), context.taken)
     return np.sort(pool.propose(Request(count)).positions)

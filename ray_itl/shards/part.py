@@ -123,11 +123,9 @@ class PartPool:
         found = self._pool.repeated_id()
         return None if found is None else (found[0], self._kept.numbers(found[1]))
 
-    def restore(
-        self, start: ScoreSpec, columns: Tensor, sequence: int, held: np.ndarray, picks: Tensor | None = None
-    ) -> None:
+    def restore(self, start: ScoreSpec, held: np.ndarray, picks: Tensor | None = None) -> None:
         """See `Pool`."""
-        self._pool.restore(start, columns, sequence, self._kept.rows(held), picks)
+        self._pool.restore(start, self._kept.rows(held), picks)
 
     def propose(self, request: Request) -> RowBatch:
         """See `Pool`."""

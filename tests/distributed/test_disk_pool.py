@@ -15,6 +15,7 @@ from ray_itl.core.messages import ExactSearch, ScoreSpec
 from ray_itl.core.posterior import Posterior
 from ray_itl.core.ranking import RankQuery
 from ray_itl.core.screening.copies import copy_bytes
+from ray_itl.distributed.journal import Recovery
 from ray_itl.errors import CacheError, ConfigError
 from ray_itl.io.atomic import TEMPORARY_SUFFIX
 from ray_itl.shards.disk_copies import COPY
@@ -92,12 +93,7 @@ def test_rankings_and_contests_on_disk_are_those_in_memory(source, cache, monkey
     search = ExactSearch(0, 0, state, torch.zeros(1, dtype=torch.float64))
     peaks = []
     for pool in (memory, disk):
-        pool.restore(
-            ScoreSpec.of(ITL, state, "float64"),
-            torch.empty(DIM, 2, 0, dtype=torch.float64),
-            0,
-            np.empty(0, dtype=np.int64),
-        )
+        pool.restore(ScoreSpec.of(ITL, state, "float64"), np.empty(0, dtype=np.int64))
         gain = pool.search_exactly(search)
         peaks.append((gain, pool.tied_winners(gain - 0.5).ids.tolist()))
     assert peaks[0] == peaks[1]
@@ -129,7 +125,7 @@ def test_copies_that_find_no_room_are_known_before_a_row_is_read(source, cache, 
 
 
 @pytest.mark.parametrize("picks", [0, 200])
-def test_restoring_reads_the_features_once_and_once_for_earlier_picks(source, cache, monkeypatch, picks):
+def test_rebuilding_reads_the_features_once_and_once_for_earlier_picks(source, cache, monkeypatch, picks):
     """Reads are what a pass costs on disk: all scores share one, and so do all earlier picks."""
     pool = local_pool(source, 1, cache=cache)
     store = pool._shards[0].features
@@ -137,7 +133,8 @@ def test_restoring_reads_the_features_once_and_once_for_earlier_picks(source, ca
     monkeypatch.setattr(store, "chunks", lambda: calls.append(1) or true_chunks())
     state = VTL.start(Posterior.prior(DIM), make_targets())
     columns = torch.zeros(DIM, 2, picks, dtype=torch.float64)
-    pool.restore(ScoreSpec.of(VTL, state, "float32"), columns, 0, np.empty(0, dtype=np.int64))
+    start = ScoreSpec.of(VTL, state, "float32")
+    Recovery(start, columns, 0, np.empty(0, dtype=np.int64), last=None).apply(pool._shards[0])
     assert len(calls) == 1 + (picks > 0)
 
 

@@ -34,10 +34,9 @@ class Driver:
         self.block_states: list[AcquisitionState] = []
         self.held = np.empty(0, dtype=np.int64)
         start = ScoreSpec.of(rule, self.state, "float64")
-        columns = torch.empty(DIM, rule.num_tracks, 0, dtype=torch.float64)
         self.shard.start(start)
-        self.shard.replay(columns, 0)
-        self.journal.restored(start, columns, 0, self.held)
+        self.shard.replay(None, 0)
+        self.journal.restored(start, self.held)
 
     def fresh(self) -> PoolShard:
         features = torch.from_numpy(self.rows.copy())
@@ -142,10 +141,10 @@ def test_the_journal_forgets_what_came_before_a_restore():
     driver = Driver(RULES[0], 0)
     driver.verify()
     start = ScoreSpec.of(driver.rule, driver.state, "float64")
-    driver.journal.restored(start, torch.empty(DIM, 2, 0, dtype=torch.float64), 0, np.array([1003]))
+    driver.journal.restored(start, np.array([1003]))
     recovery = driver.journal.recovery()
     assert recovery is not None
-    assert (recovery.columns.shape[2], recovery.sequence, recovery.last) == (0, 0, None)
+    assert (recovery.columns, recovery.sequence, recovery.last) == (None, 0, None)
     assert recovery.held.tolist() == [1003]
 
 

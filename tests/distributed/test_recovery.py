@@ -97,7 +97,7 @@ def test_champions_survive_a_kill_after_the_contest(mortal, source):
     search = ExactSearch(0, 0, state, torch.zeros(1, dtype=torch.float64))
     replies = []
     for each in (pool, local_pool(source, 2)):
-        each.restore(start, torch.empty(DIM, 2, 0, dtype=torch.float64), 0, np.empty(0, dtype=np.int64))
+        each.restore(start, np.empty(0, dtype=np.int64))
         held = each.propose(Request(8))
         gain = each.search_exactly(search)
         replies.append((sorted(held.positions.tolist()), gain, each.tied_winners(gain - 0.5).positions.tolist()))
