@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from ray_itl import MissingExtraError, Selection, select
 from ray_itl.core.result import GreedyStats
 from ray_itl.errors import InputError, RunDirectoryError
-from ray_itl.selection import picked_rows
+from ray_itl.training.picks_dataset import picked_rows
 from tests.helpers import DIM, Files, clustered, table_of
 
 N = 12

@@ -55,7 +55,7 @@ class Trajectory:
         self._columns: list[Tensor] = []
         self._excluded = excluded.astype(np.int64)
         self._most_columns = 2 * dim
-        self._dim = dim
+        self.no_columns = torch.empty(dim, acquisition.num_tracks, 0, dtype=torch.float64)
 
     @property
     def held(self) -> np.ndarray:
@@ -80,8 +80,8 @@ class Trajectory:
 
     def features_since(self, first: int) -> Tensor:
         """Return the features of the picks from number `first` on (from 0), k x D float64."""
-        none = len(self.features) <= first
-        return torch.empty(0, self._dim).double() if none else torch.stack(self.features[first:])
+        dim = self.no_columns.shape[0]
+        return torch.stack(self.features[first:]) if len(self.features) > first else torch.empty(0, dim).double()
 
     def replay(self, earlier: Sequence[tuple[Pick, Tensor]]) -> None:
         """Commit the picks of an interrupted run, each with its features (D float64). O(n D r)."""

@@ -6,13 +6,8 @@ from typing import Any
 import pytest
 
 from ray_itl.curation.result_settings import RunSettings
-from ray_itl.curation.settings import (
-    AcquisitionSettings,
-    CurationSettings,
-    EvaluationSettings,
-    SelectionSettings,
-    StateSettings,
-)
+from ray_itl.curation.settings import AcquisitionSettings, CurationSettings, EvaluationSettings, SelectionSettings
+from ray_itl.curation.state_settings import StateSettings
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
 from ray_itl.sources.settings import PoolSettings, TargetSettings

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ray_itl.curation.settings import StateSettings
+from ray_itl.curation.state_settings import StateSettings
 from tests.deploy.fields import FIELDS, problems
 from tests.deploy.manifests import MANIFESTS, ROOT, found, pods, ray_job_spec, walk
 

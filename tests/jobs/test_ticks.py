@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ray_itl.curation.result_settings import RunSettings
-from ray_itl.curation.settings import CurationSettings, StateSettings, with_absolute_paths
+from ray_itl.curation.settings import CurationSettings, with_absolute_paths
+from ray_itl.curation.state_settings import StateSettings
 from ray_itl.errors import ConfigError
 from ray_itl.ticks.lease import acquire
 from ray_itl.ticks.log import StateStore, TickLog

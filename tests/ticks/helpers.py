@@ -20,7 +20,8 @@ import torch
 from ray_itl.core import greedy
 from ray_itl.core.posterior import Targets
 from ray_itl.curation.result_settings import RunSettings
-from ray_itl.curation.settings import CurationSettings, SelectionSettings, StateSettings
+from ray_itl.curation.settings import CurationSettings, SelectionSettings
+from ray_itl.curation.state_settings import StateSettings
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import BusyError
 from ray_itl.observability.reporter import Reporter

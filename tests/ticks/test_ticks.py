@@ -19,7 +19,7 @@ import pytest
 
 from ray_itl.core.result import Stop as SelectionStop
 from ray_itl.curation.run import curate
-from ray_itl.curation.settings import StateSettings
+from ray_itl.curation.state_settings import StateSettings
 from ray_itl.curation.summary import WHY_STOPPED, why_stopped
 from ray_itl.errors import BusyError, ConfigError, InputError, RunDirectoryError
 from ray_itl.observability.reporter import Reporter
