@@ -177,14 +177,19 @@ def build_report(
 
 def pictures(source: PoolSource, positions: np.ndarray, columns: Sequence[str]) -> dict[str, list[object]]:
     """Return the images of the foremost picks of a pool of images, unless they are carried, by their column."""
-    manifest = source.manifest if isinstance(source, ParquetSource) else None
-    if manifest is None or IMAGE in columns or not manifest.images or len(manifest.images) < len(manifest.files):
+    if IMAGE in columns or not _holds_only_images(source):
         return {}
     try:
         shown = source.take(positions[:MAX_THUMBNAILS], [IMAGE]).column(0).to_pylist()
     except RayItlError:  # the report goes on without
         return {}
     return {IMAGE: shown + [None] * (len(positions) - len(shown))}
+
+
+def _holds_only_images(source: PoolSource | None) -> bool:
+    """Whether rows are images, from their files: their one column of interest, whether it is carried or not."""
+    manifest = source.manifest if isinstance(source, ParquetSource) else None
+    return manifest is not None and bool(manifest.images) and len(manifest.images) >= len(manifest.files)
 
 
 def _places_named(reasons: Sequence[PickReason], ids: Sequence[object]) -> list[int]:
@@ -197,9 +202,11 @@ def _places_named(reasons: Sequence[PickReason], ids: Sequence[object]) -> list[
 def shown_targets(problem: Problem, columns: Sequence[str], places: Sequence[int]) -> dict[int, object]:
     """Return what there is to see of targets at some places, by place; empty where that is nothing.
 
-    It is of the columns that they share with the pool's the one of images, else that of the longest texts.
+    It is of the columns that they share with the pool's the one of images, else that of the longest texts; of folders
+    of images these.
     """
     source = problem.target_source
+    columns = [*dict.fromkeys([*columns, *([IMAGE] if _holds_only_images(source) else [])])]
     if not columns or not isinstance(source, ParquetSource | TableSource):
         return {}
     wanted = list(dict.fromkeys(places))

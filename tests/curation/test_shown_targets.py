@@ -12,10 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ray_itl import select
 from ray_itl.curation.open import Inputs, open_problem
 from ray_itl.curation.report import shown_targets
 from ray_itl.curation.settings import CurationSettings, SelectionSettings
+from ray_itl.embedding.encoder_settings import EncoderSettings
 from ray_itl.report.table import MAX_THUMBNAILS
+from ray_itl.sources.settings import PoolSettings, TargetSettings
 from tests.helpers import Files, clustered
 from tests.report.pages import Page
 from tests.report.test_thumbnails import encoded
@@ -81,6 +84,26 @@ def test_images_come_before_texts_and_are_read_as_far_as_they_are_shown() -> Non
     found = shown_targets(problem, ["text", "image"], list(range(300)))
     assert len(found) == MAX_THUMBNAILS
     assert found[0] == columns["image"][0]
+
+
+def test_images_of_files_are_shown_though_no_column_is_carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ITL_CACHE", str(tmp_path / "cache"))
+    for folder, count in (("pool", 30), ("target", 4)):
+        (tmp_path / folder / "some").mkdir(parents=True)
+        for k in range(count):
+            (tmp_path / folder / "some" / f"{k:02}.png").write_bytes(encoded((8, 8 + k % 4)))
+    options = {"encoder": "tests.user_encoders:shades", "quiet": True}
+    selection = select(str(tmp_path / "pool"), str(tmp_path / "target"), 3, run_dir=tmp_path / "run", **options)
+    assert len(selection) == 3
+    page = Page((tmp_path / "run" / "report.html").read_text())
+    assert len(page.cells("Nearest target")) == 3
+    settings = CurationSettings(
+        PoolSettings(str(tmp_path / "pool")),
+        TargetSettings(str(tmp_path / "target")),
+        encoder=EncoderSettings("tests.user_encoders:shades"),
+        selection=SelectionSettings(n=3),
+    )
+    assert shown_targets(open_problem(settings), [], [2]) == {2: encoded((8, 10))}
 
 
 def test_targets_that_went_meanwhile_or_are_arrays_are_not_shown(files: Files) -> None:
