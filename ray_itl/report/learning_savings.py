@@ -48,14 +48,14 @@ def saving_sentence(name: str, reference: str, goal: str, saving: Saving, needed
         return f"{name} never reaches {goal}; {reference} does."
     if needed.labels == 0 and math.isinf(saving.times):
         return f"{name} has {goal} before its first label; {reference} has not."
-    told = _interval(saving.low, saving.high)
-    interval = f" (95% interval: {told})" if told else ""
     if math.isinf(saving.times):
         fewer = f"{times(budget / needed.labels)} times fewer than its {budget:,} at least"
-        bound = f" (95% interval: at least {times(saving.low)})" if told and math.isfinite(saving.low) else ""
+        bound = f" (95% interval: at least {times(saving.low)})" if 0 < saving.low < math.inf else ""
         return (
             f"{name} reaches {goal} with {plural(int(needed.labels), 'label')}; {reference} never does: {fewer}{bound}."
         )
+    told = _interval(saving.low, saving.high)
+    interval = f" (95% interval: {told})" if told else ""
     if abs(saving.times - 1) < _ALIKE:
         return f"{name} needs as many labels as {reference} to reach {goal}: 1.0 times{interval}."
     if saving.times > 1:

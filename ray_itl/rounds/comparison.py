@@ -133,15 +133,22 @@ def _needed(curve: SeedCurves, goal: float, sign: int) -> Needed:
 
 
 def _saving(own: SeedCurves, other: SeedCurves, goal: float, sign: int) -> Saving:
-    """Return how many times as many labels another variant needs, by the seeds that both have."""
+    """Return how many times as many labels another variant needs, by the seeds that both have.
+
+    Where one of the two does not get there within its budget, the ratio is only known to be above or below what the
+    budget gives, and where neither does, nothing is: the interval has room for all that may be.
+    """
     seeds = np.intersect1d(own.seeds, other.seeds)
     if not len(seeds):
         return Saving(float("nan"), float("nan"), float("nan"))
     mine, theirs = (
         labels_needed(curve.num_labelled, curve.of(seeds).mean(axis=0), goal, sign) for curve in (own, other)
     )
-    drawn = _times(*(_labels_in_draws(curve, seeds, goal, sign) for curve in (other, own)))
-    return Saving(float(_times(np.array([theirs]), np.array([mine]))[0]), *_interval(drawn, len(seeds)))
+    times = float(_times(np.array([theirs]), np.array([mine]))[0])
+    their_draws, my_draws = (_labels_in_draws(curve, seeds, goal, sign) for curve in (other, own))
+    at_least = _times(np.minimum(their_draws, other.num_labelled[-1]), my_draws)
+    at_most = _times(their_draws, np.minimum(my_draws, own.num_labelled[-1]))
+    return Saving(times, _interval(at_least, len(seeds))[0], _interval(at_most, len(seeds))[1])
 
 
 def _times(theirs: np.ndarray, mine: np.ndarray) -> np.ndarray:
@@ -164,9 +171,9 @@ def _draws(count: int) -> np.ndarray:
 
 
 def _interval(drawn: np.ndarray, num_seeds: int) -> tuple[float, float]:
-    """Return the percentiles of 2.5 and 97.5%, without nan; nan with one seed. They may be inf, so none are mixed."""
-    known = np.sort(drawn[~np.isnan(drawn)])
-    if num_seeds < 2 or not len(known):
+    """Return the percentiles of 2.5 and 97.5%; nan with one seed. They may be inf, so no two values are mixed."""
+    if num_seeds < 2:
         return float("nan"), float("nan")
-    places = [int(np.ceil(part * len(known))) - 1 for part in (_TAIL, 1 - _TAIL)]
-    return float(known[places[0]]), float(known[places[1]])
+    places = [int(np.ceil(part * len(drawn))) - 1 for part in (_TAIL, 1 - _TAIL)]
+    low, high = np.sort(drawn)[places]
+    return float(low), float(high)

@@ -43,7 +43,7 @@ def run_sweep(
         members: Settings of every variant and seed, with distinct run directories.
         folder: Where learning_curves.parquet goes.
         num_processes: Members at a time.
-        reporter: Told about every member that is done, and in the end of what they warned, a line for each variant.
+        reporter: Told about every member that is done, and in the end of what they warned.
         on_table: Called with the curves so far before the last member is done.
 
     Returns:
@@ -70,7 +70,7 @@ def run_sweep(
             write_parquet_table(folder / "learning_curves.parquet", table)
             if len(found) < len(members):
                 on_table(table)
-    for words in _summed_up({member: warned.get(member, []) for member in members}):
+    if words := _summed_up({member: warned.get(member, []) for member in members}):
         reporter.warn(words)
     if failed:
         raise failed[0]
@@ -96,14 +96,15 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
-def _summed_up(warned: Mapping[Member, Sequence[str]]) -> Iterator[str]:
-    """Yield one line for every variant that warned."""
-    for variant in dict.fromkeys(variant for variant, _ in warned):
-        of_seeds = {seed: words for (name, seed), words in warned.items() if name == variant and words}
-        num_more = sum(map(len, of_seeds.values())) - 1
-        more = f" (and {num_more:,} more, in status.json of {plural(len(of_seeds), 'seed')})" if num_more else ""
-        for seed, words in list(of_seeds.items())[:1]:
-            yield f"{variant}, seed {seed}: {words[0]}{more}"
+def _summed_up(warned: Mapping[Member, Sequence[str]]) -> str:
+    """Return the first that members warned of, and how much more there is: they are alike, and many."""
+    told = {member: words for member, words in warned.items() if words}
+    if not told:
+        return ""
+    (variant, seed), words = next(iter(told.items()))
+    num_more = sum(map(len, told.values())) - 1
+    more = f" (and {num_more:,} more, in status.json of {plural(len(told), 'run')})" if num_more else ""
+    return f"{variant}, seed {seed}: {words[0]}{more}"
 
 
 def with_member(curves: pa.Table, member: Member) -> pa.Table:

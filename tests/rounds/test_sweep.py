@@ -109,9 +109,10 @@ def test_processes_end_with_an_error_in_the_block() -> None:
     assert time.monotonic() - began < 60
 
 
-def test_what_variants_warn_of_is_a_line_each() -> None:
+def test_what_runs_warn_of_is_one_line() -> None:
     warned = {("itl", 0): [], ("itl", 1): ["it fell", "again"], ("itl", 2): ["more"], ("random", 0): []}
-    assert list(_summed_up(warned)) == ["itl, seed 1: it fell (and 2 more, in status.json of 2 seeds)"]
+    assert _summed_up(warned) == "itl, seed 1: it fell (and 2 more, in status.json of 2 runs)"
+    assert _summed_up({("itl", 0): []}) == ""
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
