@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,19 @@ from ray_itl.errors import ConfigError
 from ray_itl.experiments.cache import cache_root, data_folder
 from ray_itl.experiments.models import smollm2_path
 from ray_itl.experiments.tasks import TASKS, Task
-from ray_itl.io.atomic import write_atomic
+from ray_itl.io.atomic import write_atomic, write_json
 from ray_itl.observability.console import JobSummary
 from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.settings import absolute_tracking
 from ray_itl.options.text import with_overrides
-from ray_itl.report.learning_data import LearningRow
-from ray_itl.rounds.report import build_learning_report, sweep_standings, write_tuning_report
+from ray_itl.rounds.comparison import Comparison
+from ray_itl.rounds.report import build_learning_report, sweep_comparison, write_tuning_report
 from ray_itl.rounds.result import FineTuning
 from ray_itl.rounds.scores import score_of
+from ray_itl.rounds.seed_curves import gaps, seed_curves
 from ray_itl.rounds.settings import FineTuneJobSettings, FineTuneSettings, ModelSettings, TaskSettings
-from ray_itl.rounds.sweep import Member, run_sweep, standings_table, with_member
+from ray_itl.rounds.sweep import Member, run_sweep, with_member
+from ray_itl.rounds.sweep_table import short_text, sweep_figures, sweep_text
 from ray_itl.rounds.tracking import RoundsTracking
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.runs.paths import absolute_path, run_directory
@@ -37,11 +39,11 @@ def run_experiment(settings: FineTuneJobSettings, reporter: Reporter) -> JobSumm
         RayItlError: as `ActiveFineTuner.run`; the same call resumes.
     """
     settings = _with_absolute_paths(settings)
-    if not settings.sweep.variants:
+    if not settings.sweep.all_variants:
         one = _fine_tuning(settings, settings.rounds.seed, reporter)
         result = ActiveFineTuner(one, reporter).run()
         curves = with_member(result.curves, (one.acquisition.name, one.rounds.seed))
-        _report(curves, one, {one.acquisition.name: [result.path]}, None, reporter)
+        _report(curves, one, {one.acquisition.name: [result.path]}, (), reporter)
         RoundsTracking(one, reporter.warn).keep_report(result.state)
         return _summary_of_one(result)
     return _sweep(settings, reporter)
@@ -61,14 +63,18 @@ def _with_absolute_paths(settings: FineTuneJobSettings) -> FineTuneJobSettings:
 
 
 def sweep_members(settings: FineTuneJobSettings, reporter: Reporter) -> dict[Member, FineTuneSettings]:
-    """Return the settings of every variant and seed, each with a run directory of its own below run.dir."""
-    members = {}
-    for seed in range(settings.sweep.seeds):
+    """Return the settings of every variant and seed, each with a run directory of its own below run.dir.
+
+    Raises:
+        ConfigError: a variant whose options cannot be used (before any data is fetched).
+    """
+    sweep, members = settings.sweep, {}
+    for name, changes in sweep.chosen_variants.items():
+        _variant(_own_options(settings), name, changes)
+    for seed in range(sweep.first_seed, sweep.first_seed + sweep.seeds):
         base = _fine_tuning(settings, seed, reporter)
-        for name, overrides in settings.sweep.variants.items():
-            if settings.sweep.only and name not in settings.sweep.only:
-                continue
-            chosen = with_overrides(base, overrides or {})
+        for name, changes in sweep.chosen_variants.items():
+            chosen = _variant(base, name, changes)
             folder = Path(str(settings.run.dir)) / name / f"seed-{seed}"
             title = f"{settings.tracking.run_name or Path(str(settings.run.dir)).name}/{name}/seed-{seed}"
             members[name, seed] = replace(
@@ -79,50 +85,61 @@ def sweep_members(settings: FineTuneJobSettings, reporter: Reporter) -> dict[Mem
     return members
 
 
+def _variant(base: FineTuneSettings, name: str, changes: Mapping[str, Any]) -> FineTuneSettings:
+    try:
+        return with_overrides(base, changes)
+    except ConfigError as error:
+        raise ConfigError(f"sweep, variant {name}: {error}") from error
+
+
 def _sweep(settings: FineTuneJobSettings, reporter: Reporter) -> JobSummary:
-    folder = Path(str(settings.run.dir))
+    folder, sweep = Path(str(settings.run.dir)), settings.sweep
     members = sweep_members(settings, reporter)
     folder.mkdir(parents=True, exist_ok=True)
-    table = run_sweep(members, folder, settings.sweep.num_processes, reporter)
-    one, reference = next(iter(members.values())), settings.sweep.reference
-    found = sweep_standings(table, one, reference)
-    budget = settings.rounds.count * settings.rounds.batch
-    text = standings_table(found, score_of(one).title, reference, settings.sweep.seeds, budget)
-    write_atomic(folder / "table.md", text.encode() + b"\n")
-    variants: dict[str, list[Path]] = {}
-    for (name, _), member in members.items():
-        variants.setdefault(name, []).append(Path(str(member.run.dir)))
-    _report(table, replace(one, run=replace(one.run, dir=str(folder))), variants, reference, reporter)
+    one = replace(next(iter(members.values())), run=replace(settings.run, dir=str(folder)))
+    references, score = [sweep.reference, *sweep.other_references], score_of(one)
+
+    def write_tables(curves: pa.Table) -> Comparison:
+        """Write what the curves so far say, and return it."""
+        notes = gaps(seed_curves(curves, score.column), {name: _seeds(members, name) for name, _ in members})
+        found = sweep_comparison(curves, one, references)
+        write_atomic(folder / "table.md", sweep_text(found, score, notes).encode() + b"\n")
+        write_json(folder / "metrics.json", sweep_figures(found, score))
+        return found
+
+    curves = run_sweep(members, folder, sweep.num_processes, reporter, write_tables)
+    found = write_tables(curves)
+    variants = {name: [Path(str(members[name, seed].run.dir)) for seed in _seeds(members, name)] for name, _ in members}
+    # Classes that each seed draws for itself are not one class by their number.
+    has_same_classes = len({str(member.data.classes) for member in members.values()}) == 1
+    _report(curves, one, variants if has_same_classes else {}, references, reporter)
     headline = f"{plural(len(members), 'run')} of {plural(len(variants), 'variant')} finished"
-    details = f"{text}\n\nresults: {folder} (table.md, learning_curves.parquet, report.html)"
-    return JobSummary(
-        headline, details, {"variants": [_row_in_figures(row) for row in found]}, {"results": str(folder)}
-    )
+    files = "table.md, metrics.json, learning_curves.parquet, report.html"
+    details = f"{short_text(found, score)}\n\nresults: {folder} ({files})"
+    return JobSummary(headline, details, sweep_figures(found, score), {"results": str(folder)})
 
 
-def _row_in_figures(row: LearningRow) -> dict[str, Any]:
-    """Return how a variant ended, for machines."""
-    name, *figures = row
-    return {"variant": name, **dict(zip(row._fields[1:], figures, strict=True))}
+def _seeds(members: Iterable[Member], name: str) -> list[int]:
+    return [seed for variant, seed in members if variant == name]
 
 
 def _report(
     table: pa.Table,
     settings: FineTuneSettings,
     runs: Mapping[str, Sequence[Path]],
-    reference: str | None,
+    references: Sequence[str],
     reporter: Reporter,
 ) -> None:
     folder = Path(str(settings.run.dir))
     title = f"Active fine-tuning: {folder.name}"
-    report = build_learning_report(table, settings, title, reference, reporter.warnings, runs)
+    report = build_learning_report(table, settings, title, references, reporter.warnings, runs)
     if problem := write_tuning_report(report, folder):
         reporter.warn(problem)
 
 
 def _fine_tuning(settings: FineTuneJobSettings, seed: int, reporter: Reporter) -> FineTuneSettings:
     """Return the settings of one fine-tuning, with the task's rows and the seed filled in."""
-    values: dict[str, Any] = {f.name: getattr(settings, f.name) for f in fields(FineTuneSettings)}
+    values = vars(_own_options(settings)).copy()
     if settings.task.name is not None:
         task = prepared_task(settings.task, seed, reporter)
         values["data"] = replace(
@@ -138,6 +155,11 @@ def _fine_tuning(settings: FineTuneJobSettings, seed: int, reporter: Reporter) -
     values["model"] = _with_local_model(settings, reporter)
     values["rounds"] = replace(settings.rounds, seed=seed)
     return FineTuneSettings(**values)
+
+
+def _own_options(settings: FineTuneJobSettings) -> FineTuneSettings:
+    """Return what the settings say of a single fine-tuning."""
+    return FineTuneSettings(**{each.name: getattr(settings, each.name) for each in fields(FineTuneSettings)})
 
 
 def _with_local_model(settings: FineTuneJobSettings, reporter: Reporter) -> ModelSettings:

@@ -59,6 +59,7 @@ GENRES = {
     "r": "humor",
 }
 """Genres of the Brown corpus by the second letter of a file's name."""
+BBC_TOPICS = ("bbc/business", "bbc/entertainment", "bbc/politics", "bbc/sports", "bbc/tech")
 MAX_MAIL_PASSAGES = 4
 """Passages taken of one mail: a few are whole magazines, which would crowd out the others."""
 

@@ -73,6 +73,39 @@ def split_one_class(table: pa.Table, label: int, num_target: int, num_heldout: i
     return Split(rest, take_rows(table, target), take_rows(table, held))
 
 
+def draw_classes(table: pa.Table, count: int, least: int, seed: int) -> tuple[int, ...]:
+    """Return some classes of a table, ascending, drawn from those that have at least so many texts that occur once."""
+    sizes = np.bincount(_values(table, "label")[_is_unique(_values(table, "text"))])
+    large = np.flatnonzero(sizes >= least)
+    return tuple(sorted(np.random.default_rng((seed, 2)).choice(large, count, replace=False).tolist()))
+
+
+def split_several_classes(
+    table: pa.Table, classes: tuple[int, ...], num_target: int, num_heldout: int, seed: int
+) -> Split:
+    """Draw as many rows of each class for the target, and for the held-out set, from one table; the rest is the pool.
+
+    Rows whose text occurs twice stay in the pool.
+
+    Args:
+        table: Rows of these classes and others.
+        classes: C of them.
+        num_target: Rows of the target in all, a multiple of C.
+        num_heldout: Held-out rows in all, likewise.
+        seed: Fixes the draws.
+    """
+    rng = np.random.default_rng(seed)
+    labels, unique = _values(table, "label"), _is_unique(_values(table, "text"))
+    of_each, held_of_each = num_target // len(classes), num_heldout // len(classes)
+    target, held = [], []
+    for label in classes:
+        rows = rng.permutation(np.flatnonzero((labels == label) & unique))
+        held.append(rows[:held_of_each])
+        target.append(rows[held_of_each : held_of_each + of_each])
+    parts = [np.sort(np.concatenate(rows)) for rows in (target, held)]
+    return Split(_without(table, np.concatenate(parts)), *(take_rows(table, part) for part in parts))
+
+
 def split_documents(table: pa.Table, topic: str, num_target: int, num_heldout: int, seed: int) -> Split:
     """Give whole documents of a topic to the held-out set until it has enough passages, then to the target.
 
@@ -100,6 +133,35 @@ def split_documents(table: pa.Table, topic: str, num_target: int, num_heldout: i
     pool = np.flatnonzero(~np.isin(documents, documents[rows[:second]]))
     parts = (pool, np.sort(target), np.sort(rows[:first]))
     return Split(*(take_rows(table, part) for part in parts))
+
+
+def split_topic(
+    table: pa.Table, topic: str, num_target: int, num_documents: int, per_document: int, seed: int
+) -> Split:
+    """Hold out a few passages of each of many documents of a topic; the target is a sample of others of its documents.
+
+    The pool is all passages of all other documents: the rest of those held out, and of the target's, is left out.
+
+    Raises:
+        ConfigError: there is no such topic, or it is too small.
+    """
+    topics, documents = _values(table, "topic"), _values(table, "document")
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(np.unique(documents[topics == topic]))
+    shuffled = rng.permutation(np.flatnonzero(topics == topic))
+    held = [shuffled[documents[shuffled] == name][:per_document] for name in order[:num_documents]]
+    rows, num_taken = np.empty(0, np.int64), num_documents
+    while len(rows) < num_target and num_taken < len(order):
+        rows = np.concatenate([rows, shuffled[documents[shuffled] == order[num_taken]]])
+        num_taken += 1
+    if len(rows) < num_target:
+        raise ConfigError(
+            f"topic {topic} has {len(order)} documents, too few for {num_documents} to hold out and {num_target} "
+            "passages of others as target"
+        )
+    target = rng.choice(rows, num_target, replace=False)
+    pool = np.flatnonzero(~np.isin(documents, order[:num_taken]))
+    return Split(*(take_rows(table, part) for part in (pool, np.sort(target), np.sort(np.concatenate(held)))))
 
 
 def sample_classes(table: pa.Table, classes: tuple[int, ...], count: int, rng: np.random.Generator) -> np.ndarray:

@@ -11,7 +11,17 @@ import pyarrow.parquet as pq
 from ray_itl.errors import ConfigError
 from ray_itl.experiments import cifar10, digits, mnist, passages, wordnet
 from ray_itl.experiments.cache import Notify, make_folder, silent, write_rows
-from ray_itl.experiments.splits import Split, split_classes, split_documents, split_one_class, split_rare_class
+from ray_itl.experiments.passages import BBC_TOPICS
+from ray_itl.experiments.splits import (
+    Split,
+    draw_classes,
+    split_classes,
+    split_documents,
+    split_one_class,
+    split_rare_class,
+    split_several_classes,
+    split_topic,
+)
 from ray_itl.io.atomic import write_json
 
 VERSION = 1
@@ -114,6 +124,27 @@ def wordnet_task(cache: Path, seed: int, notify: Notify = silent, class_name: st
     return _task(name, seed, folder, "embedding", "embedding", "label", (label,))
 
 
+def wordnet_many_task(cache: Path, seed: int, notify: Notify = silent) -> Task:
+    """Return the task to tell four lexicographer classes of WordNet from each other, which the seed draws.
+
+    They are drawn from the 38 of 45 classes that have at least 400 glosses that occur once, and are from 0.3 to 12% of
+    all each. Target: 12 glosses of each; held out: 100 others of each; pool: the rest, 117,211 glosses.
+
+    Raises:
+        InputError: the data cannot be had (says what to do).
+    """
+    table = pq.read_table(wordnet.prepare(cache, notify) / "pool.parquet")
+    classes = draw_classes(table, 4, 400, seed)
+    folder = _write_once(
+        cache,
+        f"wordnet-many-{wordnet.VERSION}",
+        seed,
+        lambda: split_several_classes(table, classes, 48, 400, seed),
+        notify,
+    )
+    return _task("wordnet-many", seed, folder, "embedding", "embedding", "label", classes)
+
+
 def passages_task(cache: Path, seed: int, notify: Notify = silent, topic: str = "bbc/tech") -> Task:
     """Return the task to model passages of one topic: bbc/TOPIC or brown/GENRE.
 
@@ -134,6 +165,25 @@ def passages_task(cache: Path, seed: int, notify: Notify = silent, topic: str = 
     return _task(name, seed, folder, "text", "embedding", "topic", (topic,))
 
 
+def topics_task(cache: Path, seed: int, notify: Notify = silent) -> Task:
+    """Return the task to model passages of one of the five topics of BBC News: that of the seed, in turn.
+
+    Seeds 0 to 4 are the topics in alphabetical order, 5 to 9 the same topics with other documents, and so on. Target:
+    50 passages; held out: up to 4 passages of each of 40 documents; pool: those of all other documents, some 160,000.
+
+    Raises:
+        InputError: the data cannot be had (says what to do).
+    """
+    topic = BBC_TOPICS[seed % len(BBC_TOPICS)]
+
+    def split() -> Split:
+        table = pq.read_table(passages.prepare(cache, notify) / "passages.parquet")
+        return split_topic(table, topic, 50, 40, 4, seed)
+
+    folder = _write_once(cache, f"topics-{passages.VERSION}", seed, split, notify)
+    return _task("topics", seed, folder, "text", "embedding", "topic", (topic,))
+
+
 def digits_task(cache: Path, seed: int, notify: Notify = silent) -> Task:
     """Return the digits 3, 6 and 9 of scikit-learn's: 30 targets, a pool of 1,317, and their test images held out."""
     classes = (3, 6, 9)
@@ -148,7 +198,9 @@ TASKS: dict[str, Callable[..., Task]] = {
     "mnist": mnist_task,
     "cifar10": cifar10_task,
     "wordnet": wordnet_task,
+    "wordnet_many": wordnet_many_task,
     "passages": passages_task,
+    "topics": topics_task,
 }
 """By data set; each takes (cache, seed, say) and the data set's own options."""
 

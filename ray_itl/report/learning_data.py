@@ -18,6 +18,50 @@ class Trail(NamedTuple):
     values: np.ndarray
 
 
+class Goal(NamedTuple):
+    """A score to be reached."""
+
+    share: float
+    """Of the best score of any variant; where lower is better, of the best improvement over no training."""
+    score: float
+
+
+class Needed(NamedTuple):
+    """Labels until a variant's mean score had reached a goal, with an interval of 95%; inf: never, nan: not known."""
+
+    labels: float
+    low: float
+    high: float
+
+
+class Saving(NamedTuple):
+    """How many times as many labels the reference needs for a goal, with an interval of 95%.
+
+    inf: it never gets there, or the variant was there before its first label; 0: the variant never gets there; nan:
+    neither does, or it is not known.
+    """
+
+    times: float
+    low: float
+    high: float
+
+
+class Beside(NamedTuple):
+    """A variant beside a reference: differences of the seeds that both have, variant less reference."""
+
+    reference: str
+    score: float
+    """Mean difference of the scores at the end of the budget that all variants have."""
+    score_error: float
+    """Standard error of it, as of all errors here: over seeds, by pairs; nan with one seed."""
+    area: float
+    """Mean difference of the areas under the curves."""
+    area_error: float
+    num_seeds: int
+    savings: Sequence[Saving]
+    """One a goal."""
+
+
 class LearningRow(NamedTuple):
     """How one variant ended."""
 
@@ -35,6 +79,14 @@ class LearningRow(NamedTuple):
     """Fewest labels at which its mean score is as good as the reference's at its end; None: never."""
     ratio: float | None = None
     """The reference's budget over `labels_needed`; None: never."""
+    area: float = float("nan")
+    """Area under its curve over the budget that all variants have: its mean score on the way."""
+    area_error: float = float("nan")
+    """Standard error of it."""
+    needed: Sequence[Needed] = ()
+    """One a goal."""
+    beside: Sequence[Beside] = ()
+    """One a reference, the main one first; a reference has those before it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -142,6 +194,8 @@ class LearningReport:
     """How the variants ended, in the order to be shown; at least one."""
     reference: str | None = None
     """The variant that the others are measured against, if any."""
+    goals: Sequence[Goal] = ()
+    """Scores to be reached; rows that have labels needed have them for each."""
     facts: Mapping[str, object] = field(default_factory=dict)
     """Facts of the run, label to value."""
     warnings: Sequence[str] = ()
@@ -169,6 +223,9 @@ class LearningReport:
             for name in wanted:
                 if name not in names:
                     raise InputError(f"{place} names {name!r}, but there is no curve of that name.")
+        for row in self.rows:
+            if any(len(of_goals) != len(self.goals) for of_goals in (row.needed, *(b.savings for b in row.beside))):
+                raise InputError(f"{row.name!r} needs figures for each of {len(self.goals)} goals.")
         for place, trails in (("drift", self.drift), ("variance", self.variance)):
             for name, trail in trails.items():
                 if not len(trail.values) == len(trail.places) > 0:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -110,12 +112,16 @@ class LearnerModel:
     def train(self, folder: RoundFolder) -> Trained:
         """See `RoundModel.train`."""
         assert self._trainer is not None, "trains while it is ready"
+        tasks = [self._task(folder, repeat) for repeat in range(self._settings.rounds.repeats)]
         try:
-            result = self._trainer.fit(self._task(folder))
+            results = [self._trainer.fit(task) for task in tasks]
         except DivergedError as error:
             raise note_divergence(folder, error) from error
-        scores = dict(result.metrics)
-        return Trained(scores, scores.pop(CONFUSION, None), result.stopped)
+        confusion = results[0].metrics.get(CONFUSION)
+        scores = [{name: score for name, score in each.metrics.items() if name != CONFUSION} for each in results]
+        for task in tasks[1:]:
+            Path(task.output).unlink(missing_ok=True)
+        return Trained(mean_scores(scores), confusion, results[0].stopped)
 
     def checkpoint_after(self, number: int) -> str | None:
         """See `RoundModel.checkpoint_after`."""
@@ -130,23 +136,35 @@ class LearnerModel:
         """A model to encode rows, which never depends on weights."""
         return self._spec.build(self._seed)
 
-    def _task(self, folder: RoundFolder) -> TrainTask:
+    def _task(self, folder: RoundFolder, repeat: int) -> TrainTask:
         model = self._settings.model
         is_fresh, last = model.start == "fresh", self.checkpoint_after(folder.number - 1)
-        seed = derive_seed(self._settings.rounds.seed, "round", folder.number)
+        which = ("round", folder.number, *([repeat] if repeat else []))
+        seed = derive_seed(self._settings.rounds.seed, *which)
+        output = folder.path / f"repeat-{repeat}.safetensors" if repeat else folder.checkpoint
         return TrainTask(
             model=self._spec,
             examples=str(folder.examples),
-            output=str(folder.checkpoint),
+            output=str(output),
             settings=self._settings.training,
             # The first training goes on from the very weights that embedded the pool.
-            seed=self._seed if last is None and not is_fresh else seed,
+            seed=self._seed if last is None and not is_fresh and not repeat else seed,
             start=model.checkpoint if is_fresh else last,
             reset_head=model.start == "head",
             objective=model.objective,
             trainable_only=model.trainable_only,
             heldout=str(self._heldout),
         )
+
+
+def mean_scores(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the means of scores that have the same names; those of groups of scores are groups."""
+    return {
+        name: mean_scores([each[name] for each in scores])
+        if isinstance(first, Mapping)
+        else math.fsum(each[name] for each in scores) / len(scores)
+        for name, first in scores[0].items()
+    }
 
 
 def _as_tensor(classes: list[int] | None) -> torch.Tensor | None:

@@ -10,25 +10,26 @@ import pyarrow as pa
 
 from ray_itl.errors import MissingExtraError
 from ray_itl.io.atomic import write_atomic
-from ray_itl.report.learning_data import LearningReport, LearningRow, Trail
+from ray_itl.report.learning_data import LearningReport, Trail
 from ray_itl.report.learning_page import render_learning
+from ray_itl.rounds.comparison import Comparison, compare
 from ray_itl.rounds.scores import score_of
+from ray_itl.rounds.seed_curves import seed_curves
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.shown_rows import class_scores, picked_rounds
-from ray_itl.rounds.sweep import mean_curves, standings
 
 
-def sweep_standings(table: pa.Table, settings: FineTuneSettings, reference: str | None) -> list[LearningRow]:
-    """Return how every variant of a sweep's table ended."""
+def sweep_comparison(table: pa.Table, settings: FineTuneSettings, references: Sequence[str]) -> Comparison:
+    """Return the variants of a sweep's table side by side, held against those of some names."""
     score = score_of(settings)
-    return standings(mean_curves(table, score.column), reference or "", score.higher_is_better)
+    return compare(seed_curves(table, score.column), score.higher_is_better, references)
 
 
 def build_learning_report(
     table: pa.Table,
     settings: FineTuneSettings,
     title: str,
-    reference: str | None,
+    references: Sequence[str] = (),
     warnings: Sequence[str] = (),
     runs: Mapping[str, Sequence[Path]] | None = None,
 ) -> LearningReport:
@@ -38,26 +39,27 @@ def build_learning_report(
         table: The curves.
         settings: Of any run of the sweep; gives the facts.
         title: Heading of the page.
-        reference: The variant that others are measured against; left out where the table has none of that name.
+        references: The variants that others are measured against, the main one first; left out where the table has
+            none of that name.
         warnings: Sentences to show first.
         runs: The run directories of each variant, one a seed: of the best of them classes are shown, and of an only run
             what it picked.
     """
     score = score_of(settings)
-    curves = mean_curves(table, score.column)
-    names = [curve.name for curve in curves]
-    ends = standings(curves, reference or "", score.higher_is_better)
-    best = max(ends, key=lambda row: row.score if score.higher_is_better else -row.score).name
+    found = sweep_comparison(table, settings, references)
+    names = [curve.name for curve in found.curves]
+    best = max(found.rows, key=lambda row: row.score if score.higher_is_better else -row.score).name
     of_best = list((runs or {}).get(best, ()))
     return LearningReport(
         title=title,
         score_name=score.title,
         higher_is_better=score.higher_is_better,
-        curves=curves,
-        rows=ends,
-        reference=reference if reference in names and len(names) > 1 else None,
+        curves=found.curves,
+        rows=found.rows,
+        goals=found.goals,
+        reference=found.references[0] if found.references and len(names) > 1 else None,
         facts=_facts(settings),
-        warnings=[*warnings, *_warnings(len(curves), curves[0].num_seeds)],
+        warnings=[*warnings, *_warnings(len(names), found.curves[0].num_seeds)],
         stage_seconds=_stage_seconds(table),
         drift={name: trail for name in names if (trail := _drift(table, name)) is not None},
         classes=class_scores(of_best, settings, best),

@@ -84,6 +84,11 @@ class RoundSelector:
         }
         return RoundPicks(picks, seconds, drift)
 
+    def checkpoints_needed(self, number: int) -> set[str | None]:
+        """Return the checkpoints that round `number` reads: of what trains on, and of both embeddings compared."""
+        earlier = {number - 1, self._embedded_after(number), self._embedded_after(number - 1) if number > 1 else 0}
+        return {self._model.checkpoint_after(each) for each in earlier}
+
     def _pick(
         self, folder: RoundFolder, embedding: RoundFeatures, pool: Pool | None, context: RoundContext
     ) -> list[Pick]:

@@ -12,11 +12,11 @@ from ray_itl.errors import ConfigError
 from ray_itl.observability.settings import TrackingSettings, log_option
 from ray_itl.options.checks import Check, are_distinct_names, column_name, one_of, positive, require, whole
 from ray_itl.options.declare import Options, default_of, option
+from ray_itl.rounds.sweep_settings import SweepSettings
 from ray_itl.sources.settings import DTYPES, ID_MEANING, bad_row_option
 from ray_itl.training.settings import TrainingSettings
 
 _NAMES = (*SEQUENTIAL_RULES, *BASELINE_RULES, "badge")
-_FOLDER_NAME = re.compile(r"\w[\w.+-]{0,99}")
 
 
 @dataclass
@@ -159,6 +159,22 @@ class RoundSettings(Options, group="rounds"):
     batch: int = option(10, "b, rows picked (and labelled) a round.", whole(1))
     targets_per_round: int | None = option(None, "m, targets drawn anew each round. null: all of them.", whole(1))
     seed: int = option(0, "Fixes initial weights, batches, samples and the random rule.", whole(0))
+    repeats: int = option(
+        1,
+        "Trainings a round, each with a seed of its own (other first weights where model.start is fresh or head): "
+        "scores are their means, and the weights of the first are kept.",
+        whole(1),
+    )
+    keep_checkpoints: str = option(
+        "all",
+        "Whose weights stay on disk: all (of every round), or last (those that the next rounds need).",
+        one_of("all", "last"),
+        decides=False,
+    )
+
+    def identity_of(self, name: str) -> str | None:
+        """See `Options.identity_of`; earlier versions trained once."""
+        return None if name == "repeats" and self.repeats == 1 else super().identity_of(name)
 
 
 @dataclass
@@ -298,6 +314,9 @@ class FineTuneSettings(Options):
                     f"{group}.{other[0]}={getattr(given, other[0])!r} says nothing to trainer.kind={kind}: leave it "
                     "out (with experiment=none), and hand it over in trainer.options"
                 )
+        for name, default in (("repeats", 1), ("keep_checkpoints", "all")):
+            value = getattr(self.rounds, name)
+            require(value == default, f"rounds.{name}", value, f"it is of models that come along, not of {kind}")
         for name in ("projection_dim", "unit_norm"):
             if getattr(self.embedding, name):
                 raise ConfigError(
@@ -311,43 +330,14 @@ class TaskSettings(Options, group="task"):
 
     name: str | None = option(
         None,
-        "mnist, cifar10, wordnet or passages (see ray_itl.experiments). null: data.* says where rows are.",
+        "digits, mnist, cifar10, wordnet, wordnet_many, passages or topics (see ray_itl.experiments). null: data.* "
+        "says where rows are.",
         decides=False,  # the rows do, as in data.*
     )
     options: dict[str, Any] = option({}, "Its keyword arguments, as {rare: true}.", decides=False)
     cache: str | None = option(
         None, "Where fetched and prepared data live. null: $RAY_ITL_CACHE, else ~/.cache/ray_itl.", decides=False
     )
-
-
-@dataclass
-class SweepSettings(Options, group="sweep"):
-    """Several variants and seeds of one fine-tuning, each a run with a directory of its own."""
-
-    variants: dict[str, Any] = option(
-        {},
-        "Name -> options that differ, as {vtl: {acquisition.name: vtl}}. Empty: a single run.",
-        decides=False,
-    )
-    seeds: int = option(
-        1, "Seeds 0, 1, ... for every variant; the task is drawn anew with each.", whole(1), decides=False
-    )
-    only: list[str] = option([], "Variants to run, as [itl,random]. Empty: all.", decides=False)
-    num_processes: int = option(1, "Runs at a time, one thread each.", whole(1), decides=False)
-    reference: str = option("random", "The variant that others are compared with.", decides=False)
-
-    def __post_init__(self) -> None:
-        """Raise ConfigError naming the option."""
-        super().__post_init__()
-        unusable = [name for name in self.variants if not _FOLDER_NAME.fullmatch(str(name))]
-        if unusable:
-            raise ConfigError(
-                f"sweep.variants cannot be named {unusable[0]!r}: names become folders of run.dir, so use letters, "
-                "digits, and _ - + . inside"
-            )
-        unknown = set(self.only) - set(self.variants)
-        if unknown:
-            raise ConfigError(f"sweep.only names {', '.join(sorted(unknown))}: use some of {', '.join(self.variants)}")
 
 
 @dataclass

@@ -1,24 +1,26 @@
-"""The same fine-tuning by several rules and seeds, and what comparing them says."""
+"""The same fine-tuning by several rules and seeds."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import torch
 
+from ray_itl.errors import RayItlError
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.observability.console import Silence
 from ray_itl.observability.reporter import Reporter
-from ray_itl.report.learning_data import LearningCurve, LearningRow
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
+from ray_itl.text import plural
 
 Member = tuple[str, int]
 """A variant's name and a seed."""
@@ -29,35 +31,80 @@ def run_sweep(
     folder: Path,
     num_processes: int,
     reporter: Reporter,
+    on_table: Callable[[pa.Table], object],
 ) -> pa.Table:
     """Carry out every member in a run directory of its own and gather the learning curves.
 
     Members that are finished are not run again. Each member computes on one thread, in one of `num_processes`
-    processes, so results do not depend on how many there are.
+    processes, so results do not depend on how many there are. The table is written anew with every member that is done,
+    its rows in the order of `members`. A member that fails ends the sweep once the others have been tried.
 
     Args:
         members: Settings of every variant and seed, with distinct run directories.
         folder: Where learning_curves.parquet goes.
         num_processes: Members at a time.
-        reporter: Told about every member that is done, and of what it warned.
+        reporter: Told about every member that is done, and in the end of what they warned.
+        on_table: Called with the curves so far before the last member is done.
 
     Returns:
         The curves of all members: columns variant, seed, and those of a run's learning_curves.parquet.
     """
-    context = multiprocessing.get_context("spawn")
-    tables = []
-    with ProcessPoolExecutor(num_processes, mp_context=context, initializer=_end_with_parent) as processes:
-        running = {member: processes.submit(_run_member, settings) for member, settings in members.items()}
-        for done, ((variant, seed), future) in enumerate(running.items(), start=1):
-            curves, warnings = future.result()
-            tables.append(with_member(curves, (variant, seed)))
+    found: dict[Member, pa.Table] = {}
+    warned: dict[Member, list[str]] = {}
+    failed: list[Exception] = []
+    with _processes(num_processes) as processes:
+        running = {processes.submit(_run_member, settings): member for member, settings in members.items()}
+        for done, future in enumerate(as_completed(running), start=1):
+            variant, seed = member = running[future]
+            try:
+                curves, warned[member] = future.result()
+            except BrokenProcessPool as error:
+                raise RayItlError(f"a process of the sweep died while {variant}, seed {seed} ran: {error}") from error
+            except Exception as error:  # the others go on
+                reporter.warn(f"{variant}, seed {seed}: {error}")
+                failed.append(error)
+                continue
+            found[member] = with_member(curves, member)
             reporter.info(f"{done} of {len(members)}: {variant}, seed {seed}")
-            if warnings:
-                more = f" (and {len(warnings) - 1:,} more, in its status.json)" if len(warnings) > 1 else ""
-                reporter.warn(f"{variant}, seed {seed}: {warnings[0]}{more}")
-    table = pa.concat_tables(tables, promote_options="permissive")
-    write_parquet_table(folder / "learning_curves.parquet", table)
-    return table
+            table = _together([found[each] for each in members if each in found])
+            write_parquet_table(folder / "learning_curves.parquet", table)
+            if len(found) < len(members):
+                on_table(table)
+    if words := _summed_up({member: warned.get(member, []) for member in members}):
+        reporter.warn(words)
+    if failed:
+        raise failed[0]
+    return _together([found[each] for each in members])
+
+
+def _together(curves: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables(curves, promote_options="permissive")
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield processes to run members in; where the block is left by an error or a signal they end at once."""
+    before = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent) as processes:
+        try:
+            yield processes
+        except BaseException:
+            processes.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - before:
+                process.terminate()  # runs can be killed anywhere
+            raise
+
+
+def _summed_up(warned: Mapping[Member, Sequence[str]]) -> str:
+    """Return the first that members warned of, and how much more there is: they are alike, and many."""
+    told = {member: words for member, words in warned.items() if words}
+    if not told:
+        return ""
+    (variant, seed), words = next(iter(told.items()))
+    num_more = sum(map(len, told.values())) - 1
+    more = f" (and {num_more:,} more, in status.json of {plural(len(told), 'run')})" if num_more else ""
+    return f"{variant}, seed {seed}: {words[0]}{more}"
 
 
 def with_member(curves: pa.Table, member: Member) -> pa.Table:
@@ -65,83 +112,6 @@ def with_member(curves: pa.Table, member: Member) -> pa.Table:
     for name, value in zip(("seed", "variant"), reversed(member), strict=True):
         curves = curves.add_column(0, name, pa.array([value] * len(curves)))
     return curves
-
-
-def mean_curves(table: pa.Table, score: str) -> list[LearningCurve]:
-    """Average a sweep's curves over seeds, variants in order of appearance; errors are nan with one seed.
-
-    Args:
-        table: As `run_sweep` returns it; every seed of a variant has the same rounds.
-        score: Column to average, such as "heldout.accuracy".
-    """
-    columns = {name: table.column(name).to_numpy() for name in ("seed", "round", "num_labelled", "num_on_task", score)}
-    variants = table.column("variant").to_pylist()
-    curves = []
-    for variant in dict.fromkeys(variants):
-        rows = np.flatnonzero(np.array(variants, dtype=object) == variant)
-        rounds = np.unique(columns["round"][rows])
-        by_round = [rows[columns["round"][rows] == number] for number in rounds]
-        score_mean, score_error = _mean_and_error([columns[score][r] for r in by_round])
-        found, found_error = _mean_and_error([columns["num_on_task"][r] for r in by_round])
-        labelled = np.array([columns["num_labelled"][r[0]] for r in by_round])
-        seeds = len(np.unique(columns["seed"][rows]))
-        curves.append(
-            LearningCurve(
-                name=variant,
-                num_labelled=labelled,
-                score=score_mean,
-                on_task=found,
-                score_error=score_error,
-                on_task_error=found_error,
-                num_seeds=seeds,
-            )
-        )
-    return curves
-
-
-def standings(curves: Sequence[LearningCurve], reference: str, higher_is_better: bool) -> list[LearningRow]:
-    """Return how every variant ended, beside the reference variant's end (where there is one of that name)."""
-    against = next((curve for curve in curves if curve.name == reference), None)
-    return [_ending(curve, against, 1 if higher_is_better else -1) for curve in curves]
-
-
-def standings_table(found: Sequence[LearningRow], score: str, reference: str, num_seeds: int, budget: int) -> str:
-    """Return how the variants of a sweep ended as a Markdown table."""
-    lines = [
-        f"After {budget:,} labels, {num_seeds} seeds, mean ± standard error:",
-        "",
-        f"| rule | {score} | picks on task | labels to reach the end of {reference} | ratio |",
-        "|---|---|---|---|---|",
-    ]
-    for row in found:
-        needed = "never" if row.labels_needed is None else f"{row.labels_needed:,}"
-        ratio = "" if row.ratio is None else f"{row.ratio:.1f}"
-        lines.append(
-            f"| {row.name} | {row.score:.4f} ± {row.score_error:.4f} | {row.on_task:.1f} ± {row.on_task_error:.1f} "
-            f"| {needed} | {ratio} |"
-        )
-    return "\n".join(lines)
-
-
-def _ending(curve: LearningCurve, against: LearningCurve | None, sign: int) -> LearningRow:
-    needed = None
-    if against is not None:
-        reached = np.flatnonzero(sign * curve.score >= sign * against.score[-1])
-        needed = int(curve.num_labelled[reached[0]]) if len(reached) else None
-    ratio = float(against.num_labelled[-1] / needed) if against is not None and needed else None
-    return LearningRow(
-        curve.name,
-        float(curve.score[-1]),
-        _last(curve.score_error),
-        float(curve.on_task[-1]),
-        _last(curve.on_task_error),
-        needed,
-        ratio,
-    )
-
-
-def _last(errors: np.ndarray | None) -> float:
-    return float("nan") if errors is None else float(errors[-1])
 
 
 def _end_with_parent() -> None:
@@ -161,9 +131,3 @@ def _run_member(settings: FineTuneSettings) -> tuple[pa.Table, list[str]]:
     torch.set_num_threads(1)
     reporter = Reporter(renderer=Silence())
     return ActiveFineTuner(settings, reporter).run().curves, reporter.warnings
-
-
-def _mean_and_error(groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    means = np.array([group.mean() for group in groups])
-    errors = [group.std(ddof=1) / len(group) ** 0.5 if len(group) > 1 else float("nan") for group in groups]
-    return means, np.array(errors)

@@ -146,6 +146,7 @@ class ActiveFineTuner:
             if record is None:
                 self._tell("running", round=number)
                 record = self._round(data, selector, model, folder, earlier)
+                self._drop_checkpoints(selector, number)
             if isinstance(record, GivenLabels):
                 return self._wait(records, folder, record, model.checkpoint_after(number - 1))
             earlier.extend(folder.read_picks() or [])
@@ -201,6 +202,16 @@ class ActiveFineTuner:
             record["warning"] = fall
         folder.write_record(record)
         return record
+
+    def _drop_checkpoints(self, selector: RoundSelector, number: int) -> None:
+        """Remove the weights that no round after `number` needs, where those of all rounds are not to be kept."""
+        if self._settings.rounds.keep_checkpoints == "all" or RoundFolder(self._run.path, number).read_record() is None:
+            return
+        needed = selector.checkpoints_needed(number + 1)
+        for earlier in range(1, number):
+            path = RoundFolder(self._run.path, earlier).checkpoint
+            if str(path) not in needed:
+                path.unlink(missing_ok=True)
 
     def _before_training(self, data: TuningData, model: RoundModel) -> dict[str, Any]:
         """Return the record of round 0: the model as it comes, scored on the held-out rows."""

@@ -80,6 +80,17 @@ def has_template(tokenizer: Any) -> bool:
     return bool(getattr(tokenizer, "chat_template", None))
 
 
+def marks_turns(tokenizer: Any, token: str) -> bool:
+    """Whether the chat template writes a token at every turn, so that for the model it does not part documents."""
+    if not has_template(tokenizer):
+        return False
+    turns = [{"role": role, "content": "."} for role in ("user", ASSISTANT)]
+    try:
+        return _render(tokenizer, turns).count(token) > 1
+    except InputError:  # a template for other conversations than these tells nothing
+        return False
+
+
 def as_people_read(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     """Return the values of a column, conversations among them as texts: a line "role: content" for each message."""
     values = column.to_pylist()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 
 import torch
@@ -51,7 +52,11 @@ def train(
     examples, held_back = plan.split(examples.to(parameters[0].device), seed)
     weights = [*parameters, *learner.buffers()]
     rows = settings.evaluation_batch_size
-    course = Course(plan, weights, lambda: mean_loss(learner, held_back, objective, rows, workers))
+    course = Course(
+        plan,
+        weights,
+        *(partial(mean_loss, learner, each, objective, rows, workers) for each in (held_back, examples)),
+    )
     order = torch.Generator().manual_seed(derive_seed(seed, "batches"))
     learner.train()
     with _reproducible(derive_seed(seed, "dropout", workers.rank)):

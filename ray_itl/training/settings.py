@@ -46,8 +46,8 @@ class TrainingSettings(Options, group="training"):
     )
     stop_at_loss: float | None = option(
         None,
-        f"Train to convergence: stop after the epoch whose mean loss is at most this. null: {LEARNT_LOSS:g} where "
-        "neither epochs nor steps is set, else never.",
+        "Train to convergence: stop after the epoch whose mean loss, and that of the weights after it, is at most "
+        f"this. null: {LEARNT_LOSS:g} where neither epochs nor steps is set, else never.",
         _POSITIVE_OR_NULL,
     )
     patience: int | None = option(

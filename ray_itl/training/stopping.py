@@ -74,16 +74,24 @@ class History:
 class Course:
     """Follows a training step by step and says when it is over; keeps the weights of the least loss held back."""
 
-    def __init__(self, plan: StoppingPlan, weights: Sequence[Tensor], held_back_loss: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        plan: StoppingPlan,
+        weights: Sequence[Tensor],
+        held_back_loss: Callable[[], float],
+        training_loss: Callable[[], float],
+    ) -> None:
         """Begin.
 
         Args:
             plan: How long to train.
             weights: Live tensors of the model, which `keep_best` changes.
             held_back_loss: Computes the loss of the examples held back; the same on all workers.
+            training_loss: The same of those that are trained on.
         """
         self.history = History(stopped=plan.limit)
-        self._plan, self._weights, self._held_back_loss = plan, weights, held_back_loss
+        self._plan, self._weights = plan, weights
+        self._held_back_loss, self._training_loss = held_back_loss, training_loss
         self._epoch, self._since_check, self._began = _Mean(), _Mean(), time.perf_counter()
         self._best: list[Tensor] = []
         self._least, self._least_at, self._waited = math.inf, 0, 0
@@ -94,7 +102,7 @@ class Course:
         self._epoch.add(sums)
         self._since_check.add(sums)
         reason = ""
-        if ends_epoch and plan.stop_at_loss is not None and self._epoch.value <= plan.stop_at_loss:
+        if ends_epoch and plan.stop_at_loss is not None and self._has_learnt(plan.stop_at_loss):
             reason = f"the loss of training was at most {plan.stop_at_loss:g}"
         if not reason and plan.patience is not None and step % plan.check_every == 0:
             reason = self._check(step)
@@ -108,6 +116,14 @@ class Course:
         """Put the weights of the least loss held back into the model, where some were held back."""
         for tensor, best in zip(self._weights, self._best, strict=False):
             tensor.copy_(best)
+
+    def _has_learnt(self, loss: float) -> bool:
+        """Whether the epoch's loss is low, and that of the weights that it ends with, which its last step may spoil.
+
+        Steps of Adam are large where gradients have become small: of 80 digits, learnt at a loss of 0.006, one step led
+        to 0.35, and from an accuracy of 0.96 to 0.84.
+        """
+        return self._epoch.value <= loss and self._training_loss() <= loss
 
     def _check(self, step: int) -> str:
         """Look whether the loss has fallen; return why to stop, or nothing."""

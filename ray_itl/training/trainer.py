@@ -28,8 +28,9 @@ from ray_itl.training.seeds import derive_seed
 from ray_itl.training.settings import TrainingSettings
 from ray_itl.training.workers import OneWorker, Workers
 
-_VERSION = 1
-"""Raised when the same task would give another result than an earlier release did."""
+_VERSION, _VERSION_TO_A_LOSS = 1, 2
+"""Raised when the same task would give another result than an earlier release did; the second of tasks that stop at a
+loss, which ended with whatever their last step left."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,9 @@ def task_identity(task: TrainTask) -> str:
         InputError: one of the files cannot be read.
     """
     settings = {name: value for name, value in asdict(task.settings).items() if task.settings.identity_of(name)}
-    options = {**asdict(task), "settings": settings, "output": None, "version": _VERSION}
+    stops_at_loss = task.settings.stop_at_loss is not None or task.settings.stops_by_itself
+    version = _VERSION_TO_A_LOSS if stops_at_loss else _VERSION
+    options = {**asdict(task), "settings": settings, "output": None, "version": version}
     for name in ("examples", "start", "heldout"):
         options[name] = _file_identity(getattr(task, name), name)
     return sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()

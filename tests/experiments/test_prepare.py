@@ -1,7 +1,9 @@
 """From archives of a few rows to prepared Parquet files and tasks, through the same code as the real ones."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,12 @@ import pytest
 
 from ray_itl.embedding.settings import EmbeddingSettings
 from ray_itl.errors import ConfigError
-from ray_itl.experiments import cifar10, frozen_features, mnist, models, passages, wordnet
+from ray_itl.experiments import cifar10, frozen_features, mnist, models, passages, tasks, wordnet
 from ray_itl.experiments.cache import as_matrix, data_folder, vectors, write_rows
 from ray_itl.experiments.fetch import Package, Tool, tree_digest
 from ray_itl.experiments.preparation import PREPARATIONS, PrepareSettings
-from ray_itl.experiments.tasks import TASKS, Task, cifar10_task, mnist_task, passages_task, wordnet_task
+from ray_itl.experiments.splits import Split
+from ray_itl.experiments.tasks import TASKS, Task, cifar10_task, mnist_task, passages_task, topics_task, wordnet_task
 from tests.experiments.helpers import Files, write_deb, write_files, write_tgz, write_zip
 from tests.experiments.test_parsers import idx
 
@@ -186,6 +189,22 @@ def test_passages(cache: Path) -> None:
     assert passages_task(cache, 1, topic="bbc/tech") == task
 
 
+def test_topics_take_turns(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "split_topic", partial(_smaller, tasks.split_topic))
+    monkeypatch.setattr(tasks, "BBC_TOPICS", ("bbc/business", "bbc/tech"))
+    found = [topics_task(cache, seed) for seed in range(3)]
+    assert [task.classes for task in found] == [("bbc/business",), ("bbc/tech",), ("bbc/business",)]
+    _check_task(found[1], {"target": 50, "heldout": 120})
+    assert found[0].pool.read_bytes() != found[2].pool.read_bytes()
+
+
+def _smaller(
+    split: Callable[..., Split], table: pa.Table, topic: str, num_target: int, num_documents: int, *rest: int
+) -> Split:
+    """Hold out 30 of the 40 documents that there are here."""
+    return split(table, topic, num_target, min(num_documents, 30), *rest)
+
+
 def _check_task(task: Task, sizes: dict[str, int]) -> None:
     tables = {name: pq.read_table(getattr(task, name)) for name in ("pool", "target", "heldout")}
     assert {name: len(tables[name]) for name in sizes} == sizes
@@ -210,7 +229,8 @@ def test_a_task_is_written_once(cache: Path) -> None:
 
 
 def test_names_of_preparations() -> None:
-    assert set(TASKS) - {"digits"} < set(PREPARATIONS)  # scikit-learn carries the digits
+    of_others = {"digits", "wordnet_many", "topics"}  # scikit-learn carries the digits
+    assert set(TASKS) - of_others < set(PREPARATIONS)
     assert PrepareSettings("all").names() == list(PREPARATIONS)
     assert PrepareSettings("mnist").names() == ["mnist"]
     with pytest.raises(ConfigError, match="data='mnits' cannot be used: use one of mnist"):

@@ -7,7 +7,16 @@ import pyarrow as pa
 import pytest
 
 from ray_itl.errors import ConfigError, InputError
-from ray_itl.experiments.splits import Split, split_classes, split_documents, split_one_class, split_rare_class
+from ray_itl.experiments.splits import (
+    Split,
+    draw_classes,
+    split_classes,
+    split_documents,
+    split_one_class,
+    split_rare_class,
+    split_several_classes,
+    split_topic,
+)
 
 RNG = np.random.default_rng(0)
 POOL = pa.table({"id": np.arange(2000), "label": RNG.integers(0, 10, 2000)})
@@ -31,7 +40,9 @@ SPLITS: dict[str, Callable[[int], Split]] = {
     "classes": lambda seed: split_classes(POOL, TEST, (3, 6, 9), 30, seed),
     "rare": lambda seed: split_rare_class(POOL, TEST, 3, 0.7, 20, seed),
     "one": lambda seed: split_one_class(GLOSSES, 2, 20, 100, seed),
+    "several": lambda seed: split_several_classes(GLOSSES, (0, 2), 20, 100, seed),
     "documents": lambda seed: split_documents(PASSAGES, "bbc/tech", 100, 150, seed),
+    "topic": lambda seed: split_topic(PASSAGES, "bbc/tech", 50, 30, 4, seed),
 }
 
 
@@ -69,6 +80,40 @@ def test_one_class_of_a_single_table() -> None:
     assert (heldout["label"].to_numpy() == 2).sum() == 50
     outside = set(target["text"].to_pylist()) | set(heldout["text"].to_pylist())
     assert not outside & set(pool["text"].to_pylist())
+
+
+def test_several_classes_have_as_many_rows_each() -> None:
+    pool, target, heldout = SPLITS["several"](0)
+    assert len(pool) == 880
+    assert np.bincount(target["label"].to_numpy()).tolist() == [10, 0, 10]
+    assert np.bincount(heldout["label"].to_numpy()).tolist() == [50, 0, 50]
+    outside = set(target["text"].to_pylist()) | set(heldout["text"].to_pylist())
+    assert not outside & set(pool["text"].to_pylist())
+
+
+def test_classes_are_drawn_from_the_large_ones_by_the_seed() -> None:
+    labels = np.repeat(np.arange(6), [50, 10, 50, 50, 50, 50])
+    table = pa.table({"label": labels, "text": [f"text {number}" for number in range(len(labels))]})
+    drawn = {draw_classes(table, 3, 40, seed) for seed in range(20)}
+    assert len(drawn) > 5
+    assert all(len(set(classes)) == 3 and 1 not in classes and list(classes) == sorted(classes) for classes in drawn)
+    twice = pa.concat_tables([table, table])
+    assert draw_classes(table, 3, 40, 7) == draw_classes(table, 3, 40, 7)
+    with pytest.raises(ValueError):  # no text occurs once
+        draw_classes(twice, 3, 1, 0)
+
+
+def test_a_few_passages_of_many_documents_are_held_out() -> None:
+    pool, target, heldout = SPLITS["topic"](0)
+    documents = [set(part["document"].to_pylist()) for part in (pool, target, heldout)]
+    assert len(set().union(*documents)) == sum(map(len, documents))
+    assert len(documents[2]) == 30
+    assert max(heldout["document"].to_pylist().count(name) for name in documents[2]) <= 4
+    assert len(target) == 50
+    assert set(target["topic"].to_pylist()) == set(heldout["topic"].to_pylist()) == {"bbc/tech"}
+    assert "bbc/tech" in pool["topic"].to_pylist()
+    with pytest.raises(ConfigError, match="bbc/tech has 60 documents, too few for 59"):
+        split_topic(PASSAGES, "bbc/tech", 50, 59, 4, 0)
 
 
 def test_documents_stay_whole() -> None:

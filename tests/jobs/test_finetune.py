@@ -41,9 +41,9 @@ def test_experiments_compose_and_their_variants_are_options(name: str) -> None:
         assert settings.sweep.variants == {}
         return
     assert settings.task.name in TASKS
-    assert settings.sweep.reference in settings.sweep.variants
+    assert {settings.sweep.reference, "random"} & settings.sweep.chosen_variants.keys()
     base = FineTuneSettings(**{f.name: getattr(settings, f.name) for f in fields(FineTuneSettings)})
-    made = [with_overrides(base, changes) for changes in settings.sweep.variants.values()]
+    made = [with_overrides(base, changes) for changes in settings.sweep.chosen_variants.values()]
     assert len({to_yaml(variant) for variant in made}) == len(made) > 2
     # A sweep's config.yaml replays it.
     assert from_yaml(to_yaml(settings), FineTuneJobSettings) == settings

@@ -1,16 +1,22 @@
 """Learning reports of any size, for the tests."""
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ray_itl.report.learning_data import (
+    Beside,
     ClassScores,
+    Goal,
     LearningCurve,
     LearningReport,
     LearningRow,
+    Needed,
     PickedRound,
     PickedRow,
+    Saving,
     Trail,
 )
 
@@ -61,6 +67,18 @@ def make_row(curve: LearningCurve, reference: LearningCurve) -> LearningRow:
         needed,
         float(reference.num_labelled[-1] / needed) if needed else None,
     )
+
+
+def with_goals(report: LearningReport) -> LearningReport:
+    """The report with two goals: all variants reach the first, and none the second, which the reference does."""
+    needed = [Needed(40, 30, 60), Needed(math.inf, 100, math.inf)]
+    savings = [Saving(2.0, 1.5, math.inf), Saving(0.0, 0.0, 0.5)]
+    beside = Beside(str(report.reference), 0.051, 0.004, -0.02, 0.003, 10, savings)
+    rows = [
+        row._replace(area=0.7, area_error=0.01, needed=needed, beside=[] if row.name == report.reference else [beside])
+        for row in report.rows
+    ]
+    return replace(report, rows=rows, goals=[Goal(0.8, 0.704), Goal(0.95, 0.836)])
 
 
 def make_class_scores(names: list[str]) -> ClassScores:

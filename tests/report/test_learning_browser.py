@@ -6,7 +6,7 @@ import pytest
 
 from ray_itl.report.learning_page import render_learning
 from tests.report.browser import BROWSER, drawn_chart, drawn_page, saved
-from tests.report.learning_helpers import make_learning_report
+from tests.report.learning_helpers import make_learning_report, with_goals
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")]
 
@@ -26,7 +26,7 @@ def test_charts_are_drawn(num_variants: int, r: int, num_seeds: int, tmp_path: P
 
 
 def test_the_key_hides_a_variant_on_every_chart(tmp_path: Path):
-    page = saved(render_learning(make_learning_report(3)), tmp_path / "page.html")
+    page = saved(render_learning(with_goals(make_learning_report(3))), tmp_path / "page.html")
     before = drawn_page(page, tmp_path / "profile")
     # A click by a script of ours, which the page's policy would refuse.
     press = "<script>document.querySelector('button.variant').click()</script></body>"

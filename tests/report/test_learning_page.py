@@ -10,7 +10,7 @@ import pytest
 from ray_itl.errors import InputError
 from ray_itl.report.learning_data import LearningCurve, LearningReport, LearningRow, Trail
 from ray_itl.report.learning_page import render_learning
-from tests.report.learning_helpers import make_learning_curve, make_learning_report
+from tests.report.learning_helpers import make_learning_curve, make_learning_report, with_goals
 from tests.report.pages import HOSTILE, Page
 
 
@@ -31,7 +31,7 @@ def hostile_page(text: str) -> Page:
         drift={text: trail},
         variance={text: trail},
     )
-    return Page(render_learning(report))
+    return Page(render_learning(with_goals(report)))
 
 
 def words_of(report: LearningReport) -> str:
@@ -96,6 +96,17 @@ def test_the_table_has_every_ending():
     words = words_of(replace(report, rows=rows)).replace("\u00a0", " ")
     assert "Variant Final accuracy Picks on task Labels needed Ratio" in words
     assert "ITL 0.900 ± 0.004 99 ± 3 120 3.3× VTL 0.800 ± 0.003 50 ± 2 never" in words
+
+
+def test_labels_needed_stand_in_tables_and_sentences():
+    words = words_of(with_goals(make_learning_report(2))).replace("\u00a0", " ")
+    assert "Variant Final accuracy Area under the curve Picks on task" in words
+    assert "Labels needed Labels until the mean accuracy reaches a share of the best score of any variant" in words
+    assert "Variant 80%: 0.704 95%: 0.836 ITL 40 (30 to 60) never (100 to never)" in words
+    assert "Beside VTL Differences, seed by seed" in words
+    assert "ITL +0.051 ± 0.004 -0.020 ± 0.003 2.0× (at least 1.5) never" in words
+    sentence = "ITL needs 2.0 times fewer labels than VTL to reach accuracy 0.7040 (80% of the best)"
+    assert f"In sentences {sentence} (95% interval: at least 1.5)." in words
 
 
 def test_nothing_is_measured_without_a_reference():

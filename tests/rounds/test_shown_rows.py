@@ -13,8 +13,9 @@ import pytest
 
 from ray_itl.experiments.job import run_experiment
 from ray_itl.observability.reporter import Reporter
-from ray_itl.rounds.settings import DataSettings, FineTuneJobSettings, FineTuneSettings, RoundSettings, SweepSettings
+from ray_itl.rounds.settings import DataSettings, FineTuneJobSettings, FineTuneSettings, RoundSettings
 from ray_itl.rounds.shown_rows import class_scores, picked_rounds
+from ray_itl.rounds.sweep_settings import SweepSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from tests.report.pages import Page
 from tests.rounds.helpers import CLASSES, digits_settings

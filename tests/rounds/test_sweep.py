@@ -1,81 +1,118 @@
-"""Means, standard errors and standings of a sweep, against values worked out by hand."""
+"""A sweep: its variants and seeds, and its processes."""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from ray_itl.rounds.sweep import mean_curves, standings, standings_table
+from ray_itl.errors import ConfigError
+from ray_itl.experiments.job import run_experiment, sweep_members
+from ray_itl.observability.reporter import Reporter
+from ray_itl.rounds.report import sweep_comparison
+from ray_itl.rounds.scores import score_of
+from ray_itl.rounds.settings import DataSettings, FineTuneJobSettings, RoundSettings, TaskSettings
+from ray_itl.rounds.sweep import _processes, _summed_up
+from ray_itl.rounds.sweep_settings import SweepSettings
+from ray_itl.rounds.sweep_table import sweep_figures, sweep_text
 from tests.processes import process_is_alive, wait_until
+from tests.rounds.helpers import digits_settings
 
+NOISES = {"acquisition.name": ["itl", "my_rules:Rule"], "acquisition.relative_noise": [0.1, 10]}
 ROOT = Path(__file__).parents[2]
 
 
-def sweep_table(scores: dict[str, list[list[float]]]) -> pa.Table:
-    """One row a variant, seed and round; ten labels a round, of which as many as the seed's number are on task."""
-    rows = [
-        {
-            "variant": variant,
-            "seed": seed,
-            "round": number,
-            "num_labelled": 10 * number,
-            "num_on_task": seed * number,
-            "heldout.accuracy": score,
-        }
-        for variant, curves in scores.items()
-        for seed, curve in enumerate(curves)
-        for number, score in enumerate(curve)
+def test_a_grid_is_every_combination_beside_the_variants() -> None:
+    sweep = SweepSettings(variants={"random": {"acquisition.name": "random"}, "plain": None}, grid=NOISES)
+    names = ["itl+relative_noise-0.1", "itl+relative_noise-10"]
+    assert list(sweep.all_variants)[:4] == ["random", "plain", *names]
+    assert list(sweep.all_variants)[4:] == [name.replace("itl", "my_rules-Rule") for name in names]
+    assert sweep.all_variants[names[1]] == {"acquisition.name": "itl", "acquisition.relative_noise": 10}
+    assert sweep.all_variants["plain"] == {}
+    switches = SweepSettings(grid={"embedding.unit_norm": [True, False], "rounds.targets_per_round": [None, 3]})
+    assert list(switches.all_variants)[:2] == [
+        "unit_norm-true+targets_per_round-null",
+        "unit_norm-true+targets_per_round-3",
     ]
-    return pa.Table.from_pylist(rows)
 
 
-TABLE = sweep_table(
-    {
-        "random": [[0.1, 0.4, 0.6], [0.3, 0.4, 0.8]],
-        "itl": [[0.1, 0.8, 0.9], [0.3, 0.7, 0.7]],
-        "worse": [[0.1, 0.1, 0.2], [0.1, 0.2, 0.2]],
-    }
+def test_only_may_have_patterns() -> None:
+    chosen = SweepSettings(variants={"random": {}, "itl": {}}, grid=NOISES, only=["itl+*", "random"]).chosen_variants
+    assert list(chosen) == ["random", "itl+relative_noise-0.1", "itl+relative_noise-10"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"grid": {"rounds.batch": 3}}, r"sweep\.grid\.rounds\.batch=3 cannot be used: list its values"),
+        ({"grid": {"rounds.batch": []}}, r"sweep\.grid\.rounds\.batch=\[\] cannot be used"),
+        ({"grid": {"rounds.batch": [1, 1]}}, r"sweep\.grid has two variants 'batch-1'"),
+        ({"variants": {"batch-1": {}}, "grid": {"rounds.batch": [1]}}, r"or sweep\.variants has it"),
+        ({"grid": {"model.options": [{"hidden": [3]}]}}, r"sweep\.grid cannot be named"),
+        ({"variants": {"itl": {}}, "only": ["vtl*"]}, r"sweep\.only names vtl\*: use some of itl"),
+    ],
 )
+def test_sweeps_that_cannot_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SweepSettings(**options)
 
 
-def test_means_and_standard_errors() -> None:
-    random, itl, _ = mean_curves(TABLE, "heldout.accuracy")
-    assert (random.name, random.num_seeds, itl.name) == ("random", 2, "itl")
-    np.testing.assert_allclose(random.score, [0.2, 0.4, 0.7])
-    # Of two values, the standard error is half their distance.
-    assert random.score_error is not None
-    np.testing.assert_allclose(random.score_error, [0.1, 0.0, 0.1])
-    np.testing.assert_allclose(itl.on_task, [0, 0.5, 1.0])
-    np.testing.assert_array_equal(itl.num_labelled, [0, 10, 20])
+def test_members_are_variants_and_seeds_from_the_first(data: DataSettings, tmp_path: Path) -> None:
+    one = digits_settings(data, tmp_path / "run")
+    sweep = SweepSettings(grid={"rounds.batch": [1, 2]}, first_seed=100, seeds=2)
+    settings = FineTuneJobSettings(**{**vars(one), "sweep": sweep})
+    members = sweep_members(settings, Reporter("quiet"))
+    assert list(members) == [("batch-1", 100), ("batch-2", 100), ("batch-1", 101), ("batch-2", 101)]
+    assert members["batch-2", 101].rounds == replace(one.rounds, batch=2, seed=101)
+    assert members["batch-2", 101].run.dir == str(tmp_path / "run/batch-2/seed-101")
+    wrong = replace(settings, sweep=SweepSettings(grid={"rounds.batch": [1, 0]}), task=TaskSettings("no such task"))
+    with pytest.raises(ConfigError, match=r"sweep, variant batch-0: rounds\.batch=0 cannot be used"):
+        sweep_members(wrong, Reporter("quiet"))  # before the task is looked for
 
 
-def test_standings_beside_random() -> None:
-    random, itl, worse = standings(mean_curves(TABLE, "heldout.accuracy"), "random", higher_is_better=True)
-    assert (random.labels_needed, random.ratio) == (20, 1.0)
-    assert (itl.labels_needed, itl.ratio) == (10, 2.0)
-    assert itl.score == pytest.approx(0.8)
-    assert (worse.labels_needed, worse.ratio) == (None, None)
-    text = standings_table([random, itl, worse], "accuracy", "random", 2, 20)
-    assert "| itl | 0.8000 ± 0.1000 | 1.0 ± 1.0 | 10 | 2.0 |" in text
-    assert "| never |" in text
+def test_a_sweep_writes_its_tables_and_grows(data: DataSettings, tmp_path: Path) -> None:
+    one = digits_settings(data, tmp_path / "run", rounds=RoundSettings(2, 6))
+    variants = {"random": {"acquisition.name": "random"}, "nearest": {"acquisition.name": "nearest"}}
+    for seeds in (1, 2):
+        sweep = SweepSettings(variants=variants, seeds=seeds)
+        done = run_experiment(FineTuneJobSettings(**{**vars(one), "sweep": sweep}), Reporter("quiet"))
+        curves = pq.read_table(tmp_path / "run/learning_curves.parquet")
+        assert len(curves) == 2 * seeds * 3
+        figures = json.loads((tmp_path / "run/metrics.json").read_text())
+        assert figures == done.facts
+        again = sweep_comparison(curves, one, ["random", "nearest"])
+        assert sweep_figures(again, score_of(one)) == figures
+        assert (tmp_path / "run/table.md").read_text() == sweep_text(again, score_of(one)) + "\n"
+    assert (
+        "nearest needs" in (tmp_path / "run/table.md").read_text() or "never" in (tmp_path / "run/table.md").read_text()
+    )
 
 
-def test_lower_may_be_better() -> None:
-    curves = mean_curves(TABLE, "heldout.accuracy")
-    found = {row.name: row.labels_needed for row in standings(curves, "worse", higher_is_better=False)}
-    # Already without labels both are at or below 0.2; the other variant, at 0.1, as well.
-    assert found == {"random": 0, "itl": 0, "worse": 0}
+def test_processes_end_with_an_error_in_the_block() -> None:
+    def interrupted() -> None:
+        with _processes(1) as processes:
+            processes.submit(os.getpid).result()
+            processes.submit(time.sleep, 600)
+            raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.monotonic() - began < 60
 
 
-def test_one_seed_has_no_error() -> None:
-    (curve,) = mean_curves(sweep_table({"itl": [[0.5, 0.6]]}), "heldout.accuracy")
-    assert curve.score_error is not None
-    assert np.isnan(curve.score_error).all()
+def test_what_runs_warn_of_is_one_line() -> None:
+    warned = {("itl", 0): [], ("itl", 1): ["it fell", "again"], ("itl", 2): ["more"], ("random", 0): []}
+    assert _summed_up(warned) == "itl, seed 1: it fell (and 2 more, in status.json of 2 runs)"
+    assert _summed_up({("itl", 0): []}) == ""
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")

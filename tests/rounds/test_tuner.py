@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,34 @@ def test_more_rounds_continue_a_finished_run(whole: FineTuning, data: DataSettin
     shorter = tune(digits_settings(data, tmp_path / "run", rounds=RoundSettings(2, 8, 10, 5)))
     assert len(shorter.curves) == 3
     assert figures(tune(digits_settings(data, tmp_path / "run"))) == figures(whole)
+
+
+def test_only_the_weights_that_are_needed_may_be_kept(whole: FineTuning, data: DataSettings, tmp_path: Path) -> None:
+    settings = digits_settings(data, tmp_path / "run", rounds=RoundSettings(3, 8, 10, 5, keep_checkpoints="last"))
+    assert figures(tune(replace(settings, rounds=replace(settings.rounds, count=2)))) != figures(whole)
+    assert figures(tune(settings)) == figures(whole)
+    kept = sorted(int(path.parent.name) for path in (tmp_path / "run").glob("rounds/*/checkpoint.safetensors"))
+    assert kept == [2, 3]
+    drift = whole.curves.column("drift.mean_cosine").to_pylist()
+    assert tune(settings).curves.column("drift.mean_cosine").to_pylist() == drift
+
+
+def test_scores_of_repeated_trainings_are_averaged(whole: FineTuning, data: DataSettings, tmp_path: Path) -> None:
+    """The first training of each round is that of a run that trains once, and so are the weights, and the picks."""
+    result = tune(digits_settings(data, tmp_path / "run", rounds=RoundSettings(3, 8, 10, 5, repeats=3)))
+    for number in (1, 2, 3):
+        assert picks_of(result.path, number) == picks_of(whole.path, number)
+        folder = result.path / "rounds" / f"{number:04d}"
+        assert (folder / "checkpoint.safetensors").read_bytes() == (
+            whole.path / "rounds" / f"{number:04d}" / "checkpoint.safetensors"
+        ).read_bytes()
+        names = ("checkpoint", "repeat-1", "repeat-2")
+        told = [json.loads((folder / f"{name}.safetensors.json").read_text())["result"] for name in names]
+        scores = [each["metrics"]["accuracy"] for each in told]
+        assert result.curves.column("heldout.accuracy")[number].as_py() == pytest.approx(sum(scores) / 3)
+        assert not list(folder.glob("repeat-*.safetensors"))
+    with pytest.raises(RunDirectoryError, match=r"rounds\.repeats"):
+        tune(digits_settings(data, result.path))
 
 
 def test_other_options_or_rows_are_refused(whole: FineTuning, data: DataSettings, tmp_path: Path) -> None:

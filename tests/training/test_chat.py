@@ -127,6 +127,19 @@ def test_without_a_template_conversations_are_lines_and_that_is_said(folder: Pat
     assert learner.remarks(column(CHAT).type) == []
 
 
+def test_a_start_that_marks_turns_is_told_of_where_texts_are_read_after_it(folder: Path) -> None:
+    learner = CausalLm(str(folder))
+    once = "{{ bos_token }}{% for m in messages %}{{ m['role'] + m['content'] + eos_token }}{% endfor %}"
+    for template, is_told in ((None, False), (PLAIN, True), (MARKED, True), (once, False), ("{{ none.x }}", False)):
+        learner.tokenizer.chat_template = template
+        assert [remark[:34] for remark in learner.remarks(pa.string())] == [
+            "texts are read after <|im_start|>,"
+        ] * is_told
+    named = CausalLm(str(folder), start_token="<|im_start|>")
+    named.tokenizer.chat_template = PLAIN
+    assert named.remarks(pa.string()) == []
+
+
 @pytest.mark.parametrize(
     ("chat", "template", "message"),
     [

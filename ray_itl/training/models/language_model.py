@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.sources.schema import which_row
-from ray_itl.training.chat import WITHOUT_TEMPLATE, chat_tokens, has_template, is_chat
+from ray_itl.training.chat import WITHOUT_TEMPLATE, chat_tokens, has_template, is_chat, marks_turns
 from ray_itl.training.inputs import ANSWERS, decode_texts, trim_padding
 from ray_itl.training.learner import Inputs, Learner
 from ray_itl.training.models.pretrained import read_model, without_bars
@@ -52,8 +52,9 @@ class CausalLm(Learner):
             lora_rank: Rank of trained adapters, all else frozen (needs `peft`). 0: train all weights.
             lora_alpha: Scale of the adapters, which are multiplied by lora_alpha / lora_rank. None: 2 lora_rank.
             lora_modules: Names of the layers that get adapters. None: peft's choice for the architecture.
-            start_token: The token that separates documents where the model was pretrained. None: the tokenizer's
-                start token, or its end token; of a chat model either may be the start of a turn instead.
+            start_token: The token that separates documents where the model was pretrained, as its card says. None: the
+                tokenizer's start token, or its end token; of a chat model either may mark turns instead, which
+                `remarks` then says.
             dtype: float32 or bfloat16.
             revision: Of a model on the hub: a commit or tag.
 
@@ -69,6 +70,7 @@ class CausalLm(Learner):
         self.max_tokens = max_tokens
         self.tokenizer, self.model = _read(path, revision, getattr(torch, dtype))
         self.start_token = _start_token(self.tokenizer, path, start_token)
+        self._start_is_guessed = start_token is None
         if lora_rank:
             self.model = _with_lora(self.model, lora_rank, lora_alpha, lora_modules)
         self.feature_dim = self.model.config.get_text_config().hidden_size
@@ -116,8 +118,17 @@ class CausalLm(Learner):
         }
 
     def remarks(self, kind: pa.DataType) -> list[str]:
-        """Say so where conversations are read without a chat template."""
-        return [WITHOUT_TEMPLATE] if is_chat(kind) and not has_template(self.tokenizer) else []
+        """Say so where conversations are read without a chat template, or texts begin as turns of a chat do."""
+        if is_chat(kind):
+            return [] if has_template(self.tokenizer) else [WITHOUT_TEMPLATE]
+        token = self.tokenizer.convert_ids_to_tokens(self.start_token)
+        if not (self._start_is_guessed and marks_turns(self.tokenizer, token)):
+            return []
+        return [
+            f"texts are read after {token}, the tokenizer's own start, which marks turns in its chat template: losses "
+            "are higher than after what parts documents; set model.options.start_token to that, which the model's card "
+            "names (often <|endoftext|>)"
+        ]
 
     def features(self, inputs: Inputs) -> Tensor:
         """Return the mean of the last hidden states over the tokens of each text, n x D float32."""
