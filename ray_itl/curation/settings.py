@@ -33,6 +33,8 @@ from ray_itl.sources.settings import AvoidSettings, HeldoutSettings, KnownSettin
 
 SEQUENTIAL_RULES = tuple(RULES)
 BASELINE_RULES = ("nearest", "cosine", "random")
+_BY_TASK = "cosine"
+"""The baseline that looks at each of several tasks by itself."""
 _NAMES = (*SEQUENTIAL_RULES, *BASELINE_RULES)
 _TICK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -313,10 +315,14 @@ class CurationSettings(Options):
                     f"selection.{name}={str(value).lower()} has no meaning for acquisition.name={rule}: leave it out, "
                     f"or use one of {', '.join(SEQUENTIAL_RULES)}"
                 )
-        for name, value in (("avoid.path", self.avoid.path), ("target.task_column", self.target.task_column)):
-            if value is not None and not self.acquisition.takes_tasks:
-                able = " or ".join(each for each in RULES if load_rule(each).takes_tasks)
-                raise ConfigError(f"{name} has no meaning for acquisition.name={rule}: use {able}")
+        able = [each for each in RULES if load_rule(each).takes_tasks]
+        for name, value, others in (
+            ("avoid.path", self.avoid.path, []),
+            ("target.task_column", self.target.task_column, [_BY_TASK]),
+        ):
+            if value is not None and not self.acquisition.takes_tasks and rule not in others:
+                may = " or ".join([*able, *others])
+                raise ConfigError(f"{name} has no meaning for acquisition.name={rule}: use {may}")
         if self.state.dir is not None and self.selection.include is not None:
             raise ConfigError(
                 "selection.include cannot go with state.dir: ticks know their own picks; other rows go to known.path"
