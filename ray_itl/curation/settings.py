@@ -14,6 +14,7 @@ from ray_itl.curation.machine_settings import is_plan, read_plan
 from ray_itl.curation.percentage import number_among, number_or_percentage, read_number
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.embedding.encoder_settings import EncoderSettings
+from ray_itl.embedding.settings import with_absolute_paths_of
 from ray_itl.errors import ConfigError
 from ray_itl.observability.settings import TrackingSettings, absolute_tracking, log_option
 from ray_itl.options.checks import (
@@ -360,7 +361,8 @@ def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
     pool, target, known, cluster = settings.pool, settings.target, settings.known, settings.cluster
     chosen = settings.selection
     home = str(cluster.cache_dir).startswith("~")  # that of each shard's machine, as is:
-    name, cache = settings.encoder.name, settings.encoder.cache
+    encoder = settings.encoder
+    name, cache = encoder.name, encoder.cache
     name = absolute_path(name) if name is not None and Path(name).exists() else name
     cache = cache if str(cache).startswith("~") else lasting_path("encoder.cache", cache)
     return replace(
@@ -372,7 +374,11 @@ def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
         heldout=replace(settings.heldout, path=absolute_path(settings.heldout.path)),
         selection=replace(chosen, exclude=absolute_path(chosen.exclude), include=absolute_path(chosen.include)),
         encoder=replace(
-            settings.encoder, name=name, cache=cache, checkpoint=absolute_path(settings.encoder.checkpoint)
+            encoder,
+            name=name,
+            cache=cache,
+            checkpoint=absolute_path(encoder.checkpoint),
+            checkpoints=with_absolute_paths_of(encoder.checkpoints),
         ),
         cluster=cluster if home else replace(cluster, cache_dir=absolute_path(cluster.cache_dir)),
         run=replace(settings.run, dir=path),
