@@ -115,7 +115,8 @@ def select(
             candidates. What may stand in it is what may stand after WHERE in SQL; see `ray_itl.sources.sql`.
         weight_column: Column of target weights.
         task_column: Column that says which of several tasks a target belongs to. A pick's gain is then the sum of its
-            gains about each task alone, with weights ("itl" and "vtl"); each pick is the exact argmax of that sum.
+            gains about each task alone, with weights ("itl" and "vtl"); each pick is the exact argmax of that sum. With
+            "cosine" it is the mean similarity to the most similar task that counts.
         task_weights: Task -> weight > 0; 1 for those not named.
         replacement: Whether a row may be picked more than once.
         seed: Fixes random features and the random baseline.

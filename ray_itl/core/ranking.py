@@ -134,6 +134,29 @@ def merge_ranked(parts: Sequence[RankedRows], query: RankQuery) -> RankedRows:
     return RankedRows(lists, scores, rows)
 
 
+def best_of_any(ranked: RankedRows, n: int, excluded: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the rows of the largest score in any list.
+
+    The n best rows by their largest scores are right if every list has its first n rows that are not excluded: before
+    a row in the list of its largest score there are only rows that come before it in all.
+
+    Args:
+        ranked: Rows and a list of them for each direction.
+        n: Number of picks.
+        excluded: Which of ranked.rows may not be picked (bool).
+
+    Returns:
+        (indices into ranked.rows, scores) of n picks in order, or None when the lists have too few rows.
+    """
+    best = np.full(len(ranked.rows), -np.inf)
+    for rows, scores in zip(ranked.lists, ranked.scores, strict=True):
+        best[rows] = np.maximum(best[rows], scores)
+    if excluded is not None:
+        best[excluded] = -np.inf
+    free = np.flatnonzero(best > -np.inf)
+    return None if len(free) < n else top_rows(free, best[free], ranked.rows.ids, n)
+
+
 def round_robin(ranked: RankedRows, n: int, excluded: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray] | None:
     """Deal rows out: each direction in turn takes its best row not yet picked (RDS+).
 

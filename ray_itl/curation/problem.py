@@ -241,7 +241,8 @@ class Problem:
     def solve_by_baseline(self, pool: Pool, rule: BaselineRule, n: int) -> GreedyResult:
         """Pick n rows of the pool by a baseline, valued by this problem's sequential rule."""
         seed = self.selection.seed
-        return select_baseline(pool, rule, self.targets, n, self.acquisition, self.start(), seed, self.excluded)
+        tasks = [(task.of(self.targets), task.weight) for task in self.tasks]
+        return select_baseline(pool, rule, self.targets, n, self.acquisition, self.start(), seed, self.excluded, tasks)
 
 
 def tasks_left(problem: Problem, after: Posterior) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from ray_itl.curation.result_settings import HubSettings, RunSettings
 from ray_itl.curation.state_settings import StateSettings
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.embedding.encoder_settings import EncoderSettings
+from ray_itl.embedding.settings import with_absolute_paths_of
 from ray_itl.errors import ConfigError
 from ray_itl.observability.settings import TrackingSettings, absolute_tracking
 from ray_itl.options.checks import (
@@ -32,6 +33,8 @@ from ray_itl.sources.settings import AvoidSettings, HeldoutSettings, KnownSettin
 
 SEQUENTIAL_RULES = tuple(RULES)
 BASELINE_RULES = ("nearest", "cosine", "random")
+_BY_TASK = "cosine"
+"""The baseline that looks at each of several tasks by itself."""
 _NAMES = (*SEQUENTIAL_RULES, *BASELINE_RULES)
 
 
@@ -230,10 +233,14 @@ class CurationSettings(Options):
                     f"selection.{name}={str(value).lower()} has no meaning for acquisition.name={rule}: leave it out, "
                     f"or use one of {', '.join(SEQUENTIAL_RULES)}"
                 )
-        for name, value in (("avoid.path", self.avoid.path), ("target.task_column", self.target.task_column)):
-            if value is not None and not self.acquisition.takes_tasks:
-                able = " or ".join(each for each in RULES if load_rule(each).takes_tasks)
-                raise ConfigError(f"{name} has no meaning for acquisition.name={rule}: use {able}")
+        able = [each for each in RULES if load_rule(each).takes_tasks]
+        for name, value, others in (
+            ("avoid.path", self.avoid.path, []),
+            ("target.task_column", self.target.task_column, [_BY_TASK]),
+        ):
+            if value is not None and not self.acquisition.takes_tasks and rule not in others:
+                may = " or ".join([*able, *others])
+                raise ConfigError(f"{name} has no meaning for acquisition.name={rule}: use {may}")
         if self.state.dir is not None and self.selection.include is not None:
             raise ConfigError(
                 "selection.include cannot go with state.dir: ticks know their own picks; other rows go to known.path"
@@ -271,7 +278,8 @@ def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
     pool, target, known, cluster = settings.pool, settings.target, settings.known, settings.cluster
     chosen = settings.selection
     home = str(cluster.cache_dir).startswith("~")  # that of each shard's machine, as is:
-    name, cache = settings.encoder.name, settings.encoder.cache
+    encoder = settings.encoder
+    name, cache = encoder.name, encoder.cache
     name = absolute_path(name) if name is not None and Path(name).exists() else name
     cache = cache if str(cache).startswith("~") else lasting_path("encoder.cache", cache)
     return replace(
@@ -283,7 +291,11 @@ def with_absolute_paths(settings: CurationSettings) -> CurationSettings:
         heldout=replace(settings.heldout, path=absolute_path(settings.heldout.path)),
         selection=replace(chosen, exclude=absolute_path(chosen.exclude), include=absolute_path(chosen.include)),
         encoder=replace(
-            settings.encoder, name=name, cache=cache, checkpoint=absolute_path(settings.encoder.checkpoint)
+            encoder,
+            name=name,
+            cache=cache,
+            checkpoint=absolute_path(encoder.checkpoint),
+            checkpoints=with_absolute_paths_of(encoder.checkpoints),
         ),
         cluster=cluster if home else replace(cluster, cache_dir=absolute_path(cluster.cache_dir)),
         run=replace(settings.run, dir=path),

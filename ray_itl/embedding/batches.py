@@ -19,7 +19,9 @@ _LEAST_BATCHES = 8
 _LEAST_TOKENS = 256
 
 
-def by_length(lengths: Sequence[int] | np.ndarray, budget: int) -> list[np.ndarray]:
+def by_length(
+    lengths: Sequence[int] | np.ndarray, budget: int, least_batches: int = _LEAST_BATCHES
+) -> list[np.ndarray]:
     """Cut n rows into batches of like length, long and short ones by turns: a function of the lengths alone.
 
     By turns, so that a rate in rows means something from the start.
@@ -27,12 +29,13 @@ def by_length(lengths: Sequence[int] | np.ndarray, budget: int) -> list[np.ndarr
     Args:
         lengths: Tokens of each row.
         budget: A batch has at most so many tokens, padding included, or a single row.
+        least_batches: Where rows are few, the budget is less, for so many batches.
 
     Returns:
         The rows of each batch. Equal lengths stay in the order of the rows.
     """
     sizes = np.maximum(np.asarray(lengths, dtype=np.int64), 1)
-    budget = min(budget, max(_LEAST_TOKENS, int(sizes.sum()) // _LEAST_BATCHES))
+    budget = min(budget, max(_LEAST_TOKENS, int(sizes.sum()) // least_batches))
     order = np.argsort(-sizes, kind="stable")
     batches, start = [], 0
     while start < len(order):

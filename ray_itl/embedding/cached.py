@@ -331,9 +331,16 @@ class CachedEncodings:
 
     def _open(self, sample: Callable[[], pa.Array]) -> Encoder:
         chosen = self._settings
-        model = EmbeddingModelSettings(str(chosen.name), chosen.options, chosen.checkpoint)
+        model = EmbeddingModelSettings(
+            str(chosen.name), chosen.options, chosen.checkpoint, checkpoints=chosen.checkpoints
+        )
         how = EmbeddingSettings(
-            batch_size=chosen.batch_size, batch_tokens=chosen.batch_tokens, precision=chosen.precision
+            chosen.kind,
+            chosen.unit_norm,
+            chosen.projection_dim,
+            batch_size=chosen.batch_size,
+            batch_tokens=chosen.batch_tokens,
+            precision=chosen.precision,
         )
         if self._held is not None:
             return HeldFunctionEncoder(self._held, how, self._held.function, sample())
@@ -342,7 +349,10 @@ class CachedEncodings:
         return open_encoder(model, how, self._device, values)
 
 
-_THEIRS = re.compile(r"\b(?:model|embedding)\.(name|options|checkpoint|precision|batch_size|batch_tokens)\b")
+_THEIRS = re.compile(
+    r"\b(?:model|embedding)\."
+    r"(name|options|checkpoints?|kind|unit_norm|projection_dim|precision|batch_size|batch_tokens)\b"
+)
 
 
 def _translated(text: str) -> str:

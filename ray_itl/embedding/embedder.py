@@ -1,11 +1,13 @@
 """From raw rows to embeddings: a model, its weights, and which of its numbers make the embedding.
 
-Gradient embeddings are Kronecker products; they are projected at random without ever being formed.
+Gradients of the last layer are Kronecker products; they are projected at random without ever being formed. Of those of
+adapters see `lora_gradients`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,10 +18,13 @@ from torch import Tensor
 
 from ray_itl.core.features import UnitNorm
 from ray_itl.embedding.encoder import Encoder, OnRows, unheard
+from ray_itl.embedding.lora_gradients import LoraGradients, Snapshot, read_snapshots
 from ray_itl.embedding.precision import device_here
 from ray_itl.embedding.settings import EmbeddingSettings
 from ray_itl.embedding.weights import check_weights, weights_bytes, weights_digest
-from ray_itl.errors import ConfigError
+from ray_itl.errors import ConfigError, InputError
+from ray_itl.sources.schema import which_row
+from ray_itl.training.inputs import ANSWERS, without_predictions
 from ray_itl.training.learner import Inputs, Learner
 from ray_itl.training.registry import ModelSpec, load
 from ray_itl.training.seeds import derive_seed
@@ -68,7 +73,9 @@ def _draw(num_rows: int, dim: int, kind: str, seed: int) -> Tensor:
 
 _MAX_DIM = 1 << 20
 _UNUSED = ("precision", "batch_tokens")
-"""Options of encoders by other libraries."""
+"""Options of encoders by other libraries; the second is one of gradients of adapters, too."""
+_Rows = Callable[[Inputs], Tensor]
+"""Makes the n x p embeddings of n encoded rows."""
 
 
 class Embedder(Encoder):
@@ -83,6 +90,7 @@ class Embedder(Encoder):
         seed: int = 0,
         settings: EmbeddingSettings | None = None,
         device: str = "cpu",
+        moments: Sequence[dict[str, Any]] = (),
     ) -> None:
         """Load the model once, to see that it can be had and what it gives.
 
@@ -93,6 +101,7 @@ class Embedder(Encoder):
             settings: What of the model is the embedding.
             device: Where the model runs in the process that embeds: "cpu", "cuda", or "auto" (the GPU where that
                 process has one, else the CPU).
+            moments: In place of one checkpoint several, as of `model.checkpoints`; for gradients of adapters.
 
         Raises:
             ConfigError: a model that cannot be built, or has no such embedding.
@@ -100,33 +109,36 @@ class Embedder(Encoder):
         """
         self.spec, self.checkpoint, self.seed, self.device = spec, checkpoint, seed, device
         self.settings = settings or EmbeddingSettings()
+        self.moments = tuple(moments)
         self.window = self.settings.batch_size
-        learner = load(spec, checkpoint, seed)
-        self.weights_digest, self.weights_bytes = weights_digest(learner), weights_bytes(learner)
+        learner, snapshots, self.weights_digest = self._load()
+        self.weights_bytes = weights_bytes(learner)
         self.feature_dim = learner.feature_dim
-        self.num_classes = 0 if self.settings.kind == "features" else _num_classes(learner, spec)
+        self.num_classes = _num_classes(learner, spec) if self.settings.kind == "gradient" else 0
         self.dim = self._check_dim()
-        self._learner: Learner | None = learner
-        self._ready: tuple[Learner, KroneckerProjection | None] | None = None
+        self._read: tuple[Learner, list[Snapshot]] | None = (learner, snapshots)
+        self._ready: tuple[Learner, _Rows] | None = None
 
     def identity(self) -> dict[str, str]:
         """Return name -> value of everything that decides an embedding, but where it is computed."""
+        unused = _UNUSED[: 1 if self._is_of_adapters else None]
         return {
             "model.name": self.spec.name,
             "model.options": json.dumps(self.spec.options, sort_keys=True),
             "weights of the model": self.weights_digest,
-            **{
-                f"embedding.{name}": repr(value) for name, value in asdict(self.settings).items() if name not in _UNUSED
-            },
+            **{f"embedding.{name}": repr(value) for name, value in asdict(self.settings).items() if name not in unused},
         }
 
     def remarks(self, kind: pa.DataType) -> list[str]:
         """Return what users should know of how rows of this type are read."""
-        return (self._learner or self._loaded()[0]).remarks(kind)
+        return (self._read or self._loaded())[0].remarks(kind)
 
     def prepare(self, column: pa.Array) -> Inputs:
         """Return raw rows as the model's inputs (see `Learner.encode`)."""
-        return self._loaded()[0].encode(column)
+        inputs = self._loaded()[0].encode(column)
+        if self._is_of_adapters:
+            _check_predictions(inputs)
+        return inputs
 
     def embed(self, prepared: Inputs, on_rows: OnRows = unheard) -> np.ndarray:
         """Return the n x dim float32 embeddings of n rows, computed in float32 as one batch.
@@ -134,40 +146,61 @@ class Embedder(Encoder):
         A row's embedding depends on the others of its batch by rounding alone (kernels are chosen by the shape of a
         batch), and not at all if the batch holds the same rows in the same places.
         """
-        learner, projection = self._loaded()
+        _, make_rows = self._loaded()
         device = device_here(self.device)
         inputs = {name: values.to(device) for name, values in prepared.items()}
         # What rounding there is must not depend on what the GPU did before, nor be that of 10-bit mantissas.
-        with torch.inference_mode(), torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
-            rows = self._rows(learner, projection, inputs)
+        with (
+            torch.inference_mode(not self._is_of_adapters),
+            torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False),
+        ):
+            rows = make_rows(inputs)
+            rows = UnitNorm()(rows) if self.settings.unit_norm else rows
         found = np.ascontiguousarray(rows.cpu().numpy())
         on_rows(len(found))
         return found
 
-    def _rows(self, learner: Learner, projection: KroneckerProjection | None, inputs: Inputs) -> Tensor:
-        features = learner.features(inputs).float()
-        if self.settings.kind == "features":
-            rows = features
-        else:
-            residuals = hallucinated_residuals(learner.outputs(features).float())
-            rows = kronecker(residuals, features) if projection is None else projection(residuals, features)
-        return UnitNorm()(rows) if self.settings.unit_norm else rows
+    @property
+    def _is_of_adapters(self) -> bool:
+        return self.settings.kind == "lora_gradient"
 
-    def _loaded(self) -> tuple[Learner, KroneckerProjection | None]:
+    def _load(self) -> tuple[Learner, list[Snapshot], str]:
+        """Return the model, its adapters at all moments where their gradients are asked for, and a digest of all."""
+        learner = load(self.spec, self.checkpoint, self.seed)
+        if not self._is_of_adapters:
+            return learner, [], weights_digest(learner)
+        return learner, *read_snapshots(learner, self.moments)
+
+    def _loaded(self) -> tuple[Learner, _Rows]:
         if self._ready is None:
-            learner = self._learner or load(self.spec, self.checkpoint, self.seed)
-            if self._learner is None:
-                check_weights(weights_digest(learner), self.weights_digest, self.spec.name, self.checkpoint)
-            self._ready = self._prepare(learner)
+            if self._read is None:
+                learner, snapshots, digest = self._load()
+                check_weights(digest, self.weights_digest, self.spec.name, self.checkpoint)
+                self._read = learner, snapshots
+            learner, snapshots = self._read
+            learner = learner.eval().requires_grad_(False).to(device_here(self.device))
+            self._ready = learner, self._maker(learner, snapshots)
         return self._ready
 
-    def _prepare(self, learner: Learner) -> tuple[Learner, KroneckerProjection | None]:
-        settings, projection, device = self.settings, None, device_here(self.device)
+    def _maker(self, learner: Learner, snapshots: list[Snapshot]) -> _Rows:
+        """Return what makes embeddings of encoded rows."""
+        settings = self.settings
+        if settings.kind == "features":
+            return lambda inputs: learner.features(inputs).float()
+        if self._is_of_adapters:
+            seed, tokens = settings.projection_seed, settings.batch_tokens
+            return LoraGradients(learner, snapshots, self.dim, seed, settings.unit_norm, tokens)
+        make: Callable[[Tensor, Tensor], Tensor] = kronecker
         if settings.projection_dim is not None:
-            projection = KroneckerProjection(
+            make = KroneckerProjection(
                 self.num_classes, self.feature_dim, self.dim, settings.projection, settings.projection_seed
-            ).to(device)
-        return learner.eval().requires_grad_(False).to(device), projection
+            ).to(device_here(self.device))
+
+        def gradients(inputs: Inputs) -> Tensor:
+            features = learner.features(inputs).float()
+            return make(hallucinated_residuals(learner.outputs(features).float()), features)
+
+        return gradients
 
     def _check_dim(self) -> int:
         settings = self.settings
@@ -184,7 +217,19 @@ class Embedder(Encoder):
         return dim
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_learner": None, "_ready": None}
+        return {**self.__dict__, "_read": None, "_ready": None}
+
+
+def _check_predictions(inputs: Inputs) -> None:
+    """Raise InputError unless each row has a token that is predicted, and so a loss."""
+    if not {"input_ids", "attention_mask"} <= inputs.keys():
+        raise ConfigError(
+            "embedding.kind=lora_gradient needs a causal language model, which reads tokens: set model.name=causal_lm"
+        )
+    if short := without_predictions(inputs):
+        no_answer = "no answer begins within model.options.max_tokens"
+        what = no_answer if ANSWERS in inputs else "the text has no token to predict"
+        raise InputError(f"{which_row('', short[0])}: {what}; drop the row")
 
 
 def hallucinated_residuals(logits: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ray_itl.embedding.settings import PRECISIONS
-from ray_itl.options.checks import Check, column_name, one_of, size, text, whole
+from ray_itl.embedding.settings import KINDS, MOMENTS, PRECISIONS
+from ray_itl.options.checks import Check, column_name, one_of, size, text, true_or_false, whole
 from ray_itl.options.declare import Options, option
 
 _KEYWORDS = Check(
@@ -39,6 +39,30 @@ class EncoderSettings(Options, group="encoder"):
     )
     checkpoint: str | None = option(
         None, "Its weights as safetensors, readable on every node. null: those it is built with.", decides=False
+    )
+    checkpoints: list[Any] = option(
+        [],
+        "Several, for encoder.kind=lora_gradient, as model.checkpoints of ray-itl embed says.",
+        MOMENTS,
+        decides=False,
+    )
+    kind: str = option(
+        "features",
+        "What of the model is the embedding, as embedding.kind of ray-itl embed says.",
+        one_of(*KINDS),
+        decides=False,
+    )
+    unit_norm: bool = option(
+        False,
+        "Scale every embedding to Euclidean norm 1, and gradients at each checkpoint.",
+        true_or_false,
+        decides=False,
+    )
+    projection_dim: int | None = option(
+        None,
+        "Numbers that gradients are projected to, as embedding.projection_dim of ray-itl embed says.",
+        _AT_LEAST_ONE,
+        decides=False,
     )
     precision: str = option(
         "float32",

@@ -19,7 +19,7 @@ from ray_itl.embedding.layout import BY_FILE
 from ray_itl.embedding.opening import open_encoder
 from ray_itl.embedding.parts import EmbeddingParts
 from ray_itl.embedding.progress import EmbedProgress
-from ray_itl.embedding.settings import EmbedJobSettings
+from ray_itl.embedding.settings import EmbedJobSettings, with_absolute_paths_of
 from ray_itl.embedding.source import EmbeddedSource
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.io.atomic import write_json
@@ -127,7 +127,12 @@ def with_absolute_paths(settings: EmbedJobSettings) -> EmbedJobSettings:
     return replace(
         settings,
         pool=replace(settings.pool, path=absolute_path(settings.pool.path)),
-        model=replace(model, name=name, checkpoint=absolute_path(model.checkpoint)),
+        model=replace(
+            model,
+            name=name,
+            checkpoint=absolute_path(model.checkpoint),
+            checkpoints=with_absolute_paths_of(model.checkpoints),
+        ),
         run=replace(settings.run, dir=run_directory(settings.run.dir)),
     )
 

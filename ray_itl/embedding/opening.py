@@ -42,17 +42,31 @@ def open_encoder(
     model = EmbeddingModelSettings(model) if isinstance(model, str) else model
     how = how or EmbeddingSettings()
     name, options = model.name, model.options
+    _check_moments(model, how)
     if name in LEARNERS:
-        return Embedder(ModelSpec(name, options), model.checkpoint, model.seed, how, device)
+        return _of_learner(model, how, device)
     if _is_factory(name):
         return _of_factory(model, how, device, sample)
-    require(how.kind == "features", "embedding.kind", how.kind, f"model.name={name!r} has no classifier; use features")
+    allowed = f"model.name={name!r} has no classifier and no adapters; use features"
+    require(how.kind == "features", "embedding.kind", how.kind, allowed)
     if name.startswith(PREFIX) or is_timm_folder(Path(name)):
         _check_options(name, options, TimmOptions, "timm")
         return TimmEncoder(name, options, how, device, sample, model.checkpoint)
     _check_options(name, options, SentenceOptions, "sentence-transformers")
     _refuse_checkpoint(model, "name a folder as model.name")
     return SentenceModelEncoder(name, options, how, device, sample)
+
+
+def _of_learner(model: EmbeddingModelSettings, how: EmbeddingSettings, device: str) -> Embedder:
+    spec = ModelSpec(model.name, model.options)
+    return Embedder(spec, model.checkpoint, model.seed, how, device, model.checkpoints)
+
+
+def _check_moments(model: EmbeddingModelSettings, how: EmbeddingSettings) -> None:
+    given = [each["path"] for each in model.checkpoints]
+    is_theirs = how.kind == "lora_gradient" or not given
+    require(is_theirs, "model.checkpoints", given, "set embedding.kind=lora_gradient with it, or give model.checkpoint")
+    require(not given or model.checkpoint is None, "model.checkpoints", given, "leave out model.checkpoint with it")
 
 
 def _is_factory(name: str) -> bool:
@@ -63,7 +77,7 @@ def _of_factory(model: EmbeddingModelSettings, how: EmbeddingSettings, device: s
     with drawing_from(model.seed):
         made = make_function(model.name, model.options)
     if isinstance(made, Learner):
-        return Embedder(ModelSpec(model.name, model.options), model.checkpoint, model.seed, how, device)
+        return _of_learner(model, how, device)
     if isinstance(made, Encoder):
         return made
     if not callable(made):

@@ -12,6 +12,7 @@ from ray_itl.options.checks import (
     auto_or_whole,
     column_name,
     distinct_names,
+    is_positive,
     number_at_least,
     one_of,
     positive,
@@ -20,25 +21,44 @@ from ray_itl.options.checks import (
     whole,
 )
 from ray_itl.options.declare import Options, option
+from ray_itl.runs.paths import absolute_path
 from ray_itl.sources.settings import ID_MEANING, bad_row_option
 
-KINDS = ("features", "gradient")
+KINDS = ("features", "gradient", "lora_gradient")
+SKETCH_DIM = 8192
+"""Numbers of a gradient of adapters by default, as of LESS."""
 PROJECTIONS = ("gaussian", "sign")
 DTYPES = ("float32", "float16")
 PRECISIONS = ("auto", "float32", "bfloat16")
 ID, EMBEDDING = "id", "embedding"
 """The columns that every embedded pool has."""
 
+_WITH_GRADIENTS = "give a whole number >= 1 with kind=gradient or kind=lora_gradient, or null"
 _AT_LEAST_ONE = whole(1).said("give a whole number >= 1")
 _AT_LEAST_ZERO = whole(0).said("give a whole number >= 0")
 _ABOVE_ZERO = positive.said("give a number > 0")
 _CARRIED = distinct_names(ID, EMBEDDING).said(
     f"give a list of column names, each once, other than {ID} and {EMBEDDING}, which the result has"
 )
+MOMENTS = Check(
+    "give a list as [{path: a.safetensors, learning_rate: 2e-5}], each path a checkpoint and each rate above 0",
+    lambda value: isinstance(value, list) and all(map(_is_moment, value)),
+)
 _KEYWORDS = Check(
     "give a mapping of names to values, as {classes: 10}",
     lambda value: isinstance(value, dict) and all(isinstance(name, str) for name in value),
 )
+
+
+def with_absolute_paths_of(checkpoints: list[Any]) -> list[Any]:
+    """Return several checkpoints with absolute paths."""
+    return [{**each, "path": absolute_path(each["path"])} for each in checkpoints]
+
+
+def _is_moment(value: object) -> bool:
+    if not isinstance(value, dict) or not {"path"} <= value.keys() <= {"path", "learning_rate"}:
+        return False
+    return isinstance(value["path"], str) and is_positive(value.get("learning_rate", 1.0))
 
 
 @dataclass
@@ -49,7 +69,8 @@ class EmbeddingSettings(Options, group="embedding"):
         "features",
         "features: the last layer's input h (D numbers). gradient: the gradient of the cross-entropy with respect to "
         "the last layer's weights, the label being the likeliest class: (softmax(z) - onehot(argmax z)) x h, C * D "
-        "numbers.",
+        "numbers. lora_gradient: of a text's own loss (mean over its predicted tokens) with respect to the adapters "
+        "of causal_lm.",
         one_of(*KINDS),
     )
     unit_norm: bool = option(
@@ -57,10 +78,11 @@ class EmbeddingSettings(Options, group="embedding"):
     )
     projection_dim: int | None = option(
         None,
-        "Project gradients to so many numbers, keeping inner products on average. null: not at all.",
-        whole(1).said("give a whole number >= 1 with kind=gradient, or null"),
+        "Project gradients to so many numbers, keeping inner products on average. null: not at all; for lora_gradient "
+        f"{SKETCH_DIM}.",
+        whole(1).said(_WITH_GRADIENTS),
     )
-    projection: str = option("gaussian", "Entries of the random projection.", one_of(*PROJECTIONS))
+    projection: str = option("gaussian", "Entries of the random projection for kind=gradient.", one_of(*PROJECTIONS))
     projection_seed: int = option(0, "Fixes the projection. Only embeddings of one seed can be compared.", any_seed)
     batch_size: int = option(
         64,
@@ -72,7 +94,7 @@ class EmbeddingSettings(Options, group="embedding"):
     batch_tokens: int | None = option(
         None,
         "Tokens, padding included, that a model of sentence-transformers is given at a time. null: 2048, and 32768 on "
-        "a GPU.",
+        "a GPU. Likewise for lora_gradient; null: 1024, and 4096 on a GPU.",
         _AT_LEAST_ONE,
         decides=False,  # encoders that have a use for it say so themselves; likewise:
     )
@@ -88,9 +110,12 @@ class EmbeddingSettings(Options, group="embedding"):
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
         super().__post_init__()
-        usable = self.projection_dim is None or self.kind == "gradient"
-        allowed = "give a whole number >= 1 with kind=gradient, or null"
-        require(usable, "embedding.projection_dim", self.projection_dim, allowed)
+        usable = self.projection_dim is None or self.kind != "features"
+        require(usable, "embedding.projection_dim", self.projection_dim, _WITH_GRADIENTS)
+        if self.kind == "lora_gradient":
+            allowed = "it says nothing of kind=lora_gradient; leave it out"
+            require(self.projection == "gaussian", "embedding.projection", self.projection, allowed)
+            self.projection_dim = self.projection_dim or SKETCH_DIM
 
 
 @dataclass
@@ -139,6 +164,14 @@ class EmbeddingModelSettings(Options, group="model"):
         decides=False,  # a digest of the weights does
     )
     seed: int = option(0, "Of the weights that no checkpoint gives.", _AT_LEAST_ZERO, decides=False)
+    checkpoints: list[Any] = option(
+        [],
+        "For embedding.kind=lora_gradient, in place of one checkpoint several of one training, as [{path: "
+        "a.safetensors, learning_rate: 2e-5}]: inner products are the mean of those at each, weighted by the learning "
+        "rates there (1 where it is not said).",
+        MOMENTS,
+        decides=False,  # a digest of the weights and rates does
+    )
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""

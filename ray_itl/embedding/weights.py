@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Container
 
 import torch
 from torch import nn
@@ -10,10 +11,12 @@ from torch import nn
 from ray_itl.errors import InputError
 
 
-def weights_digest(model: nn.Module) -> str:
-    """Return a SHA-256 of all parameters and buffers that a model's state holds, with their names."""
+def weights_digest(model: nn.Module, without: Container[str] = ()) -> str:
+    """Return a SHA-256 of all parameters and buffers that a model's state holds, with their names, but for some."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
+        if name in without:
+            continue
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -21,8 +21,8 @@ _RULES = {
     "vtl": "variance-based transductive learning (VTL): each row is worth the variance at the targets that its label "
     "takes away, given the rows before it",
     "uncertainty": "uncertainty sampling: each row is the one least known, given the rows before it",
-    "nearest": "the rows nearest to the targets",
-    "cosine": "the rows of the largest cosine to a target, each target in turn",
+    "nearest": "the rows of the largest cosine to a target, each target in turn",
+    "cosine": "the rows of the largest mean cosine to the targets, or to those of one task",
     "random": "random rows",
 }
 

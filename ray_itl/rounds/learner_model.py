@@ -24,6 +24,7 @@ from ray_itl.rounds.resources import make_trainer
 from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.sources.schema import which_row
+from ray_itl.training.adapter_gradients import adapter_layers
 from ray_itl.training.examples import Examples, read_examples, write_examples
 from ray_itl.training.inputs import without_predictions
 from ray_itl.training.learner import Inputs, Learner
@@ -31,6 +32,11 @@ from ray_itl.training.objectives import CONFUSION, evaluate, not_a_number, train
 from ray_itl.training.registry import ModelSpec, load
 from ray_itl.training.seeds import derive_seed
 from ray_itl.training.trainer import Trainer, TrainTask
+
+_SHORT_ROWS = (
+    "embedding.kind=lora_gradient without embedding.unit_norm=true: the fewer tokens a row has, the larger its "
+    "gradient is, and large ones are picked first"
+)
 
 
 def first_weights_seed(seed: int) -> int:
@@ -52,6 +58,8 @@ class LearnerModel:
     @contextmanager
     def ready(self, tell: Callable[[str | None], None]) -> Iterator[None]:
         """See `RoundModel.ready`."""
+        if self._settings.embedding.kind == "lora_gradient":
+            adapter_layers(self._reader)  # raises where there are none
         trainer = make_trainer(self._settings.trainer, self._run, tell)
         self._trainer = trainer
         try:
@@ -62,7 +70,9 @@ class LearnerModel:
 
     def remarks(self, kind: pa.DataType) -> list[str]:
         """See `RoundModel.remarks`."""
-        return self._reader.remarks(kind)
+        told = self._reader.remarks(kind)
+        embedding = self._settings.embedding
+        return [*told, _SHORT_ROWS] if embedding.kind == "lora_gradient" and not embedding.unit_norm else told
 
     def encode(self, column: pa.Array) -> Inputs:
         """See `RoundModel.encode`."""

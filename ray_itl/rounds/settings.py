@@ -8,6 +8,7 @@ from typing import Any
 
 from ray_itl.curation.settings import BASELINE_RULES, SEQUENTIAL_RULES, AcquisitionSettings, is_rule
 from ray_itl.distributed.settings import ClusterSettings
+from ray_itl.embedding.settings import SKETCH_DIM
 from ray_itl.errors import ConfigError
 from ray_itl.observability.settings import TrackingSettings, log_option
 from ray_itl.options.checks import Check, are_distinct_names, column_name, one_of, positive, require, whole
@@ -82,12 +83,15 @@ class RoundEmbeddingSettings(Options, group="embedding"):
 
     kind: str = option(
         "features",
-        "features (last layer), gradient (of the output layer, hallucinated labels), or column (given embeddings).",
-        one_of("features", "gradient", "column"),
+        "features (last layer), gradient (of the output layer, hallucinated labels), lora_gradient (of the adapters of "
+        "causal_lm, by the row's own loss), or column (given embeddings).",
+        one_of("features", "gradient", "lora_gradient", "column"),
     )
     column: str | None = option(None, "For kind=column: the embedding column of pool and target.")
     projection_dim: int | None = option(
-        None, "Random projection of gradients to so many dimensions. null: none.", whole(1)
+        None,
+        f"Random projection of gradients to so many dimensions. null: none; for lora_gradient {SKETCH_DIM}.",
+        whole(1),
     )
     unit_norm: bool = option(False, "Scale every embedding to Euclidean norm 1.")
     batch_size: int = option(256, "Rows the model is given at a time.", whole(1))
@@ -296,15 +300,18 @@ class FineTuneSettings(Options):
         super().__post_init__()
         if self.acquisition.name == "badge" and self.embedding.kind == "features":
             raise ConfigError("acquisition.name=badge clusters gradient embeddings: set embedding.kind=gradient")
+        if self.embedding.kind == "lora_gradient" and self.model.objective != "causal_lm":
+            raise ConfigError("embedding.kind=lora_gradient is of language models: set model.objective=causal_lm")
         if self.trainer.is_own:
             self._check_own_trainer()
 
     def _check_own_trainer(self) -> None:
         kind = self.trainer.kind
         require(self.data.raw_column not in _TAKEN, "data.raw_column", self.data.raw_column, "call it otherwise")
-        if self.embedding.kind == "gradient":
+        if self.embedding.kind in ("gradient", "lora_gradient"):
             raise ConfigError(
-                f"embedding.kind=gradient is of models that come along: with trainer.kind={kind} use features"
+                f"embedding.kind={self.embedding.kind} is of models that come along: with trainer.kind={kind} use "
+                "features"
             )
         plain = ModelSettings(objective=self.model.objective)
         for group, given, default in (("model", self.model, plain), ("training", self.training, TrainingSettings())):

@@ -145,8 +145,8 @@ class TargetSettings(Options, group="target"):
     )
     task_column: str | None = option(
         None,
-        "Column that says which of several tasks a target belongs to: their gains are summed (itl, vtl). null: one "
-        "task.",
+        "Column that says which of several tasks a target belongs to: their gains are summed (itl, vtl), or the "
+        "mean similarity to the one most similar counts (cosine). null: one task.",
         decides=False,
     )
     task_weights: dict[str, float] = option(

@@ -19,7 +19,7 @@ from torch.nn import functional
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.training.examples import Examples
 from ray_itl.training.inputs import ANSWERS, predicted_tokens, trim_padding, without_predictions
-from ray_itl.training.learner import Learner
+from ray_itl.training.learner import Inputs, Learner
 from ray_itl.training.workers import OneWorker, Workers
 
 OBJECTIVES = ("classification", "causal_lm")
@@ -150,10 +150,7 @@ class CausalLanguageModelling(Objective):
 
     def loss(self, learner: Learner, batch: Examples) -> tuple[Tensor, Tensor]:
         """Return the sum of token losses and the number of tokens."""
-        inputs = trim_padding(batch.inputs)
-        predicted = predicted_tokens(batch.inputs)
-        logits = learner(inputs)[:, :-1][predicted].float()
-        total = functional.cross_entropy(logits, inputs["input_ids"][:, 1:][predicted], reduction="sum")
+        total, predicted = token_losses(learner, batch.inputs, "sum")
         return total, predicted.sum().to(total)
 
     def scores(self, learner: Learner, batch: Examples) -> Tensor:
@@ -165,6 +162,23 @@ class CausalLanguageModelling(Objective):
         """Return bits_per_byte and the mean loss of a token in nats."""
         nats, tokens, num_bytes = scores.tolist()
         return {"bits_per_byte": nats / math.log(2) / num_bytes, "loss": nats / tokens}
+
+
+def token_losses(learner: Learner, inputs: Inputs, reduction: str = "none") -> tuple[Tensor, Tensor]:
+    """Return a language model's loss of every token that is predicted, and which these are.
+
+    Args:
+        learner: The model.
+        inputs: Token ids, mask, and which tokens are answers where not all are.
+        reduction: "sum" for the sum of the losses instead.
+
+    Returns:
+        k losses, row by row, and n x (T - 1) bool of which k are true (see `predicted_tokens`).
+    """
+    trimmed, predicted = trim_padding(inputs), predicted_tokens(inputs)
+    logits = learner(trimmed)[:, :-1][predicted]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return functional.cross_entropy(logits, trimmed["input_ids"][:, 1:][predicted], reduction=reduction), predicted
 
 
 def training_objective(name: str, examples: Examples, reweight_classes: bool) -> Objective:

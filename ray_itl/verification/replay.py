@@ -237,16 +237,21 @@ class Replay:
     def _cosines(self, step: int) -> np.ndarray:
         """Return every row's cosine similarity to the target whose turn it is (nearest), or its mean over targets.
 
+        Of several tasks it is the largest of their means, each times the task's weight beside the largest weight.
+
         Rounded to a grid of 2^-32, on which the baselines' definition has rows tie.
         """
-        targets = self.problem.targets
-        present = targets.weights > 0
-        units = UnitNorm()(targets.rows[present])
+        targets, tasks = self.problem.targets, self.problem.tasks
+        rows = UnitNorm()(self.rows)
         if self.problem.baseline == "nearest":
-            direction = units[step % len(units)]
+            units = UnitNorm()(targets.rows[targets.weights > 0])
+            cosines = (rows @ units[step % len(units)]).numpy()
         else:
-            direction = targets.weights[present] / targets.weights[present].sum() @ units
-        cosines = (UnitNorm()(self.rows) @ direction).numpy()
+            samples = [(task.of(targets), task.weight) for task in tasks] or [(targets, 1.0)]
+            samples = [(sample, weight) for sample, weight in samples if (sample.weights > 0).any()]
+            largest = max(weight for _, weight in samples)
+            means = [_mean_cosines(rows, sample) * weight / largest for sample, weight in samples]
+            cosines = np.max(means, axis=0)
         return np.round(cosines / _COSINE_GRID) * _COSINE_GRID
 
     @cached_property
@@ -268,6 +273,12 @@ class Replay:
         weight = sum(abs(weight) for _, weight in self.objectives)
         largest = float(self.rows.square().sum(dim=1).max())
         return 16 * 2.0**-52 * terms**0.5 * largest / self._noise * self._gain_scale * weight
+
+
+def _mean_cosines(rows: Tensor, targets: Targets) -> np.ndarray:
+    """Return the weighted mean cosine of unit rows to targets."""
+    weights = targets.weights
+    return (rows @ UnitNorm()(targets.rows).mT @ (weights / weights.sum())).numpy()
 
 
 def _dense_targets(targets: Targets, noiseless: bool) -> Targets:

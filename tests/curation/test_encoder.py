@@ -23,8 +23,10 @@ from ray_itl.curation.run import curate
 from ray_itl.curation.settings import CurationSettings, with_absolute_paths
 from ray_itl.embedding.functions import FunctionEncoder
 from ray_itl.embedding.job import embed_pool
+from ray_itl.embedding.opening import open_encoder
 from ray_itl.embedding.settings import (
     EmbeddingModelSettings,
+    EmbeddingSettings,
     EmbedJobSettings,
     EmbedRunSettings,
     RawPoolSettings,
@@ -33,11 +35,14 @@ from ray_itl.embedding.settings import (
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.observability.reporter import Reporter
 from ray_itl.selection import Selection
+from ray_itl.training.checkpoint import save_checkpoint
+from ray_itl.training.registry import ModelSpec
 from ray_itl.verification.settings import FinishedRun, VerifySettings
 from ray_itl.verification.verify import verify
 from tests import user_encoders
 from tests.curation.test_curation import Listener, StopAfter
 from tests.ticks.helpers import Growing
+from tests.training.test_language_model import write_tiny_llama
 from tests.user_encoders import Words
 
 ROWS, EXAMPLES = 240, 20
@@ -130,6 +135,31 @@ def test_texts_are_picked_as_rows_embedded_before_are(lines: Lines) -> None:
     assert selection.metrics["embedded_rows"] == ROWS
     written = (lines.folder / "run" / "selection.jsonl").read_text().splitlines()
     assert [json.loads(line)["text"] for line in written] == [lines.texts[place] for place, _ in expected]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft, about the newest transformers
+def test_rows_are_picked_by_what_they_would_teach_a_language_model(lines: Lines) -> None:
+    """By gradients of adapters at two moments of a training: as when they are embedded first."""
+    pytest.importorskip("peft")
+    (lines.folder / "model").mkdir()
+    model = str(write_tiny_llama(lines.folder / "model", [f"w{word}" for word in range(60)]))
+    options = {"path": model, "lora_rank": 2, "lora_modules": ["q_proj", "v_proj"]}
+    moments = []
+    for seed, rate in ((1, 2e-5), (2, 1e-5)):
+        save_checkpoint(ModelSpec("causal_lm", options).build(seed), lines.folder / f"{seed}", trainable_only=True)
+        moments.append({"path": str(lines.folder / f"{seed}"), "learning_rate": rate})
+    how = {"kind": "lora_gradient", "unit_norm": True, "projection_dim": 128}
+    pool, target = pa.array(lines.texts[:80]), pa.array(lines.examples)
+    encoder = {"name": "causal_lm", "options": options, "checkpoints": moments, "batch_size": 16, **how}
+    settings = lines.settings("run", 5, encoder=encoder, pool={"path": str(lines.folder / "pool" / "part-0.jsonl")})
+    made = open_encoder(
+        EmbeddingModelSettings("causal_lm", options, checkpoints=moments), EmbeddingSettings(**how, batch_size=16)
+    )
+    expected = select(made.embed_column(pool), made.embed_column(target), n=5)
+    assert curate(settings).table["row"].to_pylist() == expected.ids
+    wrong = replace(settings.encoder, kind="features", projection_dim=None)
+    with pytest.raises(ConfigError, match=r"encoder\.checkpoints=.*set encoder\.kind=lora_gradient"):
+        curate(replace(settings, encoder=wrong, run=replace(settings.run, dir=None)))
 
 
 def test_picks_are_those_of_embedding_first_and_selecting_then(lines: Lines) -> None:

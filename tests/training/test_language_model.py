@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,10 +29,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_llama(tmp_path_factory.mktemp("llama"))
 
 
-def write_tiny_llama(path: Path) -> Path:
+def write_tiny_llama(path: Path, known: Sequence[str] = WORDS) -> Path:
     """Write a Llama of two layers and a tokenizer of words."""
     tokenizers = pytest.importorskip("tokenizers")
-    vocabulary = {word: k for k, word in enumerate(["<s>", "<unk>", *WORDS])}
+    vocabulary = {word: k for k, word in enumerate(["<s>", "<unk>", *known])}
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", unk_token="<unk>")
@@ -83,6 +84,21 @@ def test_features_are_the_mean_state_of_a_text_whatever_it_is_padded_with(folder
             torch.testing.assert_close(learner(inputs)[row, : ids.shape[1]], plain(ids).logits[0], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(learner.outputs(states), plain(ids).logits[0, 1:], rtol=1e-4, atol=1e-5)
     assert features.shape == (3, learner.feature_dim)
+
+
+def test_features_may_weigh_tokens_by_their_place(folder):
+    learner = spec(folder, pooling="position_weighted").build(0)
+    plain = transformers.LlamaForCausalLM.from_pretrained(folder).eval()
+    inputs = learner.encode(pa.array(TEXTS))
+    with torch.no_grad():
+        features = learner.features(inputs)
+        for row, text in enumerate(TEXTS):
+            ids = inputs["input_ids"][row, : len(text.split()) + 1][None]
+            states = plain(ids, output_hidden_states=True).hidden_states[-1][0, 1:]
+            places = torch.arange(1.0, len(states) + 1)
+            torch.testing.assert_close(features[row], places @ states / places.sum(), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"pooling='max' cannot be used: use mean or position_weighted"):
+        spec(folder, pooling="max").build(0)
 
 
 def test_bits_per_byte_of_a_hand_written_loop(folder):

@@ -51,6 +51,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "replacement": {"selection": {"n": 20, "replacement": True}, "acquisition": {"noise_variance": 0.5}},
     "nearest": {"acquisition": {"name": "nearest"}},
     "cosine": {"acquisition": {"name": "cosine"}, "target": {"weight_column": "weight"}},
+    "cosine of tasks": {
+        "acquisition": {"name": "cosine"},
+        "target": {"task_column": "weight", "task_weights": {"2.0": 3}},
+    },
 }
 
 

@@ -22,10 +22,11 @@ from ray_itl.training.learner import Inputs, Learner
 from ray_itl.training.models.pretrained import read_model, without_bars
 
 _GGUF = ".gguf"
+_POOLINGS = ("mean", "position_weighted")
 
 
 class CausalLm(Learner):
-    """A causal language model; its features are the mean of the last hidden states over the tokens of a text.
+    """A causal language model; its features are a mean of the last hidden states over the tokens of a text.
 
     Every text is preceded by a start token, which is given and not predicted: so each byte of a text belongs to a
     predicted token. The start token has no part in the features, since its state is the same for every text and often
@@ -42,6 +43,7 @@ class CausalLm(Learner):
         start_token: str | None = None,
         dtype: str = "float32",
         revision: str | None = None,
+        pooling: str = "mean",
     ) -> None:
         """Read a model.
 
@@ -57,6 +59,8 @@ class CausalLm(Learner):
                 `remarks` then says.
             dtype: float32 or bfloat16.
             revision: Of a model on the hub: a commit or tag.
+            pooling: The mean that features are: "mean", all tokens alike, or "position_weighted", token i of a text
+                (from 1) with weight i, since it has read more (as in RDS+; Ivison et al., 2025, arXiv 2503.01807).
 
         Raises:
             ConfigError: a library is missing, the model cannot be read, or an option is out of range.
@@ -67,7 +71,9 @@ class CausalLm(Learner):
                 f"model.options max_tokens={max_tokens}, lora_rank={lora_rank}, dtype={dtype!r} cannot be used: give "
                 "at least 1, at least 0, and float32 or bfloat16"
             )
-        self.max_tokens = max_tokens
+        if pooling not in _POOLINGS:
+            raise ConfigError(f"model.options.pooling={pooling!r} cannot be used: use {' or '.join(_POOLINGS)}")
+        self.max_tokens, self.pooling = max_tokens, pooling
         self.tokenizer, self.model = _read(path, revision, getattr(torch, dtype))
         self.start_token = _start_token(self.tokenizer, path, start_token)
         self._start_is_guessed = start_token is None
@@ -131,12 +137,14 @@ class CausalLm(Learner):
         ]
 
     def features(self, inputs: Inputs) -> Tensor:
-        """Return the mean of the last hidden states over the tokens of each text, n x D float32."""
+        """Return the mean (see `pooling`) of the last hidden states over the tokens of each text, n x D float32."""
         inputs = trim_padding(inputs)
         # The layers below the output layer; under LoRA the adapters sit inside of them.
         states = self._causal().base_model(**inputs, use_cache=False).last_hidden_state.float()[:, 1:]
-        mask = inputs["attention_mask"][:, 1:, None].to(states)
-        return (states * mask).sum(dim=1) / mask.sum(dim=1)
+        weights = inputs["attention_mask"][:, 1:, None].to(states)
+        if self.pooling == "position_weighted":
+            weights = weights.cumsum(dim=1) * weights
+        return (states * weights).sum(dim=1) / weights.sum(dim=1)
 
     def outputs(self, features: Tensor) -> Tensor:
         """Return the output layer's logits over the vocabulary, n x V."""
