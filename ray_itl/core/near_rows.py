@@ -42,6 +42,10 @@ class NearRows:
     similarities: np.ndarray
     """Cosines, k float64."""
 
+    def at(self, places: np.ndarray) -> NearRows:
+        """Return those at some places, in that order."""
+        return NearRows(self.positions[places], self.nearest[places], self.similarities[places])
+
 
 def find_near(features: FeatureStore, first_position: int, query: NearQuery) -> NearRows:
     """Return the near rows of a shard that begins at a position. One pass, O(n D K), memory in bounded chunks."""

@@ -282,7 +282,10 @@ class PoolShard:
 
     def near(self, query: NearQuery) -> NearRows:
         """Return this shard's rows that are nearly equal to some others; touches no state. One pass."""
-        return find_near(self.features, self.first_position, query)
+        found = find_near(self.features, self.first_position, query)
+        if self._left_out is None:
+            return found
+        return found.at(np.flatnonzero(~self._left_out.cpu().numpy()[found.positions - self.first_position]))
 
     def second_moment(self) -> Tensor:
         """Return X'X of all rows that can be used, D x D float64. One pass, O(n D^2)."""
