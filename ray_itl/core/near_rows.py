@@ -15,10 +15,9 @@ from torch import Tensor
 
 from ray_itl.core.feature_store import FeatureStore
 from ray_itl.core.features import UnitNorm
-from ray_itl.core.rules import cosines
+from ray_itl.core.rules import cosines, float32_error
 
 _CHUNK_CELLS = 1 << 22
-_ROUNDING = 2.0**-24
 
 
 @dataclass(frozen=True)
@@ -82,13 +81,9 @@ def merge_near(parts: Sequence[NearRows]) -> NearRows:
 
 
 def _may_be_near(chunk: Tensor, directions: Tensor, limit: float) -> Tensor:
-    """Return which of n rows (n x D) float32 does not rule out, given the directions in it (K x D): n bool.
-
-    Both factors have norm 1 but for their own rounding, so that a product of D terms is off by at most (D + 3) 2^-24,
-    to first order; twice that is allowed. The grid of the limit is finer than either.
-    """
+    """Return which of n rows (n x D) float32 does not rule out, given the directions in it (K x D): n bool."""
     units = UnitNorm()(chunk.to(torch.float64)).to(torch.float32)
-    floor = limit - 2 * (chunk.shape[1] + 3) * _ROUNDING
+    floor = limit - float32_error(chunk.shape[1])
     may = torch.zeros(len(units), dtype=torch.bool, device=units.device)
     step = max(1, _CHUNK_CELLS // max(1, len(units)))
     for first in range(0, len(directions), step):
