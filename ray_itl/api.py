@@ -59,6 +59,7 @@ def select(
     per_cost: bool = False,
     quotas: Mapping[str, Mapping[Any, Mapping[str, float]]] | None = None,
     min_distance: float | None = None,
+    min_similarity: float | str | None = None,
     near_target: Literal["flag", "exclude", "ignore"] = "flag",
     share: float | None = None,
     exclude: Any = None,
@@ -127,6 +128,8 @@ def select(
         quotas: {column: {value: {"min": .., "max": ..}}}, as numbers of picks or shares of n below 1; the value "*"
             stands for every value not named.
         min_distance: Rows nearer than this (1 - cosine of the features) to an earlier pick or known row are not picked.
+        min_similarity: Rows whose cosine (of the features) to every target is less are not picked: a number, or a
+            percentage like "95%", the number below which 95% of the rows that may be picked lie.
         near_target: Whether rows nearly equal to a target are flagged in the result, excluded, or nothing.
         exclude: Ids of rows that may not be picked: a sequence or array, or the path of a file with such a column.
         include: Likewise, of rows of the pool that are picked already: the posterior is conditioned on them first.
@@ -189,8 +192,8 @@ def select(
         selection=SelectionSettings(
             n, replacement, seed, min_gain, cost_column=cost_column, budget=budget, per_cost=per_cost,
             quotas={column: dict(values) for column, values in (quotas or {}).items()}, min_distance=min_distance,
-            near_target=near_target, share=share, exclude=list_text(exclude), include=list_text(include),
-            explain=explain,
+            min_similarity=min_similarity, near_target=near_target, share=share, exclude=list_text(exclude),
+            include=list_text(include), explain=explain,
         ),
         cluster=ClusterSettings(num_shards, address),
         run=RunSettings(None if run_dir is None else str(Path(run_dir).absolute()), log=log),

@@ -7,7 +7,8 @@ posterior, features (feature maps), acquisitions/ (the rules), reference (their 
 (which rows a proof excludes).
 Shard side: feature_store, shard (PoolShard), proposals (rows worth speculating with), challenges (rows in doubt, scored
 exactly), rules and row_rules (which rows may be picked), collectors (bounded lists filled during a pass), ranking
-(one-shot rankings), near_rows (those nearly equal to some others).
+(one-shot rankings), near_rows (those nearly equal to some others), similarity_floor (those like enough a target) and
+similarity_ranks (a floor that is a share of the pool, as a number).
 Between them: messages, pool (the Pool protocol and LocalPool), ids.
 Driver side: greedy (GreedySelector: speculate, verify, accept), block_schedule, speculation, lookahead (its steps),
 candidates, criteria and decision (the total order), trajectory, limits and quotas, baselines, rivals (the runner-up of

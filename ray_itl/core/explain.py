@@ -21,6 +21,7 @@ from ray_itl.core.messages import Precision, RivalQuery, RowBatch, ScoreSpec
 from ray_itl.core.pool import Pool
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.rules import Rules
+from ray_itl.core.similarity_floor import SimilarityFloor
 from ray_itl.core.trajectory import Pick
 from ray_itl.errors import InputError
 
@@ -48,6 +49,7 @@ def runners_up(
     excluded: np.ndarray | None = None,
     rules: Rules | None = None,
     limit_state: LimitState | None = None,
+    floor: SimilarityFloor | None = None,
 ) -> list[RunnerUp | None]:
     """Return the runner-up of every pick; None where no other row could be picked.
 
@@ -69,11 +71,12 @@ def runners_up(
         excluded: Positions of rows that could not be picked.
         rules: Of the selection; None where every row costs 1 and could be picked.
         limit_state: Before the first pick; None where neither costs nor quotas limit anything.
+        floor: Rows below it could not be picked; None: all could.
     """
     if not picks:
         return []
     scale = gain_scale(acquisition, state, pool.mean_squared_norm())
-    start = ScoreSpec.of(acquisition, state, precision, scale, rules)
+    start = ScoreSpec.of(acquisition, state, precision, scale, rules, floor)
     positions = np.array([pick.position for pick in picks], dtype=np.int64)
     excluded = np.empty(0, dtype=np.int64) if excluded is None else excluded
     gate = gate_along(limit_state or LimitState(len(picks)), ((pick.cost, pick.group) for pick in picks))

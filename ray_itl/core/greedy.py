@@ -77,7 +77,7 @@ class GreedySelector:
         rules = self._limits.rules
         scale = gain_scale(acquisition, state, pool.mean_squared_norm())
         self._asked, self._may_copy = screening, may_copy
-        self._start = ScoreSpec.of(acquisition, state, "float64", scale, rules)
+        self._start = ScoreSpec.of(acquisition, state, "float64", scale, rules, self._limits.floor)
         total_order = TotalOrder(acquisition, self._start.magnitudes, scale)
         self._criteria = Criteria(total_order, self._limits.driver_rules, replacement, self._limits.min_gain)
         self._share_target = self._limits.share_target

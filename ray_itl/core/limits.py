@@ -17,6 +17,7 @@ from torch import Tensor
 from ray_itl.core.posterior import Posterior
 from ray_itl.core.quotas import Quotas
 from ray_itl.core.rules import Gate, Rules
+from ray_itl.core.similarity_floor import SimilarityFloor
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,8 @@ class Limits:
     """Stop before the first pick that is worth less than this for each unit of its cost (within the tie width it is
     not less). The gains of ITL may rise again, but what would come later is not looked at. 0 never stops."""
     share_target: ShareTarget = field(default_factory=ShareTarget)
+    floor: SimilarityFloor | None = None
+    """Rows below it are passed over; budget and quotas do not know of them."""
 
     @property
     def driver_rules(self) -> Rules:

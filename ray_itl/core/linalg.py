@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 _ROWS_PER_QR = 4096
-_COSINE_GRID = 2.0**32
+COSINE_GRID = 2.0**32
+"""Steps of a cosine of 1, on the grid that all cosines are rounded to (see `on_grid`)."""
 
 
 def observe_row(root: Tensor, row: Tensor, noise_variance: float) -> tuple[Tensor, Tensor]:
@@ -113,7 +114,7 @@ def on_grid(cosines: Tensor) -> Tensor:
 
     Equal rows then tie, and rows lie on the same side of a limit, however a processor adds up its products.
     """
-    return torch.round(cosines * _COSINE_GRID) / _COSINE_GRID
+    return torch.round(cosines * COSINE_GRID) / COSINE_GRID
 
 
 def squared_norms(rows: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ray_itl.core.acquisitions.base import TIE_REST, TIE_SHARE, Acquisition, AcquisitionState, Quadratic, Scores
 from ray_itl.core.rules import OPEN, Gate, Rules
+from ray_itl.core.similarity_floor import SimilarityFloor
 
 Precision = Literal["int8", "bfloat16", "float32", "float64"]
 """What rows are screened in, from the fastest to the one that leaves the fewest in doubt."""
@@ -43,6 +44,8 @@ class ScoreSpec:
     """None where every row may be picked and costs the same."""
     form_norms: tuple[float, ...] = ()
     """Bounds on the largest eigenvalues of the rule's forms."""
+    floor: SimilarityFloor | None = None
+    """Rows below it may not be picked; None: all may."""
 
     @classmethod
     def of(
@@ -52,11 +55,12 @@ class ScoreSpec:
         precision: Precision,
         gain_scale: float = 1.0,
         rules: Rules | None = None,
+        floor: SimilarityFloor | None = None,
     ) -> ScoreSpec:
         """Return what shards need for a rule in a state, in this precision or, without forms, in float64. O(D r)."""
         if not acquisition.is_certified:
             precision = "float64"
-        return cls(acquisition, state.quadratics(), precision, gain_scale, rules, state.form_norms)
+        return cls(acquisition, state.quadratics(), precision, gain_scale, rules, state.form_norms, floor)
 
     def at(self, state: AcquisitionState) -> ScoreSpec:
         """Return what shards need to start anew from a later state."""

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from ray_itl.core.feature_store import FeatureStore
 from ray_itl.core.features import UnitNorm
-from ray_itl.core.rules import cosines
+from ray_itl.core.rules import cosines, float32_error
 
 _CHUNK_CELLS = 1 << 22
-_ROUNDING = 2.0**-24
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,10 @@ class NearRows:
     """Indices into the directions, k int64: the first of those that are equally near."""
     similarities: np.ndarray
     """Cosines, k float64."""
+
+    def at(self, places: np.ndarray) -> NearRows:
+        """Return those at some places, in that order."""
+        return NearRows(self.positions[places], self.nearest[places], self.similarities[places])
 
 
 def find_near(features: FeatureStore, first_position: int, query: NearQuery) -> NearRows:
@@ -78,13 +81,9 @@ def merge_near(parts: Sequence[NearRows]) -> NearRows:
 
 
 def _may_be_near(chunk: Tensor, directions: Tensor, limit: float) -> Tensor:
-    """Return which of n rows (n x D) float32 does not rule out, given the directions in it (K x D): n bool.
-
-    Both factors have norm 1 but for their own rounding, so that a product of D terms is off by at most (D + 3) 2^-24,
-    to first order; twice that is allowed. The grid of the limit is finer than either.
-    """
+    """Return which of n rows (n x D) float32 does not rule out, given the directions in it (K x D): n bool."""
     units = UnitNorm()(chunk.to(torch.float64)).to(torch.float32)
-    floor = limit - 2 * (chunk.shape[1] + 3) * _ROUNDING
+    floor = limit - float32_error(chunk.shape[1])
     may = torch.zeros(len(units), dtype=torch.bool, device=units.device)
     step = max(1, _CHUNK_CELLS // max(1, len(units)))
     for first in range(0, len(directions), step):

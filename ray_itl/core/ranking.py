@@ -56,11 +56,8 @@ def rank_features(
     """
     if query.kind == "random":
         scores = -hash_order(ids, query.seed)
-        if left_out is not None:
-            scores[left_out] = -np.inf
-        chosen = np.argsort(-scores, kind="stable")[: query.count]
-        chosen = chosen[np.isfinite(scores[chosen])]
-        return [(chosen, scores[chosen])]
+        there = np.arange(len(ids)) if left_out is None else np.flatnonzero(~left_out)
+        return [top_rows(there, scores[there], ids, query.count)]
     best = [(np.empty(0, dtype=np.int64), np.empty(0)) for _ in query.directions]
     for rows, chunk in features.chunks():
         vectors = chunk.to("cpu", torch.float64)

@@ -32,9 +32,17 @@ class Availability:
     """
 
     def __init__(
-        self, query: RivalQuery, num_rows: int, first_position: int, costs_and_groups: CostsAndGroups | None
+        self,
+        query: RivalQuery,
+        num_rows: int,
+        first_position: int,
+        costs_and_groups: CostsAndGroups | None,
+        barred: Tensor | None,
     ) -> None:
-        """Look at the rows from `first_position` on, with these costs and groups (None: all cost 1 and are alike)."""
+        """Look at the rows from `first_position` on, with these costs and groups (None: all cost 1 and are alike).
+
+        Rows that are `barred` (n bool) could never be picked.
+        """
         self._rules = query.start.rules
         self._gate = query.gate
         self._features = query.features
@@ -48,6 +56,8 @@ class Availability:
             self.until[self._own[inside]] = torch.nonzero(inside).flatten().to(torch.int32)
         excluded = torch.from_numpy(query.excluded - first_position)
         self.until[excluded[(excluded >= 0) & (excluded < num_rows)]] = 0
+        if barred is not None:
+            self.until[barred.cpu()] = 0
 
     def costs(self, rows: slice | Tensor) -> Tensor | None:
         """Return the costs of rows; None where none matter."""
@@ -107,6 +117,7 @@ def find_rivals(
     first_position: int,
     query: RivalQuery,
     costs_and_groups: CostsAndGroups | None = None,
+    barred: Tensor | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return pairs of a step and the index of a row that may be its runner-up among these rows (see `Rivals`).
 
@@ -121,11 +132,12 @@ def find_rivals(
         first_position: Of the first row in the pool.
         query: The steps.
         costs_and_groups: Of the rows; None: every row costs 1, and all are of one group.
+        barred: Which of the rows could never be picked, N bool; None: what the query says is all.
 
     Returns:
         (steps, indices), by step. One pass, O(N D n); memory for one chunk and 64 steps.
     """
-    availability = Availability(query, len(ids), first_position, costs_and_groups)
+    availability = Availability(query, len(ids), first_position, costs_and_groups, barred)
     search = _Search(features, copies, ids, norms, query, availability)
     # The first rows are scored unscreened, so that there is something to screen the others against.
     search.score(torch.arange(min(_FIRST_ROWS, len(ids))))

@@ -20,6 +20,7 @@ from ray_itl.core.features import UnitNorm
 from ray_itl.core.linalg import on_grid
 
 _CHUNK_CELLS = 1 << 22
+_ROUNDING = 2.0**-24
 
 
 @dataclass(frozen=True)
@@ -130,3 +131,12 @@ def unit_rows(rows: Tensor) -> Tensor:
 def cosines(rows: Tensor, directions: Tensor) -> Tensor:
     """Return the cosines of n rows to k directions of norm 1, n x k (see `on_grid`)."""
     return on_grid(unit_rows(rows) @ directions.mT)
+
+
+def float32_error(dim: int) -> float:
+    """Return by how much a cosine of rows of D numbers may be off where it is computed in float32.
+
+    Both factors have norm 1 but for their own rounding, so that a product of D terms is off by at most (D + 3) 2^-24,
+    to first order; twice that is allowed. The grid of cosines is finer than either.
+    """
+    return 2 * (dim + 3) * _ROUNDING

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,6 +29,7 @@ from ray_itl.core.row_rules import CostsAndGroups, RowRules
 from ray_itl.core.screening.arithmetic import Columns
 from ray_itl.core.screening.copies import RowCopies, copy_bytes
 from ray_itl.core.screening.screen import Screen, copy_rows
+from ray_itl.core.similarity_floor import NearestSimilarities, SimilarityFloor
 from ray_itl.errors import StaleShardError
 
 _REPLAY_COLUMNS = 128
@@ -47,7 +46,8 @@ class PoolShard:
     fetched one by one.
 
     Memory: what the features take, plus 33 bytes a row (two float64 scores, a float64 norm, an id of 8 bytes, a flag),
-    8 for each further score, 16 where rows have costs or groups, D + 4 for copies in int8, 2 D in bfloat16.
+    8 for each further score, 16 where rows have costs or groups, 4 where targets set a floor, D + 4 for copies in int8,
+    2 D in bfloat16.
     """
 
     def __init__(
@@ -83,6 +83,8 @@ class PoolShard:
         self._screen: Screen | None = None
         self._copies: dict[Precision, RowCopies] = {}
         self._left_out: Tensor | None = None
+        self._similarities: NearestSimilarities | None = None
+        self._drawn: tuple[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] | None = None
         self._sequence = -1
         self._previous: tuple[Block, Columns] | None = None
         self._tied: TiedRows | None = None
@@ -157,8 +159,11 @@ class PoolShard:
     def start(self, start: ScoreSpec) -> None:
         """Compute every row's scores before the first pick; forget everything else. One pass, O(n D r)."""
         self.held.zero_()
-        if self._left_out is not None:
-            self.held |= self._left_out
+        if start.floor is None:
+            self._similarities = None
+        barred = self._barred(start.floor)
+        if barred is not None:
+            self.held |= barred
         self._screen = None  # its scores go before others come
         copies = self.copied(start.precision)
         self._rules = (
@@ -272,18 +277,41 @@ class PoolShard:
         return self._rows_at(chosen, self._started.scores(chosen.to(self.held.device)))
 
     def rank(self, query: RankQuery) -> RankedRows:
-        """Return this shard's best rows of a one-shot ranking; touches no state. One pass."""
-        best = rank_features(
-            self.features, self.ids, query, None if self._left_out is None else self._left_out.cpu().numpy()
-        )
+        """Return this shard's best rows of a one-shot ranking; touches no state. One pass, none for a draw."""
+        best = self._ranked(query)
         distinct, inverse = np.unique(np.concatenate([indices for indices, _ in best]), return_inverse=True)
         rows = self._rows_at(torch.as_tensor(distinct), ())
         ends = np.cumsum([len(indices) for indices, _ in best])[:-1]
         return RankedRows(np.split(inverse, ends), [scores for _, scores in best], rows)
 
+    def _ranked(self, query: RankQuery) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return what `rank_features` does; the last draw is remembered, since texts take long to hash."""
+        asked = query.seed, query.count
+        if query.kind == "random" and self._drawn is not None and self._drawn[0] == asked:
+            return self._drawn[1]
+        left_out = None if self._left_out is None else self._left_out.cpu().numpy()
+        best = rank_features(self.features, self.ids, query, left_out)
+        if query.kind == "random":
+            self._drawn = asked, best
+        return best
+
     def near(self, query: NearQuery) -> NearRows:
         """Return this shard's rows that are nearly equal to some others; touches no state. One pass."""
-        return find_near(self.features, self.first_position, query)
+        found = find_near(self.features, self.first_position, query)
+        if self._left_out is None:
+            return found
+        return found.at(np.flatnonzero(~self._left_out.cpu().numpy()[found.positions - self.first_position]))
+
+    def similarities(self, directions: Tensor) -> NearestSimilarities:
+        """Return how like their nearest target rows are, kept until others are asked for. One pass, O(n D M), or none.
+
+        Args:
+            directions: Of the targets, M x D float64 of norm 1 (or 0).
+        """
+        if self._similarities is None or not torch.equal(self._similarities.directions, directions):
+            self._similarities = None
+            self._similarities = NearestSimilarities(self.features, self.norms, directions)
+        return self._similarities
 
     def second_moment(self) -> Tensor:
         """Return X'X of all rows that can be used, D x D float64. One pass, O(n D^2)."""
@@ -299,12 +327,9 @@ class PoolShard:
 
     def rivals(self, query: RivalQuery) -> Rivals:
         """Return rows of this shard that may be the runner-up of some pick; touches no state. One pass."""
-        copies = self.copied(query.start.precision)
-        if self._left_out is not None:
-            own = torch.nonzero(self._left_out).flatten().cpu().numpy() + self.first_position
-            query = replace(query, excluded=np.concatenate([query.excluded, own]))
+        copies, barred = self.copied(query.start.precision), self._barred(query.start.floor)
         steps, indices = find_rivals(
-            self.features, copies, self.ids, self.norms, self.first_position, query, self._costs_and_groups
+            self.features, copies, self.ids, self.norms, self.first_position, query, self._costs_and_groups, barred
         )
         distinct, places = np.unique(indices, return_inverse=True)
         return Rivals(steps, places, self._rows_at(torch.as_tensor(distinct), ()))
@@ -313,6 +338,13 @@ class PoolShard:
         """Return the positions at which an id stands in this shard. O(n)."""
         found = np.flatnonzero(self.ids == row_id)
         return np.setdiff1d(found, self._unusable, assume_unique=True) + self.first_position
+
+    def _barred(self, floor: SimilarityFloor | None) -> Tensor | None:
+        """Return which rows may never be picked, as they are left out or below a floor: n bool; None for none."""
+        if floor is None:
+            return self._left_out
+        below = ~self.similarities(floor.directions).at_least(floor.steps)
+        return below if self._left_out is None else below | self._left_out
 
     @property
     def _exact(self) -> ExactScorer:

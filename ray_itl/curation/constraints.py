@@ -89,8 +89,8 @@ def check_number_left(problem: Problem, settings: CurationSettings, num_bad: int
 
 
 def _rules(problem: Problem, chosen: SelectionSettings) -> Rules | None:
-    limited = chosen.limiting or chosen.cost_column is not None
-    if not limited:
+    limited = {*chosen.limiting} - {"min_similarity"}  # which shards keep to without them (see `similarity_floor`)
+    if not limited and chosen.cost_column is None:
         return None
     similarity = None if chosen.min_distance is None else 1.0 - chosen.min_distance
     guards = []

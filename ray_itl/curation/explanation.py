@@ -47,6 +47,7 @@ def explain(problem: Problem, pool: Pool, result: GreedyResult) -> pa.Table:
             problem.excluded,
             problem.limits.rules,
             problem.limits.limit_state(problem.selection.n),
+            problem.limits.floor,
         )
     return pa.table(
         [

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ray_itl.options.checks import Check, is_whole, one_of, positive, positive_up_to, require, true_or_false
+from ray_itl.curation.percentage import cosine_or_percentage
+from ray_itl.options.checks import Check, is_number, is_whole, one_of, positive, positive_up_to, require, true_or_false
 from ray_itl.options.declare import Options, option
 from ray_itl.options.text import plain
 
@@ -42,6 +43,13 @@ class LimitSettings(Options, group="selection"):
         positive_up_to(2),
         per_tick=True,
     )
+    min_similarity: Any = option(
+        None,
+        "Rows whose cosine (of the features) to every target is less are not picked. 95%: the number below which 95% "
+        "of the rows that may be picked lie (of a tick: of its candidates). null: any row may be picked.",
+        cosine_or_percentage,
+        per_tick=True,
+    )
     near_target: str = option(
         "flag",
         "What to do with rows nearly equal to a target: flag them in the result, exclude them, or ignore it.",
@@ -73,6 +81,8 @@ class LimitSettings(Options, group="selection"):
         super().__post_init__()
         if isinstance(self.quotas, Mapping):
             self.quotas = plain("selection.quotas", self.quotas)
+        if is_number(self.min_similarity):
+            self.min_similarity = float(self.min_similarity)
         priced = not self.per_cost or self.cost_column is not None
         require(priced, "selection.per_cost", self.per_cost, "set selection.cost_column too")
         for column, values in self.quotas.items():
@@ -83,9 +93,13 @@ class LimitSettings(Options, group="selection"):
     @property
     def limiting(self) -> list[str]:
         """Names of the options that are set and only a sequential rule can obey."""
-        names = ("budget", "per_cost", "quotas", "min_distance", "share")
-        excluding = ["near_target"] if self.near_target == "exclude" else []
-        return [name for name in names if getattr(self, name)] + excluding
+        names = [name for name in ("budget", "per_cost", "quotas", "min_distance", "share") if getattr(self, name)]
+        floor = [] if self.min_similarity is None else ["min_similarity"]
+        return names + floor + (["near_target"] if self.near_target == "exclude" else [])
+
+    def identity_of(self, name: str) -> str | None:
+        """See `Options.identity_of`; runs of earlier versions had no floor."""
+        return None if name == "min_similarity" and self.min_similarity is None else super().identity_of(name)
 
 
 def _check_bounds(option: str, bounds: Any) -> None:

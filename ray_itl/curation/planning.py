@@ -344,6 +344,7 @@ def expected_passes(settings: CurationSettings) -> tuple[int, int]:
     """Return how many reads of all features to expect, at least and at most, but for pools full of near-ties."""
     compared = 1 if settings.evaluation.class_column and settings.acquisition.name != "nearest" else 0
     compared += settings.heldout.path is not None and settings.heldout.embedding_column is not None
+    compared += settings.selection.min_similarity is not None
     if settings.acquisition.name in _BASELINE_PASSES:
         passes = _BASELINE_PASSES[settings.acquisition.name] + compared
         return passes, passes

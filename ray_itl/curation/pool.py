@@ -103,7 +103,7 @@ def _write_raw_to_parquet(
     return opened
 
 
-_SCORE_BYTES, _TRAIT_BYTES = 8, 16
+_SCORE_BYTES, _TRAIT_BYTES, _SIMILARITY_BYTES = 8, 16, 4
 _LEAST_EMBEDDED_ROWS = 1024
 """To embed so many takes longer than to start a process."""
 
@@ -127,14 +127,15 @@ class OpenPool:
     """Where shards in other processes read their rows, if there are such: rows in memory were written to a file."""
 
     def sample(self, count: int) -> RowBatch:
-        """Return rows drawn at random, fixed by their ids, of those that can be used; fewer where most cannot."""
+        """Return rows drawn at random, fixed by their ids, of those that can be used; fewer where most cannot.
+
+        They are in the order of the draw: its first rows are what fewer rows would have been.
+        """
         bad = self.bad.positions
         nothing = torch.zeros(1, self.pool.dim, dtype=torch.float64)
         ranked = self.pool.rank(RankQuery("random", nothing, count + min(len(bad), 10 * count)))
-        if not len(bad):
-            return ranked.rows
         usable = ranked.lists[0][~np.isin(ranked.rows.positions[ranked.lists[0]], bad)]
-        return ranked.rows.take(np.sort(usable[:count]))
+        return ranked.rows.take(usable[:count])
 
 
 @contextmanager
@@ -185,6 +186,7 @@ def storage_options(problem: Problem, settings: CurationSettings) -> StorageOpti
     limit = parse_size("cluster.cache_limit", cluster.cache_limit)
     further_scores = max(0, len(problem.acquisition.score_tracks) - 2)
     state = STATE_BYTES + _SCORE_BYTES * further_scores + (0 if problem.cost_group_columns is None else _TRAIT_BYTES)
+    state += 0 if settings.selection.min_similarity is None else _SIMILARITY_BYTES
     screening, encoding = cast(Screening, settings.pool.screening), encoding_of(problem.source)
     kept = StorageOptions(cast(Storage, settings.pool.storage), memory, cluster.cache_dir, limit, state, screening)
     if encoding is None:

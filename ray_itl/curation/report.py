@@ -15,6 +15,7 @@ from ray_itl.core.explain import nearest_of
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.result import GreedyResult
 from ray_itl.curation.heldout import HELDOUT_FILE
+from ray_itl.curation.likeness import floor_words, likeness_words
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.summary import heldout_words
@@ -277,6 +278,7 @@ def _heldout(problem: Problem, count: int) -> str:
 
 def _facts(problem: Problem, settings: CurationSettings, selection: Selection) -> dict[str, str]:
     options, target_noise = settings.acquisition, settings.acquisition.target_noise_variance
+    found = selection.metrics
     of_what = "" if options.noise_variance else f" ({options.relative_noise:g} x the mean squared norm)"
     return {
         "Noise variance": f"{problem.acquisition.noise_variance:g}{of_what}",
@@ -284,6 +286,8 @@ def _facts(problem: Problem, settings: CurationSettings, selection: Selection) -
         "Features": f"{settings.pool.features}, {problem.dim} dimensions, {settings.pool.dtype}",
         "Known rows": "0" if problem.known is None else f"{len(problem.known):,}",
         **({} if problem.heldout is None else {"Held-out rows": _heldout(problem, len(problem.heldout))}),
+        **({"Similarity floor": floor_words(found["min_similarity"])} if "min_similarity" in found else {}),
+        "Picks beside the targets": likeness_words(found["target_similarity"]),
         "Screening": selection.stats.precision,
         **{
             f"Task {task['name']}": f"{task['targets']:,} targets, weight {task['weight']:g}, "

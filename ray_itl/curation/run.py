@@ -29,6 +29,7 @@ from ray_itl.curation.evaluation import count_on_task
 from ray_itl.curation.explanation import explain, explanation_schema
 from ray_itl.curation.heldout import HELDOUT_FILE, Contamination
 from ray_itl.curation.identity import ASKED, recorded_identity
+from ray_itl.curation.likeness import SAMPLED_ROWS, likeness_of, unlike_targets, with_floor
 from ray_itl.curation.open import FROM_OPTIONS, Inputs
 from ray_itl.curation.outputs import (
     build_selection,
@@ -196,6 +197,7 @@ class _Run:
         self._run = run
         self._status = RunStatus(run, problem.source.num_rows, problem.selection.n, watch, warnings=reporter.warnings)
         self._mean_squared_norm: float | None = None
+        self._floor: dict[str, Any] | None = None
         self._num_embedded: int | None = None
         self._ledger = None if run is None else Ledger(run.path, allow_repeats=settings.selection.replacement)
 
@@ -221,6 +223,8 @@ class _Run:
                 if problem.nothing_to_pick:
                     return self._execute_nothing()
                 problem = self._settle_noise(pool.mean_squared_norm())
+                problem, self._floor = with_floor(problem, settings, pool, reporter)
+                self._problem = problem
                 reporter.info(f"picking {settings.selection.n:,} rows by {settings.acquisition.name}")
                 with reporter.stage("select"):
                     earlier = self._earlier()
@@ -236,10 +240,10 @@ class _Run:
                     if settings.evaluation.class_column and result.picks:
                         rule = settings.acquisition.name
                         comparison = count_on_task(problem, pool, result, rule, settings.evaluation)
-                    sample = self._sample(opened)
+                    sample = self._sample(opened) if result.picks else None
             status.step("write")
             with reporter.stage("write"):
-                selection = self._finish(result, comparison, explanation)
+                selection = self._finish(result, comparison, explanation, sample)
             self._report(selection, result, sample, comparison)
             status.finished(len(selection))
             if self._run is not None:
@@ -336,13 +340,22 @@ class _Run:
         self._reporter.picks(progress, self._status.picked(progress.num_picked, gain, progress.stats.passes))
         opened.on_progress(progress)
 
-    def _sample(self, opened: OpenPool) -> RowBatch | None:
-        """Return a random sample of the rows that can be used, for the report."""
-        if self._run is None or not self._settings.run.report:
-            return None
-        return opened.sample(self._settings.run.map_sample)
+    def _sample(self, opened: OpenPool) -> RowBatch:
+        """Return a random sample of the rows that can be used, for the report and what picks are judged by."""
+        drawn = self._settings.run.map_sample if self._has_report else 0
+        return opened.sample(max(SAMPLED_ROWS, drawn))
 
-    def _finish(self, result: GreedyResult, comparison: Sequence[dict], explanation: pa.Table | None) -> Selection:
+    @property
+    def _has_report(self) -> bool:
+        return self._run is not None and self._settings.run.report
+
+    def _finish(
+        self,
+        result: GreedyResult,
+        comparison: Sequence[dict],
+        explanation: pa.Table | None,
+        sample: RowBatch | None = None,
+    ) -> Selection:
         selection = build_selection(self._problem, result, self._settings.pool.columns, explanation)
         dtype = STORAGE_DTYPES[self._settings.pool.dtype]
         metrics = run_metrics(self._problem, selection, self._reporter.seconds, self._problem.dim * dtype.itemsize)
@@ -356,6 +369,10 @@ class _Run:
             metrics["notes"] = list(self._problem.notes)
         metrics["limits"] = limits_used(self._problem, result)
         metrics["tasks"] = tasks_left(self._problem, result.state.posterior)
+        if self._floor is not None:
+            metrics["min_similarity"] = self._floor
+        if sample is not None:
+            metrics["target_similarity"] = likeness_of(self._problem, result.features, sample.features[:SAMPLED_ROWS])
         path = None if self._run is None else self._run.path
         features = result.features.to(dtype)
         skipped = skipped_table(self._problem) if len(self._problem.skipped) else None
@@ -369,7 +386,7 @@ class _Run:
             source_rows=SourceRows(self._problem.source, result.positions),
             options=changed(self._settings),
         )
-        for warning in warnings_about(selection):
+        for warning in [*warnings_about(selection), *self._about_likeness(metrics, len(selection))]:
             self._reporter.warn(warning)
         if self._reporter.warnings:
             metrics["warnings"] = list(self._reporter.warnings)
@@ -381,14 +398,20 @@ class _Run:
             write_selection(self._run, selection)
         return selection
 
+    def _about_likeness(self, metrics: Mapping[str, Any], num_picks: int) -> list[str]:
+        found = metrics.get("target_similarity")
+        words = None if found is None else unlike_targets(self._problem, num_picks, found)
+        return [] if words is None else [words]
+
     def _report(
         self, selection: Selection, result: GreedyResult, sample: RowBatch | None, comparison: Sequence[dict]
     ) -> None:
-        if self._run is None or sample is None:
+        if self._run is None or not self._has_report:
             return
-        if not len(selection):
+        if sample is None:
             self._reporter.info("no report.html: nothing was picked")
             return
+        sample = sample.take(np.argsort(sample.positions[: self._settings.run.map_sample]))
         data = build_report(
             self._problem, self._settings, selection, result, sample, comparison, self._reporter.warnings
         )

@@ -226,9 +226,10 @@ class CurationSettings(Options):
             )
         self._check_encoder()
         rule = self.acquisition.name
-        for name in ("replacement", "min_gain", *self.selection.limiting):
+        asked = [name for name in ("replacement", "min_gain") if getattr(self.selection, name)]
+        for name in [*asked, *self.selection.limiting]:
             value = getattr(self.selection, name)
-            if rule in BASELINE_RULES and value:
+            if rule in BASELINE_RULES:
                 raise ConfigError(
                     f"selection.{name}={str(value).lower()} has no meaning for acquisition.name={rule}: leave it out, "
                     f"or use one of {', '.join(SEQUENTIAL_RULES)}"

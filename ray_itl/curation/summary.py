@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from ray_itl.core.result import GreedyResult
 from ray_itl.curation.heldout import HELDOUT_FILE
+from ray_itl.curation.likeness import floor_words
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.pushing import note_in
 from ray_itl.curation.whole_rows import CSV, FOLDER, LINES
@@ -117,6 +118,7 @@ def summarise(selection: Selection) -> JobSummary:
         "stop": metrics.get("stop"),
         "would_do": end.picks if (end := sensible_end(selection.gains)) else None,
         "limits": metrics.get("limits", []),
+        **{name: metrics[name] for name in ("min_similarity", "target_similarity") if name in metrics},
         "tasks": metrics.get("tasks", []),
         "comparison": metrics.get("comparison", []),
     }
@@ -140,6 +142,8 @@ def _figures(selection: Selection) -> list[str]:
         )
     if "heldout_rows" in metrics:
         lines.append(heldout_words(metrics["heldout_rows"], metrics["num_heldout"]))
+    if "min_similarity" in metrics:
+        lines.append(floor_words(metrics["min_similarity"]))
     lines += limit_words(metrics.get("limits", []))
     lines += [
         f"task {task['name']}: {task['uncertainty_left']:.1%} of its uncertainty left ({task['targets']:,} targets)"

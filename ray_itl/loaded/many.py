@@ -37,6 +37,9 @@ class ManyOptions(TypedDict, total=False):
     weight_column: str | None
     exclude: Any
     include: Any
+    min_similarity: float | str | None
+    """As of `select`, for each query by its own targets: one after another, in a pass more each. The column
+    `min_similarity` says which number it was for a query. Those with fewer rows above it have fewer picks."""
     nearest: int | None
     """Pick only among so many rows for each query, those of the largest gain before the first pick. `bound` then says
     what any other row of the pool could have gained at each step, at most: a pick that gains more is that of the whole
@@ -64,7 +67,12 @@ def select_for_each(
         known=KnownSettings(path_text(known), embedding),
         acquisition=rule_settings(rule, *noises),
         selection=replace(
-            base.selection, n=n, exclude=list_text(exclude), include=list_text(include), nearest=given("nearest")
+            base.selection,
+            n=n,
+            exclude=list_text(exclude),
+            include=list_text(include),
+            nearest=given("nearest"),
+            min_similarity=given("min_similarity"),
         ),
         run=RunSettings(None if run_dir is None else str(Path(run_dir).absolute()), log=log),
     )

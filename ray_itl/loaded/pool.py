@@ -56,6 +56,7 @@ class SelectionOptions(TypedDict, total=False):
     per_cost: bool
     quotas: Mapping[str, Mapping[Any, Mapping[str, float]]] | None
     min_distance: float | None
+    min_similarity: float | str | None
     near_target: Literal["flag", "exclude", "ignore"]
     share: float | None
     exclude: Any

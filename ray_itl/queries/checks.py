@@ -22,6 +22,10 @@ def check_options(settings: CurationSettings) -> None:
         raise ConfigError(
             f"{found[0]} does not go with target.query_column: leave it out, or select for each query by itself"
         )
+    if chosen.nearest is not None and chosen.min_similarity is not None:
+        raise ConfigError(
+            f"selection.nearest={chosen.nearest} does not go with selection.min_similarity: leave one of them out"
+        )
     if name in BASELINE_RULES:
         raise ConfigError(
             f"acquisition.name={name} does not go with target.query_column: use one of {', '.join(RULES)}"

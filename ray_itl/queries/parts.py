@@ -59,6 +59,8 @@ class Parts:
         }
         if picks[0].bounds is not None:
             columns["bound"] = pa.array(np.concatenate([_bounds(each) for each in picks]))
+        if picks[0].floor is not None:
+            columns["floor"] = _floors(picks)
         write_parquet_table(self._folder / f"part-{picks[0].number:08d}.parquet", pa.table(columns))
 
 
@@ -66,6 +68,7 @@ def table_of(queries: Queries, picks: Sequence[QueryPicks], source: PoolSource, 
     """Return (query, rank, id, gain) of all picks, queries in their order, and columns of the pool.
 
     Where only the nearest rows were looked at there is `bound`, too: the most that any other row could have gained.
+    Where targets set a floor there is `min_similarity`, the number that it was for the query.
     """
     sizes = [len(each.positions) for each in picks]
     positions = np.concatenate([each.positions for each in picks])
@@ -80,6 +83,8 @@ def table_of(queries: Queries, picks: Sequence[QueryPicks], source: PoolSource, 
     )
     if picks[0].bounds is not None:
         table = table.append_column("bound", pa.array(np.concatenate([_bounds(each) for each in picks])))
+    if picks[0].floor is not None:
+        table = table.append_column("min_similarity", _floors(picks))
     carried = carried_columns(source, positions, columns)
     for name in carried.column_names:
         table = table.append_column(carried.schema.field(name), carried.column(name))
@@ -96,10 +101,18 @@ def _bounds(picks: QueryPicks) -> np.ndarray:
     return picks.bounds
 
 
+def _floors(picks: Sequence[QueryPicks]) -> pa.Array:
+    """Return the floor of each pick's query."""
+    return pa.array([each.floor for each in picks for _ in each.positions], pa.float64())
+
+
 def _picks_in(table: pa.Table, source: PoolSource) -> list[QueryPicks]:
+    if not len(table):  # none of its queries had a row above its floor
+        return []
     numbers = table.column("number").to_numpy()
     ids = np.array(table.column("id").to_pylist(), dtype=id_dtype(source.id_kind))
     bounds = table.column("bound").to_numpy() if "bound" in table.column_names else None
+    floors = table.column("floor").to_pylist() if "floor" in table.column_names else None
     starts = np.flatnonzero(np.diff(numbers, prepend=-1))
     picks = []
     for first, stop in zip(starts, [*starts[1:], len(numbers)], strict=True):
@@ -107,5 +120,6 @@ def _picks_in(table: pa.Table, source: PoolSource) -> list[QueryPicks]:
         own = (table.column(name).to_numpy()[rows] for name in ("position", "gain"))
         positions, gains = own
         limits = None if bounds is None else bounds[rows]
-        picks.append(QueryPicks(int(numbers[first]), positions, ids[rows], gains, limits))
+        floor = None if floors is None else floors[int(first)]
+        picks.append(QueryPicks(int(numbers[first]), positions, ids[rows], gains, limits, floor))
     return picks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,8 +14,11 @@ import pyarrow.parquet as pq
 
 from ray_itl.core.many.selector import ManySelector, ManyStats, QueryPicks
 from ray_itl.core.messages import Precision
+from ray_itl.core.posterior import Targets
+from ray_itl.core.similarity_floor import SimilarityFloor
 from ray_itl.curation.constraints import with_number
 from ray_itl.curation.identity import ASKED, recorded_identity
+from ray_itl.curation.likeness import settled_floor
 from ray_itl.curation.open import FROM_OPTIONS, Inputs
 from ray_itl.curation.pool import OpenPool
 from ray_itl.curation.preparation import Rows, loaded_pool, prepared_problem, settled_noise, telling
@@ -35,7 +39,7 @@ from ray_itl.runs.environment import run_details
 from ray_itl.sources.bad_rows import SKIPPED_FILE
 from ray_itl.text import plural
 
-RESERVED = ("query", "rank", "id", "gain", "bound")
+RESERVED = ("query", "rank", "id", "gain", "bound", "min_similarity")
 _QUERIES_A_PART = 64
 
 
@@ -45,7 +49,8 @@ class QuerySelection:
 
     table: pa.Table
     """query, rank (from 1), id and gain of every pick, queries in the order in which they first come; with
-    selection.nearest bound, too; and the columns asked for."""
+    selection.nearest bound, too, with selection.min_similarity the number that it was for the query; and the columns
+    asked for."""
     unit: str
     """Of gains."""
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -171,6 +176,7 @@ class _Run:
             opened.has_room_for_copies,
             chosen.nearest,
             in_turn=not opened.on_disk,
+            floor_of=self._floor_of(problem, opened),
             on_pass=lambda count: self._reporter.info(f"  a pass for {count:,} queries"),
         )
         left = [number for number in range(len(self._queries)) if number not in done]
@@ -193,6 +199,12 @@ class _Run:
                 pending = []
         return selector.stats
 
+    def _floor_of(self, problem: Problem, opened: OpenPool) -> Callable[[Targets], SimilarityFloor] | None:
+        """Return what says which floor targets set, if options ask for one."""
+        if problem.selection.min_similarity is None:
+            return None
+        return lambda targets: settled_floor(problem, opened.pool, targets).floor
+
     def _finish(self, problem: Problem, picks: list[QueryPicks], stats: ManyStats) -> QuerySelection:
         table = table_of(self._queries, picks, problem.source, self._settings.pool.columns)
         gains = table.column("gain").to_numpy()
@@ -212,6 +224,8 @@ class _Run:
         }
         if "bound" in table.column_names:
             metrics["picks_certain"] = int((gains > table.column("bound").to_numpy()).sum())
+        if problem.selection.min_similarity is not None:
+            metrics["queries_short"] = sum(len(each.positions) < problem.selection.n for each in picks)
         if len(problem.skipped):
             metrics["skipped_rows"] = len(problem.skipped)
         if self._run is not None:

@@ -35,6 +35,11 @@ def summarise_queries(selection: QuerySelection) -> JobSummary:
             f"only the nearest rows of each query were looked at: {metrics['picks_certain']:,} picks gain more than "
             "any other row could have (column bound)"
         )
+    if metrics.get("queries_short"):
+        lines.append(
+            f"{metrics['queries_short']:,} queries have fewer picks than asked for: no further row has the cosine to a "
+            "target of theirs that selection.min_similarity asks for"
+        )
     if metrics["queries_alone"]:
         lines.append(f"{metrics['queries_alone']:,} queries were selected for one by one")
     paths = {}
@@ -67,6 +72,8 @@ def plan_queries(settings: CurationSettings) -> RunPlan:
         if settings.selection.nearest is not None
         else tuple(max(1, -(-count * n // _PICKS)) for count in _PASSES)
     )
+    floors = 0 if settings.selection.min_similarity is None else 1
+    each = each[0] + floors, each[1] + floors
     told = f"{len(queries):,} queries of {n:,} picks, counted as passes of {_PICKS} picks of one"
     plan = planned(for_all)
     return replace(plan, passes=(each[0] * len(queries), each[1] * len(queries)), told=(*plan.told, told))

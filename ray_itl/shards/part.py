@@ -22,6 +22,7 @@ from ray_itl.core.messages import (
     RowBatch,
     ScoreSpec,
 )
+from ray_itl.core.near_rows import NearQuery, NearRows
 from ray_itl.core.pool import Pool, Question, T
 from ray_itl.core.ranking import RankedRows, RankQuery
 from ray_itl.core.row_rules import CostsAndGroups
@@ -150,6 +151,11 @@ class PartPool:
         """See `Pool`."""
         ranked = self._pool.rank(query)
         return replace(ranked, rows=self._numbered(ranked.rows))
+
+    def near(self, query: NearQuery) -> NearRows:
+        """See `Pool`."""
+        found = self._pool.near(query)
+        return replace(found, positions=self._kept.numbers(found.positions))
 
     def second_moment(self) -> Tensor:
         """See `Pool`."""

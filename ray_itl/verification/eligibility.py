@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from ray_itl.core.posterior import Targets
 from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.core.rules import cosines, unit_rows
 from ray_itl.curation.problem import Problem
@@ -106,7 +107,7 @@ class Eligibility:
             ends[found] = first + alike[found].argmax(axis=1) + 1
         if not self.problem.selection.replacement:
             np.minimum.at(ends, self.picks, np.arange(1, n + 1))
-        ends[self.excluded | self._near_others] = 0
+        ends[self.excluded | self._near_others | self._unlike_targets] = 0
         return ends
 
     @cached_property
@@ -125,6 +126,14 @@ class Eligibility:
                 near[part] |= _alike(self.rows[part], points, distance).any(axis=1)
         return near
 
+    @cached_property
+    def _unlike_targets(self) -> np.ndarray:
+        """Which rows are less like every target than the floor of the run: R bool."""
+        floor, targets = self.problem.limits.floor, self.problem.targets
+        if floor is None:
+            return np.zeros(len(self.rows), dtype=bool)
+        return nearest_cosines(self.rows, targets) < floor.limit
+
     def _reason(self, room: Room, largest: np.ndarray, step: int) -> str:
         """Return why a pick was not open."""
         pick = int(self.picks[step])
@@ -137,6 +146,8 @@ class Eligibility:
             return "it is excluded by a list or as nearly equal to a held-out row, or was picked before the run"
         if self._near_others[pick]:
             return "it is too near to a target or a known row (selection.near_target, selection.min_distance)"
+        if self._unlike_targets[pick]:
+            return "its cosine to every target is below selection.min_similarity"
         if end <= step:
             same = self.picks[end - 1] == pick
             return f"it {'is' if same else 'is nearer than selection.min_distance to'} the pick of rank {end}"
@@ -144,6 +155,16 @@ class Eligibility:
         if room.bounds and not np.isfinite(most):
             return f"selection.quotas and selection.budget leave no room for {room.words(group)}"
         return f"it costs {cost:g}, of which selection.budget and what it holds back for minimums leave {most:g}"
+
+
+def nearest_cosines(rows: Tensor, targets: Targets) -> np.ndarray:
+    """Return the cosine of each of n rows to the nearest target that has a weight and a direction: n; 0 without any."""
+    units = unit_rows(targets.rows[targets.weights > 0])
+    units, found = units[units.square().sum(dim=1) > 0], np.zeros(len(rows))
+    step = max(1, _CHUNK_CELLS // max(1, len(units)))
+    for first in range(0, len(rows) if len(units) else 0, step):
+        found[first : first + step] = cosines(rows[first : first + step], units).numpy().max(axis=1)
+    return found
 
 
 def _alike(rows: Tensor, points: Tensor, distance: float) -> np.ndarray:

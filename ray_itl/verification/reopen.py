@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_itl.core.similarity_floor import SimilarityFloor, target_directions
 from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.decontamination import keeping_out, read_contamination
 from ray_itl.curation.heldout import HELDOUT_FILE
@@ -35,7 +37,7 @@ class ReopenedRun(NamedTuple):
     options: CurationSettings
     """Its noise variance, too, as a number."""
     problem: Problem
-    """With its lists and limits, and its noise variance as a number."""
+    """With its lists and limits, its noise variance and the floor under similarity as numbers."""
     source: ParquetSource
     """The problem's."""
 
@@ -54,7 +56,17 @@ def reopen_run(folder: str | None) -> ReopenedRun:
     if options.acquisition.noise_variance is None and noise is not None:
         options = replace(options, acquisition=replace(options.acquisition, noise_variance=noise, relative_noise=1.0))
         problem = with_noise(problem, options.acquisition)
+    problem = _with_recorded_floor(problem, run.read_metrics())
     return ReopenedRun(run, options, problem, cast(ParquetSource, problem.source))
+
+
+def _with_recorded_floor(problem: Problem, metrics: Mapping[str, Any]) -> Problem:
+    """Return the problem with the floor that metrics.json records, if it is asked for and records any."""
+    found = metrics.get("min_similarity")
+    if problem.selection.min_similarity is None or found is None:
+        return problem
+    floor = SimilarityFloor(target_directions(problem.targets), found["limit"])
+    return replace(problem, limits=replace(problem.limits, floor=floor))
 
 
 def read_table(path: Path) -> pa.Table:

@@ -18,6 +18,7 @@ from ray_itl.sources.costs_and_groups import costs_and_groups_at
 from ray_itl.sources.lookup import ids_at
 from ray_itl.sources.parquet import ParquetSource
 from ray_itl.verification.eligibility import Breach, Eligibility
+from ray_itl.verification.floor import wrong_floor
 from ray_itl.verification.heldout import wrongly_held_out
 from ray_itl.verification.queries import check_queries
 from ray_itl.verification.reopen import ReopenedRun, read_table, reopen_run
@@ -104,7 +105,7 @@ def verify(settings: VerifySettings) -> Verification:
     A row counts as better when rounding cannot explain it. That limits allow a pick is checked of every one. With R
     rows compared (picks included), S steps, M targets and rows to avoid: time O(n^2 R + S R M^2), memory about 24 n^2
     bytes. 10,000 picks of 64 dimensions took a minute and 3 GiB on two cores. The columns of costs and quotas are read
-    once more, and with `selection.share` all of the pool.
+    once more, and with `selection.share`, or a percentage as `selection.min_similarity`, all of the pool.
 
     Raises:
         InputError: no finished run there, or its pool, targets or known rows changed or are not files.
@@ -140,7 +141,7 @@ def verify(settings: VerifySettings) -> Verification:
     # A pick that the pool does not have cannot be conditioned on.
     if not contradictions:
         contradictions = _contradictions(finished, table, positions) + wrongly_skipped(finished)
-        contradictions += wrongly_held_out(finished, compared)
+        contradictions += wrongly_held_out(finished, compared) + wrong_floor(finished)
         found = _replayed(finished, table, compared, np.searchsorted(compared, positions), steps)
     return Verification(
         acquisition=finished.options.acquisition.name,

@@ -25,6 +25,7 @@ from ray_itl.core.quotas import Quota, Quotas
 from ray_itl.core.row_rules import CostsAndGroups
 from ray_itl.core.rules import Rules, SimilarityGuard, cosines, unit_rows
 from ray_itl.core.shard import PoolShard
+from ray_itl.core.similarity_floor import SimilarityFloor, target_directions
 from tests.combinations import covering
 from tests.core.helpers import ITL, SMALL, TINY, UNCERTAINTY, VTL, Rule, clustered, shuffled_ids
 from tests.oracle import DenseLimits, DensePick, DenseQuota, dense_greedy, first_in_order
@@ -45,6 +46,7 @@ class Case:
     two_columns: bool = False
     distance: bool = False
     guard: bool = False
+    """Neither rows too much like a target, nor those too unlike all of them."""
     avoid: bool = False
     stop: bool = False
 
@@ -64,6 +66,7 @@ AVOID = Targets.uniform(clustered(4, DIM, 7))
 WEIGHT = 0.6
 LIKE = 0.9
 _NEAR_TARGET = 0.85
+FLOOR = SimilarityFloor(target_directions(TARGETS), 0.45)
 
 
 def columns_of(case: Case) -> list[DenseQuota]:
@@ -79,7 +82,8 @@ def columns_of(case: Case) -> list[DenseQuota]:
 
 def dense_limits(case: Case, pool: Tensor) -> DenseLimits:
     units = unit_rows(pool)
-    near = (cosines(pool, unit_rows(TARGETS.rows)) > _NEAR_TARGET).any(dim=1)
+    likeness = cosines(pool, unit_rows(TARGETS.rows)).amax(dim=1)
+    barred = (likeness > _NEAR_TARGET) | (likeness < FLOOR.limit)
     return DenseLimits(
         PICKS,
         COSTS if case.budget or case.per_cost else torch.ones(N, dtype=torch.float64),
@@ -88,7 +92,7 @@ def dense_limits(case: Case, pool: Tensor) -> DenseLimits:
         columns_of(case),
         cosines(pool, units) if case.distance else None,
         LIKE,
-        frozenset(torch.nonzero(near).flatten().tolist()) if case.guard else frozenset(),
+        frozenset(torch.nonzero(barred).flatten().tolist()) if case.guard else frozenset(),
     )
 
 
@@ -163,7 +167,7 @@ def limits_of(case: Case, pool: Tensor) -> tuple[Limits, CostsAndGroups]:
     guards = (SimilarityGuard.around(TARGETS.rows, _NEAR_TARGET),) if case.guard else ()
     rules = Rules(case.per_cost, LIKE if case.distance else None, guards)
     reserve = _reserve(columns, dense.costs) if case.budget else None
-    limits = Limits(rules, dense.budget, quotas, reserve, min_gain(case))
+    limits = Limits(rules, dense.budget, quotas, reserve, min_gain(case), floor=FLOOR if case.guard else None)
     return limits, CostsAndGroups(dense.costs, groups)
 
 

@@ -45,7 +45,7 @@ def _found(rule: Rule, case: Case, dtype: torch.dtype, num_shards: int) -> list[
     acquisition, state = started(rule, case)
     return runners_up(
         local_pool(case, dtype, num_shards), acquisition, state, result.picks, result.features,
-        "float32", rules=limits.rules, limit_state=limits.limit_state(PICKS),
+        "float32", rules=limits.rules, limit_state=limits.limit_state(PICKS), floor=limits.floor,
     )  # fmt: skip
 
 

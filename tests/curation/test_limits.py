@@ -288,3 +288,5 @@ def test_a_bad_cost_names_its_row(files: Files) -> None:
 def test_limits_that_a_baseline_cannot_obey_are_refused(files: Files) -> None:
     with pytest.raises(ConfigError, match=r"selection\.budget=5\.0 has no meaning for acquisition\.name=random"):
         files.settings(selection={"cost_column": "tokens", "budget": 5.0}, acquisition={"name": "random"})
+    with pytest.raises(ConfigError, match=r"selection\.min_similarity=0\.0 has no meaning for acquisition\.name=near"):
+        files.settings(selection={"min_similarity": 0}, acquisition={"name": "nearest"})

@@ -164,6 +164,9 @@ class MortalActor(ShardActor):
     def tied_winners(self, best):
         return self._risky("tied_winners", best)
 
+    def answer(self, question):
+        return self._risky("answer", question)
+
     def id_parts(self, num_parts):
         return self._risky("id_parts", num_parts)
 

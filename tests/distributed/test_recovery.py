@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ import torch
 
 from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
+from ray_itl.core.limits import Limits
 from ray_itl.core.messages import ExactSearch, Request, ScoreSpec
 from ray_itl.core.posterior import Posterior
+from ray_itl.core.similarity_floor import target_directions
+from ray_itl.core.similarity_ranks import settle_floor
 from ray_itl.distributed.policy import RecoveryPolicy
 from ray_itl.distributed.shard_actor import ShardActor
 from ray_itl.errors import ConfigError, InputError, ShardError
@@ -104,6 +108,24 @@ def test_champions_survive_a_kill_after_the_contest(mortal, source):
     assert replies[0] == replies[1]
     assert len(replies[0][2]) == 2
     assert doom.deaths() == 1
+
+
+def test_shards_that_are_rebuilt_keep_a_floor(mortal, source):
+    """They find out themselves which rows are below it: no list of these travels."""
+    pool, doom = mortal
+    asked = target_directions(make_targets()), Fraction(4, 5), np.empty(0, dtype=np.int64)
+    local = local_pool(source, 3)
+    expected = settle_floor(local, *asked)
+    doom.order(Fault("answer", SECOND, call=2))
+    found = settle_floor(pool, *asked)
+    assert doom.deaths() == 1
+    assert (found.floor.limit, found.num_rows, found.num_left) == (expected.floor.limit, NUM_ROWS, NUM_ROWS // 5)
+    limits = Limits(floor=found.floor)
+    picks = picked(select(local, ITL, limits=limits))
+    doom.order(Fault("verify", 0, call=2))
+    assert picked(select(pool, ITL, limits=limits)) == picks
+    assert doom.deaths() == 1
+    assert picks != picked(select(local, ITL))
 
 
 def test_ids_are_compared_although_a_shard_dies(tmp_path):

@@ -34,6 +34,8 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"avoid": clustered(6, seed=5), "noise_variance": 0.5, "target_noise_variance": 0.0},
     {"replacement": True, "relative_noise": 0.1, "min_gain": 1e-4},
     {"filter": "lang = 'de'", "columns": ["tokens"]},
+    {"filter": "tokens < 20", "min_similarity": "80%", "explain": True},
+    {"filter": "tokens > 9", "heldout": ROWS[::5], "min_similarity": 0.1, "exclude": SOME_IDS},
 )
 
 
@@ -46,5 +48,6 @@ def check_same(loaded: LoadedPool, pool: Any, n: int | str, **options: Any) -> S
     np.testing.assert_allclose(found.gains, expected.gains, rtol=1e-9)
     np.testing.assert_allclose(found.remaining_uncertainty, expected.remaining_uncertainty, rtol=1e-9)
     told = ("num_rows", "num_picks", "noise_variance", "mean_squared_norm", "stop", "skipped_rows", "limits")
+    told += ("heldout_rows", "min_similarity", "target_similarity")
     assert {name: found.metrics.get(name) for name in told} == {name: expected.metrics.get(name) for name in told}
     return found

@@ -139,6 +139,39 @@ def test_options_that_do_not_go_with_queries_are_named(files: Files, changes: di
     assert not (files.folder / "run").exists()
 
 
+def test_a_floor_is_set_by_the_targets_of_each_query(files: Files) -> None:
+    """A share of the pool is another number for each; a number leaves some queries few rows, or none."""
+    found = select_queries(settings_of(files, selection={"min_similarity": "99.3%"}))
+    assert found.metrics["queries_short"] == NUM_QUERIES
+    assert found.table.column("rank").to_pylist() == [1, 2, 3] * NUM_QUERIES
+    assert len(found.table.column("min_similarity").unique()) == NUM_QUERIES
+    summary = summarise_queries(found).text
+    assert "9 queries have fewer picks than asked for: no further row has the cosine to a target of theirs" in summary
+    assert found.table.equals(expected(files, min_similarity="99.3%"))
+    fixed = select_queries(settings_of(files, "fixed", selection={"min_similarity": 0.985}))
+    sizes = pa.table(fixed.table.column("query").value_counts().flatten(), names=["query", "picks"])
+    assert 0 < len(sizes) < NUM_QUERIES
+    for run in ("run", "fixed"):
+        checked = verify(VerifySettings(run=FinishedRun(str(files.folder / run)), sample=300))
+        assert checked.right, checked.summary().text
+    plan = plan_queries(settings_of(files, "plan", selection={"min_similarity": 0.985}))
+    assert plan.passes == (2 * NUM_QUERIES, 2 * NUM_QUERIES)
+    with pytest.raises(ConfigError, match=r"selection\.nearest=9 does not go with selection\.min_similarity"):
+        select_queries(settings_of(files, "near", selection={"min_similarity": 0.5, "nearest": 9}))
+
+
+@pytest.mark.parametrize("asked", ["90%", 0.5])
+def test_a_floor_of_queries_that_is_tampered_with_is_found_out(files: Files, asked: Any) -> None:
+    select_queries(settings_of(files, selection={"min_similarity": asked}))
+    for path in (files.folder / "run" / "queries").iterdir():
+        table = pq.read_table(path)
+        place = table.column_names.index("floor")
+        lower = pa.array(table["floor"].to_numpy() - 0.01)
+        pq.write_table(table.set_column(place, "floor", lower), path)
+    found = verify(VerifySettings(run=FinishedRun(str(files.folder / "run")), sample=300))
+    assert any("says that selection.min_similarity=" in text for text in found.contradictions)
+
+
 def test_a_plan_counts_queries_and_leaves_nothing(files: Files) -> None:
     plan = plan_queries(settings_of(files))
     assert plan.passes == (NUM_QUERIES, NUM_QUERIES)

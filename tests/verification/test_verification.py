@@ -49,6 +49,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "unit norm in float16": {"pool": {"features": "unit_norm", "dtype": "float16"}},
     "random features": {"pool": {"features": "random_fourier", "fourier_features": 32}},
     "replacement": {"selection": {"n": 20, "replacement": True}, "acquisition": {"noise_variance": 0.5}},
+    "floor": {"selection": {"min_similarity": 0.2}},
+    "floor as a percentage": {"selection": {"min_similarity": "90%"}, "pool": {"features": "unit_norm"}},
     "nearest": {"acquisition": {"name": "nearest"}},
     "cosine": {"acquisition": {"name": "cosine"}, "target": {"weight_column": "weight"}},
     "cosine of tasks": {

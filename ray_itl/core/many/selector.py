@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Acquisition
 from ray_itl.core.greedy import GreedySelector
+from ray_itl.core.limits import Limits
 from ray_itl.core.many.left_out import most_left_out
 from ray_itl.core.many.query import Path, Query, Rows, pick_among, shares_passes
 from ray_itl.core.many.questions import FetchedRows, FetchQuestion, NearestQuestion, Trial, VerifyQuestion
@@ -27,6 +28,7 @@ from ray_itl.core.messages import Precision, ScoreSpec
 from ray_itl.core.pool import Pool, Question, T
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.screening.speed import first_precision
+from ray_itl.core.similarity_floor import SimilarityFloor
 from ray_itl.errors import ConfigError
 
 _FETCHED = 2048
@@ -58,6 +60,8 @@ class QueryPicks:
     gains: np.ndarray
     bounds: np.ndarray | None = None
     """Where only the nearest rows were looked at: the most that any other row could have gained at each step."""
+    floor: float | None = None
+    """Where targets set a floor: the least cosine to the nearest of the query's that a row had to have."""
 
 
 @dataclass
@@ -102,6 +106,8 @@ class ManySelector:
             not pay for what a shard that keeps no scores multiplies anew.
         nearest: Look only at so many rows for each query, those of the largest gain before the first pick; None: at
             all, so that picks are those of the whole pool.
+        floor_of: Returns the floor that targets set; None: they set none. Where they do, queries are served one after
+            another, and have fewer picks where fewer rows are above it.
         on_pass: Told after every pass how many queries it was for.
     """
 
@@ -115,13 +121,14 @@ class ManySelector:
         may_copy: bool = True,
         nearest: int | None = None,
         in_turn: bool = False,
+        floor_of: Callable[[Targets], SimilarityFloor] | None = None,
         on_pass: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._pool, self._acquisition, self._posterior = pool, acquisition, posterior
         self._excluded, self._may_copy = excluded, may_copy
         self._screening: Precision | None = screening
         self._nearest, self._in_turn = nearest, in_turn
-        self._on_pass = on_pass
+        self._floor_of, self._on_pass = floor_of, on_pass
         self._largest, self._mean = pool.largest_norm(), pool.mean_squared_norm()
         noise = acquisition.noise_variance
         self._shares = shares_passes(acquisition) and _QUIET * self._largest < noise < _LOUD * self._largest
@@ -144,11 +151,14 @@ class ManySelector:
             raise ConfigError(f"nearest={self._nearest} is less than selection.n={n}: look at more rows")
         if self._nearest is not None and not self._shares:
             raise ConfigError(f"nearest={self._nearest} goes with acquisition.name=itl or vtl: leave it out")
+        if self._nearest is not None and self._floor_of is not None:
+            raise ConfigError(f"nearest={self._nearest} goes without min_similarity: leave one of them out")
+        shares = self._shares and self._floor_of is None and not (self._in_turn and self._nearest is None)
         count = min(available, self._nearest or max(_FETCHED, 4 * n))
         size = min(_MOST_QUERIES, max(1, _BATCH_BYTES // (8 * self._pool.dim * count)))
         for first in range(0, len(targets), size):
             batch = range(first, min(first + size, len(targets)))
-            if self._shares and not (self._in_turn and self._nearest is None):
+            if shares:
                 yield from self._together(batch, targets, n, count)
             else:
                 yield from (self._alone(number, targets[number], n) for number in batch)
@@ -195,19 +205,22 @@ class ManySelector:
     def _alone(self, number: int, targets: Targets, n: int) -> QueryPicks:
         """Select for one query, without the others."""
         state = self._acquisition.start(self._posterior, targets)
+        floor = None if self._floor_of is None else self._floor_of(targets)
         selector = GreedySelector(
             self._pool,
             self._acquisition,
             state,
+            limits=Limits(floor=floor),
             excluded=self._excluded,
             screening=self._screening,
             may_copy=self._may_copy,
         )
         result = selector.select(n)
-        self.stats.passes += selector.stats.passes
+        self.stats.passes += selector.stats.passes + (floor is not None)
         self.stats.alone += 1
         ids = np.array([pick.row_id for pick in result.picks])
-        return QueryPicks(number, result.positions, ids, np.array([pick.gain for pick in result.picks]))
+        gains = np.array([pick.gain for pick in result.picks])
+        return QueryPicks(number, result.positions, ids, gains, floor=None if floor is None else floor.limit)
 
     def _fetch_nearest(self, queries: list[_Open], count: int) -> _Table:
         """Find the best rows for each query, and fetch them."""
