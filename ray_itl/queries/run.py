@@ -15,6 +15,7 @@ from ray_itl.core.many.selector import ManySelector, ManyStats, QueryPicks
 from ray_itl.core.messages import Precision
 from ray_itl.curation.constraints import with_number
 from ray_itl.curation.identity import ASKED, recorded_identity
+from ray_itl.curation.lengthscale import lengthscale_of, with_begun_lengthscale, with_lengthscale
 from ray_itl.curation.open import FROM_OPTIONS, Inputs
 from ray_itl.curation.pool import OpenPool
 from ray_itl.curation.preparation import Rows, loaded_pool, prepared_problem, settled_noise, telling
@@ -76,13 +77,15 @@ def select_queries(
     """
     reporter = reporter or Reporter(settings.run.log)
     check_options(settings)
+    if settings.run.dir is not None:
+        settings = with_begun_lengthscale(settings, RunDirectory(settings.run.dir).identity, reporter.info)
     if clash := sorted(set(settings.pool.columns) & set(RESERVED)):
         raise ConfigError(f"pool.columns={clash} would overwrite columns of the result: leave them out")
     with reporter.stage("open"):
         inputs = telling(inputs, reporter)
         problem = prepared_problem(settings, inputs, rows)
         queries = read_queries(problem, settings, inputs)
-    settings = with_number(settings, problem, reporter.info)
+    settings = with_lengthscale(with_number(settings, problem, reporter.info), problem)
     if problem.selection.n > problem.num_free:
         free = problem.num_free
         raise ConfigError(f"selection.n={problem.selection.n}, but {free} rows may be picked: ask for 1 to that many")
@@ -205,6 +208,7 @@ class _Run:
             "mean_gain": float(gains.sum()) / len(self._queries),
             "unit": problem.acquisition.unit,
             "noise_variance": problem.acquisition.noise_variance,
+            **lengthscale_of(problem),
             "passes": stats.passes,
             "queries_alone": stats.alone,
             "seconds": {name: round(value, 4) for name, value in self._reporter.seconds.items()},
