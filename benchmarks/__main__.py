@@ -16,6 +16,7 @@ from benchmarks.comparison_report import comparison_tables, render_comparison
 from benchmarks.convergence import convergence_table, render_convergence, run_convergence
 from benchmarks.embedding import embedding_table, run_embedding
 from benchmarks.engine import engine_table, run_engine
+from benchmarks.features import features_table, run_features
 from benchmarks.gpu import gpu_table, run_gpu
 from benchmarks.lines import lines_tables, run_lines
 from benchmarks.machine import describe
@@ -59,6 +60,7 @@ SUITES = {
     "gpu": Suite(lambda own, seed, _, notify: run_gpu(own, seed, notify), gpu_table),
     "embedding": Suite(run_embedding, embedding_table),
     "queries": Suite(run_queries, queries_table),
+    "features": Suite(run_features, features_table),
     "peers": Suite(
         lambda *given: (run_lines(*given), run_comparison(*given)),
         lambda found, own: "\n\n".join(

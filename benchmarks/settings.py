@@ -9,10 +9,10 @@ from ray_itl.options.declare import Options, option
 
 SUITES = (
     *("engine", "large", "disk", "rounds", "convergence", "scaling"),
-    *("shards", "gpu", "embedding", "queries", "peers"),
+    *("shards", "gpu", "embedding", "queries", "features", "peers"),
 )
 ALL = "all"
-NOT_IN_ALL = ("peers", "gpu", "embedding", "queries")
+NOT_IN_ALL = ("peers", "gpu", "embedding", "queries", "features")
 """They need further packages and data, or a CUDA device."""
 PEER_DATA = ("wordnet", "synthetic")
 _ROWS, _DIM = "Rows of the pool.", "Numbers of an embedding."
@@ -167,6 +167,24 @@ class QueriesSettings(Options, group="queries"):
 
 
 @dataclass
+class FeaturesSettings(Options, group="features"):
+    """Kernels that are small for unlike rows, and their features, beside the cosine."""
+
+    num_rows: int = option(20_000, "Glosses of WordNet that are embedded; the pool and its targets.", whole(1000))
+    num_targets: list[int] = option([1, 48], "Targets of a task, each number in turn.", _COUNTS)
+    n: int = option(50, _N, _COUNT)
+    noises: list[float] = option([0.1, 1.0, 10.0], "acquisition.relative_noise, each in turn.")
+    rules: list[str] = option(
+        ["itl", "vtl"],
+        "Each in turn.",
+        Check("choose from itl, vtl", lambda value: len(value) > 0 and {*value} <= {"itl", "vtl"}),
+    )
+    num_features: int = option(1024, "Random features, and four times as many.", _COUNT)
+    degree: int = option(6, "Of the polynomial kernel.", _COUNT)
+    repeats: int = option(8, "Tasks, each of a class that is drawn.", _COUNT)
+
+
+@dataclass
 class PeersSettings(Options, group="peers"):
     """ray_itl beside other packages on the same data."""
 
@@ -220,6 +238,7 @@ class BenchmarkSettings(Options):
     gpu: GpuSettings = field(default_factory=GpuSettings)
     embedding: EmbeddingBenchmarkSettings = field(default_factory=EmbeddingBenchmarkSettings)
     queries: QueriesSettings = field(default_factory=QueriesSettings)
+    features: FeaturesSettings = field(default_factory=FeaturesSettings)
     peers: PeersSettings = field(default_factory=PeersSettings)
 
     def __post_init__(self) -> None:

@@ -42,6 +42,7 @@ def select(
     avoid: Any = None,
     avoid_weight: float = 1.0,
     features: Literal["as_is", "unit_norm", "random_fourier"] = "as_is",
+    lengthscale: float | Literal["auto"] = "auto",
     id_column: str | None = "id",
     embedding_column: str = "embedding",
     encoder: str | Callable[[list[Any]], Any] | None = None,
@@ -101,6 +102,8 @@ def select(
             ("itl" and "vtl"). Each pick is the exact argmax of the difference, which over a set has no bound.
         avoid_weight: A number > 0.
         features: How embeddings become features: as they are, at unit norm, or random Fourier features.
+        lengthscale: Of the RBF kernel that random Fourier features stand for; "auto": from the distances between rows
+            of the pool, a number that `metrics` of the result says.
         id_column: Column of unique row ids, for pools with columns. None, or "id" where there is none: rows of files
             are named "file:row", and of tables by their positions.
         embedding_column: Column of embeddings in pool, target and known, where they have columns.
@@ -177,8 +180,8 @@ def select(
         pool=PoolSettings(
             path=path_text(pool), id_column=id_column, embedding_column=embedding_column,
             text_column=text_column, columns=carried,
-            filter=filter, features=features, dtype=dtype, on_bad_row=on_bad_row, screening=screening,
-            storage=storage,
+            filter=filter, features=features, lengthscale=lengthscale, dtype=dtype, on_bad_row=on_bad_row,
+            screening=screening, storage=storage,
         ),
         target=TargetSettings(
             path=path_text(target), embedding_column=embedding_column, text_column=text_column,

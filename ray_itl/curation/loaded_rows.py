@@ -13,6 +13,7 @@ import torch
 from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.pool import LocalPool, Pool
 from ray_itl.core.posterior import Targets
+from ray_itl.curation.lengthscale import with_lengthscale
 from ray_itl.curation.open import Inputs, as_it_was, build_feature_map, columns_read, open_pool_rows
 from ray_itl.curation.pool import OpenPool, open_pool
 from ray_itl.curation.problem import Problem
@@ -182,11 +183,12 @@ def load_rows(settings: CurationSettings, inputs: Inputs, reporter: Reporter) ->
     """
     with reporter.stage("open"):
         source = open_pool_rows(settings, replace(inputs, on_text=reporter.texts()))
-        feature_map = build_feature_map(settings.pool, settings.selection.seed)
+        feature_map = build_feature_map(settings, source, reporter.info)
         dim = feature_map.dim(source.dim)
     nothing = Targets.uniform(torch.zeros(1, dim, dtype=torch.float64))
     # What is loaded depends on no target: any will do.
     problem = Problem(source, feature_map, nothing, None, None, InformationGain(1.0), SelectionSettings(1))
+    settings = with_lengthscale(settings, problem)
     further = source.columns_of("") if isinstance(source, TableSource) else []
     with open_pool(problem, settings, reporter, further_columns=further) as opened:
         if len(opened.bad):

@@ -20,6 +20,7 @@ from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomF
 from ray_itl.core.posterior import Targets
 from ray_itl.curation.evaluation import absent_classes
 from ray_itl.curation.heldout import HeldOut, overlap_with, read_heldout
+from ray_itl.curation.lengthscale import chosen_lengthscale
 from ray_itl.curation.outputs import check_columns
 from ray_itl.curation.percentage import percentage
 from ray_itl.curation.problem import Problem, objectives_of, tasks_among
@@ -35,7 +36,6 @@ from ray_itl.sources.encoding import Encoding, MakesEncodings, RawColumn, encodi
 from ray_itl.sources.manifest import Manifest
 from ray_itl.sources.open import open_source, path_texts, readable
 from ray_itl.sources.schema import MissingColumnError
-from ray_itl.sources.settings import PoolSettings
 from ray_itl.sources.targets import TargetTable, read_targets
 
 
@@ -95,7 +95,7 @@ def open_problem(
     absent = absent_classes(source, settings.evaluation)
     if absent and settings.state.dir is None:
         raise ConfigError(absent[0])
-    feature_map = build_feature_map(settings.pool, settings.selection.seed)
+    feature_map = build_feature_map(settings, source, inputs.tell)
     feature_map.dim(source.dim)  # raises where a prior covariance is for other embeddings
     reading = _Reading(settings, inputs, encoder, encoding_of(source))
     read = reading.targets()
@@ -335,8 +335,15 @@ def _leaks(heldout: HeldOut | None, targets: Tensor, known: Tensor | None) -> li
     return told
 
 
-def build_feature_map(settings: PoolSettings, seed: int) -> FeatureMap:
-    """Return the feature map of the options; reads the prior covariance, if any."""
+def build_feature_map(options: CurationSettings, source: PoolSource, tell: Callable[[str], object]) -> FeatureMap:
+    """Return the feature map of the options; reads the prior covariance, if any.
+
+    Args:
+        options: All of them.
+        source: The pool, from which `chosen_lengthscale` reads where the options leave that open.
+        tell: Told what it chose.
+    """
+    settings = options.pool
     if settings.prior_covariance is not None:
         if settings.features != "as_is":
             raise ConfigError(
@@ -351,7 +358,8 @@ def build_feature_map(settings: PoolSettings, seed: int) -> FeatureMap:
     if settings.features == "unit_norm":
         return UnitNorm()
     if settings.features == "random_fourier":
-        return RandomFourier(settings.fourier_features, settings.lengthscale, seed)
+        chosen = chosen_lengthscale(source, tell) if settings.lengthscale == "auto" else settings.lengthscale
+        return RandomFourier(settings.fourier_features, chosen, options.selection.seed)
     return Identity()
 
 

@@ -20,6 +20,7 @@ from ray_itl.core.rules import SimilarityGuard
 from ray_itl.core.screening.copies import copy_bytes
 from ray_itl.core.trajectory import Pick
 from ray_itl.curation.heldout import HELDOUT_FILE
+from ray_itl.curation.lengthscale import lengthscale_of
 from ray_itl.curation.problem import Problem
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.io.atomic import write_atomic, write_json, write_parquet_table
@@ -123,6 +124,7 @@ def run_metrics(
         "dim": problem.dim,
         "num_targets": len(problem.targets.rows),
         "noise_variance": None if problem.noise_is_relative else problem.acquisition.noise_variance,
+        **lengthscale_of(problem),
         "passes": stats.passes,
         "rows_scanned": stats.passes * problem.source.num_rows,
         "bytes_scanned": stats.passes * problem.source.num_rows * (copied or bytes_per_row),

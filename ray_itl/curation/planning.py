@@ -21,6 +21,7 @@ from ray_itl.core.feature_store import chunk_rows_for
 from ray_itl.curation.beforehand import check_before, check_run_directory
 from ray_itl.curation.constraints import with_limits, with_lists, with_number
 from ray_itl.curation.demo import digits_settings
+from ray_itl.curation.lengthscale import with_lengthscale
 from ray_itl.curation.open import open_problem
 from ray_itl.curation.outputs import check_columns
 from ray_itl.curation.pool import plan_local, storage_options
@@ -321,7 +322,7 @@ def checked(settings: CurationSettings) -> tuple[Problem, CurationSettings, list
     opened = open_problem(replace(settings, selection=replace(chosen, n=1)) if is_tick else settings)
     problem = replace(opened, selection=chosen).at_most_all() if is_tick else opened
     problem, told = with_lists(problem, settings), []
-    settings = with_number(settings, problem, told.append)
+    settings = with_lengthscale(with_number(settings, problem, told.append), problem)
     problem = with_limits(problem, settings)
     told += [*problem.notes, *check_before(problem, settings)]
     check_run_directory(problem, settings)

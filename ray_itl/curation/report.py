@@ -15,6 +15,7 @@ from ray_itl.core.explain import nearest_of
 from ray_itl.core.messages import RowBatch
 from ray_itl.core.result import GreedyResult
 from ray_itl.curation.heldout import HELDOUT_FILE
+from ray_itl.curation.lengthscale import lengthscale_of
 from ray_itl.curation.likeness import floor_words, likeness_words
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
@@ -284,6 +285,7 @@ def _facts(problem: Problem, settings: CurationSettings, selection: Selection) -
         "Noise variance": f"{problem.acquisition.noise_variance:g}{of_what}",
         "Target noise variance": "as above" if target_noise is None else f"{target_noise:g}",
         "Features": f"{settings.pool.features}, {problem.dim} dimensions, {settings.pool.dtype}",
+        **{name.capitalize(): f"{value:g}" for name, value in lengthscale_of(problem).items()},
         "Known rows": "0" if problem.known is None else f"{len(problem.known):,}",
         **({} if problem.heldout is None else {"Held-out rows": _heldout(problem, len(problem.heldout))}),
         **({"Similarity floor": floor_words(found["min_similarity"])} if "min_similarity" in found else {}),

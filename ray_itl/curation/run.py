@@ -29,6 +29,7 @@ from ray_itl.curation.evaluation import count_on_task
 from ray_itl.curation.explanation import explain, explanation_schema
 from ray_itl.curation.heldout import HELDOUT_FILE, Contamination
 from ray_itl.curation.identity import ASKED, recorded_identity
+from ray_itl.curation.lengthscale import with_begun_lengthscale, with_lengthscale
 from ray_itl.curation.likeness import SAMPLED_ROWS, likeness_of, unlike_targets, with_floor
 from ray_itl.curation.open import FROM_OPTIONS, Inputs
 from ray_itl.curation.outputs import (
@@ -95,13 +96,14 @@ def curate(
     """
     reporter = reporter or Reporter(settings.run.log)
     if settings.run.dir is not None:
-        options = settings.acquisition.as_begun(RunDirectory(settings.run.dir).identity)
-        settings = replace(settings, acquisition=options)
+        begun = RunDirectory(settings.run.dir).identity
+        settings = with_begun_lengthscale(settings, begun, reporter.info)
+        settings = replace(settings, acquisition=settings.acquisition.as_begun(begun))
     if settings.pool.filter is not None:
         reporter.info("reading the columns that pool.filter looks at")
     with reporter.stage("open"):
         problem = prepared_problem(settings, telling(inputs, reporter), rows)
-    settings = with_number(settings, problem, reporter.info)
+    settings = with_lengthscale(with_number(settings, problem, reporter.info), problem)
     selection = curate_problem(problem, settings, reporter, rows=rows)
     push_run(selection, settings, reporter)
     return selection

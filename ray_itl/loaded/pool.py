@@ -27,7 +27,7 @@ from ray_itl.sources.settings import PoolSettings, TargetSettings
 
 FIXED = (
     *("features", "id_column", "embedding_column", "on_bad_row", "dtype", "screening", "storage", "num_shards"),
-    *("address", "seed", "encoder", "text_column"),
+    *("address", "seed", "encoder", "text_column", "lengthscale"),
 )
 """Options of `select` that are those of the opening: they say how rows are read, kept and spread."""
 
@@ -190,6 +190,7 @@ def open_pool(
     pool: Any,
     *,
     features: Literal["as_is", "unit_norm", "random_fourier"] = "as_is",
+    lengthscale: float | Literal["auto"] = "auto",
     id_column: str | None = "id",
     embedding_column: str = "embedding",
     filter: str | None = None,  # noqa: A002 - named like the option
@@ -218,6 +219,7 @@ def open_pool(
         pool: As of `select`. An array in memory of type `dtype` is not copied where features are as they are and no Ray
             is used: it must not change until the pool is closed.
         features: How embeddings become features: as they are, at unit norm, or random Fourier features.
+        lengthscale: As of `select`; auto: from all rows that are loaded, whatever filters leave of them.
         id_column: As of `select`.
         embedding_column: Of the pool, and of all that is compared with it.
         filter: Only rows that meet this condition are loaded; a selection may narrow them further.
@@ -246,7 +248,8 @@ def open_pool(
         pool=PoolSettings(
             path=path_text(pool), id_column=id_column, embedding_column=embedding_column, text_column=text_column,
             filter=filter,
-            features=features, dtype=dtype, on_bad_row=on_bad_row, screening=screening, storage=storage,
+            features=features, lengthscale=lengthscale, dtype=dtype, on_bad_row=on_bad_row, screening=screening,
+            storage=storage,
         ),
         target=TargetSettings("<of each selection>", embedding_column),
         encoder=EncoderSettings(encoder_name),
@@ -256,11 +259,12 @@ def open_pool(
     )  # fmt: skip
     values = (
         *(features, id_column, embedding_column, on_bad_row, dtype, screening, storage, num_shards, address, seed),
-        *(held or encoder, text_column),
+        *(held or encoder, text_column, lengthscale),
     )
     fixed = dict(zip(FIXED, values, strict=True))
     with ExitStack() as resources:
         given = resources.enter_context(opened_rows(pool, settings))
         resources.enter_context(held or nullcontext())
         rows = resources.enter_context(load_rows(settings, Inputs(given, encoder=held), Reporter(log)))
+        fixed["lengthscale"] = rows.settings.pool.lengthscale
         return LoadedPool(Loaded(given, rows, held), fixed, quiet, resources.pop_all())

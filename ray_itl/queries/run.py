@@ -18,6 +18,7 @@ from ray_itl.core.posterior import Targets
 from ray_itl.core.similarity_floor import SimilarityFloor
 from ray_itl.curation.constraints import with_number
 from ray_itl.curation.identity import ASKED, recorded_identity
+from ray_itl.curation.lengthscale import lengthscale_of, with_begun_lengthscale, with_lengthscale
 from ray_itl.curation.likeness import settled_floor
 from ray_itl.curation.open import FROM_OPTIONS, Inputs
 from ray_itl.curation.pool import OpenPool
@@ -82,13 +83,15 @@ def select_queries(
     """
     reporter = reporter or Reporter(settings.run.log)
     check_options(settings)
+    if settings.run.dir is not None:
+        settings = with_begun_lengthscale(settings, RunDirectory(settings.run.dir).identity, reporter.info)
     if clash := sorted(set(settings.pool.columns) & set(RESERVED)):
         raise ConfigError(f"pool.columns={clash} would overwrite columns of the result: leave them out")
     with reporter.stage("open"):
         inputs = telling(inputs, reporter)
         problem = prepared_problem(settings, inputs, rows)
         queries = read_queries(problem, settings, inputs)
-    settings = with_number(settings, problem, reporter.info)
+    settings = with_lengthscale(with_number(settings, problem, reporter.info), problem)
     if problem.selection.n > problem.num_free:
         free = problem.num_free
         raise ConfigError(f"selection.n={problem.selection.n}, but {free} rows may be picked: ask for 1 to that many")
@@ -218,6 +221,7 @@ class _Run:
             "mean_gain": float(gains.sum()) / len(self._queries),
             "unit": problem.acquisition.unit,
             "noise_variance": problem.acquisition.noise_variance,
+            **lengthscale_of(problem),
             "passes": stats.passes,
             "queries_alone": stats.alone,
             "seconds": {name: round(value, 4) for name, value in self._reporter.seconds.items()},

@@ -64,11 +64,14 @@ def _near(source: PoolSource, missing: int | str) -> str:
 
 
 def _ids_of(source: PoolSource, bad: BadRows | None = None) -> Iterator[pa.Array]:
-    """Yield the ids of all rows, batch by batch, none of them empty; bad ones are 0 or ""."""
+    yield from map(ids_to_arrow, id_batches(source, BadRows() if bad is None else bad))
+
+
+def id_batches(source: PoolSource, bad: BadRows) -> Iterator[np.ndarray]:
+    """Yield the ids of all rows, batch by batch, none of them empty; bad ones are noted, and 0 or ""."""
     rows: Any = getattr(source, "row_batches", None)
-    bad = BadRows() if bad is None else bad
     batches = source.batches(0, source.num_rows, bad) if rows is None else rows(0, source.num_rows, [], bad)
-    yield from (ids_to_arrow(ids) for ids, _ in batches if len(ids))
+    yield from (ids for ids, _ in batches if len(ids))
 
 
 def ids_given(ids: Any, source: PoolSource, option: str) -> pa.Array:

@@ -5,8 +5,9 @@ Paths and columns of embeddings do not decide by name: digests of the rows thems
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from ray_itl.options.checks import (
     Check,
@@ -33,6 +34,7 @@ ID_MEANING = (
 )
 _RAW = column_name.said("name a column, or null")
 _RAW_MEANING = "With encoder: its column to embed. null: as of the pool."
+_FOURIER_FEATURES = 1024
 _EVEN = Check("give a positive even number", lambda value: is_whole(value, 1) and value % 2 == 0)
 
 
@@ -105,8 +107,13 @@ class PoolSettings(Options, group="pool"):
         "as_is; unit_norm; random_fourier: an RBF kernel, by pool.fourier_features and pool.lengthscale.",
         one_of("as_is", "unit_norm", "random_fourier"),
     )
-    fourier_features: int = option(1024, "Number of random Fourier features, even.", _EVEN)
-    lengthscale: float = option(1.0, "Of the RBF kernel.", positive)
+    fourier_features: int = option(_FOURIER_FEATURES, "Number of random Fourier features, even.", _EVEN)
+    lengthscale: Any = option(
+        "auto",
+        "Of the RBF kernel, in units of the embeddings. auto: from the distances between rows of the pool (in ticks of "
+        "the first tick's), a number from then on, which is said and kept.",
+        Check("give auto or a positive number", lambda value: value == "auto" or is_positive(value)),
+    )
     prior_covariance: str | None = option(
         None,
         "A .npy file of a D x D weight covariance Sigma: the linear kernel becomes x'Sigma x (with features=as_is).",
@@ -126,6 +133,31 @@ class PoolSettings(Options, group="pool"):
         one_of("auto", "memory", "disk"),
         decides=False,
     )
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        super().__post_init__()
+        if self.features == "random_fourier":
+            self.lengthscale = self.lengthscale if self.lengthscale == "auto" else float(self.lengthscale)
+            return
+        # Versions before auto wrote a lengthscale of 1 for every pool.
+        unset = {"lengthscale": ("auto", 1.0), "fourier_features": (_FOURIER_FEATURES,)}
+        for name, values in unset.items():
+            value = getattr(self, name)
+            require(value in values, f"pool.{name}", value, "set pool.features=random_fourier, or leave it out")
+
+    def identity_of(self, name: str) -> str | None:
+        """See `Options.identity_of`; without an RBF kernel its lengthscale is that of versions before auto."""
+        if name == "lengthscale" and self.features != "random_fourier":
+            return "1.0"
+        return super().identity_of(name)
+
+    def as_begun(self, identity: Mapping[str, str]) -> Self:
+        """Return the options with the lengthscale of a run or state directory of an identity, where it is auto."""
+        begun = identity.get("pool.lengthscale")
+        if begun is None or self.features != "random_fourier" or self.lengthscale != "auto":
+            return self
+        return replace(self, lengthscale=float(begun))
 
 
 @dataclass

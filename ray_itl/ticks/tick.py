@@ -17,6 +17,7 @@ from typing import Any
 from ray_itl.curation.constraints import with_lists, with_number
 from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.curation.identity import run_identity
+from ray_itl.curation.lengthscale import with_begun_lengthscale, with_lengthscale
 from ray_itl.curation.open import Inputs
 from ray_itl.curation.outputs import check_columns
 from ray_itl.curation.problem import Problem
@@ -100,7 +101,9 @@ def run_tick(
             ticks = state.ticks()  # another may have been published before the claim
             name = tick_name(settings.state.tick, ticks, clock())
             if not any(tick.record.tick == name for tick in ticks):
-                options = settings.acquisition.as_begun(ticks[-1].identity if ticks else {})
+                begun = ticks[-1].identity if ticks else {}
+                settings = with_begun_lengthscale(settings, begun, reporter.info)
+                options = settings.acquisition.as_begun(begun)
                 settings = replace(settings, acquisition=options, state=replace(settings.state, tick=name))
                 record = _Work(state, settings, lease, reporter, clock).execute(ticks)
                 state.settle_status(name, asdict(record))  # storage may have erred just as it was told
@@ -186,6 +189,7 @@ class _Work:
                     on_rows=reporter.rows_of("embedded"),
                 ),
             )
+            settings = with_lengthscale(settings, whole)
             identity = shared_identity(whole, settings)
             check_identity(ticks, identity, settings)
             whole = with_first_noise(whole, records, settings)

@@ -60,7 +60,8 @@ pools = st.builds(
     path=st.none() | texts | st.lists(texts, max_size=3),
     id_column=names,
     columns=st.lists(texts, unique=True, max_size=3),
-    lengthscale=positives,
+    features=st.just("random_fourier"),
+    lengthscale=st.just("auto") | positives,
 )
 targets = st.builds(TargetSettings, task_column=texts, task_weights=st.dictionaries(texts, positives, max_size=3))
 
