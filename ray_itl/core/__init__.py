@@ -11,6 +11,7 @@ exactly), rules and row_rules (which rows may be picked), collectors (bounded li
 similarity_ranks (a floor that is a share of the pool, as a number).
 Between them: messages, pool (the Pool protocol and LocalPool), ids.
 Driver side: greedy (GreedySelector: speculate, verify, accept), block_schedule, speculation, lookahead (its steps),
-candidates, criteria and decision (the total order), trajectory, limits and quotas, baselines, rivals (the runner-up of
-every pick), explain, result.
+foremost (the candidates that these are made among), comparison (of the others with them), candidates and bounded_scores
+(what is known of them), criteria and decision (the total order), trajectory, limits and quotas, baselines, rivals (the
+runner-up of every pick), explain, result.
 """

@@ -13,7 +13,7 @@ class BlockSchedule:
     """Sizes for the next block. They change how long a selection takes, never what it picks.
 
     A longer block shares one pass among more picks but wastes work when a pick is beaten early; more candidates
-    make that rarer and cost driver time and memory (8 D bytes each).
+    make that rarer and cost driver time and memory (4 D bytes each, 8 D of a pool in float64).
     """
 
     block: int = 16
@@ -64,10 +64,10 @@ class BlockSchedule:
         return replace(self, max_block=max(self.max_block, longest))
 
     def driver_bytes(self, dim: int, num_rows: int) -> int:
-        """Return the driver's memory for candidates at their most.
+        """Return the driver's memory for candidates at their most, those of a pool in float64.
 
-        Measured at 384 dimensions: four times their float64 features, for copies while candidates come and go; five
-        leave a margin.
+        Measured at 384 dimensions: four times their features, for copies while candidates come and go; five leave a
+        margin.
         """
         return 5 * 8 * dim * min(self.max_candidates, num_rows)
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState, Scores, tie_width
 
-_ROUNDING = 256 * 2.0**-52
+ROUNDING = 256 * 2.0**-52
+"""Of scores that are exact, relative to |x|^2 times their magnitude."""
 
 
 def gain_scale(acquisition: Acquisition, state: AcquisitionState, mean_squared_norm: float) -> float:
@@ -106,6 +107,11 @@ class TotalOrder:
         certain = float(((gains - errors) / prices)[may_win].max())
         return torch.nonzero((gains + errors >= self.floor(certain, prices)) & may_win).flatten()
 
+    def surely(self, scores: Scores, norms: Tensor, prices: Tensor) -> float:
+        """Return a value that one of these rows reaches for sure (see `near`); -inf where rounding tells nothing."""
+        gains, errors = self.bounded_gains(scores, norms)
+        return float(((gains - errors) / prices).max())
+
     def may_beat(self, scores: Scores, decrements: Scores, norms: Tensor, prices: Tensor, values: Tensor) -> Tensor:
         """Return which of k rows may beat picks of some values, or tie with one: k x b bool.
 
@@ -122,7 +128,7 @@ class TotalOrder:
             return torch.add(*self.bounded_gains(before, norms[:, None])) >= self._needed(values * prices[:, None])
         # All steps at once: what picks before a step subtract is a product with columns of a strict upper triangle.
         earlier = torch.ones(len(values), len(values), dtype=torch.float64).triu(1)
-        rounding = _ROUNDING * (torch.tensor(self.magnitudes, dtype=torch.float64) @ linear.coefficients.abs())
+        rounding = ROUNDING * (torch.tensor(self.magnitudes, dtype=torch.float64) @ linear.coefficients.abs())
         margins = torch.addr(linear.constants.expand(len(norms), -1), norms, rounding)
         for score, decrement, coefficients in zip(scores, decrements, linear.coefficients, strict=True):
             margins.addr_(score, coefficients).addmm_(decrement, earlier * -coefficients)
@@ -143,7 +149,7 @@ class TotalOrder:
             scores: Incremental scores, K tensors of one shape.
             norms: |x|^2 of the rows, of a shape that fits the scores'.
         """
-        rounding = _ROUNDING * norms
+        rounding = ROUNDING * norms
         return self.acquisition.bounded_gain(scores, tuple(rounding * magnitude for magnitude in self.magnitudes))
 
     def floor(self, value: float | Tensor, prices: Tensor) -> Tensor:

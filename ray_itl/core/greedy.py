@@ -114,7 +114,7 @@ class GreedySelector:
             if not len(trajectory.candidates):
                 self._refill()
             size = min(self._block_size(), n - len(trajectory.picks))
-            plan = trajectory.speculate(size, self._schedule.focus)
+            plan = trajectory.speculate(size)
             if not plan.picks:
                 self._find_more()
                 continue
@@ -150,7 +150,7 @@ class GreedySelector:
         self.stats.precision = self._start.precision
         limit_state = self._limits.limit_state(n)
         self._trajectory = Trajectory(
-            self._criteria, acquisition, self._state, limit_state, self._pool.dim, self._excluded
+            self._criteria, self._start, self._state, limit_state, self._schedule.focus, self._excluded
         )
         self._trajectory.replay(earlier)
         self._schedule = self._schedule.for_picks(n, self._pool.dim)
@@ -193,6 +193,7 @@ class GreedySelector:
         self._sequence, self._accepted, self._settled = 0, 0, len(trajectory.picks)
         self._started = len(trajectory.picks)
         self._start = self._start.at(trajectory.state)
+        trajectory.begin_anew(self._start)
         picks = trajectory.features_since(0) if self._excludes_similar_picks else None
         self._pool.restore(self._start, trajectory.held, picks)
         self.stats.passes += 1

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 _ROWS_PER_QR = 4096
+_ROWS_PER_SUM = 1024
 COSINE_GRID = 2.0**32
 """Steps of a cosine of 1, on the grid that all cosines are rounded to (see `on_grid`)."""
 
@@ -118,5 +119,6 @@ def on_grid(cosines: Tensor) -> Tensor:
 
 
 def squared_norms(rows: Tensor) -> Tensor:
-    """Return |x|^2 of every row in float64: N x D -> N."""
-    return rows.to(torch.float64).square().sum(dim=1)
+    """Return |x|^2 of every row in float64: N x D -> N. Memory for some rows at a time."""
+    parts = [part.to(torch.float64).square().sum(dim=1) for part in rows.split(_ROWS_PER_SUM)]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]

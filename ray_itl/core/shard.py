@@ -32,8 +32,6 @@ from ray_itl.core.screening.screen import Screen, copy_rows
 from ray_itl.core.similarity_floor import NearestSimilarities, SimilarityFloor
 from ray_itl.errors import StaleShardError
 
-_REPLAY_COLUMNS = 128
-
 
 class PoolShard:
     """Rows [first_position, first_position + n) of the pool with a few float64 scores a row.
@@ -181,14 +179,8 @@ class PoolShard:
             sequence: Number of the next block.
             picks: Their features, k x D, where picks exclude rows like them.
         """
-        screen = self._started
-        split = () if columns is None else columns.split(_REPLAY_COLUMNS, dim=2)
-        parts = [screen.columns(part) for part in split if part.shape[2]]
-        for part in parts:
-            screen.count(part)
-        for rows, chunk in screen.chunks() if parts else ():
-            for part in parts:
-                screen.subtract(part, rows, chunk)
+        if columns is not None:
+            self._started.replay(columns)
         if self._rules is not None and picks is not None:
             self._rules.keep_away_from(picks)
         self._sequence = sequence

@@ -87,7 +87,6 @@ def speculate(
     limit_state: LimitState,
     candidates: CandidateSet,
     size: int,
-    focus: int,
 ) -> SpeculatedPicks:
     """Run `size` greedy steps over the candidates, fewer if none may be picked or one is not worthwhile.
 
@@ -99,12 +98,11 @@ def speculate(
         limit_state: Where the selection stands with its limits by then.
         candidates: k rows, their scores under that state.
         size: B >= 1.
-        focus: Rows among which steps are made before all others are compared with them (see `lookahead`).
 
     Returns:
-        The picks. One product of all candidates with B columns, and O(B (focus D + D r)).
+        The picks. One product of all candidates with B columns, and O(B (F D + D r)) for steps among F foremost ones.
     """
-    ahead, length = Lookahead(criteria, state, limit_state, candidates, focus), min(size, _STRETCH)
+    ahead, length = Lookahead(criteria, state, limit_state, candidates), min(size, _STRETCH)
     while (left := size - len(ahead.picks)) > 0 and not ahead.is_over:
         asked = min(length, left)
         made = ahead.go_on(asked)
@@ -113,7 +111,7 @@ def speculate(
     picks, gains, costs = ahead.picks, torch.tensor(ahead.gains, dtype=torch.float64), candidates.costs
     values = gains / criteria.rules.prices(costs)[picks]
     path = ahead.path()
-    gate, features = Gate.of(ahead.max_costs), candidates.features[picks]
+    gate, features = Gate.of(ahead.max_costs), candidates.rows(picks)
     return SpeculatedPicks(picks, ahead.gains, values, path.columns, path, gate, features, ahead.state)
 
 
@@ -146,7 +144,7 @@ def count_true_picks(
             continue
         for row in plan.features[conditioned:step]:
             before = before.condition(row)
-        conditioned, (near, own) = step, _foremost_at(criteria, candidates, plan, step)
+        conditioned, (near, own) = step, _foremost_at(criteria, before, candidates, plan, step)
         contenders = Contenders(
             torch.cat([own.features, returned.features]),
             np.concatenate([own.ids, returned.batch.ids]),
@@ -186,19 +184,27 @@ def band_holds(spec: ScoreSpec, returned: Returned, proposals: RowBatch, plan: S
 
 
 def _foremost_at(
-    criteria: Criteria, candidates: CandidateSet, plan: SpeculatedPicks, step: int
+    criteria: Criteria, state: AcquisitionState, candidates: CandidateSet, plan: SpeculatedPicks, step: int
 ) -> tuple[Tensor, Contenders]:
-    """Return those of the candidates that may be first, or tie with the first, at a step of the plan; their places."""
+    """Return those of the candidates that may be first, or tie with the first, at a step of the plan; their places.
+
+    The state is that at the step.
+    """
     may_win = plan.gate.admits(candidates.costs, candidates.groups)[:, step]
     may_win &= ~criteria.rules.excluded_after(candidates.features, plan.features[:step])[:, step]
     if not criteria.replacement:
         may_win[plan.picks[:step]] = False
     prices, scores = criteria.rules.prices(candidates.costs), plan.path.at(step)
-    near = criteria.total_order.near(scores, candidates.norms, prices, may_win)
+    if candidates.is_screened:
+        near = torch.nonzero(candidates.near(scores, float(plan.values[step])) & may_win).flatten()
+        scores = candidates.exactly(scores, near, state)
+    else:
+        scores = candidates.all_exactly(scores, state)
+        near = criteria.total_order.near(scores.values, candidates.norms, prices, may_win)
     return near, Contenders(
-        candidates.features[near],
+        candidates.rows(near),
         candidates.ids[near.numpy()],
-        tuple(score[near] for score in scores),
+        scores.at(near),
         candidates.norms[near],
         prices[near],
         may_win[near],

@@ -10,15 +10,19 @@ import torch
 from torch import Tensor
 
 from ray_itl.core.acquisitions import RULES, load_rule
-from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
+from ray_itl.core.acquisitions.base import AcquisitionState
+from ray_itl.core.bounded_scores import BoundedScores
 from ray_itl.core.candidates import CandidateSet
 from ray_itl.core.criteria import Criteria
 from ray_itl.core.decision import Contenders, Winner
+from ray_itl.core.foremost import foremost
 from ray_itl.core.limits import LimitState
 from ray_itl.core.linalg import squared_norms
-from ray_itl.core.messages import RowBatch
+from ray_itl.core.messages import RowBatch, ScoreSpec
 from ray_itl.core.rules import Gate
 from ray_itl.core.speculation import Returned, SpeculatedPicks, speculate
+
+_ROWS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
@@ -39,23 +43,25 @@ class Trajectory:
     def __init__(
         self,
         criteria: Criteria,
-        acquisition: Acquisition,
+        start: ScoreSpec,
         state: AcquisitionState,
         limit_state: LimitState,
-        dim: int,
+        focus: int,
         excluded: np.ndarray,
     ) -> None:
         """Begin without picks or candidates; rows at `excluded` positions will never be either."""
+        dim = start.quadratics[0].factor.shape[0]
         self.state = state
         self.limit_state = limit_state
-        self.candidates = CandidateSet(dim, acquisition.num_scores)
+        self.candidates = CandidateSet(start, criteria.total_order.magnitudes, focus)
         self.picks: list[Pick] = []
         self.features: list[Tensor] = []
         self._criteria = criteria
         self._columns: list[Tensor] = []
+        self._start, self._started = start, 0
         self._excluded = excluded.astype(np.int64)
         self._most_columns = 2 * dim
-        self.no_columns = torch.empty(dim, acquisition.num_tracks, 0, dtype=torch.float64)
+        self.no_columns = torch.empty(dim, start.acquisition.num_tracks, 0, dtype=torch.float64)
 
     @property
     def held(self) -> np.ndarray:
@@ -94,27 +100,27 @@ class Trajectory:
 
     def best(self) -> Winner | None:
         """Return the first candidate in the total order, if one may be picked. O(k), O(D r) for each close rival."""
-        held = self.candidates
-        may_win = self.gate.admits(held.costs, held.groups)[:, 0]
-        if not bool(may_win.any()):
+        held, may_win = self.candidates, self.gate.admits(self.candidates.costs, self.candidates.groups)[:, 0]
+        few, held.scores = foremost(self._criteria, held, self.state, held.scores, may_win)
+        if not len(few):
             return None
-        prices = self._criteria.rules.prices(held.costs)
-        return self._criteria.total_order.best(
-            self.state, Contenders(held.features, held.ids, held.scores, held.norms, prices, may_win)
-        )
+        prices, scores = self._criteria.rules.prices(held.costs[few]), held.scores.at(few)
+        contenders = Contenders(held.rows(few), held.ids[few.numpy()], scores, held.norms[few], prices, may_win[few])
+        best = self._criteria.total_order.best(self.state, contenders)
+        return Winner(int(few[best.place]), best.gain)
 
     def values(self) -> Tensor:
         """Return what candidates are sorted by: k float64, -inf for those that may not be picked now."""
         held, criteria = self.candidates, self._criteria
         if criteria.rules.per_cost:
-            values = criteria.total_order.gains(held.scores) / held.costs
+            values = criteria.total_order.gains(held.scores.values) / held.costs
         else:
-            values = criteria.total_order.acquisition.order(held.scores)
+            values = criteria.total_order.acquisition.order(held.scores.values)
         return values.masked_fill(~self.gate.admits(held.costs, held.groups)[:, 0], float("-inf"))
 
-    def speculate(self, size: int, focus: int) -> SpeculatedPicks:
+    def speculate(self, size: int) -> SpeculatedPicks:
         """Make up to `size` greedy steps over the candidates (see `speculation.speculate`)."""
-        return speculate(self._criteria, self.state, self.limit_state, self.candidates, size, focus)
+        return speculate(self._criteria, self.state, self.limit_state, self.candidates, size)
 
     def accept(self, plan: SpeculatedPicks, count: int) -> list[Pick]:
         """Commit the first `count` picks of a plan made from the current candidates. O(count D r + k count)."""
@@ -122,7 +128,7 @@ class Trajectory:
         for step, index in enumerate(plan.picks[:count]):
             row_id, cost, group = held.ids[index : index + 1].tolist()[0], held.costs[index], held.groups[index]
             new.append(Pick(int(held.positions[index]), row_id, plan.gains[step], float(cost), int(group)))
-            features = held.features[index].clone()
+            features = plan.features[step].clone()
             if count < len(plan.picks):
                 self.state = self.state.condition(features)
             self._commit(new[-1], features, plan.columns[:, :, step])
@@ -137,10 +143,26 @@ class Trajectory:
         self._exclude_others(stays)
         return new
 
+    def begin_anew(self, start: ScoreSpec) -> None:
+        """Score new candidates from here on, as shards do: `start` is what they begin with in the present state."""
+        self._start, self._started = start, len(self.picks)
+
     def hold(self, batch: RowBatch) -> None:
-        """Take rows, all of which the shards found available, as candidates, scored exactly. O(k D r)."""
-        features = batch.features.to(torch.float64)
-        self.candidates.add(batch, features, squared_norms(features), self.state.scores(features))
+        """Take rows, all of which the shards found available, as candidates. O(k D (r + b)), for b picks since then."""
+        norms = squared_norms(batch.features)
+        self.candidates.add(batch, norms, self._scored(batch, norms))
+
+    def _scored(self, batch: RowBatch, norms: Tensor) -> BoundedScores:
+        """Return scores of rows: exact ones, unless candidates are screened and have not seen too many picks."""
+        since, scores = self._columns[self._started :], None
+        dim, num_tracks, _ = self.no_columns.shape
+        if len(since) == len(self.picks) - self._started and num_tracks * len(since) <= 2 * dim:
+            columns = torch.stack(since, dim=2) if since else self.no_columns
+            scores = self.candidates.score(batch, norms, self._start, columns)
+        if scores is not None:
+            return scores
+        parts = [self.state.scores(part.to(torch.float64)) for part in batch.features.split(_ROWS_AT_ONCE)]
+        return BoundedScores.exactly(tuple(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def hold_returned(self, returned: Returned, plan: SpeculatedPicks, accepted: int) -> None:
         """Take rows as candidates.
@@ -155,7 +177,7 @@ class Trajectory:
             for before, decrement in zip(returned.before, returned.decrements, strict=True)
         )
         old = len(self.candidates)
-        self.candidates.add(returned.batch, returned.features, returned.norms, scores)
+        self.candidates.add(returned.batch, returned.norms, BoundedScores.exactly(scores))
         if self._criteria.rules.excludes_similar_picks:
             stays = torch.ones(len(self.candidates), dtype=torch.bool)
             stays[old:] = ~self._criteria.rules.excluded_after(returned.features, plan.features[:accepted])[:, accepted]

@@ -13,21 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ray_itl.core import lookahead
-from ray_itl.core.acquisitions.base import AcquisitionState
+from ray_itl.core.acquisitions.base import AcquisitionState, Scores
 from ray_itl.core.acquisitions.information_gain import InformationGain
+from ray_itl.core.bounded_scores import BoundedScores
 from ray_itl.core.candidates import CandidateSet
 from ray_itl.core.criteria import Criteria
 from ray_itl.core.decision import TotalOrder
 from ray_itl.core.limits import LimitState
 from ray_itl.core.linalg import squared_norms
-from ray_itl.core.messages import RowBatch
+from ray_itl.core.messages import RowBatch, ScoreSpec
 from ray_itl.core.posterior import Posterior, Targets
 from ray_itl.core.rules import Rules
+from ray_itl.core.screening.arithmetic import Columns
 from ray_itl.core.speculation import SpeculatedPicks, speculate
 from tests.core.helpers import RULES, SMALL, Problem, Rule, clustered, few_examples, normal, power_law, with_copies
 
 DIM, NOISE, STEPS = 6, 0.1, 40
+DTYPES = [torch.float64, torch.float32]
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 KINDS: dict[str, Callable[[int], Tensor]] = {
     "power": lambda seed: power_law(300, DIM, seed),
@@ -44,38 +47,48 @@ class Held(NamedTuple):
 
     def ahead(self, focus: int, steps: int = STEPS, limit_state: LimitState | None = None) -> SpeculatedPicks:
         limit_state = limit_state or LimitState(steps)
-        return speculate(self.criteria, self.state, limit_state, self.candidates, steps, focus)
+        self.candidates.focus = focus
+        return speculate(self.criteria, self.state, limit_state, self.candidates, steps)
 
 
 def held(rows: Tensor, rule: Rule = RULES[0], rules: Rules | None = None, replacement: bool = False) -> Held:
     acquisition = rule.acquisition(NOISE)
     state = acquisition.start(Posterior.prior(DIM), Targets.uniform(normal(4, DIM, 3)))
-    total_order = TotalOrder(acquisition, tuple(form.magnitude for form in state.quadratics()), state.gain_scale)
-    candidates, ids = CandidateSet(DIM, acquisition.num_scores), np.random.default_rng(1).permutation(len(rows))
+    spec = ScoreSpec.of(acquisition, state, "float64", state.gain_scale, rules)
+    candidates, ids = CandidateSet(spec, spec.magnitudes, 0), np.random.default_rng(1).permutation(len(rows))
     costs = 1.0 + torch.arange(len(rows), dtype=torch.float64) % 3
     batch = RowBatch(np.arange(len(rows)), ids, rows, (), costs, torch.zeros(len(rows), dtype=torch.int64))
-    candidates.add(batch, rows, squared_norms(rows), state.scores(rows))
+    candidates.add(batch, squared_norms(rows), BoundedScores.exactly(state.scores(rows.double())))
+    total_order = TotalOrder(acquisition, spec.magnitudes, state.gain_scale)
     return Held(Criteria(total_order, rules or Rules(), replacement), state, candidates)
 
 
+def assert_within(found: BoundedScores, true: Scores, norms: Tensor) -> None:
+    """Exact scores are the true ones, and the others are as near as they say."""
+    for score, error, exact in zip(found.values, found.errors, true, strict=True):
+        torch.testing.assert_close(score[found.exact], exact[found.exact], rtol=1e-9, atol=1e-12)
+        assert bool(((score - exact).abs() <= error * norms + 1e-12).all())
+
+
 def assert_same(some: SpeculatedPicks, every: SpeculatedPicks) -> None:
+    """The second is of exact scores throughout."""
     assert some.picks == every.picks
     torch.testing.assert_close(torch.tensor(some.gains), torch.tensor(every.gains), rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(some.gate.max_costs, every.gate.max_costs)
     for step in range(len(every.picks) + 1):
-        for mine, other in zip(some.path.at(step), every.path.at(step), strict=True):
-            torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-12)
+        assert_within(some.path.at(step), every.path.at(step).values, every.path.candidates.norms)
 
 
 @every_rule
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("replacement", [False, True], ids=["once", "again"])
-def test_the_picks_are_those_among_all(rule: Rule, kind: str, replacement: bool) -> None:
-    rows = held(KINDS[kind](1), rule, replacement=replacement)
-    every = rows.ahead(focus=300)
+@every_dtype
+def test_the_picks_are_those_among_all(rule: Rule, kind: str, replacement: bool, dtype: torch.dtype) -> None:
+    pool = KINDS[kind](1).to(dtype)
+    every = held(pool, rule, replacement=replacement).ahead(focus=300)
     assert len(every.picks) == STEPS
     for focus in (1, 10, 100):
-        assert_same(rows.ahead(focus), every)
+        assert_same(held(pool, rule, replacement=replacement).ahead(focus), every)
 
 
 @few_examples
@@ -87,35 +100,41 @@ def test_the_picks_are_those_among_all(rule: Rule, kind: str, replacement: bool)
     per_cost=st.booleans(),
     apart=st.booleans(),
     budget=st.sampled_from([float("inf"), 20.0]),
+    dtype=st.sampled_from(DTYPES),
 )
 def test_limits_hold_at_every_step(
-    kind: str, rule: Rule, seed: int, focus: int, per_cost: bool, apart: bool, budget: float
+    kind: str, rule: Rule, seed: int, focus: int, per_cost: bool, apart: bool, budget: float, dtype: torch.dtype
 ) -> None:
-    rows = held(KINDS[kind](seed), rule, Rules(per_cost, 0.9 if apart else None))
+    pool, rules = KINDS[kind](seed).to(dtype), Rules(per_cost, 0.9 if apart else None)
     limit_state = LimitState(STEPS, budget)
-    assert_same(rows.ahead(focus, STEPS, limit_state), rows.ahead(300, STEPS, limit_state))
+    every = held(pool, rule, rules).ahead(300, STEPS, limit_state)
+    assert_same(held(pool, rule, rules).ahead(focus, STEPS, limit_state), every)
 
 
-def test_scores_along_the_path_are_those_of_the_states() -> None:
-    rows = held(power_law(300, DIM, 1))
+@every_dtype
+def test_scores_along_the_path_are_those_of_the_states(dtype: torch.dtype) -> None:
+    rows = held(power_law(300, DIM, 1).to(dtype))
+    features, norms = rows.candidates.features.double(), rows.candidates.norms
     plan, state = rows.ahead(focus=10), rows.state
     for step, row in enumerate(plan.features):
-        for score, exact in zip(plan.path.at(step), state.scores(rows.candidates.features), strict=True):
-            torch.testing.assert_close(score, exact, rtol=1e-9, atol=1e-12)
+        assert_within(plan.path.at(step), state.scores(features), norms)
         state = state.condition(row)
-    for score, exact in zip(plan.path.at(STEPS), plan.state.scores(rows.candidates.features), strict=True):
-        torch.testing.assert_close(score, exact, rtol=1e-9, atol=1e-12)
+    assert_within(plan.path.at(STEPS), plan.state.scores(features), norms)
 
 
-def test_the_others_are_compared_by_one_product_for_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, widths = held(power_law(300, DIM, 1)), []
-    product = lookahead._decrements
+@every_dtype
+def test_the_others_are_compared_by_one_product_for_many_steps(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    rows, widths = held(power_law(300, DIM, 1).to(dtype)), []
+    product = CandidateSet.drops
 
-    def counted(criteria: Criteria, features: Tensor, columns: Tensor):
-        widths.append(columns.shape[2])
-        return product(criteria, features, columns)
+    def counted(candidates: CandidateSet, columns: Columns):
+        if columns.num_steps:
+            widths.append(columns.num_steps)
+        return product(candidates, columns)
 
-    monkeypatch.setattr(lookahead, "_decrements", counted)
+    monkeypatch.setattr(CandidateSet, "drops", counted)
     rows.ahead(focus=100)
     assert len(widths) <= STEPS // 4
     assert sum(widths) <= 3 * STEPS

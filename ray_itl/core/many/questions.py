@@ -255,8 +255,8 @@ class _QueryScreen:
             started(self._arithmetic, form.sign, factor, chunk, units)
             for form, factor in zip(self._spec.quadratics, self._factors, strict=True)
         )
-        products = self._arithmetic.products(chunk, self._columns)
-        verdict = self._kernel.judge(products, RowFacts(tracked, norms, error_norms, units, None))
+        drops = self._spec.acquisition.products_(self._arithmetic.products(chunk, self._columns))
+        verdict = self._kernel.judge(drops, RowFacts(tracked, norms, error_norms, units, None))
         after = tuple(
             score - lost + form.scale * norms
             for score, lost, form in zip(tracked, verdict.lost, self._spec.quadratics, strict=True)

@@ -61,11 +61,11 @@ class BlockKernel(ABC):
     """Of the picks; perhaps none, for rows as they are."""
 
     @abstractmethod
-    def judge(self, products: Tensor, facts: RowFacts) -> Verdict:
+    def judge(self, drops: Tensor, facts: RowFacts) -> Verdict:
         """Say which rows may beat or tie with some pick at its step.
 
         Args:
-            products: Of the copies with the columns, n x num_tracks x B; overwritten.
+            drops: What the rule's `products_` makes of the products of copies with the columns, n x P x B.
             facts: Of the rows.
         """
 
@@ -134,14 +134,14 @@ class LinearKernel(BlockKernel):
             tail[:, : len(values)] *= factor
         return cls(spec, columns, head.to(device, spec.dtype), tail.to(device, spec.dtype), factor)
 
-    def judge(self, products: Tensor, facts: RowFacts) -> Verdict:
+    def judge(self, drops: Tensor, facts: RowFacts) -> Verdict:
         """See `BlockKernel`."""
         num = self.head.shape[1]
         ones = torch.ones_like(facts.norms)
         state = torch.stack([*facts.tracked, facts.norms, facts.error_norms, ones], dim=1).to(self.head.dtype)
         margins, lost = state @ self.head, tuple(torch.zeros_like(score) for score in facts.tracked)
         if self.columns.num_steps:
-            found = self.spec.acquisition.products_(products).flatten(1) @ self.tail
+            found = drops.flatten(1) @ self.tail
             taken = found[:, num:].to(torch.float64)
             if facts.units is None:
                 margins += found[:, :num]
@@ -162,10 +162,10 @@ class ReachKernel(BlockKernel):
     """S float64."""
     known: Known
 
-    def judge(self, products: Tensor, facts: RowFacts) -> Verdict:
+    def judge(self, drops: Tensor, facts: RowFacts) -> Verdict:
         """See `BlockKernel`. In float64: logarithms of few columns."""
         spec, known = self.spec, self.known
-        at_step, lost = _along(self, products, facts, len(self.values))
+        at_step, lost = _along(self, drops, facts, len(self.values))
         lower, upper = form_bounds(spec, at_step, facts.error_norms[:, None], known.ratio, known.errors)
         reach = spec.acquisition.reach(facts.norms[:, None], lower, upper)
         needed = _needed(spec, self.values, facts)
@@ -182,10 +182,10 @@ class AuditedKernel(BlockKernel):
     values: Tensor
     """S float64."""
 
-    def judge(self, products: Tensor, facts: RowFacts) -> Verdict:
+    def judge(self, drops: Tensor, facts: RowFacts) -> Verdict:
         """See `BlockKernel`."""
         spec = self.spec
-        at_step, lost = _along(self, products, facts, len(self.values))
+        at_step, lost = _along(self, drops, facts, len(self.values))
         scores = tuple(
             score + form.scale * facts.norms[:, None] for score, form in zip(at_step, spec.quadratics, strict=True)
         )
@@ -194,14 +194,14 @@ class AuditedKernel(BlockKernel):
         return Verdict(~(reach < _needed(spec, self.values, facts)).all(dim=1), lost)
 
 
-def _along(kernel: BlockKernel, products: Tensor, facts: RowFacts, num_values: int) -> tuple[list[Tensor], Scores]:
+def _along(kernel: BlockKernel, drops: Tensor, facts: RowFacts, num_values: int) -> tuple[list[Tensor], Scores]:
     """Return the tracked scores before each step (K times n x S float64), and what the whole block takes."""
     acquisition, scales = kernel.spec.acquisition, score_scales(kernel.spec, kernel.columns.scales)
     if not kernel.columns.num_steps:
         return [score[:, None] for score in facts.tracked], tuple(torch.zeros_like(score) for score in facts.tracked)
-    drops = acquisition.products_(products).to(torch.float64)
+    drops = drops.to(torch.float64)
     if facts.units is not None:
-        drops *= facts.units.square()[:, None, None]
+        drops = drops * facts.units.square()[:, None, None]
     sums = drops.cumsum(dim=2)
     before = (sums - drops)[:, :, :num_values]
     tracks = [*zip(acquisition.score_tracks, scales.tolist(), strict=True)]

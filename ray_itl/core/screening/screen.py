@@ -16,6 +16,7 @@ from ray_itl.core.screening.kernels import BlockKernel, Known, RowFacts, prepare
 from ray_itl.core.screening.theorem import Tally, form_bounds
 
 _CHECK = 1e-9
+_REPLAY_COLUMNS = 128
 
 
 def copy_rows(
@@ -78,6 +79,20 @@ class Screen:
                 for score in scores:
                     self.tracked[score][rows] = self.spec.quadratics[score].sign * squares
 
+    def replay(self, columns: Tensor) -> None:
+        """Subtract what picks take (D x num_tracks x k float64). One pass, none for k = 0. O(n D k)."""
+        parts = [self.columns(part) for part in columns.split(_REPLAY_COLUMNS, dim=2) if part.shape[2]]
+        for part in parts:
+            self.count(part)
+        for rows, chunk in self.chunks() if parts else ():
+            for part in parts:
+                self.subtract(part, rows, chunk)
+
+    @property
+    def errors(self) -> list[float]:
+        """How far each tracked score may be off, relative to the rows' error norms."""
+        return self._tally.errors()
+
     def scores(self, rows: slice | Tensor) -> Scores:
         """Return scores as far as copies tell: good enough to propose rows."""
         norms = self._norms[rows]
@@ -97,16 +112,14 @@ class Screen:
 
     def kernel(self, columns: Columns, values: Tensor) -> BlockKernel:
         """Return the kernel that tests rows against picks of some values, and subtracts the picks' columns."""
-        return prepare_kernel(
-            self.spec, columns, values, Known(self._copies.ratio, self._tally.errors(), self._mean_norm)
-        )
+        return prepare_kernel(self.spec, columns, values, Known(self._copies.ratio, self.errors, self._mean_norm))
 
     def judge(self, kernel: BlockKernel, rows: slice, chunk: Tensor) -> Tensor:
         """Return which rows of a chunk are not excluded (n bool), and subtract what the kernel's columns take.
 
         In advance, as if all picks were true: settling the few that are not is cheaper than a pass of its own.
         """
-        verdict = kernel.judge(self._copies.arithmetic.products(chunk, kernel.columns), self._facts(rows))
+        verdict = kernel.judge(self._drops(kernel.columns, chunk), self._facts(rows))
         for score, lost in zip(self.tracked, verdict.lost, strict=True):
             score[rows] -= lost
         return verdict.doubtful
@@ -114,7 +127,7 @@ class Screen:
     def subtract(self, columns: Columns, rows: slice, chunk: Tensor, sign: float = 1.0) -> None:
         """Subtract what columns take from a chunk's scores, or add it back (sign -1)."""
         acquisition = self.spec.acquisition
-        drops = acquisition.products_(self._copies.arithmetic.products(chunk, columns)).sum(dim=2).to(torch.float64)
+        drops = self._drops(columns, chunk).sum(dim=2).to(torch.float64)
         units = self._copies.units(rows)
         if units is not None:
             drops *= units.square()[:, None]
@@ -131,13 +144,16 @@ class Screen:
         error_norms = self._copies.error_norms(indices, self._norms[indices]).cpu()
         exact = [score - form.scale * norms for score, form in zip(scores, spec.quadratics, strict=True)]
         seen = [score[indices].cpu() for score in self.tracked]
-        spare = [error + _CHECK for error in self._tally.errors()]
+        spare = [error + _CHECK for error in self.errors]
         bounds = form_bounds(spec, seen, error_norms, self._copies.ratio, spare)
         for weights, lower, upper in zip(spec.acquisition.forms, *bounds, strict=True):
             true = torch.stack([w * score for w, score in zip(weights, exact, strict=True)]).sum(dim=0).clamp_min(0)
             if bool(((true < lower * (1 - _CHECK)) | (true > upper * (1 + _CHECK))).any()):
                 return False
         return True
+
+    def _drops(self, columns: Columns, chunk: Tensor) -> Tensor:
+        return self.spec.acquisition.products_(self._copies.arithmetic.products(chunk, columns))
 
     def _facts(self, rows: slice) -> RowFacts:
         norms = self._norms[rows]
@@ -180,8 +196,8 @@ class Trial:
         for columns, known, values in zip(self._columns, self._known, best, strict=True):
             unknown = torch.isneginf(values)
             kernel = prepare_kernel(self._spec, columns, values.where(~unknown, 0.0), known)
-            products = self._copies.arithmetic.products(chunk, columns)
-            verdict = kernel.judge(products, RowFacts(tracked, norms, error_norms, units, costs))
+            drops = self._spec.acquisition.products_(self._copies.arithmetic.products(chunk, columns))
+            verdict = kernel.judge(drops, RowFacts(tracked, norms, error_norms, units, costs))
             yield verdict.doubtful | bool(unknown.any())
             tracked = tuple(score - lost for score, lost in zip(tracked, verdict.lost, strict=True))
 

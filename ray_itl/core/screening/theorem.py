@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisitions.base import Linear, Scores, StepProduct
+from ray_itl.core.acquisitions.base import Acquisition, Linear, Scores, StepProduct
 from ray_itl.core.messages import ScoreSpec
 from ray_itl.core.screening.arithmetic import Arithmetic, Columns, sum_error
 
@@ -35,7 +35,7 @@ class Tally:
         tracks = spec.acquisition.num_tracks
         self._products = spec.acquisition.step_products
         self._bounded = {product.square_of for product in self._products}
-        self._num_products = spec.acquisition.num_products
+        self._acquisition = spec.acquisition
         self._unit = arithmetic.unit
         self._start, self._by_block = [0.0] * len(self._products), [0.0] * len(self._products)
         self._sizes, self._repeated, self._gaps = [0.0] * tracks, [0.0] * tracks, [0.0] * tracks
@@ -55,10 +55,9 @@ class Tally:
                 self._repeated[track] += 2 * size**2
             else:
                 self._sizes[track] += size**2
-        rounding = sum_error(self._num_products * columns.num_steps + SPARE_TERMS, self._unit)
-        self._rounding = max(self._rounding, rounding)
-        for score, product in enumerate(self._products):
-            self._by_block[score] += product_error(product, columns.norms, columns.gaps, rounding)
+        self._rounding = max(self._rounding, _block_rounding(self._acquisition, columns, self._unit))
+        for score, error in enumerate(block_errors(self._acquisition, columns, self._unit)):
+            self._by_block[score] += error
 
     def errors(self) -> list[float]:
         """Return for each score how far it may be off, relative to |y|^2."""
@@ -71,6 +70,16 @@ class Tally:
         return [
             start + min(off, summed) for start, off, summed in zip(self._start, at_once, self._by_block, strict=True)
         ]
+
+
+def block_errors(acquisition: Acquisition, columns: Columns, unit: float) -> list[float]:
+    """Return for each score how far what a block takes may be off, relative to |y|^2, in a type of some unit."""
+    rounding = _block_rounding(acquisition, columns, unit)
+    return [product_error(product, columns.norms, columns.gaps, rounding) for product in acquisition.step_products]
+
+
+def _block_rounding(acquisition: Acquisition, columns: Columns, unit: float) -> float:
+    return sum_error(acquisition.num_products * columns.num_steps + SPARE_TERMS, unit)
 
 
 def product_error(product: StepProduct, sizes: Sequence[float], gaps: Sequence[float], rounding: float) -> float:
