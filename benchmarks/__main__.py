@@ -25,6 +25,9 @@ from benchmarks.queries import queries_table, run_queries
 from benchmarks.rounds import rounds_table, run_rounds
 from benchmarks.scaling import render_scaling, run_scaling, scaling_table
 from benchmarks.settings import ALL, NOT_IN_ALL, BenchmarkSettings
+from benchmarks.value.redundancy import redundancy_tables, render_redundancy, run_redundancy
+from benchmarks.value.sift import run_sift
+from benchmarks.value.sift_report import render_sift, sift_tables
 from benchmarks.whole_runs import disk_table, large_table, run_disk, run_large
 from ray_itl.cli.config import launch, register_schemas, to_settings
 from ray_itl.cli.guard import guarded
@@ -68,6 +71,9 @@ SUITES = {
         ),
         lambda found, own, machine: render_comparison(found[1], own, machine) if found[1] else None,
     ),
+    "sift": Suite(run_sift, sift_tables, render_sift),
+    "sift_copies": Suite(run_sift, sift_tables, render_sift),
+    "redundancy": Suite(run_redundancy, redundancy_tables, render_redundancy),
 }
 
 

@@ -1,4 +1,4 @@
-"""A page of named curves on logarithmic axes: how cost grows, of several tools or along several scales."""
+"""A page of named curves on logarithmic axes: how cost grows, or what it buys, of several tools or by scale."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ class CurvesReport:
     """Key figures."""
     facts: Mapping[str, object] = field(default_factory=dict)
     """Label and value of whatever else a reader should know."""
+    charts_heading: str = "How it grows"
+    """Above the charts."""
 
 
 def render_curves(report: CurvesReport) -> str:
@@ -58,6 +60,7 @@ def render_curves(report: CurvesReport) -> str:
     values = {
         "title": plain(report.title),
         "headline": plain(report.headline),
+        "charts_heading": report.charts_heading,
         "warnings": [],
         "tiles": list(report.tiles),
         "key": list(styles.items()) if len(styles) > 1 else [],

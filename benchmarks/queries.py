@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.data import ClusteredRows
+from benchmarks.machine import threads
 from benchmarks.peers import ACTIVEFT, batch_search
 from benchmarks.settings import QueriesSettings
 from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
@@ -45,7 +45,7 @@ def run_queries(settings: QueriesSettings, seed: int, _: Path, notify: Notify) -
     rows = ClusteredRows(settings.dim, seed)
     targets = rows.targets(settings.count).to(torch.float32).numpy()
     found = []
-    with _threads(settings.num_threads):
+    with threads(settings.num_threads):
         for size in settings.num_rows:
             pool = rows.pool_tensor(size).numpy()
             for name, count, work in _ways(pool, targets, settings, notify):
@@ -122,13 +122,3 @@ def queries_table(found: Sequence[QueriesResult], settings: QueriesSettings) -> 
         for each in found
     ]
     return "\n".join(lines)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

