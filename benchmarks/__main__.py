@@ -20,6 +20,8 @@ from benchmarks.gpu import gpu_table, run_gpu
 from benchmarks.lines import lines_tables, run_lines
 from benchmarks.machine import describe
 from benchmarks.many_shards import run_shards, shards_table
+from benchmarks.noise import run_noise
+from benchmarks.noise_report import noise_tables, render_noise
 from benchmarks.queries import queries_table, run_queries
 from benchmarks.rounds import rounds_table, run_rounds
 from benchmarks.scaling import render_scaling, run_scaling, scaling_table
@@ -59,6 +61,7 @@ SUITES = {
     "gpu": Suite(lambda own, seed, _, notify: run_gpu(own, seed, notify), gpu_table),
     "embedding": Suite(run_embedding, embedding_table),
     "queries": Suite(run_queries, queries_table),
+    "noise": Suite(run_noise, noise_tables, render_noise),
     "peers": Suite(
         lambda *given: (run_lines(*given), run_comparison(*given)),
         lambda found, own: "\n\n".join(
