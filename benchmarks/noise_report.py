@@ -170,8 +170,10 @@ def _accuracy_cells(own: Sequence[NoiseResult], nearest: Sequence[NoiseResult], 
 
 
 def in_words(difference: tuple[float, float]) -> str:
-    """Return a difference and its standard error, where there is one."""
+    """Return a difference and its standard error, where there are such."""
     mean, error = difference
+    if np.isnan(mean):
+        return "-"
     return f"{mean:+.3f}" if np.isnan(error) else f"{mean:+.3f} ± {error:.3f}"
 
 
