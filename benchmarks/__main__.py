@@ -21,6 +21,8 @@ from benchmarks.gpu import gpu_table, run_gpu
 from benchmarks.lines import lines_tables, run_lines
 from benchmarks.machine import describe
 from benchmarks.many_shards import run_shards, shards_table
+from benchmarks.noise import run_noise
+from benchmarks.noise_report import noise_tables, render_noise
 from benchmarks.queries import queries_table, run_queries
 from benchmarks.rounds import rounds_table, run_rounds
 from benchmarks.scaling import render_scaling, run_scaling, scaling_table
@@ -64,6 +66,7 @@ SUITES = {
     "embedding": Suite(run_embedding, embedding_table),
     "queries": Suite(run_queries, queries_table),
     "features": Suite(run_features, features_table),
+    "noise": Suite(run_noise, noise_tables, render_noise),
     "peers": Suite(
         lambda *given: (run_lines(*given), run_comparison(*given)),
         lambda found, own: "\n\n".join(

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from benchmarks.value.settings import RedundancySettings, SiftCopiesSettings, SiftSettings
-from ray_itl.options.checks import Check, is_whole, one_of, positive, positive_up_to, require, size, whole
+from ray_itl.options.checks import Check, is_positive, is_whole, one_of, positive, positive_up_to, require, size, whole
 from ray_itl.options.declare import Options, option
 
 SUITES = (
     *("engine", "large", "disk", "rounds", "convergence", "scaling"),
-    *("shards", "gpu", "embedding", "queries", "features", "peers"),
+    *("shards", "gpu", "embedding", "queries", "features", "noise", "peers"),
     *("sift", "sift_copies", "redundancy"),
 )
 ALL = "all"
-NOT_IN_ALL = ("peers", "gpu", "embedding", "queries", "features", "sift", "sift_copies", "redundancy")
+NOT_IN_ALL = ("peers", "gpu", "embedding", "queries", "features", "noise", "sift", "sift_copies", "redundancy")
 """They need further packages and data, a CUDA device, or hours."""
 PEER_DATA = ("wordnet", "synthetic")
+NOISE_DATA = ("digits", "wordnet", "mnist", "fashion-mnist", "cifar10")
+NOISE_FEATURES = ("as_is", "unit_norm", "centred")
 _ROWS, _DIM = "Rows of the pool.", "Numbers of an embedding."
 _TARGETS, _N, _NOISE = "Targets.", "Rows to pick.", "acquisition.noise_variance."
 _OFTEN, _IF_SHORT = "How often; medians are shown.", "How often, where a selection takes less than ten seconds."
@@ -28,6 +30,15 @@ _THREE_COUNTS = Check(
     lambda value: len({*value}) > 2 and all(is_whole(number, 1) for number in value),
 )
 _ABOVE_ZERO = positive.said("give a number above 0")
+
+
+def _some_of(*choices: str) -> Check:
+    return Check(f"choose from {', '.join(choices)}", lambda value: len(value) > 0 and {*value} <= {*choices})
+
+
+_SOME_COUNTS = Check(
+    "give whole numbers of at least 1", lambda value: len(value) > 0 and all(is_whole(number, 1) for number in value)
+)
 
 
 @dataclass
@@ -193,7 +204,7 @@ class PeersSettings(Options, group="peers"):
     data: list[str] = option(
         list(PEER_DATA),
         "What they select from.",
-        Check(f"choose from {', '.join(PEER_DATA)}", lambda value: len(value) > 0 and {*value} <= {*PEER_DATA}),
+        _some_of(*PEER_DATA),
     )
     num_rows: list[int] = option(
         [1000, 10_000, 100_000, 1_000_000], "Rows of the pool of all peers, each in turn; may be empty.", _COUNTS
@@ -224,6 +235,28 @@ class PeersSettings(Options, group="peers"):
 
 
 @dataclass
+class NoiseSettings(Options, group="noise"):
+    """What picks of many noises are, on data that have classes."""
+
+    data: list[str] = option(["digits", "wordnet"], "What they select from.", _some_of(*NOISE_DATA))
+    seeds: int = option(4, "Tasks of each data set, drawn by seed, seed + 1, and so on.", _COUNT)
+    num_rows: int = option(20_000, "Rows of a data set, at most.", _COUNT)
+    num_targets: list[int] = option([1, 48], "Targets, each in turn; a task of one is about its class.", _SOME_COUNTS)
+    features: list[str] = option(
+        list(NOISE_FEATURES),
+        "Embeddings as they are; at norm 1; less the pool's mean, then at norm 1.",
+        _some_of(*NOISE_FEATURES),
+    )
+    rules: list[str] = option(["itl", "vtl"], "Beside nearest and random.", _some_of("itl", "vtl"))
+    relative_noise: list[float] = option(
+        [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
+        "acquisition.relative_noise.",
+        Check("give numbers above 0", lambda value: len(value) > 0 and all(is_positive(number) for number in value)),
+    )
+    lengths: list[int] = option([25, 50, 100, 200, 400], "Picks at which selections are judged.", _SOME_COUNTS)
+
+
+@dataclass
 class BenchmarkSettings(Options):
     """Everything that `python -m benchmarks` takes."""
 
@@ -242,6 +275,7 @@ class BenchmarkSettings(Options):
     queries: QueriesSettings = field(default_factory=QueriesSettings)
     features: FeaturesSettings = field(default_factory=FeaturesSettings)
     peers: PeersSettings = field(default_factory=PeersSettings)
+    noise: NoiseSettings = field(default_factory=NoiseSettings)
     sift: SiftSettings = field(default_factory=SiftSettings)
     sift_copies: SiftCopiesSettings = field(default_factory=SiftCopiesSettings)
     redundancy: RedundancySettings = field(default_factory=RedundancySettings)
