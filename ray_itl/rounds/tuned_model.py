@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ray_itl.errors import ConfigError, InputError
+from ray_itl.io.image_files import is_image
 from ray_itl.options.text import from_yaml
 from ray_itl.rounds.classes import OTHER
 from ray_itl.rounds.learner_model import first_weights_seed
@@ -91,9 +92,9 @@ class TunedModel:
         """Return the class of every row.
 
         Args:
-            rows: What the model was trained on: texts; images, as bytes, paths (`pathlib.Path`) or of pillow; or
-                vectors, as a matrix of n x D. In a list, an array of NumPy or Arrow, or a table or frame with the
-                column data.raw_column of the run.
+            rows: What the model was trained on: texts; images, as bytes, paths or of pillow; or vectors, as a matrix of
+                n x D. In a list, an array of NumPy or Arrow, or a table or frame with the column data.raw_column of the
+                run.
 
         Returns:
             A table with a row for each, in order: `label` (the likeliest class; text, where classes are numbers and one
@@ -227,8 +228,8 @@ def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def _content(value: Any) -> Any:
-    """Return an image that is a path or one of pillow as its bytes; other values as they are."""
-    if isinstance(value, os.PathLike):
+    """Return an image that is a path, or a text that names one, or of pillow as its bytes; other values as they are."""
+    if isinstance(value, os.PathLike) or _names_image(value):
         try:
             return Path(value).read_bytes()
         except OSError as error:
@@ -238,3 +239,7 @@ def _content(value: Any) -> Any:
         value.save(stream, "png")
         return stream.getvalue()
     return value.tolist() if isinstance(value, np.ndarray | Tensor) else value
+
+
+def _names_image(value: Any) -> bool:
+    return isinstance(value, str) and is_image(value) and Path(value).exists()
