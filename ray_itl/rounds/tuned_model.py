@@ -229,7 +229,7 @@ def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 def _content(value: Any) -> Any:
     """Return an image that is a path, or a text that names one, or of pillow as its bytes; other values as they are."""
-    if isinstance(value, os.PathLike) or (isinstance(value, str) and is_image(value) and Path(value).exists()):
+    if isinstance(value, os.PathLike) or _names_image(value):
         try:
             return Path(value).read_bytes()
         except OSError as error:
@@ -239,3 +239,7 @@ def _content(value: Any) -> Any:
         value.save(stream, "png")
         return stream.getvalue()
     return value.tolist() if isinstance(value, np.ndarray | Tensor) else value
+
+
+def _names_image(value: Any) -> bool:
+    return isinstance(value, str) and is_image(value) and Path(value).exists()
