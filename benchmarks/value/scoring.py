@@ -103,8 +103,12 @@ def _computed(left: Sequence[Work], options: TuningOptions, folder: str, seed: i
                 "a process that fine-tuned a model ended by itself, perhaps for want of memory: the same command goes "
                 f"on; with {options.group}.processes=1 it takes half the memory"
             ) from error
-        finally:
-            processes.shutdown(cancel_futures=True)
+        except BaseException:  # what processes are at takes minutes: an interrupt does not wait for it
+            processes.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+                child.join()
+            raise
 
 
 _tuner: Tuner | None = None

@@ -1,6 +1,11 @@
 """The suites on a tiny model and some hundred passages: resuming, processes, tables."""
 
 import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +120,18 @@ def test_a_process_that_dies_is_told_of(tiny, tmp_path: Path, monkeypatch) -> No
     settings = SiftSettings(**{**tiny, "processes": 1}, tests=1)
     with pytest.raises(RunDirectoryError, match="the same command goes on"):
         score_all([Work(tmp_path / "a", "a cat", {"nearest": ["a dog"] * 4})], settings, tiny["model"], 0, silent)
+
+
+@pytest.mark.cluster
+def test_an_interrupt_waits_for_no_process(tiny, monkeypatch) -> None:
+    monkeypatch.setattr(scoring, "_compute_here", time.sleep)  # of a test that takes 10^6 s
+    settings = SiftSettings(**{**tiny, "processes": 1}, tests=1)
+    computed = scoring._computed([1e6, 0.0], settings, tiny["model"], 0)  # pyright: ignore[reportArgumentType]
+    timer = threading.Timer(20.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        next(computed)
+    assert not multiprocessing.active_children()
 
 
 def _die(*_: object) -> None:
