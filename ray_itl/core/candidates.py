@@ -152,12 +152,19 @@ class CandidateSet:
         return self.exactly(scores, torch.arange(len(self)), state)
 
     def exactly(self, scores: BoundedScores, places: Tensor, state: AcquisitionState) -> BoundedScores:
-        """Return scores that are exact at some places, given the state that they are of. O(D r) each."""
+        """Return scores that are exact at some places, given the state that they are of. O(D r) each.
+
+        Where one was not within its bound, by a fault of the program or of memory, float32 is not trusted any more.
+        """
         places = places[~scores.exact[places]]
         if not len(places):
             return scores
-        found = [state.scores(self.rows(some)) for some in places.split(_ROWS_AT_ONCE)]
-        return scores.with_exact(places, tuple(torch.cat(part) for part in zip(*found, strict=True)))
+        parts = [state.scores(self.rows(some)) for some in places.split(_ROWS_AT_ONCE)]
+        found, norms = tuple(torch.cat(part) for part in zip(*parts, strict=True)), self.norms[places]
+        told = zip(scores.at(places), found, scores.errors, self._rounding, strict=True)
+        if not all(bool(((old - new).abs() <= (off + spare) * norms).all()) for old, new, off, spare in told):
+            self.distrust_float32()
+        return scores.with_exact(places, found)
 
     def prepared(self, columns: Tensor) -> Columns:
         """Prepare picks' columns (D x num_tracks x b float64) for products with all candidates."""

@@ -102,7 +102,9 @@ class Comparison:
         return Compared(self._count, after.with_exact(made.few, made.scores[self._count]))
 
     def _screen(self, others: Tensor, doubts: Callable[[Tensor], Tensor]) -> bool:
-        """Look at those of some candidates (k bool) that float32 does not exclude; False if they are too many.
+        """Look at those of some candidates (k bool) that float32 does not exclude; False if that will not do.
+
+        They may be too many, or not be where the proof says.
 
         Args:
             others: The candidates.
@@ -122,6 +124,8 @@ class Comparison:
             for places, decrements in self._exactly(asked):
                 self._look_at(places, decrements)
                 self._exact.append((places, decrements))
+            if not self._held.is_screened:
+                return False
 
     def _sharpen(self) -> None:
         """Have fewer candidates in doubt: score all of them exactly anew, or else compute in float64."""

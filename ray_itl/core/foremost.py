@@ -39,9 +39,13 @@ def foremost(
         return torch.nonzero(chosen).flatten(), scores
     few = torch.nonzero(chosen).flatten()
     scores = held.exactly(scores, few, state)
+    if not held.is_screened:
+        return foremost(criteria, held, state, scores, may_win)
     value = total_order.surely(scores.at(few), held.norms[few], prices[few])
     asked = torch.nonzero((held.near(scores, value) & may_win) | chosen).flatten()
     scores = held.exactly(scores, asked, state)
+    if not held.is_screened:
+        return foremost(criteria, held, state, scores, may_win)
     near = total_order.near(scores.at(asked), held.norms[asked], prices[asked], may_win[asked])
     chosen[asked[near]] = True
     return torch.nonzero(chosen).flatten(), scores

@@ -195,10 +195,11 @@ def _foremost_at(
     if not criteria.replacement:
         may_win[plan.picks[:step]] = False
     prices, scores = criteria.rules.prices(candidates.costs), plan.path.at(step)
+    near = torch.empty(0, dtype=torch.int64)
     if candidates.is_screened:
         near = torch.nonzero(candidates.near(scores, float(plan.values[step])) & may_win).flatten()
         scores = candidates.exactly(scores, near, state)
-    else:
+    if not candidates.is_screened:
         scores = candidates.all_exactly(scores, state)
         near = criteria.total_order.near(scores.values, candidates.norms, prices, may_win)
     return near, Contenders(
