@@ -20,7 +20,7 @@ import torch
 from ray_itl.core.feature_store import MemoryFeatures
 from ray_itl.core.near_rows import NearQuery, find_near
 from ray_itl.core.rules import unit_rows
-from ray_itl.curation.heldout import HELDOUT_FILE, REASONS
+from ray_itl.curation.heldout import REASONS
 from ray_itl.curation.text_overlap import TextIndex
 from ray_itl.embedding.content import keys_of
 from ray_itl.errors import ConfigError, InputError
@@ -36,6 +36,7 @@ from ray_itl.sources.settings import HeldoutSettings
 from ray_itl.sources.types import is_list, is_text, plain
 from ray_itl.text import plural
 
+NEAR_HELDOUT_FILE = "near_heldout.parquet"
 _SAME, _SAME_TEXT, _NEAR = "same content", REASONS[0], REASONS[1]
 _LookUp = Callable[[pa.Array], tuple[np.ndarray, np.ndarray]]
 """Returns which of some values are like a held-out one, and like which."""
@@ -56,7 +57,7 @@ def apart_from_heldout(
     how = settings.data.near_heldout
     if how == "ignore" or run.state == "finished":
         return data
-    listed = run.path / HELDOUT_FILE
+    listed = run.path / NEAR_HELDOUT_FILE
     if not listed.exists():
         write_parquet_table(listed, _table(data, settings, reporter))
     positions = np.setdiff1d(pq.read_table(listed).column("position").to_numpy(), data.barred)
@@ -81,7 +82,7 @@ def apart_from_heldout(
 
 
 def _table(data: TuningData, settings: FineTuneSettings, reporter: Reporter) -> pa.Table:
-    """Return heldout.parquet: position, file, row, number of the held-out row, similarity and reason."""
+    """Return near_heldout.parquet: position, file, row, number of the held-out row, similarity and reason."""
     count, told = data.heldout.num_rows, reporter.rows("compared", data.pool.num_rows)
     with reporter.stage("heldout", f"comparing data.pool with {plural(count, 'held-out row')}"):
         reason, (positions, nearest, similarities) = _alike(data, told)

@@ -40,7 +40,7 @@ class DataSettings(Options, group="data"):
     near_heldout: str = option(
         "flag",
         "Rows of the pool that are nearly equal to held-out ones (the same content or, of given embeddings, a cosine "
-        "of at least 0.98): flag (a warning, and a list in heldout.parquet), exclude, or ignore.",
+        "of at least 0.98): flag (a warning, and a list in near_heldout.parquet), exclude, or ignore.",
         one_of("flag", "exclude", "ignore"),
     )
     label_column: str = option(
@@ -103,6 +103,9 @@ class RoundEmbeddingSettings(Options, group="embedding"):
         super().__post_init__()
         if (self.kind == "column") != (self.column is not None):
             raise ConfigError("embedding.column goes with embedding.kind=column, and only with it: set both or neither")
+        for name in ("projection_dim", "unit_norm") if self.kind == "column" else ():
+            value = getattr(self, name)
+            require(not value, f"embedding.{name}", value, "embeddings of a column are taken as they are: leave it out")
 
 
 @dataclass

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 
 from ray_itl.core.trajectory import Pick
-from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.errors import RayItlError, RunDirectoryError
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.observability.reporter import Reporter
@@ -22,7 +21,7 @@ from ray_itl.observability.status import Heartbeat
 from ray_itl.options.text import to_yaml
 from ray_itl.rounds.data import TuningData, open_tuning_data, tuning_identity
 from ray_itl.rounds.divergence import go_on_otherwise
-from ray_itl.rounds.heldout import apart_from_heldout
+from ray_itl.rounds.heldout import NEAR_HELDOUT_FILE, apart_from_heldout
 from ray_itl.rounds.label_files import GivenLabels
 from ray_itl.rounds.label_survey import check_labels
 from ray_itl.rounds.labelled import labelled_rows, positions_without_label
@@ -104,7 +103,7 @@ class ActiveFineTuner:
             with suppress(RunDirectoryError):  # what went wrong first is what matters
                 self._status.end(error)
             if state == "new" and isinstance(error, RayItlError) and not (self._run.path / "rounds").exists():
-                self._run.abandon(SKIPPED_FILE, HELDOUT_FILE)
+                self._run.abandon(SKIPPED_FILE, NEAR_HELDOUT_FILE)
             raise
 
     def _begin(self, data: TuningData) -> RunState:

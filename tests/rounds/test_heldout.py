@@ -11,11 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.errors import ConfigError
 from ray_itl.observability.reporter import Reporter
 from ray_itl.rounds.data import open_tuning_data, tuning_identity
-from ray_itl.rounds.heldout import apart_from_heldout
+from ray_itl.rounds.heldout import NEAR_HELDOUT_FILE, apart_from_heldout
 from ray_itl.rounds.settings import (
     CandidateSettings,
     DataSettings,
@@ -48,7 +47,7 @@ def apart(settings: FineTuneSettings) -> tuple[list[int], pa.Table, list[str]]:
     run, reporter = RunDirectory(str(settings.run.dir)), Reporter("quiet")
     run.path.mkdir(exist_ok=True)
     found = apart_from_heldout(open_tuning_data(settings), settings, run, reporter)
-    return found.barred.tolist(), pq.read_table(run.path / HELDOUT_FILE), list(reporter.warnings)
+    return found.barred.tolist(), pq.read_table(run.path / NEAR_HELDOUT_FILE), list(reporter.warnings)
 
 
 def test_the_same_content_is_listed_and_warned_of(leaky: DataSettings, tmp_path: Path) -> None:
