@@ -127,10 +127,13 @@ def test_an_interrupt_waits_for_no_process(tiny, monkeypatch) -> None:
     monkeypatch.setattr(scoring, "_compute_here", time.sleep)  # of a test that takes 10^6 s
     settings = SiftSettings(**{**tiny, "processes": 1}, tests=1)
     computed = scoring._computed([1e6, 0.0], settings, tiny["model"], 0)  # pyright: ignore[reportArgumentType]
-    timer = threading.Timer(20.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        next(computed)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs tests side by side ignores it
+    try:
+        threading.Timer(20.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            next(computed)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not multiprocessing.active_children()
 
 
