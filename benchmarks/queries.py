@@ -67,7 +67,9 @@ def _ways(
         loaded.select_many(targets[:2], settings.n, **_rule(settings))  # copies of rows are made before
         for nearest in settings.nearest:
             yield f"ray_itl, nearest {nearest:,}", count, lambda k=nearest: _ours(loaded, targets, settings, k)
-        yield EXACT, count, lambda: _ours(loaded, targets, settings, None)
+        some = min(count, settings.exact)
+        if some:
+            yield EXACT, some, lambda: _ours(loaded, targets[:some], settings, None)
         few = min(count, settings.alone)
         if few:
             yield "ray_itl, one by one", few, lambda: _one_by_one(loaded, targets[:few], settings)

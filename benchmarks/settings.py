@@ -175,6 +175,7 @@ class QueriesSettings(Options, group="queries"):
     n: int = option(50, _N, _COUNT)
     noise_variance: float = option(0.1, _NOISE, _ABOVE_ZERO)
     nearest: list[int] = option([200, 1000], "Rows that are looked at for a query, by ray_itl and activeft.", _COUNTS)
+    exact: int = option(100, "Queries of which all rows are looked at, at once; 0: none.", _COUNT_OR_NONE)
     alone: int = option(20, "Queries that are also selected for one by one; 0: none.", _COUNT_OR_NONE)
     num_threads: int = option(0, "0: as many as torch takes.", _COUNT_OR_NONE)
 
