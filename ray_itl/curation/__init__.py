@@ -6,8 +6,8 @@ kernel, where nobody sets it), constraints (limits and lists), quota_values (tho
 that can be checked before a row is loaded), planning (what it would take; machine_settings and machine_plan:
 elsewhere), pool (loaded here or on Ray), loaded_rows (once, for many selections), preparation (what any run does before
 it picks), skipping (rows that cannot be used), heldout (what is held out), text_overlap and decontamination (rows
-nearly equal to it), likeness (how like the targets rows are: a floor, and the picks), run (`curate`, resumable), then
-explanation, evaluation, outputs, carrying (other columns of the same picks), source_rows (the picks with all columns),
-whole_rows (in the form of the pool), picked_images (as images) and pushing (at Hugging Face), summary, report,
-tracking; identity (what decides a result), demo.
+nearly equal to it), likeness (how like the targets rows are: a floor, and the picks), run (`curate`, resumable) and
+attempt (one try at it), then explanation, evaluation, outputs, carrying (other columns of the same picks), source_rows
+(the picks with all columns), whole_rows (in the form of the pool), picked_images (as images) and pushing (at Hugging
+Face), summary, report, tracking; identity (what decides a result), demo.
 """

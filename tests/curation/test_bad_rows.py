@@ -249,7 +249,7 @@ def test_a_resumed_run_passes_over_the_same_rows(
 ) -> None:
     settings = spoiled.files.settings(pool=SKIP, selection=LIMITED, run=str(tmp_path / "run"))
     with monkeypatch.context() as patched:
-        patched.setattr("ray_itl.curation.run.write_selection", _fail)
+        patched.setattr("ray_itl.curation.attempt.write_selection", _fail)
         with pytest.raises(OSError, match=r"no space"):
             spoiled.files.run(settings)
     found = spoiled.files.run(settings)
