@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ray_itl.rounds.seed_curves import standard_error
+
 _RESAMPLES = 2000
 _LEVEL = 0.95
 
@@ -28,8 +30,7 @@ class Difference:
 def paired(values: ArrayLike, reference: ArrayLike) -> Difference:
     """Return the mean of values - reference, of the same tests in the same order."""
     each = np.asarray(values, dtype=np.float64) - np.asarray(reference, dtype=np.float64)
-    error = each.std(ddof=1) / len(each) ** 0.5 if len(each) > 1 else np.nan
-    return Difference(float(each.mean()), float(error), len(each))
+    return Difference(float(each.mean()), float(standard_error(each)), len(each))
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,5 @@ def _interval(drawn: np.ndarray, num_seeds: int) -> tuple[float, float]:
     """Return the percentiles of 2.5 and 97.5%; nan with one seed. They may be inf, so no two values are mixed."""
     if num_seeds < 2:
         return float("nan"), float("nan")
-    places = [int(np.ceil(part * len(drawn))) - 1 for part in (_TAIL, 1 - _TAIL)]
-    low, high = np.sort(drawn)[places]
+    low, high = np.quantile(drawn, [_TAIL, 1 - _TAIL], method="inverted_cdf")
     return float(low), float(high)
