@@ -5,7 +5,7 @@ Also the run's identity: what decides the result. A run directory may only be co
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,14 +20,20 @@ from ray_itl.rounds.classes import Classes
 from ray_itl.rounds.label_files import names_of
 from ray_itl.rounds.settings import DataSettings, FineTuneSettings
 from ray_itl.runs.fingerprint import rows_fingerprint
+from ray_itl.shards.footprint import available_memory
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import RowSource
+from ray_itl.sources.held import HeldRows
 from ray_itl.sources.open import open_raw_rows
+
+_HELD_BYTES = 512 << 20
+_HELD_SHARE = 16
+"""A pool is held in memory between rounds if it takes at most so many bytes, and this part of the memory left."""
 
 
 @dataclass(frozen=True)
 class TuningData:
-    """Three sets of rows; none is read whole but the target sample and the held-out rows."""
+    """Three sets of rows; none is read whole but the target sample, the held-out rows and a small pool."""
 
     pool: RowSource
     targets: RowSource
@@ -36,6 +42,8 @@ class TuningData:
     """Which columns the model reads, and which labels are the task's."""
     objective: str
     """Of the training, a key of `training.objectives`: classification needs labelled held-out rows."""
+    pool_columns: tuple[str, ...]
+    """What rounds read of the pool's rows, beside given embeddings."""
     classes: Classes
     """Which labels are the task's, and which output of the model each is."""
     barred: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
@@ -58,6 +66,11 @@ class TuningData:
         if len(bad.without(self.barred)):
             raise bad.without(self.barred).refusal(self.pool.locate)
         return np.concatenate(parts)
+
+    def held(self) -> TuningData:
+        """Return the same rows; those of a small pool stay in memory from the first round that reads them."""
+        most = min(_HELD_BYTES, available_memory() // _HELD_SHARE)
+        return replace(self, pool=HeldRows(self.pool, self.pool_columns, most))
 
     def raw(self, rows: RowSource, positions: np.ndarray) -> pa.Array:
         """Return what the model reads of rows at positions."""
@@ -100,13 +113,14 @@ def open_tuning_data(settings: FineTuneSettings) -> TuningData:
     label, column = {data.label_column: "data.label_column"}, settings.embedding.column
     labelled = label if settings.model.objective == "classification" else {}
     from_pool = label if data.classes and settings.labels.source == "column" else {}
-    read = {**({column: "embedding.column"} if column else {}), data.raw_column: "data.raw_column"}
+    raw = {data.raw_column: "data.raw_column"}
+    read = {**({column: "embedding.column"} if column else {}), **raw}
     seen = dict.fromkeys(settings.labels.columns, "labels.columns")
     further = dict.fromkeys(settings.trainer.columns, "trainer.columns")
     of_pool = {**seen, **further, **from_pool, **read}
     pool = open_raw_rows(data.pool, id_column=data.id_column, columns=of_pool, id_option="data.id_column")
     targets = open_raw_rows(data.target, id_column="", columns=read)
-    of_heldout = {**further, **labelled, data.raw_column: "data.raw_column"}
+    of_heldout = {**further, **labelled, **raw}
     heldout = open_raw_rows(data.heldout, id_column="", columns=of_heldout)
     asked = settings.rounds.count * settings.rounds.batch
     if asked > pool.num_rows:
@@ -121,7 +135,8 @@ def open_tuning_data(settings: FineTuneSettings) -> TuningData:
     classes = Classes(data.classes, has_others=data.others == "class")
     if settings.labels.source == "people":
         names_of(classes)  # raises where two are written alike
-    return TuningData(pool, targets, heldout, data, settings.model.objective, classes)
+    columns = tuple({**seen, **further, **from_pool, **raw})
+    return TuningData(pool, targets, heldout, data, settings.model.objective, columns, classes)
 
 
 def smallest_by_hash(ids: np.ndarray, free: np.ndarray, count: int, seed: int) -> np.ndarray:

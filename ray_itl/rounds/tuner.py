@@ -96,6 +96,7 @@ class ActiveFineTuner:
                     self._reporter.warn(words)
                 data = passing_over_bad_rows(data, self._settings, model.encode, self._run, self._reporter)
                 data = apart_from_heldout(data, self._settings, self._run, self._reporter)
+                data = data.held()
                 result = self._rounds(data, RoundSelector(data, self._settings, model, pool_cache), model)
                 self._tracking.ended(result.state)
                 return result
