@@ -30,8 +30,9 @@ from benchmarks.kernels import (
 from benchmarks.settings import FeaturesSettings
 from ray_itl.api import select
 from ray_itl.core.features import FeatureMap, RandomFourier, UnitNorm
+from ray_itl.curation.inputs import Inputs
 from ray_itl.curation.lengthscale import chosen_lengthscale
-from ray_itl.curation.open import Inputs, open_pool_rows
+from ray_itl.curation.pool_rows import open_pool_rows
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.embedding.encoder_settings import EncoderSettings
 from ray_itl.experiments.cache import Notify, cache_root

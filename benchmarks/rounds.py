@@ -21,9 +21,9 @@ from ray_itl.rounds.settings import (
     ModelSettings,
     RoundSettings,
     RuleSettings,
-    TrainerSettings,
     TuningRunSettings,
 )
+from ray_itl.rounds.trainer_settings import TrainerSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.settings import TrainingSettings
 

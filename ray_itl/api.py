@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ray_itl.core.acquisitions.base import Acquisition
+from ray_itl.curation.inputs import Inputs
 from ray_itl.curation.loaded_rows import LoadedRows
-from ray_itl.curation.open import Inputs
 from ray_itl.curation.result_settings import RunSettings
 from ray_itl.curation.rules import settings_of
 from ray_itl.curation.run import curate

@@ -17,7 +17,7 @@ import torch
 from ray_itl.core.limits import Limits, Reserve
 from ray_itl.core.quotas import Quota, Quotas
 from ray_itl.core.rules import Rules, SimilarityGuard
-from ray_itl.curation.open import FROM_OPTIONS, Inputs
+from ray_itl.curation.inputs import FROM_OPTIONS, Inputs
 from ray_itl.curation.percentage import percentage
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.quota_values import BoundedColumn, absent_values, bounded_columns

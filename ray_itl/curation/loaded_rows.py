@@ -13,9 +13,11 @@ import torch
 from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.pool import LocalPool, Pool
 from ray_itl.core.posterior import Targets
+from ray_itl.curation.feature_map import build_feature_map
+from ray_itl.curation.inputs import Inputs
 from ray_itl.curation.lengthscale import with_lengthscale
-from ray_itl.curation.open import Inputs, as_it_was, build_feature_map, columns_read, open_pool_rows
 from ray_itl.curation.pool import OpenPool, open_pool
+from ray_itl.curation.pool_rows import as_it_was, columns_read, open_pool_rows
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings, SelectionSettings
 from ray_itl.errors import InputError

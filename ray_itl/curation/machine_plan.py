@@ -18,8 +18,9 @@ from ray_itl.core.screening.arithmetic import multiply_integers
 from ray_itl.curation.demo import digits_settings
 from ray_itl.curation.machine_settings import MachineSettings
 from ray_itl.curation.percentage import number_among
-from ray_itl.curation.planning import COLUMNS, checked, expected_passes, left_words, measure_rates, survey_of
+from ray_itl.curation.planning import checked, expected_passes, left_words, survey_of
 from ray_itl.curation.pool import storage_options
+from ray_itl.curation.rates import COLUMNS, measure_rates
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.distributed.placement import ShardPlan, plan_shards_for
 from ray_itl.distributed.settings import ClusterSettings

@@ -2,77 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.dataset as pads
-import pyarrow.fs as pafs
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisitions.base import Acquisition
 from ray_itl.core.baselines import BaselineRule
-from ray_itl.core.features import FeatureMap, Identity, PriorCovariance, RandomFourier, UnitNorm
+from ray_itl.core.features import FeatureMap
 from ray_itl.core.posterior import Targets
 from ray_itl.curation.evaluation import absent_classes
+from ray_itl.curation.feature_map import build_feature_map
 from ray_itl.curation.heldout import HeldOut, overlap_with, read_heldout
-from ray_itl.curation.lengthscale import chosen_lengthscale
-from ray_itl.curation.outputs import check_columns
+from ray_itl.curation.inputs import FROM_OPTIONS, Inputs
 from ray_itl.curation.percentage import percentage
+from ray_itl.curation.pool_rows import column_words, encoder_of, naming_encoders, open_pool_rows
 from ray_itl.curation.problem import Problem, objectives_of, tasks_among
 from ray_itl.curation.rules import build_acquisition
 from ray_itl.curation.settings import BASELINE_RULES, AcquisitionSettings, CurationSettings
-from ray_itl.embedding.cached import CachedEncodings
-from ray_itl.embedding.held_function import HeldFunction
 from ray_itl.errors import ConfigError, InputError
-from ray_itl.io.listing import OnText, PoolPaths
 from ray_itl.shards.conversion import map_rows
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.encoding import Encoding, MakesEncodings, RawColumn, encoding_of
-from ray_itl.sources.manifest import Manifest
-from ray_itl.sources.open import open_source, path_texts, readable
-from ray_itl.sources.schema import MissingColumnError
 from ray_itl.sources.targets import TargetTable, read_targets
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a caller holds in memory, each in place of what the option of that name says; None: that option."""
-
-    pool: Any = None
-    """Anything that `sources.open.readable` takes, as are target, known, avoid and heldout."""
-    target: Any = None
-    known: Any = None
-    avoid: Any = None
-    exclude: Any = None
-    """Ids as a sequence or array, as is the next one."""
-    include: Any = None
-    rule: Acquisition | None = None
-    """The sequential rule, where it is an instance that settings.acquisition cannot describe."""
-    written_now: tuple[pafs.FileSystem, str] | None = None
-    """A file that has just been written: on its filesystem, its time is the present for pool.settle_s."""
-    on_text: OnText | None = None
-    """See `PoolPaths`."""
-    heldout: Any = None
-    encoder: HeldFunction | None = None
-    """The function that embeds, where it is none that settings.encoder could name."""
-    tell: Callable[[str], object] = lambda _: None
-    """Told, in a line, what was guessed or is about to take long."""
-    on_rows: Callable[[str, int, int], object] = lambda *_: None
-    """Told of rows that are embedded by this process what they are, how many are done, and of how many."""
-
-    def rows(self, what: str, settings: CurationSettings) -> Any:
-        """Return the rows of pool, target, known, avoid or heldout, or the path that settings give for them."""
-        own = getattr(self, what)
-        return getattr(settings, what).path if own is None else readable(own, what)
-
-
-FROM_OPTIONS = Inputs()
-"""Nothing in memory: options name everything."""
 
 
 def open_problem(
@@ -145,115 +98,11 @@ def with_noise(problem: Problem, settings: AcquisitionSettings) -> Problem:
     return replace(problem, acquisition=build_acquisition(settings, weights), noise_is_relative=False)
 
 
-def as_it_was(settings: CurationSettings, pool: Manifest | None) -> CurationSettings:
-    """Return options by which a pool is opened as it was when a manifest was made of it, as far as that can be said."""
-    version = pool.tables[0].version if pool is not None and len(pool.tables) == 1 else settings.pool.version
-    return replace(settings, pool=replace(settings.pool, version=version, settle_s=0.0))
-
-
-def encoder_of(settings: CurationSettings, inputs: Inputs) -> CachedEncodings:
-    """Return the encoder, which is on the GPU where shards are, or where this process, as the only one, has one.
-
-    ConfigError where a function that no other process could know again is to embed in several.
-    """
-    cluster, held = settings.cluster, inputs.encoder
-    if held is None and str(settings.encoder.name).startswith("<"):
-        raise ConfigError(
-            f"encoder was in memory ({settings.encoder.name}) and is gone: name a model or module:factory"
-        )
-    if held is not None and not held.lasts and cluster.num_shards != 0:
-        raise ConfigError(
-            f"encoder={held.name} is no function of a module, which alone can embed on Ray: define it in one, name a "
-            "module:factory, or set num_shards=0"
-        )
-    has_gpu = torch.cuda.is_available() if cluster.num_shards == 0 else cluster.gpus_per_shard > 0
-    return CachedEncodings(settings.encoder, "auto" if has_gpu else "cpu", inputs.tell, held)
-
-
-def open_pool_rows(
-    settings: CurationSettings,
-    inputs: Inputs,
-    columns: Mapping[str, str] | None = None,
-    encoder: MakesEncodings | None = None,
-) -> PoolSource:
-    """Open the pool, of which columns that pool.filter looks at are read; errors as of `open_problem`.
-
-    Args:
-        settings: The options.
-        inputs: What the caller holds in memory.
-        columns: Column -> option, of what will be read besides ids and embeddings; None: what the options name.
-        encoder: What embeds rows without embeddings; None: that of the options, if they name one.
-    """
-    if encoder is None and settings.encoder.name is not None:
-        encoder = encoder_of(settings, inputs)
-    pool = inputs.rows("pool", settings)
-    check_columns(settings.pool.columns, settings.selection.explain, settings.selection.cost_column)
-    is_array = isinstance(pool, np.ndarray | Tensor)
-    if not isinstance(pool, np.ndarray | Tensor | pa.Table | pads.Dataset):
-        options = settings.pool
-        pool = PoolPaths(tuple(path_texts(pool)), options.version, options.settle_s, inputs.written_now, inputs.on_text)
-    with _naming_encoders(encoder, "pool"):
-        source = open_source(
-            pool,
-            id_column=None if is_array else settings.pool.id_column,
-            embedding_column=settings.pool.embedding_column,
-            columns=columns_read(settings) if columns is None else columns,
-            condition=settings.pool.filter,
-            id_option="pool.id_column",
-            embedding_option="pool.embedding_column",
-            raw=None if encoder is None else RawColumn(encoder, settings.pool.text_column, "pool.text_column"),
-        )
-    if encoder is not None and settings.pool.text_column is None and not is_array:
-        inputs.tell(_column_words("pool", encoding_of(source), settings.pool.embedding_column))
-    return source
-
-
 def _check_number(settings: CurationSettings, source: PoolSource) -> None:
     n = settings.selection.n
     if not percentage(n) and n > source.num_rows and not settings.selection.replacement:
         meeting = "" if settings.pool.filter is None else " that meet pool.filter"
         raise ConfigError(f"selection.n={n}, but the pool has {source.num_rows} rows{meeting}: ask for 1 to that many")
-
-
-def columns_read(settings: CurationSettings) -> dict[str, str]:
-    """Return column -> the option that names it, of all that are read of the pool besides ids and embeddings."""
-    chosen = settings.selection
-    named = {
-        settings.evaluation.class_column: "evaluation.class_column",
-        **dict.fromkeys(chosen.quotas, "selection.quotas"),
-        chosen.cost_column: "selection.cost_column",
-        **_text_column_read(settings),
-        **dict.fromkeys(settings.pool.columns, "pool.columns"),
-    }
-    return {column: option for column, option in named.items() if column}
-
-
-def _text_column_read(settings: CurationSettings) -> dict[str | None, str]:
-    options = settings.heldout
-    if options.path is None:
-        return {}
-    name = "text_column" if options.pool_text_column is None else "pool_text_column"
-    return {options.column_in_pool: f"heldout.{name}"}
-
-
-@contextmanager
-def _naming_encoders(encoder: MakesEncodings | None, group: str) -> Iterator[None]:
-    """Say, where rows turn out to have no embeddings, that there are encoders."""
-    try:
-        yield
-    except MissingColumnError as error:
-        if encoder is not None or f"set {group}.embedding_column" not in str(error):
-            raise
-        raise InputError(
-            f"{error}, or set encoder to a model that embeds its texts (encoder=sentence-transformers/all-MiniLM-L6-v2)"
-        ) from error
-
-
-def _column_words(what: str, encoding: Encoding | None, embedding_column: str) -> str:
-    """Say which column was taken where none was named."""
-    if encoding is None:
-        return f"the {what} has embeddings, in column {embedding_column!r}: they are taken as they are"
-    return f"of the {what} column {encoding.column!r} is embedded"
 
 
 @dataclass(frozen=True)
@@ -292,7 +141,7 @@ class _Reading:
         # Of held-out rows it names what is compared as text: the likeliest to be embedded, where they lack embeddings.
         asked, like = (None, own or like) if group == "heldout" else (own, like)
         raw = None if self.encoder is None else RawColumn(self.encoder, asked, f"{group}.text_column", like)
-        with _naming_encoders(self.encoder, group):
+        with naming_encoders(self.encoder, group):
             found = read_targets(
                 rows,
                 embedding_column=embedding_column,
@@ -305,7 +154,7 @@ class _Reading:
         if raw is not None and asked is None and not isinstance(rows, np.ndarray | Tensor):
             column = None if found.encoding is None else found.encoding.column
             if column is None or column != like:
-                self.inputs.tell(_column_words(what, found.encoding, embedding_column))
+                self.inputs.tell(column_words(what, found.encoding, embedding_column))
         return found
 
 
@@ -333,34 +182,6 @@ def _leaks(heldout: HeldOut | None, targets: Tensor, known: Tensor | None) -> li
                 "model; leave them out on one side"
             )
     return told
-
-
-def build_feature_map(options: CurationSettings, source: PoolSource, tell: Callable[[str], object]) -> FeatureMap:
-    """Return the feature map of the options; reads the prior covariance, if any.
-
-    Args:
-        options: All of them.
-        source: The pool, from which `chosen_lengthscale` reads where the options leave that open.
-        tell: Told what it chose.
-    """
-    settings = options.pool
-    if settings.prior_covariance is not None:
-        if settings.features != "as_is":
-            raise ConfigError(
-                f"pool.prior_covariance goes with pool.features=as_is, not {settings.features}: it is the prior of "
-                "weights on the embeddings as they are"
-            )
-        try:
-            covariance = np.load(settings.prior_covariance, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise InputError(f"pool.prior_covariance={settings.prior_covariance}: {error}; give a .npy file") from error
-        return PriorCovariance.from_covariance(torch.from_numpy(np.asarray(covariance, dtype=np.float64)))
-    if settings.features == "unit_norm":
-        return UnitNorm()
-    if settings.features == "random_fourier":
-        chosen = chosen_lengthscale(source, tell) if settings.lengthscale == "auto" else settings.lengthscale
-        return RandomFourier(settings.fourier_features, chosen, options.selection.seed)
-    return Identity()
 
 
 def _to_features(feature_map: FeatureMap, embeddings: np.ndarray, dim: int, what: str) -> Tensor:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Protocol
 
 from ray_itl.curation.constraints import with_lists
-from ray_itl.curation.open import Inputs, open_problem, with_noise
+from ray_itl.curation.inputs import Inputs
+from ray_itl.curation.open import open_problem, with_noise
 from ray_itl.curation.pool import OpenPool, open_pool
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings

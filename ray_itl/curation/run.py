@@ -12,8 +12,8 @@ from ray_itl.curation.carrying import picked_positions, tell_of_other_columns, w
 from ray_itl.curation.constraints import with_limits, with_number
 from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.curation.identity import ASKED, recorded_identity
+from ray_itl.curation.inputs import FROM_OPTIONS, Inputs
 from ray_itl.curation.lengthscale import with_begun_lengthscale, with_lengthscale
-from ray_itl.curation.open import FROM_OPTIONS, Inputs
 from ray_itl.curation.outputs import read_selection, remarks_on, unsettled_files
 from ray_itl.curation.preparation import Rows, prepared_problem, telling
 from ray_itl.curation.problem import Problem

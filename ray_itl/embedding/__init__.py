@@ -7,6 +7,7 @@ of like length, side by side on cores), precision and weights. source (a pool em
 rows are which part) and parts (embeddings on disk), keeping (of tries before), progress (told and written), on_ray
 (parts on a cluster), job (`embed_pool`), planning (what that would take).
 
-Of a selection from rows without embeddings: encoder_settings, cached (a column embedded while it is read), content
+Of a selection from rows without embeddings: encoder_settings, encodings (of any column, by these) and
+cached (a column embedded while it is read), option_names (as a selection has them), content
 (what a row holds, as a key), store (embeddings by these keys) and segments (its files), survey (what a plan says).
 """

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,17 +14,13 @@ import pyarrow as pa
 
 from ray_itl.embedding.content import keys_of, unusable
 from ray_itl.embedding.encoder import Encoder, beside
-from ray_itl.embedding.encoder_settings import EncoderSettings
-from ray_itl.embedding.held_function import HeldFunction, HeldFunctionEncoder
-from ray_itl.embedding.opening import open_encoder
+from ray_itl.embedding.option_names import renaming_options
 from ray_itl.embedding.segments import Places, kept_bytes
-from ray_itl.embedding.settings import EmbeddingModelSettings, EmbeddingSettings
 from ray_itl.embedding.store import EmbeddingStore, StoreOptions
-from ray_itl.errors import ConfigError, InputError
+from ray_itl.errors import InputError
 from ray_itl.sources.bad_rows import Notes
 from ray_itl.sources.encoding import RawBatch, ReadRows
 from ray_itl.sources.schema import WhichRow
-from ray_itl.text import parse_size
 
 _BLOCK_ROWS = 1 << 20
 """Rows that are looked up together."""
@@ -168,7 +161,7 @@ class CachedEncoding:
         Raises:
             InputError: it is not some of the values that cannot be decoded, but the column.
         """
-        with _in_our_words():
+        with renaming_options():
             try:
                 return Prepared(len(values), np.arange(len(values)), self.encoder.prepare(values), {})
             except InputError:
@@ -183,7 +176,7 @@ class CachedEncoding:
         """Return the n x D embeddings of values, and row -> reason of those that have none: these are NaN."""
         rows = np.full((prepared.num_rows, self.dim), np.nan, dtype=np.float32)
         if len(prepared.sound):
-            with _in_our_words():
+            with renaming_options():
                 rows[prepared.sound] = self.encoder.embed(prepared.inputs)
         self.num_embedded += len(prepared.sound)
         finite = np.isfinite(rows).all(axis=1)
@@ -285,86 +278,3 @@ def _words(group: list[_Piece], rows: np.ndarray) -> WhichRow:
         return piece.which(piece.offset + row - piece.first)
 
     return which
-
-
-class CachedEncodings:
-    """Encodings of any column by the encoder of some options, which is loaded once, when it is first needed."""
-
-    def __init__(
-        self,
-        settings: EncoderSettings,
-        device: str,
-        tell: Callable[[str], object] = lambda _: None,
-        held: HeldFunction | None = None,
-    ) -> None:
-        """Take the options, `name` among them.
-
-        Args:
-            settings: The options.
-            device: As of `open_encoder`.
-            tell: Told, in a line, what people should know.
-            held: The function that the name stands for, where the caller holds one.
-        """
-        self._settings, self._device, self._tell, self._held = settings, device, tell, held
-        own = None if held is None else held.location
-        self._options = StoreOptions(own or settings.cache, parse_size("encoder.cache_limit", settings.cache_limit))
-        self._encoder: Encoder | None = None
-        self.remarks: list[str] = []
-        """What users should know of how the columns are read that it embeds, each line once."""
-
-    @property
-    def is_used(self) -> bool:
-        """Whether anything is embedded by it."""
-        return self._encoder is not None
-
-    def on(self, column: str, kind: pa.DataType, sample: Callable[[], pa.Array]) -> CachedEncoding:
-        """See `MakesEncodings.on`."""
-        if self._encoder is None:
-            self._tell(f"loading the encoder {self._settings.name}" if self._held is None else self._held.words)
-            with _in_our_words():
-                self._encoder = self._open(sample)
-            for note in self._encoder.notes:
-                self._tell(_translated(note))
-        remarks = [_translated(words) for words in self._encoder.remarks(kind)]
-        self.remarks += [words for words in remarks if words not in self.remarks]
-        return CachedEncoding(self._encoder, self._options, column)
-
-    def _open(self, sample: Callable[[], pa.Array]) -> Encoder:
-        chosen = self._settings
-        model = EmbeddingModelSettings(
-            str(chosen.name), chosen.options, chosen.checkpoint, checkpoints=chosen.checkpoints
-        )
-        how = EmbeddingSettings(
-            chosen.kind,
-            chosen.unit_norm,
-            chosen.projection_dim,
-            batch_size=chosen.batch_size,
-            batch_tokens=chosen.batch_tokens,
-            precision=chosen.precision,
-        )
-        if self._held is not None:
-            return HeldFunctionEncoder(self._held, how, self._held.function, sample())
-        # Of others than functions no rows decide anything, lest the same model be another one on another pool.
-        values = sample() if ":" in model.name and not Path(model.name).exists() else None
-        return open_encoder(model, how, self._device, values)
-
-
-_THEIRS = re.compile(
-    r"\b(?:model|embedding)\."
-    r"(name|options|checkpoints?|kind|unit_norm|projection_dim|precision|batch_size|batch_tokens)\b"
-)
-
-
-def _translated(text: str) -> str:
-    """Return what is said to users of `ray-itl embed` in the options of a selection."""
-    return _THEIRS.sub(lambda found: f"encoder.{found[1]}".replace("encoder.name", "encoder"), text)
-
-
-@contextmanager
-def _in_our_words() -> Iterator[None]:
-    try:
-        yield
-    except (ConfigError, InputError) as error:
-        if (text := _translated(str(error))) == str(error):
-            raise
-        raise type(error)(text) from error

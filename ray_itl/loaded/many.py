@@ -14,7 +14,7 @@ import torch
 
 from ray_itl.api import Loaded, is_path, list_text, opened_rows, path_text, rule_settings
 from ray_itl.core.acquisitions.base import Acquisition
-from ray_itl.curation.open import Inputs
+from ray_itl.curation.inputs import Inputs
 from ray_itl.curation.result_settings import RunSettings
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.observability.reporter import Reporter

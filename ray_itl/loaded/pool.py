@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from ray_itl.api import Loaded, named_encoder, opened_rows, path_text, select
 from ray_itl.core.acquisitions.base import Acquisition
+from ray_itl.curation.inputs import Inputs
 from ray_itl.curation.loaded_rows import LoadedRows, load_rows
-from ray_itl.curation.open import Inputs
 from ray_itl.curation.result_settings import RunSettings
 from ray_itl.curation.settings import CurationSettings, SelectionSettings
 from ray_itl.distributed.settings import ClusterSettings

@@ -10,7 +10,8 @@ import pyarrow as pa
 import torch
 
 from ray_itl.core.posterior import Targets
-from ray_itl.curation.open import Inputs, encoder_of
+from ray_itl.curation.inputs import Inputs
+from ray_itl.curation.pool_rows import encoder_of
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import InputError

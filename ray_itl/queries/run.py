@@ -18,9 +18,9 @@ from ray_itl.core.posterior import Targets
 from ray_itl.core.similarity_floor import SimilarityFloor
 from ray_itl.curation.constraints import with_number
 from ray_itl.curation.identity import ASKED, recorded_identity
+from ray_itl.curation.inputs import FROM_OPTIONS, Inputs
 from ray_itl.curation.lengthscale import lengthscale_of, with_begun_lengthscale, with_lengthscale
 from ray_itl.curation.likeness import settled_floor
-from ray_itl.curation.open import FROM_OPTIONS, Inputs
 from ray_itl.curation.pool import OpenPool
 from ray_itl.curation.preparation import Rows, loaded_pool, prepared_problem, settled_noise, telling
 from ray_itl.curation.problem import Problem

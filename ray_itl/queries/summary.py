@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ray_itl.curation.open import FROM_OPTIONS
+from ray_itl.curation.inputs import FROM_OPTIONS
 from ray_itl.curation.planning import RunPlan, checked, planned
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.observability.console import JobSummary

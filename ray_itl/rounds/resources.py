@@ -18,7 +18,7 @@ from ray_itl.core.pool import Pool
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
 from ray_itl.observability.reporter import Reporter
-from ray_itl.rounds.settings import TrainerSettings
+from ray_itl.rounds.trainer_settings import TrainerSettings
 from ray_itl.shards.source_pool import SourcePool
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PoolSource

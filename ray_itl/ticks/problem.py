@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ray_itl.curation.identity import run_identity
-from ray_itl.curation.open import FROM_OPTIONS, Inputs, as_it_was, open_problem, with_noise
+from ray_itl.curation.inputs import FROM_OPTIONS, Inputs
+from ray_itl.curation.open import open_problem, with_noise
+from ray_itl.curation.pool_rows import as_it_was
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import ConfigError, InputError

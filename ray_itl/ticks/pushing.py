@@ -8,8 +8,9 @@ from typing import cast
 
 import numpy as np
 
-from ray_itl.curation.open import FROM_OPTIONS, as_it_was, open_pool_rows
+from ray_itl.curation.inputs import FROM_OPTIONS
 from ray_itl.curation.outputs import read_selection
+from ray_itl.curation.pool_rows import as_it_was, open_pool_rows
 from ray_itl.curation.pushing import PUSH_FILE, PushNote, push_picks
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.source_rows import SourceRows

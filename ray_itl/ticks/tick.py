@@ -17,8 +17,8 @@ from typing import Any
 from ray_itl.curation.constraints import with_lists, with_number
 from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.curation.identity import run_identity
+from ray_itl.curation.inputs import Inputs
 from ray_itl.curation.lengthscale import with_begun_lengthscale, with_lengthscale
-from ray_itl.curation.open import Inputs
 from ray_itl.curation.outputs import check_columns
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.pushing import check_push

@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 
 from ray_itl.core.reference import condition_kernel, dense_kernel
-from ray_itl.curation.open import FROM_OPTIONS
+from ray_itl.curation.inputs import FROM_OPTIONS
 from ray_itl.curation.percentage import share_of
 from ray_itl.queries.parts import Parts
 from ray_itl.queries.reading import Queries, read_queries

@@ -15,7 +15,9 @@ from ray_itl.curation.constraints import with_limits, with_lists
 from ray_itl.curation.decontamination import keeping_out, read_contamination
 from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.curation.identity import ASKED, run_identity
-from ray_itl.curation.open import FROM_OPTIONS, as_it_was, open_problem, with_noise
+from ray_itl.curation.inputs import FROM_OPTIONS
+from ray_itl.curation.open import open_problem, with_noise
+from ray_itl.curation.pool_rows import as_it_was
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings, EvaluationSettings
 from ray_itl.curation.skipping import passing_over, read_skipped

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from ray_itl.curation.open import Inputs
+from ray_itl.curation.inputs import Inputs
 from ray_itl.curation.planning import expected_passes, planned
 from ray_itl.errors import CacheError, ConfigError
 from ray_itl.shards.loading import STORAGE_DTYPES

@@ -15,7 +15,7 @@ from ray_itl.core.acquisitions.base import Acquisition
 from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.acquisitions.uncertainty import Uncertainty
 from ray_itl.core.acquisitions.variance_reduction import VarianceReduction
-from ray_itl.curation.open import Inputs
+from ray_itl.curation.inputs import Inputs
 from ray_itl.curation.rules import build_acquisition, settings_of
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import AcquisitionSettings, CurationSettings

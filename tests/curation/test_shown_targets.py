@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_itl import select
-from ray_itl.curation.open import Inputs, open_problem
+from ray_itl.curation.inputs import Inputs
+from ray_itl.curation.open import open_problem
 from ray_itl.curation.report import shown_targets
 from ray_itl.curation.settings import CurationSettings, SelectionSettings
 from ray_itl.embedding.encoder_settings import EncoderSettings

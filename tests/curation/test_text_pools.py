@@ -10,7 +10,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from ray_itl.curation.open import Inputs
+from ray_itl.curation.inputs import Inputs
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import ConfigError

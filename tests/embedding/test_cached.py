@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_itl.embedding import cached, segments, store
-from ray_itl.embedding.cached import CachedEncodings
 from ray_itl.embedding.encoder_settings import EncoderSettings
+from ray_itl.embedding.encodings import CachedEncodings
 from ray_itl.errors import InputError
 from ray_itl.io.temporary import temporary_folder
 from ray_itl.sources.bad_rows import BadRows

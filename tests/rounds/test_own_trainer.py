@@ -22,8 +22,8 @@ from ray_itl.rounds.settings import (
     ModelSettings,
     RoundEmbeddingSettings,
     RoundSettings,
-    TrainerSettings,
 )
+from ray_itl.rounds.trainer_settings import TrainerSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.settings import TrainingSettings
 from tests.rounds.helpers import CLASSES, digits_settings

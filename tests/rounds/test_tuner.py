@@ -26,8 +26,8 @@ from ray_itl.rounds.settings import (
     LabelSettings,
     ModelSettings,
     RoundSettings,
-    TrainerSettings,
 )
+from ray_itl.rounds.trainer_settings import TrainerSettings
 from ray_itl.rounds.tuner import ActiveFineTuner, open_model
 from ray_itl.training.seeds import derive_seed
 from tests.oracle import dense_greedy

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from ray_itl.api import select
-from ray_itl.curation.open import Inputs, open_problem
+from ray_itl.curation.inputs import Inputs
+from ray_itl.curation.open import open_problem
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.verification.replay import Replay
 from ray_itl.verification.settings import FinishedRun, VerifySettings
