@@ -44,6 +44,8 @@ class Saving(NamedTuple):
     times: float
     low: float
     high: float
+    labels: float
+    """That the variant needs, by the seeds that both have; inf: it never gets there."""
 
 
 class Beside(NamedTuple):

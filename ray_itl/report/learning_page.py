@@ -93,13 +93,13 @@ def _beside_one(report: LearningReport, reference: str) -> dict[str, object]:
     pairs = [(row, each) for row in report.rows for each in row.beside if each.reference == reference]
     digits = decimals([each.score for _, each in pairs], [each.score_error for _, each in pairs])
     for row, each in pairs:
-        figures = list(zip(each.savings, row.needed, goals, strict=True))
         differences = ((each.score, each.score_error), (each.area, each.area_error))
         cells = [f"{'+' if mean > 0 else ''}{with_error(mean, error, digits)}" for mean, error in differences]
-        cells += [saving_cell(saving, needed, budget) for saving, needed, _ in figures]
+        cells += [saving_cell(saving, budget) for saving in each.savings]
         rows.append({**_named(row), "cells": cells})
         sentences += [
-            saving_sentence(row.name, reference, goal, saving, needed, budget) for saving, needed, goal in figures
+            saving_sentence(row.name, reference, goal, saving, budget)
+            for saving, goal in zip(each.savings, goals, strict=True)
         ]
     return {"name": short(reference), "rows": rows, "sentences": sentences}
 

@@ -20,15 +20,15 @@ def needed_cell(needed: Needed) -> str:
     return f"{_labels(needed.labels)} ({_labels(needed.low)} to {_labels(needed.high)})"
 
 
-def saving_cell(saving: Saving, needed: Needed, budget: int) -> str:
+def saving_cell(saving: Saving, budget: int) -> str:
     """Return how many times fewer labels than a reference with so many: 2.1× (1.4 to 3.0), or over 4.0×."""
     if math.isnan(saving.times):
-        return "neither" if math.isinf(needed.labels) else "unknown"
+        return "neither" if math.isinf(saving.labels) else "unknown"
     if saving.times == 0:
         return "never"
     words = f"{times(saving.times)}×"
     if math.isinf(saving.times):
-        words = f"over {times(budget / needed.labels)}×" if needed.labels else "at once"
+        words = f"over {times(budget / saving.labels)}×" if saving.labels else "at once"
     interval = _interval(saving.low, saving.high)
     return f"{words} ({interval})" if interval else words
 
@@ -39,20 +39,20 @@ def goal_words(goal: Goal, score_name: str, higher_is_better: bool) -> str:
     return f"{plain(score_name)} {goal.score:.4f} ({percent(goal.share)} of {of})"
 
 
-def saving_sentence(name: str, reference: str, goal: str, saving: Saving, needed: Needed, budget: int) -> str:
+def saving_sentence(name: str, reference: str, goal: str, saving: Saving, budget: int) -> str:
     """Say how many times fewer labels a variant needs for a goal (`goal_words`) than a reference of so many labels."""
     name, reference = short(name), short(reference)
     if math.isnan(saving.times):
         return f"Neither {name} nor {reference} reaches {goal}."
     if saving.times == 0:
         return f"{name} never reaches {goal}; {reference} does."
-    if needed.labels == 0 and math.isinf(saving.times):
+    if saving.labels == 0 and math.isinf(saving.times):
         return f"{name} has {goal} before its first label; {reference} has not."
     if math.isinf(saving.times):
-        fewer = f"{times(budget / needed.labels)} times fewer than its {budget:,} at least"
+        fewer = f"{times(budget / saving.labels)} times fewer than its {budget:,} at least"
         bound = f" (95% interval: at least {times(saving.low)})" if 0 < saving.low < math.inf else ""
         return (
-            f"{name} reaches {goal} with {plural(int(needed.labels), 'label')}; {reference} never does: {fewer}{bound}."
+            f"{name} reaches {goal} with {plural(int(saving.labels), 'label')}; {reference} never does: {fewer}{bound}."
         )
     told = _interval(saving.low, saving.high)
     interval = f" (95% interval: {told})" if told else ""

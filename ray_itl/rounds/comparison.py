@@ -140,7 +140,7 @@ def _saving(own: SeedCurves, other: SeedCurves, goal: float, sign: int) -> Savin
     """
     seeds = np.intersect1d(own.seeds, other.seeds)
     if not len(seeds):
-        return Saving(float("nan"), float("nan"), float("nan"))
+        return Saving(*[float("nan")] * 4)
     mine, theirs = (
         labels_needed(curve.num_labelled, curve.of(seeds).mean(axis=0), goal, sign) for curve in (own, other)
     )
@@ -148,7 +148,10 @@ def _saving(own: SeedCurves, other: SeedCurves, goal: float, sign: int) -> Savin
     their_draws, my_draws = (_labels_in_draws(curve, seeds, goal, sign) for curve in (other, own))
     at_least = _times(np.minimum(their_draws, other.num_labelled[-1]), my_draws)
     at_most = _times(their_draws, np.minimum(my_draws, own.num_labelled[-1]))
-    return Saving(times, _interval(at_least, len(seeds))[0], _interval(at_most, len(seeds))[1])
+    low, high = _interval(at_least, len(seeds))[0], _interval(at_most, len(seeds))[1]
+    # Means of draws may get there sooner than the mean, but no more than what the budget gives is shown.
+    low = min(low, other.num_labelled[-1] / mine) if np.isinf(times) and mine else low
+    return Saving(times, float(low), high, mine)
 
 
 def _times(theirs: np.ndarray, mine: np.ndarray) -> np.ndarray:

@@ -88,14 +88,13 @@ def _beside(found: Comparison, score: Score, reference: str) -> list[str]:
         for beside in row.beside:
             if beside.reference != reference:
                 continue
-            figures = list(zip(beside.savings, row.needed, found.goals, strict=True))
-            cells = [saving_cell(saving, needed, budget) for saving, needed, _ in figures]
+            cells = [saving_cell(saving, budget) for saving in beside.savings]
             score_difference = _mean(beside.score, beside.score_error, sign="+")
             area_difference = _mean(beside.area, beside.area_error, sign="+")
             lines.append(f"| {row.name} | {score_difference} | {area_difference} | {' | '.join(cells)} |")
-            for saving, needed, goal in figures:
+            for saving, goal in zip(beside.savings, found.goals, strict=True):
                 words = goal_words(goal, score.title, score.higher_is_better)
-                sentences.append(f"- {saving_sentence(row.name, reference, words, saving, needed, budget)}")
+                sentences.append(f"- {saving_sentence(row.name, reference, words, saving, budget)}")
     return [*lines, "", *sentences] if sentences else []
 
 

@@ -72,7 +72,7 @@ def make_row(curve: LearningCurve, reference: LearningCurve) -> LearningRow:
 def with_goals(report: LearningReport) -> LearningReport:
     """The report with two goals: all variants reach the first, and none the second, which the reference does."""
     needed = [Needed(40, 30, 60), Needed(math.inf, 100, math.inf)]
-    savings = [Saving(2.0, 1.5, math.inf), Saving(0.0, 0.0, 0.5)]
+    savings = [Saving(2.0, 1.5, math.inf, 40), Saving(0.0, 0.0, 0.5, math.inf)]
     beside = Beside(str(report.reference), 0.051, 0.004, -0.02, 0.003, 10, savings)
     rows = [
         row._replace(area=0.7, area_error=0.01, needed=needed, beside=[] if row.name == report.reference else [beside])

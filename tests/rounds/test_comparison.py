@@ -182,6 +182,27 @@ def test_an_interval_has_room_for_what_a_budget_hides() -> None:
     )
 
 
+def test_a_sentence_counts_the_labels_of_the_seeds_that_both_have() -> None:
+    """By all of its seeds the variant never gets there; by the one that it shares with the reference it does."""
+    scores: Scores = {"best": [[0.0, 1.0, 1.0]], "random": [[0.0, 0.5, 0.5]], "itl": [[0.0, 0.5, 0.8], [0.0, 0.1, 0.1]]}
+    found = compared(scores)
+    row = next(row for row in found.rows if row.name == "itl")
+    assert row.needed[0].labels == math.inf
+    assert (row.beside[0].savings[0].times, row.beside[0].savings[0].labels) == (math.inf, 20)
+    assert "itl reaches accuracy 0.8000 (80% of the best) with 20 labels; random never does: 1.0" in sweep_text(
+        found, ACCURACY
+    )
+
+
+def test_an_interval_does_not_show_more_than_the_budget() -> None:
+    """Of draws of the first seed alone the variant gets there at once; by the mean it takes the whole budget."""
+    scores: Scores = {"random": [[0.0, 0.0, 0.0]] * 3, "itl": [[0.0, 0.9, 1.0], [0.0, 0.9, 1.0], [0.0, 0.55, 1.0]]}
+    _, itl = compared(scores).rows
+    saving = itl.beside[0].savings[0]
+    assert (saving.times, saving.labels) == (math.inf, 20)
+    assert saving.low == 1.0
+
+
 @given(st.lists(st.lists(st.floats(0, 1, width=16), min_size=4, max_size=4), min_size=2, max_size=4))
 def test_a_variant_beside_its_like_needs_as_many(curves: list[list[float]]) -> None:
     """The same draws for both: an interval is 1 however the curves waver, but for draws in which neither gets there."""
