@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ray_itl.core.ids import id_span
 from ray_itl.core.pool import Pool
@@ -51,6 +52,8 @@ class RoundSelector:
         self._model = model
         self._pool_cache = pool_cache
         self._ids: np.ndarray | None = None
+        self._drift_sample: dict[int, Tensor] = {}
+        """Embeddings of the drift rows by what the last round compared left; by that round."""
 
     def select(self, folder: RoundFolder, earlier: Sequence[Pick], unlabelled: np.ndarray = NONE) -> RoundPicks:
         """Pick one round's rows given all earlier picks.
@@ -179,8 +182,11 @@ class RoundSelector:
         before = self._embedded_after(number - 1) if number > 1 else now
         if now == before:
             return None
-        old = self._embedding(before).embed(self._drift_rows)
-        return asdict(measure_drift(old, embedding.embed(self._drift_rows)))
+        old = self._drift_sample.get(before)
+        if old is None:  # of a run that goes on
+            old = self._embedding(before).embed(self._drift_rows)
+        self._drift_sample = {now: embedding.embed(self._drift_rows)}
+        return asdict(measure_drift(old, self._drift_sample[now]))
 
     @cached_property
     def _drift_rows(self) -> RowSource:
