@@ -227,7 +227,7 @@ def plan_for_machines(
         num_picks=num_picks,
         passes=passes,
         tiers=tuple(tiers),
-        driver_bytes=schedule.driver_bytes(dim, num_rows) + 8 * dim * min(dim, num_picks),
+        driver_bytes=schedule.driver_bytes(dim, num_rows, _TYPES[0]) + 8 * dim * min(dim, num_picks),
         driver_s=num_picks * rates.pick_s,
         rates=rates,
     )
@@ -322,8 +322,8 @@ def _integer_rate(dim: int) -> float | None:
 
 def _pick_seconds(dim: int, num_rows: int) -> float:
     """Measure the driver's work for a pick: a product of all candidates, at their most, with the pick's columns."""
-    held = torch.ones(min(BlockSchedule().fit(dim, num_rows).max_candidates, num_rows), dim, dtype=torch.float64)
-    columns = torch.ones(dim, 2, dtype=torch.float64)
+    held = torch.ones(min(BlockSchedule().fit(dim, num_rows).max_candidates, num_rows), dim)
+    columns = torch.ones(dim, 2)
     return _best(lambda: held @ columns)
 
 

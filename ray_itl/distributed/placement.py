@@ -128,7 +128,7 @@ def plan_in_process(
     Raises:
         ConfigError: more than cluster.memory_per_shard or than there is (names the option).
     """
-    driver_bytes = BlockSchedule().fit(dim, num_rows).driver_bytes(dim, num_rows)
+    driver_bytes = BlockSchedule().fit(dim, num_rows).driver_bytes(dim, num_rows, dtype)
     plan = ShardPlan(1, num_threads, dtype=dtype, driver_bytes=driver_bytes, state_bytes=storage.state_bytes)
     plan = place_features(plan, num_rows, dim, storage, [{"CPU": 1.0, "memory": float(available)}], None)
     need = plan.memory(num_rows, dim)

@@ -34,7 +34,7 @@ def test_blocks_grow_while_all_picks_stand_and_shrink_when_not() -> None:
 def test_wide_rows_mean_fewer_candidates() -> None:
     fitted = BlockSchedule().fit(dim=4096, num_rows=10**7, max_bytes=2**25)
     assert fitted.candidates == fitted.max_candidates == fitted.max_challengers == 1024
-    assert BlockSchedule().fit(dim=8, num_rows=10**7) == BlockSchedule()
+    assert BlockSchedule().fit(dim=8, num_rows=2 * 10**6) == BlockSchedule()
     assert BlockSchedule().fit(dim=10**7, num_rows=10**7).candidates == 256
 
 
@@ -43,6 +43,14 @@ def test_a_small_pool_means_fewer_candidates() -> None:
     assert (fitted.candidates, fitted.max_candidates) == (10_000, 32768)
     assert BlockSchedule().fit(dim=8, num_rows=100).candidates == 2048
     assert BlockSchedule(candidates=64).fit(dim=8, num_rows=100).candidates == 64
+
+
+def test_a_large_pool_means_more_candidates_up_to_four_times_as_many() -> None:
+    usual, fitted = BlockSchedule(), BlockSchedule().fit(dim=8, num_rows=2**22)
+    assert (fitted.candidates, fitted.max_candidates) == (2 * usual.candidates, 2 * usual.max_candidates)
+    assert fitted.focus == 2 * usual.focus
+    assert BlockSchedule().fit(dim=8, num_rows=10**9).candidates == 4 * usual.candidates
+    assert BlockSchedule().fit(dim=768, num_rows=10**9).max_candidates == 2**29 // (8 * 768)
 
 
 def test_few_new_rows_are_asked_for_while_those_held_are_enough() -> None:
