@@ -41,7 +41,8 @@ def test_wide_rows_mean_fewer_candidates() -> None:
 def test_a_small_pool_means_fewer_candidates() -> None:
     fitted = BlockSchedule().fit(dim=8, num_rows=320_000)
     assert (fitted.candidates, fitted.max_candidates) == (10_000, 32768)
-    assert BlockSchedule().fit(dim=8, num_rows=100).candidates == 2048
+    assert BlockSchedule().fit(dim=8, num_rows=20_000).candidates == 2048
+    assert BlockSchedule().fit(dim=8, num_rows=12_000).candidates == 12_000  # held whole
     assert BlockSchedule(candidates=64).fit(dim=8, num_rows=100).candidates == 64
 
 
