@@ -51,12 +51,15 @@ class ActiveFineTuner:
     first step that is missing, and picks and scores equal those of a run that was never interrupted (on CPUs).
     """
 
-    def __init__(self, settings: FineTuneSettings, reporter: Reporter | None = None) -> None:
+    def __init__(
+        self, settings: FineTuneSettings, reporter: Reporter | None = None, warns_of_rounds: bool = True
+    ) -> None:
         """Take all options; nothing is opened yet.
 
         Args:
             settings: All options; settings.run.dir must be set.
             reporter: Where progress goes.
+            warns_of_rounds: Whether a round is warned of that labelled nothing of the task, or made the score worse.
 
         Raises:
             MissingExtraError: logging is asked for to a tool that is not installed.
@@ -64,6 +67,7 @@ class ActiveFineTuner:
         """
         self._settings = settings
         self._reporter = reporter or Reporter(settings.run.log)
+        self._warns_of_rounds = warns_of_rounds
         self._score = score_of(settings)
         self._run = RunDirectory(settings.run.dir or "")
         self._tracking = RoundsTracking(settings, self._reporter.warn)
@@ -151,7 +155,8 @@ class ActiveFineTuner:
                 return self._wait(records, folder, record, model.checkpoint_after(number - 1))
             earlier.extend(folder.read_picks() or [])
             records.append(record)
-            self._warn_of(record)
+            if self._warns_of_rounds:
+                self._warn_of(record)
             self._tracking.round(record)
             self._reporter.round(self._line(record), {**record, "of": self._settings.rounds.count})
         self._tell("finished")

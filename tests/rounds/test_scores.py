@@ -11,6 +11,7 @@ from ray_itl.observability.reporter import Reporter
 from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.rounds.scores import Score, score_of
 from ray_itl.rounds.settings import DataSettings, RoundSettings
+from ray_itl.rounds.sweep import _run_member
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.settings import TrainingSettings
 from tests.rounds.helpers import digits_settings
@@ -67,6 +68,8 @@ def test_a_fall_is_told_kept_and_told_again_by_whoever_resumes(data: DataSetting
         assert second["warning"] in reporter.warnings
         assert "fell from 1.0000 to 0." in second["warning"]
         assert second["stopped"].endswith(" steps: training.epochs=20")
+        # A sweep, whose curves tell it, has thousands of rounds.
+        assert second["warning"] not in _run_member(replace(settings, rounds=replace(rounds, count=2)))[1]
 
 
 def test_what_stopped_training_is_told_of_each_round(
