@@ -35,6 +35,7 @@ def select_baseline(
     seed: int = 0,
     excluded: np.ndarray | None = None,
     tasks: Sequence[tuple[Targets, float]] = (),
+    num_before: int = 0,
 ) -> GreedyResult:
     """Pick n rows by a baseline rule, each valued by what an acquisition says it was worth given those before it.
 
@@ -52,6 +53,8 @@ def select_baseline(
         excluded: Positions (distinct) of rows that are passed over.
         tasks: For cosine, the targets of each task, and what similarities to them are multiplied by (> 0). Empty: they
             are one task.
+        num_before: How many rows were picked before, so that nearest goes on with the target whose turn it is: picks
+            in several goes are then those of one.
 
     Returns:
         The picks. A pass or few over the pool, O(N D M), and O(n D r).
@@ -65,6 +68,7 @@ def select_baseline(
         raise ConfigError(f"selection.n={n}, but the pool has {available} rows to pick from: ask for 1 to that many")
     stats = GreedyStats(precision="float64")
     directions = _directions(rule, targets, tasks)
+    directions = directions.roll(-(num_before % len(directions)), dims=0) if rule == "nearest" else directions
     ranked, order = _rank(pool, rule, directions, n, seed, stats, excluded)
     features = ranked.rows.features[order].to(torch.float64)
     picks = []

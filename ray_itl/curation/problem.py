@@ -113,6 +113,8 @@ class Problem:
     """What the targets are about, where that is more than one task."""
     at_first: Problem | None = None
     """Before the first pick of all ticks, where this is a later one: uncertainty is a share of what it was then."""
+    num_before: int = 0
+    """Picks of earlier ticks."""
     noise_is_relative: bool = False
     """Whether the rule's noise variance is in units of the pool's mean squared norm, until that is known."""
     skipped: BadRows = field(default_factory=BadRows)
@@ -240,9 +242,19 @@ class Problem:
 
     def solve_by_baseline(self, pool: Pool, rule: BaselineRule, n: int) -> GreedyResult:
         """Pick n rows of the pool by a baseline, valued by this problem's sequential rule."""
-        seed = self.selection.seed
         tasks = [(task.of(self.targets), task.weight) for task in self.tasks]
-        return select_baseline(pool, rule, self.targets, n, self.acquisition, self.start(), seed, self.excluded, tasks)
+        return select_baseline(
+            pool,
+            rule,
+            self.targets,
+            n,
+            self.acquisition,
+            self.start(),
+            self.selection.seed,
+            self.excluded,
+            tasks,
+            self.num_before,
+        )
 
 
 def tasks_left(problem: Problem, after: Posterior) -> list[dict[str, Any]]:

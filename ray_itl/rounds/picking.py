@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_itl.core.acquisitions.base import Acquisition
+from ray_itl.core.acquisitions.base import Acquisition, AcquisitionState
 from ray_itl.core.baselines import BaselineRule, select_baseline
 from ray_itl.core.feature_store import FeatureStore
 from ray_itl.core.features import Identity
@@ -97,6 +97,8 @@ class RoundContext:
     """Storage of features."""
     barred: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Positions of rows that may not be picked besides."""
+    num_before: int = 0
+    """All picks of the rounds before, those without a label included."""
 
     def on(self, pool: Pool) -> RoundContext:
         """Return the context with the noise variance as a number, relative to the rows of a pool where it is that."""
@@ -112,6 +114,14 @@ class RoundContext:
         """The weight posterior given everything picked before."""
         prior = Posterior.prior(self.targets.shape[1])
         return prior.condition_on_rows(self.earlier_features, self.acquisition.noise_variance)
+
+    def by_baseline(
+        self, pool: Pool, targets: Targets, count: int, state: AcquisitionState, excluded: np.ndarray | None
+    ) -> list[Pick]:
+        """Pick rows of a pool by the rule, which is a baseline, as `select_baseline` does."""
+        rule, seed, before = cast(BaselineRule, self.rule.name), self.seed, self.num_before
+        found = select_baseline(pool, rule, targets, count, self.acquisition, state, seed, excluded, num_before=before)
+        return found.picks
 
     @property
     def taken(self) -> np.ndarray:
@@ -132,8 +142,7 @@ def pick_from_pool(pool: Pool, context: RoundContext, count: int) -> list[Pick]:
     name = context.rule.name
     if name in BASELINE_RULES:
         state = acquisition.start(context.posterior, targets)
-        rule = cast(BaselineRule, name)
-        return select_baseline(pool, rule, targets, count, acquisition, state, context.seed, context.taken).picks
+        return context.by_baseline(pool, targets, count, state, context.taken)
     prior = acquisition.start(Posterior.prior(pool.dim), targets)
     earlier = list(zip(context.earlier, context.earlier_features, strict=True))
     selector = GreedySelector(pool, acquisition, prior, excluded=context.barred)
@@ -156,8 +165,7 @@ def pick_from_candidates(candidates: PoolSource, context: RoundContext, count: i
     acquisition, targets = context.acquisition, Targets.uniform(context.targets)
     state = acquisition.start(context.posterior, targets)
     if context.rule.name in BASELINE_RULES:
-        rule = cast(BaselineRule, context.rule.name)
-        return select_baseline(pool, rule, targets, count, acquisition, state, context.seed).picks
+        return context.by_baseline(pool, targets, count, state, None)
     return GreedySelector(pool, acquisition, state).select(count).picks
 
 

@@ -150,7 +150,7 @@ class RoundSelector:
         self, number: int, earlier: Sequence[Pick], embedding: RoundFeatures, unlabelled: np.ndarray
     ) -> RoundContext:
         settings, num_targets = self._settings, self._data.targets.num_rows
-        out = set(unlabelled.tolist())
+        out, num_before = set(unlabelled.tolist()), len(earlier)
         earlier = [pick for pick in earlier if pick.position not in out]
         chosen = np.arange(num_targets)
         if settings.rounds.targets_per_round is not None:
@@ -165,6 +165,7 @@ class RoundSelector:
             derive_seed(settings.rounds.seed, "rule", number),
             settings.embedding.dtype,
             np.concatenate([self._data.barred, unlabelled]),
+            num_before,
         )
 
     def _draw(self, number: int, earlier: Sequence[Pick]) -> list[Pick]:

@@ -140,7 +140,7 @@ def conditioned_on(problem: Problem, history: History, changes: PoolChanges, can
     """
     if history.features is not None:
         known = history.features if problem.known is None else torch.cat([problem.known, history.features])
-        problem = replace(problem, known=known, at_first=problem)
+        problem = replace(problem, known=known, at_first=problem, num_before=len(history.features))
     if candidates == "new":
         if not changes.num_rows:
             return replace(problem, nothing_to_pick=True)

@@ -245,7 +245,7 @@ class Replay:
         rows = UnitNorm()(self.rows)
         if self.problem.baseline == "nearest":
             units = UnitNorm()(targets.rows[targets.weights > 0])
-            cosines = (rows @ units[step % len(units)]).numpy()
+            cosines = (rows @ units[(self.problem.num_before + step) % len(units)]).numpy()
         else:
             samples = [(task.of(targets), task.weight) for task in tasks] or [(targets, 1.0)]
             samples = [(sample, weight) for sample, weight in samples if (sample.weights > 0).any()]

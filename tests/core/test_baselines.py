@@ -83,12 +83,15 @@ def _on_grid(values: np.ndarray) -> np.ndarray:
     return np.round(values * 2.0**32) / 2.0**32
 
 
-def _picked(rule: Literal["nearest", "cosine"], situation: tuple, tasks: list[tuple[Targets, float]]) -> list[int]:
+def _picked(
+    rule: Literal["nearest", "cosine"], situation: tuple, tasks: list[tuple[Targets, float]], num_before: int = 0
+) -> list[int]:
     rows, ids, targets, n, excluded, num_shards = situation
     gain = InformationGain(0.5)
     state = gain.start(Posterior.prior(DIM), targets)
     pool = LocalPool(make_shards(rows, ids, num_shards))
-    return [p.position for p in select_baseline(pool, rule, targets, n, gain, state, 3, excluded, tasks).picks]
+    found = select_baseline(pool, rule, targets, n, gain, state, 3, excluded, tasks, num_before)
+    return [pick.position for pick in found.picks]
 
 
 @few_examples
@@ -103,6 +106,18 @@ def test_nearest_lets_targets_take_turns(situation: tuple) -> None:
         scores = cosines[free, turn % cosines.shape[1]]
         expected.append(int(free[np.lexsort((ids[free], -scores))[0]]))
     assert _picked("nearest", situation, []) == expected
+
+
+@few_examples
+@given(situation=situations(), data=st.data())
+def test_nearest_in_several_goes_picks_what_it_does_in_one(situation: tuple, data: st.DataObject) -> None:
+    rows, ids, targets, n, excluded, num_shards = situation
+    expected, done = _picked("nearest", situation, []), []
+    while len(done) < n:
+        some = data.draw(st.integers(1, n - len(done)))
+        out = np.union1d(excluded, done).astype(np.int64)
+        done += _picked("nearest", (rows, ids, targets, some, out, num_shards), [], len(done))
+    assert done == expected
 
 
 @few_examples
