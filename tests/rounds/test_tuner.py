@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from ray_itl.api import select
 from ray_itl.core.posterior import Targets
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.rounds.data import open_tuning_data
@@ -25,6 +27,7 @@ from ray_itl.rounds.settings import (
     FineTuneSettings,
     LabelSettings,
     ModelSettings,
+    RoundEmbeddingSettings,
     RoundSettings,
 )
 from ray_itl.rounds.trainer_settings import TrainerSettings
@@ -67,6 +70,15 @@ def test_every_rule_goes_its_rounds(rule: str, data: DataSettings, tmp_path: Pat
     assert result.curves.column("num_on_task").to_pylist() == expected
     assert result.curves.column("num_labelled").to_pylist() == [0, 8, 16, 24]
     assert json.loads((result.path / "status.json").read_text())["state"] == "finished"
+
+
+def test_nearest_goes_on_where_the_last_round_ended(data: DataSettings, tmp_path: Path) -> None:
+    """With given embeddings and all targets, rounds pick what one selection does."""
+    embedding, rounds = RoundEmbeddingSettings("column", "image"), RoundSettings(count=3, batch=8, seed=5)
+    result = tune(digits_settings(data, tmp_path / "run", "nearest", embedding=embedding, rounds=rounds))
+    options: Any = {"embedding_column": "image", "acquisition": "nearest", "noise_variance": 0.1}
+    at_once = select(str(data.pool), str(data.target), 24, **options)
+    assert [row_id for number in (1, 2, 3) for row_id in picks_of(result.path, number)] == at_once.ids
 
 
 def test_itl_learns_the_task(whole: FineTuning) -> None:

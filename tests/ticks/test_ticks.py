@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ray_itl.api import select
 from ray_itl.core.result import Stop as SelectionStop
 from ray_itl.curation.run import curate
 from ray_itl.curation.state_settings import StateSettings
@@ -431,12 +432,13 @@ def test_a_state_that_lost_a_file_names_it(growing: Growing) -> None:
         growing.tick("t1")
 
 
-def test_the_baselines_pass_over_earlier_picks_too(growing: Growing) -> None:
+def test_nearest_goes_on_where_the_last_tick_ended(growing: Growing) -> None:
+    """Three ticks pick what one selection does: earlier picks are passed over, and targets keep their turns."""
     growing.grow(0)
     for number in range(3):
-        growing.tick(f"t{number}", n=10, state={"candidates": "all"}, acquisition={"name": "nearest"})
-    picks = list(chain(*growing.all_picks()))
-    assert len(set(picks)) == 30
+        growing.tick(f"t{number}", n=3, state={"candidates": "all"}, acquisition={"name": "nearest"})
+    at_once = select(str(growing.pool), str(growing.target), 9, acquisition="nearest", noise_variance=0.1)
+    assert list(chain(*growing.all_picks())) == at_once.ids
 
 
 def test_features_of_another_dimension_are_refused(growing: Growing) -> None:
