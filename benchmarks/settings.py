@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from benchmarks.value.settings import RedundancySettings, SiftCopiesSettings, SiftSettings
+from ray_itl.core.block_schedule import HELD_WHOLE
 from ray_itl.options.checks import Check, is_positive, is_whole, one_of, positive, positive_up_to, require, size, whole
 from ray_itl.options.declare import Options, option
 
@@ -29,6 +30,10 @@ _THREE_COUNTS = Check(
     "give three whole numbers of at least 1, or more",
     lambda value: len({*value}) > 2 and all(is_whole(number, 1) for number in value),
 )
+_PASSED_OVER = Check(
+    f"give more than {HELD_WHOLE:,}: fewer rows are held whole, and no pass is made",
+    lambda value: is_whole(value, HELD_WHOLE + 1),
+)
 _ABOVE_ZERO = positive.said("give a number above 0")
 
 
@@ -45,7 +50,7 @@ _SOME_COUNTS = Check(
 class EngineSettings(Options, group="engine"):
     """The engine on a pool in memory."""
 
-    num_rows: int = option(1_000_000, _ROWS, _COUNT)
+    num_rows: int = option(1_000_000, _ROWS, _PASSED_OVER)
     dim: int = option(384, _DIM, _COUNT)
     num_targets: int = option(64, _TARGETS, _COUNT)
     n: int = option(100, _N, _COUNT)
@@ -146,7 +151,7 @@ class GpuSettings(Options, group="gpu"):
     """The passes of the engine beside what the device can do."""
 
     device: str = option("cuda", "A CUDA device; cpu tries the program out.")
-    num_rows: int = option(1_000_000, _ROWS, _COUNT)
+    num_rows: int = option(1_000_000, _ROWS, _PASSED_OVER)
     dim: int = option(768, _DIM, _COUNT)
     num_targets: int = option(64, _TARGETS, _COUNT)
     n: int = option(200, _N, _COUNT)

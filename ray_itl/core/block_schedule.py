@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 _FEW_CANDIDATES = 2048
-_HELD_WHOLE = 12_288
+HELD_WHOLE = 12_288
 """A pool of at most so many rows is held whole: steps among all of it take less than passes, which prove the same."""
 _USUAL_ROWS, _MOST_MORE = 2**21, 4
 """A larger pool has as many more candidates as it has rows, up to four times as many."""
@@ -52,7 +52,7 @@ class BlockSchedule:
             max_bytes: Of the candidates' features on the driver.
         """
         bytes_limit = max(256, max_bytes // (8 * dim))
-        start = num_rows if num_rows <= _HELD_WHOLE else max(_FEW_CANDIDATES, num_rows // 32)
+        start = num_rows if num_rows <= HELD_WHOLE else max(_FEW_CANDIDATES, num_rows // 32)
         more = min(max(1.0, num_rows / _USUAL_ROWS), _MOST_MORE)
         return replace(
             self,

@@ -7,7 +7,7 @@ from benchmarks.settings import BenchmarkSettings, EngineSettings
 from ray_itl.errors import ConfigError
 from ray_itl.options.text import from_mapping
 
-SMALL = EngineSettings(num_rows=3000, dim=16, num_targets=8, n=12, noise_variances=[0.5], repeats=1, num_shards=0)
+SMALL = EngineSettings(num_rows=13_000, dim=16, num_targets=8, n=12, noise_variances=[0.5], repeats=1, num_shards=0)
 
 
 def test_the_engine_is_measured_beside_plain_greedy(tmp_path) -> None:

@@ -8,7 +8,7 @@ from benchmarks.settings import BenchmarkSettings, ScalingSettings
 from ray_itl.errors import ConfigError
 
 SMALL = ScalingSettings(
-    num_rows=5000, dim=8, num_targets=4, n=10, repeats=1, local_shards=[1, 3], ray_shards=[], nodes=[], dims=[4, 8],
+    num_rows=13_000, dim=8, num_targets=4, n=10, repeats=1, local_shards=[1, 3], ray_shards=[], nodes=[], dims=[4, 8],
     picks=[5, 50], targets=[1, 20],
 )  # fmt: skip
 
@@ -53,7 +53,13 @@ def test_shards_and_nodes_of_ray_pick_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"n": 6000}, {"picks": [10, 6000]}, {"dims": [9], "wide": 8, "wide_rows": 9}, {"dims": [0]}, {"nodes": [2, -1]}],
+    [
+        {"n": 14_000},
+        {"picks": [10, 14_000]},
+        {"dims": [9], "wide": 8, "wide_rows": 9},
+        {"dims": [0]},
+        {"nodes": [2, -1]},
+    ],
 )
 def test_options_are_checked(wrong: dict) -> None:
     with pytest.raises(ConfigError, match=r"scaling\..* cannot be used"):

@@ -9,7 +9,7 @@ from benchmarks.settings import SUITES as NAMES
 from tests.house import ROOT
 
 SMALL = BenchmarkSettings(
-    suite="gpu", gpu=GpuSettings(device="cpu", num_rows=2500, dim=8, num_targets=4, n=8, repeats=1)
+    suite="gpu", gpu=GpuSettings(device="cpu", num_rows=13_000, dim=8, num_targets=4, n=8, repeats=1)
 )
 
 
@@ -25,7 +25,7 @@ def test_every_suite_that_can_be_asked_for_is_there_and_told_of() -> None:
 def test_the_suite_that_is_asked_for_runs_below_the_words_for_the_machine(tmp_path: Path) -> None:
     text = run_suites(SMALL, tmp_path, lambda _: None)
     assert text.startswith("Machine: ")
-    assert "On the CPU: 2,500 x 8" in text
+    assert "On the CPU: 13,000 x 8" in text
 
 
 @pytest.mark.filterwarnings("ignore")  # of packages of others
