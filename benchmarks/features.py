@@ -38,7 +38,7 @@ from ray_itl.embedding.encoder_settings import EncoderSettings
 from ray_itl.experiments.cache import Notify, cache_root
 from ray_itl.experiments.models import minilm_path
 from ray_itl.experiments.wordnet import read_synsets
-from ray_itl.sources.in_memory import ArraySource
+from ray_itl.sources.arrays import ArraySource
 from ray_itl.sources.settings import PoolSettings, TargetSettings
 
 _NARROW = 0.6

@@ -68,7 +68,7 @@ class TuningData:
         return np.concatenate(parts)
 
     def held(self) -> TuningData:
-        """Return the same rows; those of a small pool stay in memory from the first round that reads them."""
+        """Return the same rows; those of a small pool stay in memory once they were read."""
         most = min(_HELD_BYTES, available_memory() // _HELD_SHARE)
         return replace(self, pool=HeldRows(self.pool, self.pool_columns, most))
 

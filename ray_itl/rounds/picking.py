@@ -115,13 +115,24 @@ class RoundContext:
         prior = Posterior.prior(self.targets.shape[1])
         return prior.condition_on_rows(self.earlier_features, self.acquisition.noise_variance)
 
-    def by_baseline(
-        self, pool: Pool, targets: Targets, count: int, state: AcquisitionState, excluded: np.ndarray | None
-    ) -> list[Pick]:
+    @property
+    def state(self) -> AcquisitionState:
+        """The acquisition's state given everything picked before."""
+        return self.acquisition.start(self.posterior, Targets.uniform(self.targets))
+
+    def by_baseline(self, pool: Pool, count: int, excluded: np.ndarray | None = None) -> list[Pick]:
         """Pick rows of a pool by the rule, which is a baseline, as `select_baseline` does."""
-        rule, seed, before = cast(BaselineRule, self.rule.name), self.seed, self.num_before
-        found = select_baseline(pool, rule, targets, count, self.acquisition, state, seed, excluded, num_before=before)
-        return found.picks
+        return select_baseline(
+            pool,
+            cast(BaselineRule, self.rule.name),
+            Targets.uniform(self.targets),
+            count,
+            self.acquisition,
+            self.state,
+            self.seed,
+            excluded,
+            num_before=self.num_before,
+        ).picks
 
     @property
     def taken(self) -> np.ndarray:
@@ -138,12 +149,10 @@ def pick_from_pool(pool: Pool, context: RoundContext, count: int) -> list[Pick]:
         ConfigError: fewer rows are left than asked for.
     """
     context = context.on(pool)
-    acquisition, targets = context.acquisition, Targets.uniform(context.targets)
-    name = context.rule.name
-    if name in BASELINE_RULES:
-        state = acquisition.start(context.posterior, targets)
-        return context.by_baseline(pool, targets, count, state, context.taken)
-    prior = acquisition.start(Posterior.prior(pool.dim), targets)
+    if context.rule.name in BASELINE_RULES:
+        return context.by_baseline(pool, count, context.taken)
+    acquisition = context.acquisition
+    prior = acquisition.start(Posterior.prior(pool.dim), Targets.uniform(context.targets))
     earlier = list(zip(context.earlier, context.earlier_features, strict=True))
     selector = GreedySelector(pool, acquisition, prior, excluded=context.barred)
     result = selector.select(len(earlier) + count, earlier)
@@ -162,17 +171,13 @@ def pick_from_candidates(candidates: PoolSource, context: RoundContext, count: i
     # Earlier picks are not among the candidates: the posterior alone carries what they taught.
     pool = LocalPool([shard])
     context = context.on(pool)
-    acquisition, targets = context.acquisition, Targets.uniform(context.targets)
-    state = acquisition.start(context.posterior, targets)
     if context.rule.name in BASELINE_RULES:
-        return context.by_baseline(pool, targets, count, state, None)
-    return GreedySelector(pool, acquisition, state).select(count).picks
+        return context.by_baseline(pool, count)
+    return GreedySelector(pool, context.acquisition, context.state).select(count).picks
 
 
 def best_candidates(pool: Pool, context: RoundContext, count: int) -> np.ndarray:
     """Return positions of about `count` rows of the largest gain given the earlier picks, ascending. One pass."""
     context = context.on(pool)
-    acquisition = context.acquisition
-    state = acquisition.start(context.posterior, Targets.uniform(context.targets))
-    pool.restore(ScoreSpec.of(acquisition, state, "float32"), context.taken)
+    pool.restore(ScoreSpec.of(context.acquisition, context.state, "float32"), context.taken)
     return np.sort(pool.propose(Request(count)).positions)

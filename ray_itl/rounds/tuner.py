@@ -98,9 +98,8 @@ class ActiveFineTuner:
             ):
                 for words in model.remarks(data.raw_type):
                     self._reporter.warn(words)
-                data = passing_over_bad_rows(data, self._settings, model.encode, self._run, self._reporter)
+                data = passing_over_bad_rows(data.held(), self._settings, model.encode, self._run, self._reporter)
                 data = apart_from_heldout(data, self._settings, self._run, self._reporter)
-                data = data.held()
                 result = self._rounds(data, RoundSelector(data, self._settings, model, pool_cache), model)
                 self._tracking.ended(result.state)
                 return result

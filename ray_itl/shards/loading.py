@@ -17,11 +17,11 @@ from ray_itl.errors import InputError
 from ray_itl.shards.conversion import as_stored, fill_norms, map_rows, serial_rows, shared
 from ray_itl.shards.huge_pages import empty_matrix
 from ray_itl.shards.reading import Piece, cut, read_pieces
+from ray_itl.sources.arrays import ArraySource
 from ray_itl.sources.bad_rows import BadRows, Notes
 from ray_itl.sources.base import PoolSource
 from ray_itl.sources.costs_and_groups import CostGroupColumns, read_costs_and_groups
 from ray_itl.sources.ids import id_dtype
-from ray_itl.sources.in_memory import ArraySource
 from ray_itl.sources.parquet import ParquetSource
 
 STORAGE_DTYPES = {

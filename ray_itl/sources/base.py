@@ -18,6 +18,8 @@ from ray_itl.sources.ids import IdKind
 PathInput = str | os.PathLike[str]
 PoolInput = PathInput | Sequence[PathInput] | PoolPaths | pa.Table | pads.Dataset | np.ndarray | torch.Tensor
 """Paths, folders, globs or URIs of Parquet files and tables; an Arrow table or dataset; a `rows x dim` array."""
+BATCH_BYTES = 2 << 20
+"""About what a batch of rows takes."""
 
 
 class RowSource(Protocol):

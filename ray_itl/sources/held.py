@@ -27,7 +27,7 @@ class HeldRows:
     """
 
     def __init__(self, base: RowSource, columns: Sequence[str], max_bytes: int) -> None:
-        """Take rows; they are read with the first question that the columns answer."""
+        """Take rows; they are read with the first question about the columns, not with one for ids alone."""
         self.num_rows: int = base.num_rows
         self.id_kind: IdKind = base.id_kind
         self._base, self._columns, self._max_bytes = base, tuple(dict.fromkeys(columns)), max_bytes
@@ -56,7 +56,7 @@ class HeldRows:
         return _base_itself, (self._base,)
 
     def _rows(self, columns: Sequence[str]) -> RowSource:
-        if not set(columns) <= set(self._columns):
+        if not columns or not set(columns) <= set(self._columns):
             return self._base
         return self._held or self._base
 

@@ -18,12 +18,13 @@ import torch
 from ray_itl.errors import InputError
 from ray_itl.io.listing import OnText, PoolPaths
 from ray_itl.sources.agreement import build_manifest
+from ray_itl.sources.arrays import WITH_COLUMNS, ArraySource
 from ray_itl.sources.bad_rows import BadRows
 from ray_itl.sources.base import PathInput, PoolInput, PoolSource, RowSource
 from ray_itl.sources.columns import Asked, by_option
 from ray_itl.sources.condition import Condition, RowMask, rows_of_table_that_meet
 from ray_itl.sources.encoding import RawColumn
-from ray_itl.sources.in_memory import WITH_COLUMNS, ArraySource, TableRows, TableSource
+from ray_itl.sources.in_memory import TableRows, TableSource
 from ray_itl.sources.manifest import Manifest
 from ray_itl.sources.parquet import ParquetRows, ParquetSource
 from ray_itl.sources.schema import find_column

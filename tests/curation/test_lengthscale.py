@@ -24,7 +24,8 @@ from ray_itl.curation.settings import CurationSettings
 from ray_itl.errors import ConfigError, RunDirectoryError
 from ray_itl.options.text import from_yaml
 from ray_itl.queries.run import select_queries
-from ray_itl.sources.in_memory import ArraySource, TableSource
+from ray_itl.sources.arrays import ArraySource
+from ray_itl.sources.in_memory import TableSource
 from ray_itl.sources.open import open_source
 from ray_itl.sources.settings import PoolSettings
 from ray_itl.verification.settings import FinishedRun, VerifySettings

@@ -17,8 +17,8 @@ from ray_itl.shards.disk_features import DiskFeatures
 from ray_itl.shards.disk_loading import MATRIX, ROWS, CacheOptions, load_disk_shard
 from ray_itl.shards.loading import STORAGE_DTYPES, RowRange, load_shard
 from ray_itl.sources.agreement import build_manifest
+from ray_itl.sources.arrays import ArraySource
 from ray_itl.sources.columns import Asked
-from ray_itl.sources.in_memory import ArraySource
 from ray_itl.sources.parquet import ParquetSource
 from tests.sources.helpers import names_in, open_pool, pool_table, random_rows, write_pool
 

@@ -19,8 +19,8 @@ from ray_itl.errors import InputError
 from ray_itl.shards import loading
 from ray_itl.shards.disk_loading import CacheOptions, load_disk_shard
 from ray_itl.shards.loading import RowRange, load_shard
+from ray_itl.sources.arrays import ArraySource
 from ray_itl.sources.bad_rows import BadRows
-from ray_itl.sources.in_memory import ArraySource
 from ray_itl.sources.open import open_source
 from tests.sources.helpers import open_pool, write_pool
 

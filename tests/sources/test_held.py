@@ -94,6 +94,14 @@ def test_the_base_is_read_once(folder: Path) -> None:
     assert base.asked == 1
 
 
+def test_ids_alone_read_no_column(folder: Path) -> None:
+    base = base_of(folder)
+    held = HeldRows(base, ["text"], PLENTY)
+    for _ in range(3):
+        assert [row for ids, _ in held.row_batches(0, NUM_ROWS, []) for row in ids.tolist()] == list(range(NUM_ROWS))
+    assert base.asked == 3  # of which none was for the text, that would have answered the others
+
+
 @pytest.mark.parametrize(("columns", "max_bytes"), [(["text"], 100), (["id"], PLENTY)])
 def test_what_is_not_held_is_asked_of_the_base(folder: Path, columns: list[str], max_bytes: int) -> None:
     base = base_of(folder)

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from ray_itl.errors import InputError
-from ray_itl.sources.in_memory import ArraySource, TableSource
+from ray_itl.sources.arrays import ArraySource
+from ray_itl.sources.in_memory import TableSource
 from ray_itl.sources.open import open_raw_rows, open_source
 from ray_itl.sources.parquet import ParquetSource
 from tests.sources.helpers import LIST_KINDS, embedding_array, pool_table, random_rows, read_range, write_pool

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_itl.errors import InputError
-from ray_itl.sources.in_memory import ArraySource, TableRows, TableSource
+from ray_itl.sources.arrays import ArraySource
+from ray_itl.sources.in_memory import TableRows, TableSource
 from ray_itl.sources.open import open_raw_rows
 from ray_itl.sources.parquet import ParquetRows
 from ray_itl.sources.views import SubsetRows, SubsetSource

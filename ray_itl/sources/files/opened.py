@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from ray_itl.sources.base import BATCH_BYTES
 from ray_itl.sources.footer import GroupClaim
 from ray_itl.sources.tables.listing import PoolListing
 from ray_itl.sources.tables.place import Place
 
-_BATCH_BYTES = 2 << 20
 _MAX_BATCH_ROWS = 1 << 16
 
 
@@ -171,7 +171,7 @@ def pick_rows(
 
 
 def _batch_rows(row_bytes: int) -> int:
-    return max(1, min(_BATCH_BYTES // max(1, row_bytes), _MAX_BATCH_ROWS))
+    return max(1, min(BATCH_BYTES // max(1, row_bytes), _MAX_BATCH_ROWS))
 
 
 def estimate_row_bytes(metadata: FileFacts, row_group: int) -> int:
