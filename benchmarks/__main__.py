@@ -27,6 +27,7 @@ from benchmarks.queries import queries_table, run_queries
 from benchmarks.rounds import rounds_table, run_rounds
 from benchmarks.scaling import render_scaling, run_scaling, scaling_table
 from benchmarks.settings import ALL, NOT_IN_ALL, BenchmarkSettings
+from benchmarks.value.gradients import run_gradients
 from benchmarks.value.redundancy import redundancy_tables, render_redundancy, run_redundancy
 from benchmarks.value.sift import run_sift
 from benchmarks.value.sift_report import render_sift, sift_tables
@@ -76,6 +77,7 @@ SUITES = {
     ),
     "sift": Suite(run_sift, sift_tables, render_sift),
     "sift_copies": Suite(run_sift, sift_tables, render_sift),
+    "gradients": Suite(run_gradients, sift_tables, render_sift),
     "redundancy": Suite(run_redundancy, redundancy_tables, render_redundancy),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from benchmarks.value.settings import RedundancySettings, SiftCopiesSettings, SiftSettings
+from benchmarks.value.settings import GradientsSettings, RedundancySettings, SiftCopiesSettings, SiftSettings
 from ray_itl.core.block_schedule import HELD_WHOLE
 from ray_itl.options.checks import Check, is_positive, is_whole, one_of, positive, positive_up_to, require, size, whole
 from ray_itl.options.declare import Options, option
@@ -12,10 +12,13 @@ from ray_itl.options.declare import Options, option
 SUITES = (
     *("engine", "large", "disk", "rounds", "convergence", "scaling"),
     *("shards", "gpu", "embedding", "queries", "features", "noise", "peers"),
-    *("sift", "sift_copies", "redundancy"),
+    *("sift", "sift_copies", "gradients", "redundancy"),
 )
 ALL = "all"
-NOT_IN_ALL = ("peers", "gpu", "embedding", "queries", "features", "noise", "sift", "sift_copies", "redundancy")
+NOT_IN_ALL = (
+    *("peers", "gpu", "embedding", "queries", "features", "noise"),
+    *("sift", "sift_copies", "gradients", "redundancy"),
+)
 """They need further packages and data, a CUDA device, or hours."""
 PEER_DATA = ("wordnet", "synthetic")
 NOISE_DATA = ("digits", "wordnet", "mnist", "fashion-mnist", "cifar10")
@@ -284,6 +287,7 @@ class BenchmarkSettings(Options):
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     sift: SiftSettings = field(default_factory=SiftSettings)
     sift_copies: SiftCopiesSettings = field(default_factory=SiftCopiesSettings)
+    gradients: GradientsSettings = field(default_factory=GradientsSettings)
     redundancy: RedundancySettings = field(default_factory=RedundancySettings)
 
     def __post_init__(self) -> None:

@@ -112,10 +112,22 @@ class Corpus:
 
     def around(self, tests: Sequence[HeldOut], nearest: int, copies: int, folder: Path, notify: Notify) -> Pool:
         """Return the rows of the clean pool most like each test, `copies` of each: as it is, and edited."""
+        chosen = self._near(tests, nearest)
+        return self._copied(chosen, np.full(len(chosen), copies), folder, notify)
+
+    def among(self, tests: Sequence[HeldOut], nearest: int, others: int, apart: int) -> tuple[Pool, list[str]]:
+        """Return the rows of the clean pool most like each test with some others, and the texts of some apart."""
+        near = self._near(tests, nearest)
+        draw = np.random.default_rng(derive_seed(self._seed, "others"))
+        drawn = draw.permutation(np.setdiff1d(self._free, near))[: others + apart]
+        if len(drawn) < others + apart:
+            raise InputError(f"beside the rows most like a test the clean pool has {len(drawn):,}: ask for fewer")
+        return self._of(np.sort(np.concatenate([near, drawn[:others]]))), self._texts(drawn[others:]).to_pylist()
+
+    def _near(self, tests: Sequence[HeldOut], nearest: int) -> np.ndarray:
         free = self._rows[self._free]
         near = [np.argsort(-(free @ test.target), kind="stable")[:nearest] for test in tests]
-        chosen = self._free[np.unique(np.concatenate(near))]
-        return self._copied(chosen, np.full(len(chosen), copies), folder, notify)
+        return self._free[np.unique(np.concatenate(near))]
 
     def _reserve(self, source: str) -> np.ndarray:
         """Return a row of each of 100 documents of a source."""

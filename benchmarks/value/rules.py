@@ -14,7 +14,13 @@ from ray_itl.errors import ConfigError, InputError
 from ray_itl.loaded.pool import LoadedPool
 from ray_itl.training.seeds import derive_seed
 
-_NAME = re.compile(r"(random|nearest)|(nearest|vtl|itl)@(\d+(?:\.\d+)?(?:e-?\d+)?)")
+FEATURES = {
+    "rds": "by hidden states (RDS+)",
+    "gradients": "by gradients",
+    "adam": "by gradients as Adam scales them (LESS)",
+}
+"""What a rule may see of rows in place of their embeddings."""
+_NAME = re.compile(rf"(?:({'|'.join(FEATURES)})-)?(?:(random|nearest)|(nearest|vtl|itl)@(\d+(?:\.\d+)?(?:e-?\d+)?))")
 _DECIMALS = 12
 """To which cosines are rounded before they are compared: rows that are equal tie, and the first of them wins."""
 _AT_ONCE = 20_000
@@ -33,6 +39,8 @@ class Rule:
     """random, nearest, vtl or itl."""
     number: float | None = None
     """Of nearest: the cosine to an earlier pick at which a row is passed over. Of vtl and itl: the relative noise."""
+    features: str | None = None
+    """A key of `FEATURES`; None: embeddings."""
 
     @classmethod
     def parse(cls, name: str) -> Rule:
@@ -42,19 +50,24 @@ class Rule:
             ConfigError: it is no rule.
         """
         found = _NAME.fullmatch(name)
-        number = float(found[3]) if found and found[3] else None
-        if not found or number == 0:
+        number = float(found[4]) if found and found[4] else None
+        if not found or number == 0 or (found[1] and found[2] == "random"):
             raise ConfigError(f"{name!r} is no rule: name random, nearest, nearest@COSINE, vtl@NOISE or itl@NOISE")
-        return cls(found[1] or found[2], number)
+        return cls(found[2] or found[3], number, found[1])
 
     @property
     def name(self) -> str:
         """The rule in one word."""
-        return self.kind if self.number is None else f"{self.kind}@{self.number:g}"
+        seen = "" if self.features is None else f"{self.features}-"
+        return seen + (self.kind if self.number is None else f"{self.kind}@{self.number:g}")
 
     @property
     def words(self) -> str:
         """The rule as a reader of a table sees it."""
+        return self._words if self.features is None else f"{self._words}, {FEATURES[self.features]}"
+
+    @property
+    def _words(self) -> str:
         if self.number is None:
             return self.kind
         if self.kind == "nearest":

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from benchmarks.value.rules import Rule
+from benchmarks.value.rules import FEATURES, Rule
 from ray_itl.errors import ConfigError
 from ray_itl.options.checks import Check, is_whole, one_of, positive, positive_up_to, require, true_or_false, whole
 from ray_itl.options.declare import Options, option
@@ -25,11 +25,18 @@ RESERVED = 100
 RULES = ("random", "nearest", "nearest@0.85", "nearest@0.95", "vtl@1", "vtl@10", "itl@1", "itl@10")
 
 
-def _are_rules(value: list[str]) -> bool:
+GRADIENT_RULES = (
+    *("random", "nearest", "vtl@10", "rds-nearest", "rds-vtl@10", "gradients-nearest", "gradients-vtl@10"),
+    *("adam-nearest", "adam-vtl@10"),
+)
+
+
+def _are_rules(value: list[str], with_features: bool) -> bool:
     try:
-        return len({Rule.parse(name) for name in value}) == len(value) > 0
+        rules = {Rule.parse(name) for name in value}
     except ConfigError:
         return False
+    return len(rules) == len(value) > 0 and (with_features or all(rule.features is None for rule in rules))
 
 
 def _rise(value: list[int]) -> bool:
@@ -39,7 +46,11 @@ def _rise(value: list[int]) -> bool:
 _IS_RULES = Check(
     "give each once: random, nearest, nearest@COSINE (rows as alike to an earlier pick are passed over), vtl@NOISE or "
     "itl@NOISE (acquisition.relative_noise)",
-    _are_rules,
+    lambda value: _are_rules(value, with_features=False),
+)
+_IS_RULES_OF_FEATURES = Check(
+    f"as sift.rules, and each but random also of features, as rds-nearest: {', '.join(FEATURES)}",
+    lambda value: _are_rules(value, with_features=True),
 )
 _RISING = Check("give rising whole numbers of at least 1", _rise)
 _FEW = Check(f"give a whole number from 0 to {RESERVED - 1}", lambda value: is_whole(value, 0) and value < RESERVED)
@@ -74,23 +85,14 @@ class TuningOptions(Options):
 
 
 @dataclass
-class SiftSettings(TuningOptions, group="sift"):
-    """A language model is fine-tuned for one held-out passage at a time, by rows picked for it (SIFT's protocol)."""
+class HeldOutOptions(TuningOptions):
+    """Which passages are tests, and what is compared on them."""
 
-    pools: list[str] = option(
-        ["clean"],
-        "clean: passages of four sources, no text twice. edited: `rows` of them, each once to `most_copies` times, "
-        "lightly edited. natural: mails and BBC articles with whatever repeats they have.",
-        Check(f"choose from {', '.join(POOLS)}", lambda value: len(value) > 0 and {*value} <= {*POOLS}),
-        decides=False,
-    )
     rules: list[str] = option(list(RULES), "In this order; differences are to `nearest`.", _IS_RULES, decides=False)
     tests: int = option(50, "Held-out passages of each source: bbc, brown, mail.", whole(1), decides=False)
     first_test: int = option(
         50, f"Number of the first of them, below {RESERVED}: 0 to 49 are for tuning.", _FEW, decides=False
     )
-    rows: int = option(30_000, "Of the clean pool, for the edited one, before they are copied.", whole(1))
-    most_copies: int = option(8, "Of a row of the edited pool; how many is drawn evenly.", whole(1))
     leak: float = option(
         0.95, "Rows whose cosine to a held-out passage is at least this are out of the pool.", positive_up_to(1)
     )
@@ -103,6 +105,21 @@ class SiftSettings(TuningOptions, group="sift"):
 
 
 @dataclass
+class SiftSettings(HeldOutOptions, group="sift"):
+    """A language model is fine-tuned for one held-out passage at a time, by rows picked for it (SIFT's protocol)."""
+
+    pools: list[str] = option(
+        ["clean"],
+        "clean: passages of four sources, no text twice. edited: `rows` of them, each once to `most_copies` times, "
+        "lightly edited. natural: mails and BBC articles with whatever repeats they have.",
+        Check(f"choose from {', '.join(POOLS)}", lambda value: len(value) > 0 and {*value} <= {*POOLS}),
+        decides=False,
+    )
+    rows: int = option(30_000, "Of the clean pool, for the edited one, before they are copied.", whole(1))
+    most_copies: int = option(8, "Of a row of the edited pool; how many is drawn evenly.", whole(1))
+
+
+@dataclass
 class SiftCopiesSettings(SiftSettings, group="sift_copies"):
     """The same from pools in which rows have copies."""
 
@@ -110,27 +127,54 @@ class SiftCopiesSettings(SiftSettings, group="sift_copies"):
 
 
 @dataclass
-class RedundancySettings(TuningOptions, group="redundancy"):
+class RedundancySettings(HeldOutOptions, group="redundancy"):
     """How rules fall as every row of the pool gets more copies."""
 
     copies: list[int] = option([1, 2, 4, 8, 16, 32], "Of every row, the row among them; each in turn.", _RISING)
-    rules: list[str] = option(list(RULES), "In this order.", _IS_RULES, decides=False)
     noises: list[float] = option(
         [1.0, 10.0],
         "Noise variances at which I(f_A; y_X) of the picks is computed.",
         Check("give numbers above 0", lambda value: all(positive.holds(each) for each in value)),
         decides=False,
     )
-    tests: int = option(8, "Held-out passages of each source: bbc, brown, mail.", whole(1))
+    tests: int = option(8, "As sift.tests.", whole(1))
     first_test: int = option(50, "Number of the first of them.", _FEW)
     nearest: int = option(100, "The pool: of each test the rows most like it, before they are copied.", whole(1))
-    leak: float = option(0.95, "As sift.leak.", positive_up_to(1))
     score: bool = option(False, "Fine-tune for every test as well: bits per byte, hours.", true_or_false, decides=False)
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
         super().__post_init__()
-        allowed = f"there are {RESERVED} of a source, and the first is number redundancy.first_test={self.first_test}"
-        require(self.first_test + self.tests <= RESERVED, "redundancy.tests", self.tests, allowed)
-        enough = f"{self.n} rows are to be picked (redundancy.n)"
-        require(self.nearest >= self.n, "redundancy.nearest", self.nearest, enough)
+        _require_enough(self)
+
+
+@dataclass
+class GradientsSettings(HeldOutOptions, group="gradients"):
+    """Rules by what a row would teach the model, beside rules by what it is like."""
+
+    rules: list[str] = option(
+        list(GRADIENT_RULES),
+        "In this order, as sift.rules; by embeddings, or by rds- (hidden states of the model, position-weighted), "
+        "gradients- (of its adapters) or adam- (the same as Adam scales them).",
+        _IS_RULES_OF_FEATURES,
+        decides=False,
+    )
+    tests: int = option(5, "As sift.tests.", whole(1))
+    first_test: int = option(50, "Number of the first of them.", _FEW)
+    nearest: int = option(100, "The pool: of each test the rows whose embeddings are most like it.", whole(1))
+    others: int = option(600, "And so many of all others, at random.", whole(0))
+    warmup: int = option(
+        200, "Rows outside of the pool for the adapters to be trained on before, a step on each.", whole(1)
+    )
+    projection_dim: int = option(8192, "Numbers that are kept of a gradient.", whole(1))
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError naming the option."""
+        super().__post_init__()
+        _require_enough(self)
+
+
+def _require_enough(settings: RedundancySettings | GradientsSettings) -> None:
+    """Raise ConfigError if the rows most like a test are fewer than are picked for it."""
+    enough = f"{settings.n} rows are to be picked ({settings.group}.n)"
+    require(settings.nearest >= settings.n, f"{settings.group}.nearest", settings.nearest, enough)

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.curves_page import CurvesChart, CurvesReport, render_curves
 from benchmarks.value.paired import paired, saving
 from benchmarks.value.rules import ALIKE, UNLIKE, Picked
-from benchmarks.value.settings import RESERVED, SiftSettings, TuningOptions
+from benchmarks.value.settings import RESERVED, HeldOutOptions, TuningOptions
 from benchmarks.value.sift import Outcome, PoolResult, SiftResult
 from ray_itl.report.document import Tile
 from ray_itl.text import duration, number, percent
@@ -18,7 +18,7 @@ from ray_itl.text import duration, number, percent
 REFERENCE = "nearest"
 
 
-def sift_tables(found: SiftResult, settings: SiftSettings) -> str:
+def sift_tables(found: SiftResult, settings: HeldOutOptions) -> str:
     """Return a table for each pool, as Markdown."""
     last = settings.first_test + settings.tests - 1
     head = (
@@ -42,7 +42,7 @@ def steps_in_words(options: TuningOptions) -> str:
     )
 
 
-def _table(pool: PoolResult, settings: SiftSettings) -> str:
+def _table(pool: PoolResult, settings: HeldOutOptions) -> str:
     untrained = np.mean([curve.bits[0] for curve in pool.outcomes[0].curves])
     sources = list(dict.fromkeys(pool.sources))
     columns = [
@@ -60,7 +60,7 @@ def _table(pool: PoolResult, settings: SiftSettings) -> str:
     return "\n".join(lines)
 
 
-def _cells(own: Outcome, pool: PoolResult, sources: Sequence[str], settings: SiftSettings) -> list[str]:
+def _cells(own: Outcome, pool: PoolResult, sources: Sequence[str], settings: HeldOutOptions) -> list[str]:
     reference = reference_of(pool)
     ends = _ends(own)
     cells = [own.rule.words, f"{ends.mean():.4f}"]
@@ -96,7 +96,7 @@ def _mean(picked: Sequence[Picked], of: Callable[[Picked], float]) -> float:
     return math.fsum(map(of, picked)) / len(picked)
 
 
-def render_sift(found: SiftResult, settings: SiftSettings, machine: str) -> str:
+def render_sift(found: SiftResult, settings: HeldOutOptions, machine: str) -> str:
     """Return a page with the mean curves on each pool.
 
     Raises:
@@ -115,7 +115,7 @@ def render_sift(found: SiftResult, settings: SiftSettings, machine: str) -> str:
     return render_curves(CurvesReport(settings.group, headline, charts, tiles, facts, "How it falls"))
 
 
-def _charts(pool: PoolResult, settings: SiftSettings) -> list[CurvesChart]:
+def _charts(pool: PoolResult, settings: HeldOutOptions) -> list[CurvesChart]:
     places, reference = settings.scored_after, reference_of(pool)
     means = {each.rule.words: scores_of(each)[:, 1:].mean(axis=0) for each in pool.outcomes}
     charts = [

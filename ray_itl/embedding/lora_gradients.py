@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from ray_itl.embedding.batches import by_length
 from ray_itl.embedding.gradient_sketch import GradientSketch
-from ray_itl.embedding.weights import weights_digest
+from ray_itl.embedding.weights import tensors_digest, weights_digest
 from ray_itl.errors import InputError
 from ray_itl.training.adapter_gradients import adapter_gradients, adapter_layers
 from ray_itl.training.checkpoint import load_checkpoint
 from ray_itl.training.learner import Inputs, Learner, num_rows, take
+from ray_itl.training.second_moments import adam_scales, read_second_moments
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 4096}
 """Of one pass, padding included. With a vocabulary of 50,000, 1,024 tokens have logits of 200 MB, of which there are
@@ -31,6 +32,8 @@ class Snapshot:
     """Of `adapter_layers`, by name."""
     share: float
     """How much inner products of gradients there count: the learning rate then, or any multiple of it."""
+    scales: dict[str, Tensor] | None = None
+    """What each number of a gradient is multiplied by, of `adam_scales`, by the same names; None: by 1."""
 
 
 def read_snapshots(learner: Learner, moments: Sequence[Mapping[str, Any]]) -> tuple[list[Snapshot], str]:
@@ -51,8 +54,9 @@ def read_snapshots(learner: Learner, moments: Sequence[Mapping[str, Any]]) -> tu
     for moment in moments:
         load_checkpoint(learner, moment["path"])
         share = float(moment.get("learning_rate", 1.0))
-        found.append(_snapshot(layers, share))
-        digests.append(f"{weights_digest(learner)} {share!r}")
+        scales, own = _scales(layers, moment.get("second_moments"))
+        found.append(_snapshot(layers, share, scales))
+        digests.append(f"{weights_digest(learner)} {share!r}{own}")
         others = weights_digest(learner, without=[f"{name}.weight" for name in layers])
         if others != (frozen or others):
             raise InputError(
@@ -63,8 +67,17 @@ def read_snapshots(learner: Learner, moments: Sequence[Mapping[str, Any]]) -> tu
     return found, sha256("\n".join(digests).encode()).hexdigest()
 
 
-def _snapshot(layers: Mapping[str, nn.Linear], share: float) -> Snapshot:
-    return Snapshot({name: layer.weight.detach().clone() for name, layer in layers.items()}, share)
+def _snapshot(layers: Mapping[str, nn.Linear], share: float, scales: dict[str, Tensor] | None = None) -> Snapshot:
+    return Snapshot({name: layer.weight.detach().clone() for name, layer in layers.items()}, share, scales)
+
+
+def _scales(layers: Mapping[str, nn.Linear], path: str | None) -> tuple[dict[str, Tensor] | None, str]:
+    """Return the scales that a file of second moments gives, and what tells them from others."""
+    if path is None:
+        return None, ""
+    moments = read_second_moments(path, {f"{name}.weight": layer.weight for name, layer in layers.items()})
+    scales = {name: adam_scales(moments[f"{name}.weight"]).to(layer.weight.device) for name, layer in layers.items()}
+    return scales, f" {tensors_digest(moments)}"
 
 
 class LoraGradients:
@@ -76,7 +89,9 @@ class LoraGradients:
         E <x, x'> = sum_k c_k <g_k, g_k'>
 
     which for gradients of norm 1 and learning rates as shares is LESS's influence, with the gradients themselves in
-    place of Adam's steps. Its error is that of one vector (see `GradientSketch`), however many moments there are.
+    place of Adam's steps. With the second moments v_k of Adam (see `second_moments`) g_k is V_k^(-1/4) g_k throughout,
+    V_k the diagonal matrix of v_k: then <g_k, g_k'> is what a step of Adam without momentum on the one row changes in
+    the loss of the other. The error is that of one vector (see `GradientSketch`), however many moments there are.
     """
 
     def __init__(
@@ -105,7 +120,7 @@ class LoraGradients:
         self._device = next(iter(self._layers.values())).weight.device
         self._tokens = batch_tokens or BATCH_TOKENS["cpu" if self._device.type == "cpu" else "cuda"]
         total = sum(each.share for each in snapshots)
-        self._snapshots = [(each.weights, (each.share / total) ** 0.5) for each in snapshots]
+        self._snapshots = [(each.weights, each.scales, (each.share / total) ** 0.5) for each in snapshots]
         sizes = {
             _place(k, name): layer.weight.numel() for k in range(len(snapshots)) for name, layer in self._layers.items()
         }
@@ -120,21 +135,21 @@ class LoraGradients:
         # One after another, as the way back is: more of them would only be smaller ones.
         batches = by_length(inputs["attention_mask"].sum(dim=1).cpu().numpy(), self._tokens, least_batches=1)
         rows = torch.zeros(num_rows(inputs), self._sketch.dim, device=self._device)
-        for k, (weights, factor) in enumerate(self._snapshots):
+        for k, (weights, scales, factor) in enumerate(self._snapshots):
             self._restore(weights)
             for members in batches:
                 own = torch.from_numpy(members).to(self._device)
-                rows[own] += factor * self._at(k, take(inputs, own))
+                rows[own] += factor * self._at(k, scales, take(inputs, own))
         return rows
 
-    def _at(self, k: int, inputs: Inputs) -> Tensor:
+    def _at(self, k: int, scales: Mapping[str, Tensor] | None, inputs: Inputs) -> Tensor:
         """Return the sketches of the gradients at one moment, in one pass."""
         count = num_rows(inputs)
         sketches = torch.zeros(count, self._sketch.dim, device=self._device)
         squares = torch.zeros(count, device=self._device)
 
         def add(name: str, gradients: Tensor) -> None:
-            numbers = gradients.flatten(1).float()
+            numbers = (gradients if scales is None else gradients * scales[name]).flatten(1).float()
             squares.add_(numbers.square().sum(dim=1))
             self._sketch.add(sketches, _place(k, name), numbers)
 

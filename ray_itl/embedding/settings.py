@@ -33,6 +33,8 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 ID, EMBEDDING = "id", "embedding"
 """The columns that every embedded pool has."""
 
+_FILES = ("path", "second_moments")
+"""What of a moment names a file."""
 _WITH_GRADIENTS = "give a whole number >= 1 with kind=gradient or kind=lora_gradient, or null"
 _AT_LEAST_ONE = whole(1).said("give a whole number >= 1")
 _AT_LEAST_ZERO = whole(0).said("give a whole number >= 0")
@@ -41,8 +43,9 @@ _CARRIED = distinct_names(ID, EMBEDDING).said(
     f"give a list of column names, each once, other than {ID} and {EMBEDDING}, which the result has"
 )
 MOMENTS = Check(
-    "give a list as [{path: a.safetensors, learning_rate: 2e-5}], each path a checkpoint and each rate above 0",
-    lambda value: isinstance(value, list) and all(map(_is_moment, value)),
+    "give a list as [{path: a.safetensors, learning_rate: 2e-5}], each path a checkpoint and each rate above 0, and "
+    "either to all or to none of them a file of second_moments",
+    lambda value: isinstance(value, list) and all(map(_is_moment, value)) and _are_alike(value),
 )
 _KEYWORDS = Check(
     "give a mapping of names to values, as {classes: 10}",
@@ -52,13 +55,18 @@ _KEYWORDS = Check(
 
 def with_absolute_paths_of(checkpoints: list[Any]) -> list[Any]:
     """Return several checkpoints with absolute paths."""
-    return [{**each, "path": absolute_path(each["path"])} for each in checkpoints]
+    return [{**each, **{name: absolute_path(each[name]) for name in _FILES if name in each}} for each in checkpoints]
 
 
 def _is_moment(value: object) -> bool:
-    if not isinstance(value, dict) or not {"path"} <= value.keys() <= {"path", "learning_rate"}:
+    if not isinstance(value, dict) or not {"path"} <= value.keys() <= {*_FILES, "learning_rate"}:
         return False
-    return isinstance(value["path"], str) and is_positive(value.get("learning_rate", 1.0))
+    are_files = all(isinstance(value[name], str) for name in _FILES if name in value)
+    return are_files and is_positive(value.get("learning_rate", 1.0))
+
+
+def _are_alike(moments: list[Any]) -> bool:
+    return len({"second_moments" in each for each in moments}) <= 1
 
 
 @dataclass
@@ -168,7 +176,8 @@ class EmbeddingModelSettings(Options, group="model"):
         [],
         "For embedding.kind=lora_gradient, in place of one checkpoint several of one training, as [{path: "
         "a.safetensors, learning_rate: 2e-5}]: inner products are the mean of those at each, weighted by the learning "
-        "rates there (1 where it is not said).",
+        "rates there (1 where it is not said). With second_moments: b.safetensors to each, Adam's means of squared "
+        "gradients (training.keep_second_moments), gradients are divided by their fourth roots.",
         MOMENTS,
         decides=False,  # a digest of the weights and rates does
     )

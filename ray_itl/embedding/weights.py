@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ray_itl.errors import InputError
 
 
 def weights_digest(model: nn.Module, without: Container[str] = ()) -> str:
     """Return a SHA-256 of all parameters and buffers that a model's state holds, with their names, but for some."""
+    return tensors_digest({name: tensor for name, tensor in model.state_dict().items() if name not in without})
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return a SHA-256 of tensors with their names."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if name in without:
-            continue
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -30,6 +30,7 @@ from ray_itl.training.inputs import without_predictions
 from ray_itl.training.learner import Inputs, Learner
 from ray_itl.training.objectives import CONFUSION, evaluate, not_a_number, training_objective
 from ray_itl.training.registry import ModelSpec, load
+from ray_itl.training.second_moments import second_moments_path
 from ray_itl.training.seeds import derive_seed
 from ray_itl.training.trainer import Trainer, TrainTask
 
@@ -131,6 +132,7 @@ class LearnerModel:
         scores = [{name: score for name, score in each.metrics.items() if name != CONFUSION} for each in results]
         for task in tasks[1:]:
             Path(task.output).unlink(missing_ok=True)
+            second_moments_path(task.output).unlink(missing_ok=True)
         return Trained(mean_scores(scores), confusion, results[0].stopped)
 
     def checkpoint_after(self, number: int) -> str | None:

@@ -33,11 +33,13 @@ def train(
     settings: TrainingSettings,
     seed: int,
     workers: Workers | None = None,
+    optimiser: torch.optim.Optimizer | None = None,
 ) -> History:
     """Train a learner in place, on the device it is on, and leave it in evaluation mode.
 
     Every worker holds the same weights and all examples, and computes the same history. The order of the batches is
-    drawn from the seed, anew for every epoch; torch's global random state is left as it was.
+    drawn from the seed, anew for every epoch; torch's global random state is left as it was. An optimiser of
+    `make_optimiser` for `trained_parameters` may be handed over, for the sake of its state afterwards.
 
     Raises:
         InputError: no examples, or some that do not fit the learner.
@@ -45,9 +47,9 @@ def train(
         DivergedError: the loss or a weight became NaN or infinite.
     """
     workers = workers or OneWorker()
-    parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
-    _check(learner, examples, objective, parameters, settings)
-    optimiser = make_optimiser(parameters, settings)
+    parameters = trained_parameters(learner)
+    _check(learner, examples, objective, settings)
+    optimiser = optimiser or make_optimiser(parameters, settings)
     plan = StoppingPlan.of(settings, len(examples), objective)
     examples, held_back = plan.split(examples.to(parameters[0].device), seed)
     weights = [*parameters, *learner.buffers()]
@@ -83,6 +85,13 @@ def _batches(count: int, size: int, order: torch.Generator) -> Iterator[tuple[Te
     while count:
         parts = torch.randperm(count, generator=order).split(size)
         yield from ((part, number == len(parts)) for number, part in enumerate(parts, start=1))
+
+
+def trained_parameters(learner: Learner) -> list[nn.Parameter]:
+    """Return what of a learner is trained: all that requires a gradient; ConfigError where nothing does."""
+    if found := [parameter for parameter in learner.parameters() if parameter.requires_grad]:
+        return found
+    raise ConfigError(f"{type(learner).__name__} has no parameter that requires a gradient: nothing can be trained")
 
 
 def make_optimiser(parameters: list[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -134,15 +143,7 @@ def _require_finite(what: str, values: Tensor, step: int, epoch: int) -> None:
         )
 
 
-def _check(
-    learner: Learner,
-    examples: Examples,
-    objective: Objective,
-    parameters: list[nn.Parameter],
-    settings: TrainingSettings,
-) -> None:
-    if not parameters:
-        raise ConfigError(f"{type(learner).__name__} has no parameter that requires a gradient: nothing can be trained")
+def _check(learner: Learner, examples: Examples, objective: Objective, settings: TrainingSettings) -> None:
     if 0 not in (settings.epochs, settings.steps) and not len(examples):
         raise InputError("there are no examples to train on: label at least one, or set training.epochs=0")
     objective.check(learner, examples)

@@ -15,7 +15,7 @@ CHECK_STEPS = 20
 PATIENCE = 5
 LEARNT_LOSS = 0.01
 MOST_HELD_BACK = 500
-_LATER = ("steps", "patience", "held_back")
+_LATER = ("steps", "patience", "held_back", "keep_second_moments")
 """Options that earlier versions did not have: unset, they train as those did where epochs was set."""
 
 
@@ -66,6 +66,11 @@ class TrainingSettings(Options, group="training"):
     max_gradient_norm: float | None = option(
         None, "Scale a step's gradient down to this Euclidean norm. null: never.", _POSITIVE_OR_NULL
     )
+    keep_second_moments: bool = option(
+        False,
+        "Write Adam's means of squared gradients beside each checkpoint, for gradients of adapters as LESS takes them.",
+        true_or_false,
+    )
     evaluation_batch_size: int = option(
         256,
         "Examples at a time when held-out data is scored; it changes memory, not results beyond rounding.",
@@ -77,6 +82,8 @@ class TrainingSettings(Options, group="training"):
         super().__post_init__()
         usable = self.momentum == 0 or self.optimiser == "sgd"
         require(usable, "training.momentum", self.momentum, "only sgd has it; give 0")
+        usable = self.optimiser != "sgd" or not self.keep_second_moments
+        require(usable, "training.keep_second_moments", self.keep_second_moments, "sgd has none; use adam")
         watched = self.patience is not None or self.stops_by_itself or not self.held_back
         why = "set training.patience with it, or neither training.epochs nor training.steps"
         require(watched, "training.held_back", self.held_back, why)
@@ -88,4 +95,5 @@ class TrainingSettings(Options, group="training"):
 
     def identity_of(self, name: str) -> str | None:
         """See `Options.identity_of`."""
-        return None if name in _LATER and getattr(self, name) is None else super().identity_of(name)
+        is_unset = getattr(self, name) in (None, False)
+        return None if name in _LATER and is_unset else super().identity_of(name)

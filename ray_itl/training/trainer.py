@@ -21,9 +21,10 @@ from ray_itl.io.atomic import write_json
 from ray_itl.text import plural
 from ray_itl.training.checkpoint import save_checkpoint
 from ray_itl.training.examples import read_examples
-from ray_itl.training.loop import train
+from ray_itl.training.loop import make_optimiser, train, trained_parameters
 from ray_itl.training.objectives import evaluate, not_a_number, training_objective
 from ray_itl.training.registry import ModelSpec, load
+from ray_itl.training.second_moments import save_second_moments, second_moments_path
 from ray_itl.training.seeds import derive_seed
 from ray_itl.training.settings import TrainingSettings
 from ray_itl.training.workers import OneWorker, Workers
@@ -161,7 +162,8 @@ def run_task(task: TrainTask, workers: Workers, device: torch.device) -> TrainRe
     learner.to(device)
     examples = read_examples(task.examples)
     objective = training_objective(task.objective, examples, task.settings.reweight_classes)
-    history = train(learner, examples, objective, task.settings, task.seed, workers)
+    optimiser = make_optimiser(trained_parameters(learner), task.settings)
+    history = train(learner, examples, objective, task.settings, task.seed, workers, optimiser)
     metrics = {}
     if task.heldout is not None:
         heldout = read_examples(task.heldout)
@@ -172,6 +174,8 @@ def run_task(task: TrainTask, workers: Workers, device: torch.device) -> TrainRe
                 "training.max_gradient_norm"
             )
     if workers.rank == 0:
+        if task.settings.keep_second_moments:
+            save_second_moments(learner, optimiser, second_moments_path(task.output))
         save_checkpoint(learner, task.output, task.trainable_only)
     stopped = f"{plural(history.steps, 'step')}: {history.stopped}"
     seconds = time.perf_counter() - began

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ray_itl.embedding.embedder import Embedder
 from ray_itl.embedding.job import embed_pool
@@ -133,6 +134,48 @@ def test_of_several_moments_inner_products_are_the_mean_by_learning_rates(
     np.testing.assert_allclose(gram(made.embed_column(ROWS)), truth, rtol=1e-4, atol=1e-6)
     other = embedder(folder, moments=moments[::-1], projection_dim=3 * WIDE)
     assert other.identity() != made.identity()
+
+
+def second_moments(folder: Path, path: Path, seed: int) -> tuple[str, np.ndarray]:
+    """A file of them, and what numbers of a gradient are multiplied by: in the order of `exact`."""
+    layers, draw = adapter_layers(spec(folder).build(0)), torch.Generator().manual_seed(seed)
+    moments = {name: torch.rand(layer.weight.shape, generator=draw) ** 8 for name, layer in layers.items()}
+    save_file({f"{name}.weight": values for name, values in moments.items()}, path)
+    order = gradients(spec(folder).build(0), spec(folder).build(0).encode(ROWS))
+    whole = np.concatenate([moments[name].flatten().numpy() for name in order]).astype(np.float64)
+    return str(path), (np.sqrt(whole) + 1e-8) ** -0.5
+
+
+@pytest.mark.parametrize("unit_norm", [False, True])
+def test_with_second_moments_inner_products_are_those_of_steps_of_adam(
+    folder: Path, tmp_path: Path, unit_norm: bool
+) -> None:
+    one, two = (checkpoint(folder, tmp_path / str(seed), seed) for seed in (1, 2))
+    (own, own_scales), (other, other_scales) = (second_moments(folder, tmp_path / f"v{k}", k) for k in (1, 2))
+    assert own_scales.max() > 10 * own_scales.min()
+    moments = [{"path": one, "second_moments": own}, {"path": two, "second_moments": other}]
+    found = embedder(folder, moments=moments, projection_dim=2 * WIDE, unit_norm=unit_norm).embed_column(ROWS)
+    each = [exact(folder, one) * own_scales, exact(folder, two) * other_scales]
+    if unit_norm:
+        each = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in each]
+    np.testing.assert_allclose(gram(found), sum(gram(rows) for rows in each) / 2, rtol=1e-3, atol=1e-5)
+
+
+def test_second_moments_are_part_of_the_identity_and_must_fit(folder: Path, tmp_path: Path) -> None:
+    path = checkpoint(folder, tmp_path / "a", 1)
+    plain, (own, _), (other, _) = {"path": path}, *(second_moments(folder, tmp_path / f"v{k}", k) for k in (1, 2))
+    made = [embedder(folder, moments=[{**plain, **more}]) for more in ({}, {"second_moments": own})]
+    made.append(embedder(folder, moments=[{**plain, "second_moments": other}]))
+    assert len({each.weights_digest for each in made}) == 3
+    with pytest.raises(ConfigError, match="either to all or to none of them a file of second_moments"):
+        EmbeddingModelSettings("causal_lm", checkpoints=[plain, {**plain, "second_moments": own}])
+    values = load_file(own)
+    name = next(iter(values))
+    save_file({**values, name: -values[name]}, tmp_path / "negative")
+    save_file({key: value for key, value in values.items() if key != name}, tmp_path / "few")
+    for file, said in (("negative", "no means of squares"), ("few", "has none for"), ("nowhere", "does not exist")):
+        with pytest.raises(InputError, match=said):
+            embedder(folder, moments=[{**plain, "second_moments": str(tmp_path / file)}])
 
 
 def test_identity_tells_what_decides(folder: Path, tmp_path: Path) -> None:

@@ -149,8 +149,20 @@ def test_only_the_weights_that_are_needed_may_be_kept(whole: FineTuning, data: D
     assert figures(tune(settings)) == figures(whole)
     kept = sorted(int(path.parent.name) for path in (tmp_path / "run").glob("rounds/*/checkpoint.safetensors"))
     assert kept == [2, 3]
+    assert not list((tmp_path / "run").glob("rounds/*/*second_moments*"))
     drift = whole.curves.column("drift.mean_cosine").to_pylist()
     assert tune(settings).curves.column("drift.mean_cosine").to_pylist() == drift
+
+
+def test_second_moments_are_kept_with_the_weights(whole: FineTuning, data: DataSettings, tmp_path: Path) -> None:
+    rounds = RoundSettings(3, 8, 10, 5, keep_checkpoints="last", repeats=2)
+    settings = digits_settings(data, tmp_path / "run", rounds=rounds)
+    settings = replace(settings, training=replace(settings.training, keep_second_moments=True))
+    result = tune(settings)
+    for number in (1, 2, 3):
+        assert picks_of(result.path, number) == picks_of(whole.path, number)
+    kept = sorted(str(path.relative_to(result.path)) for path in result.path.glob("rounds/*/*second_moments*"))
+    assert kept == [f"rounds/000{number}/checkpoint.second_moments.safetensors" for number in (2, 3)]
 
 
 def test_scores_of_repeated_trainings_are_averaged(whole: FineTuning, data: DataSettings, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from ray_itl.training.coordinator import Assignment, FailurePolicy, TaskCoordina
 from ray_itl.training.examples import write_examples
 from ray_itl.training.ray_trainer import RayTrainer
 from ray_itl.training.registry import ModelSpec, load
+from ray_itl.training.second_moments import read_second_moments, second_moments_path
 from ray_itl.training.settings import TrainingSettings
 from ray_itl.training.trainer import LocalTrainer, TrainTask, read_result
 from tests.training.worker_helpers import MLP, digits
@@ -48,6 +49,24 @@ def test_a_task_leaves_checkpoint_and_result(tmp_path):
     trained, fresh = weights(task.output), MLP.build(0).state_dict()["head.bias"]
     assert not torch.equal(trained[-10:], fresh)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["examples", "heldout", "out", "out.json"]
+
+
+def test_second_moments_are_the_means_of_squared_gradients(tmp_path):
+    """After one step of Adam on all examples v = (1 - beta_2) g^2."""
+    settings = TrainingSettings(steps=1, batch_size=100, keep_second_moments=True, reweight_classes=False)
+    task = make_task(tmp_path, settings=settings, heldout=None)
+    LocalTrainer().fit(task)
+    learner, examples = load(MLP, None, 0), digits().take(slice(0, 100))
+    assert examples.labels is not None
+    loss = torch.nn.functional.cross_entropy(learner(examples.inputs), examples.labels)
+    first = dict(zip(dict(learner.named_parameters()), torch.autograd.grad(loss, [*learner.parameters()]), strict=True))
+    found = read_second_moments(second_moments_path(task.output), dict(learner.named_parameters()))
+    assert found.keys() == first.keys()
+    for name, gradient in first.items():
+        torch.testing.assert_close(found[name], 1e-3 * gradient**2, rtol=1e-4, atol=1e-12)
+    assert not second_moments_path(make_task(tmp_path, "plain").output).exists()
+    with pytest.raises(ConfigError, match=r"training\.keep_second_moments=True.*sgd has none; use adam"):
+        TrainingSettings(optimiser="sgd", keep_second_moments=True)
 
 
 def test_a_finished_task_is_not_carried_out_again(tmp_path, monkeypatch):

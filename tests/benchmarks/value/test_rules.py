@@ -19,12 +19,15 @@ def picked(name: str, among: Candidates = AMONG, n: int = 12) -> list:
         return pick_for_all(Rule.parse(name), among, loaded, n, seed=0)
 
 
-@pytest.mark.parametrize("name", ["random", "nearest", "nearest@0.95", "vtl@10", "itl@0.5"])
+@pytest.mark.parametrize("name", ["random", "nearest", "nearest@0.95", "vtl@10", "itl@0.5", "adam-vtl@1"])
 def test_a_name_is_read_and_written(name: str) -> None:
     assert Rule.parse(name).name == name
 
 
-@pytest.mark.parametrize("name", ["", "near", "random@1", "vtl", "itl@0", "nearest@x", "itl@1e", "itl@e", "vtl@1 "])
+@pytest.mark.parametrize(
+    "name",
+    ["", "near", "rds-random", "x-nearest", "vtl", "itl@0", "nearest@x", "itl@1e", "itl@e", "vtl@1 "],
+)
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="is no rule"):
         Rule.parse(name)
