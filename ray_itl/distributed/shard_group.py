@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import ray
 from ray import ObjectRef
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 
 from ray_itl.cluster.waiting import RoomWatch
 from ray_itl.distributed.codec import pack
-from ray_itl.distributed.failures import classify
-from ray_itl.distributed.policy import Failure, FailureKind, GiveUp, RecoveryPolicy
+from ray_itl.distributed.policy import Failure, RecoveryPolicy
 from ray_itl.distributed.relay import Relay, Reply, group_shards
-from ray_itl.distributed.shard_actor import ShardActor, ShardFacts, ShardSpec
-from ray_itl.errors import NoRoomError, ShardError
+from ray_itl.distributed.shard_actor import ShardActor, ShardFacts
+from ray_itl.distributed.shard_processes import ShardMember, ShardProcesses
+from ray_itl.errors import ShardError
 from ray_itl.shards.part import ShardPart
 from ray_itl.sources.base import PoolSource
 
 _INLINE_BYTES = 100_000
-_START_BATCH = 64
 _POLL_S = 1.0
-_LOOK_S = 5.0
-"""How often the head and the room for lost shards are looked at while something is awaited."""
-
-
-@dataclass(frozen=True)
-class ShardMember:
-    """What one shard loads, and what its process asks of the cluster (options of a Ray actor)."""
-
-    name: str
-    spec: ShardSpec
-    options: dict[str, Any]
 
 
 def put(message: Any) -> Any:
@@ -73,20 +58,13 @@ class ShardGroup:
             watch: Looks after the cluster while shards are awaited.
             actor_class: What runs in the processes.
         """
-        self._policy = policy
         self._recovery = recovery
-        self._notify = notify
         self._cluster = watch
-        groups: dict[str, Any] = {"concurrency_groups": {"health": 2, "relay": 1}}
-        self._actor_class = ray.remote(**groups)(actor_class)
+        self._processes = ShardProcesses(members, policy, notify, watch, actor_class)
+        self._relay = Relay(self._processes.get_all)
         self._source = ray.put(source)
         self._version = -1
         self._set_members(members)
-        self._actors: list[Any] = []
-        self._lock = threading.Lock()
-        self._closed = False
-        self._relay = Relay(self._get_all)
-        self.rebuilds = 0
 
     def start(self, on_rows: Callable[[int], None] | None = None) -> list[ShardFacts]:
         """Create the processes, in batches, and load all rows.
@@ -99,10 +77,7 @@ class ShardGroup:
             ShardError: no place on the cluster within the deadline, or processes that keep dying.
         """
         try:
-            for first in range(0, len(self._members), _START_BATCH):
-                batch = range(first, min(first + _START_BATCH, len(self._members)))
-                self._actors += [self._create(index) for index in batch]
-                self._in_parallel(self._await_process, batch)
+            self._processes.start()
             return self._load_all(on_rows)
         except BaseException:
             self.close()
@@ -122,8 +97,8 @@ class ShardGroup:
             InputError: unreadable or bad rows.
             ShardError: nothing was started, or processes that keep dying.
         """
-        self._check_open()
-        if not self._actors:
+        self._processes.check_open()
+        if not self._processes.actors:
             raise ShardError("the pool has no processes yet: load it first")
         try:
             self._source = ray.put(source)
@@ -144,7 +119,7 @@ class ShardGroup:
         Raises:
             ShardError: processes that keep dying.
         """
-        self._check_open()
+        self._processes.check_open()
         try:
             self._source = ray.put(source)
             self._specs = [
@@ -169,9 +144,9 @@ class ShardGroup:
         """As `call`, with arguments for each shard."""
 
         def send(index: int) -> ObjectRef:
-            return getattr(self._actors[index], method).remote(*arguments[index])
+            return getattr(self._processes.actors[index], method).remote(*arguments[index])
 
-        self._check_open()
+        self._processes.check_open()
         try:
             return self._collect(range(len(self._members)), send)
         except BaseException:
@@ -182,11 +157,11 @@ class ShardGroup:
         """As `call`, for a method of `relay.MERGES`: where shards are many, a reply may be of several in a row."""
         if len(group_shards(len(self._members))) == len(self._members):
             return self.call(method, message)
-        self._check_open()
+        self._processes.check_open()
         try:
-            found = self._relay.call(self._actors, method, message)
+            found = self._relay.call(self._processes.actors, method, message)
             lost = [index for index, reply in found if reply is None]
-            again = self._collect(lost, lambda index: getattr(self._actors[index], method).remote(message))
+            again = self._collect(lost, lambda index: getattr(self._processes.actors[index], method).remote(message))
             others = dict(zip(lost, again, strict=True))
             return [others[index] if reply is None else reply for index, reply in found]
         except BaseException:
@@ -195,20 +170,22 @@ class ShardGroup:
 
     def submit(self, method: str, num_returns: int, *arguments: Any) -> list[list[ObjectRef]]:
         """Call a method that returns several objects, without waiting and without recovery."""
-        self._check_open()
-        return [getattr(a, method).options(num_returns=num_returns).remote(*arguments) for a in self._actors]
+        self._processes.check_open()
+        return [getattr(a, method).options(num_returns=num_returns).remote(*arguments) for a in self._processes.actors]
+
+    @property
+    def rebuilds(self) -> int:
+        """How many shards were rebuilt so far."""
+        return self._processes.rebuilds
 
     def close(self) -> None:
         """Kill this crew's processes; nothing else on the cluster is touched. May be called again."""
-        with self._lock:
-            actors, self._closed = [] if self._closed else self._actors, True
-        for actor in actors:
-            ray.kill(actor, no_restart=True)
+        self._processes.close()
 
     def _set_members(self, members: Sequence[ShardMember]) -> None:
         """Make what these members load what every process loads from now on, also when it is rebuilt."""
         self._version += 1
-        self._members = list(members)
+        self._members = self._processes.members = list(members)
         self._specs = [pack(replace(member.spec, version=self._version)) for member in members]
 
     def _load_all(self, on_rows: Callable[[int], None] | None) -> list[ShardFacts]:
@@ -217,22 +194,8 @@ class ShardGroup:
             self._watch(refs, on_rows)
         return self._results(range(len(refs)), refs, self._load)
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ShardError("the pool is closed: make a new one")
-
-    def _create(self, index: int) -> Any:
-        return self._actor_class.options(
-            **self._members[index].options, scheduling_strategy="SPREAD", max_restarts=-1, max_task_retries=0
-        ).remote()
-
-    def _replace(self, index: int) -> None:
-        with self._lock:
-            self._check_open()
-            self._actors[index] = self._create(index)
-
     def _load(self, index: int) -> ObjectRef:
-        return self._actors[index].load.remote(self._source, self._specs[index])
+        return self._processes.actors[index].load.remote(self._source, self._specs[index])
 
     def _watch(self, refs: list[ObjectRef], on_rows: Callable[[int], None]) -> None:
         """Report progress until every load has ended, well or not."""
@@ -240,7 +203,7 @@ class ShardGroup:
         while pending:
             _, pending = ray.wait(pending, num_returns=len(pending), timeout=_POLL_S, fetch_local=False)
             self._cluster.look()
-            counts = [actor.loaded_rows.remote(self._version) for actor in self._actors]
+            counts = [actor.loaded_rows.remote(self._version) for actor in self._processes.actors]
             ready, _ = ray.wait(counts, num_returns=len(counts), timeout=_POLL_S)
             try:
                 on_rows(sum(ray.get(ready)))
@@ -256,108 +219,23 @@ class ShardGroup:
     ) -> list[Any]:
         """Return the results of calls, in order; a failed one is sent again once its shard was rebuilt."""
         try:
-            return self._get_all(refs)
+            return self._processes.get_all(refs)
         except RayError:
             recovery, sent = self._recovery(), dict(zip(indices, refs, strict=True))
             shipped = None if recovery is None else put(recovery)
-            return self._in_parallel(lambda index: self._result(index, sent[index], send, shipped), indices)
-
-    def _get_all(self, refs: Sequence[ObjectRef]) -> list[Any]:
-        """Return all results if they come in time; looks after the cluster meanwhile."""
-        deadline = time.monotonic() + self._policy.restart_deadline_s
-        while True:
-            try:
-                return ray.get(list(refs), timeout=max(0.0, min(_LOOK_S, deadline - time.monotonic())))
-            except GetTimeoutError:
-                self._cluster.look()
-                if time.monotonic() >= deadline:
-                    raise
-
-    def _in_parallel(self, work: Callable[[int], Any], indices: Sequence[int]) -> list[Any]:
-        """Wait for shards side by side, so that several lost ones are rebuilt at once."""
-        with ThreadPoolExecutor(len(indices)) as threads:
-            try:
-                return list(threads.map(work, indices))
-            except BaseException:
-                self.close()  # lets the other threads end
-                raise
+            return self._processes.in_parallel(lambda index: self._result(index, sent[index], send, shipped), indices)
 
     def _result(self, index: int, ref: ObjectRef, send: Callable[[int], ObjectRef], recovery: Any) -> Any:
         """Return one shard's answer, rebuilding the shard as often as the policy allows."""
         rebuilds, pending = 0, [ref]
         while True:
-            answer = self._answer(index, pending)
+            answer = self._processes.answer(index, pending)
             if not isinstance(answer, Failure):
                 return answer
-            self._after_failure(index, answer, rebuilds)
+            self._processes.after_failure(index, answer, rebuilds)
             rebuilds += 1
-            self._await_process(index)
+            self._processes.await_process(index)
             pending = [self._load(index)]
             if recovery is not None:
-                pending.append(self._actors[index].restore.remote(recovery))
+                pending.append(self._processes.actors[index].restore.remote(recovery))
             pending.append(send(index))
-
-    def _answer(self, index: int, pending: list[ObjectRef]) -> Any:
-        """Wait for calls to one shard for as long as its process lives; return the first Failure or the last result."""
-        result = None
-        for ref in pending:
-            asked, answered = time.monotonic(), False
-            while not answered:
-                try:
-                    # Never without a timeout: an answer that was there may be lost with its node before it is fetched.
-                    result, answered = ray.get(ref, timeout=min(_LOOK_S, self._policy.restart_deadline_s)), True
-                except GetTimeoutError:
-                    self._cluster.look()
-                    if time.monotonic() - asked >= self._policy.restart_deadline_s:
-                        self._await_process(index)
-                        asked = time.monotonic()
-                except RayError as error:
-                    return classify(error)
-        return result
-
-    def _after_failure(self, index: int, failure: Failure, rebuilds: int) -> None:
-        """Raise unless the shard can be rebuilt; give it a new process if Ray will not."""
-        if failure.error is not None:
-            raise failure.error
-        self._check_open()
-        decision = self._policy.after_call(self._members[index].name, failure, rebuilds)
-        if isinstance(decision, GiveUp):
-            raise ShardError(decision.message)
-        self._cluster.look()
-        with self._lock:
-            self.rebuilds += 1
-            self._notify(f"{self._members[index].name} was lost ({failure.reason}): rebuilding it")
-        if decision.replace:
-            self._replace(index)
-
-    def _await_process(self, index: int) -> None:
-        """Wait until the shard's process answers; it may have lost everything."""
-        begin, deaths, failure = time.monotonic(), 0, None
-        while True:
-            ready = self._probe(index, begin)
-            answer = self._answer(index, ready) if ready else None
-            if ready and not isinstance(answer, Failure):
-                self._cluster.over()
-                return
-            failure = answer or failure
-            if answer is not None and answer.kind is not FailureKind.UNAVAILABLE:
-                self._after_failure(index, answer, deaths)
-                deaths += 1
-            name, waited_s = self._members[index].name, time.monotonic() - begin
-            decision = self._policy.while_waiting(name, failure, waited_s)
-            if isinstance(decision, GiveUp):
-                lack = self._cluster.why_not(self._actors[index])
-                raise ShardError(decision.message) if lack is None else NoRoomError(self._policy.no_room(name, lack))
-            self._cluster.look_for(self._actors[index], waited_s)
-            time.sleep(decision.pause_s)
-
-    def _probe(self, index: int, begin: float) -> list[ObjectRef]:
-        """Ask the shard's process for a sign of life; return the answer once it is there, or nothing if none comes."""
-        probe = self._actors[index].pid.remote()
-        while True:
-            waited_s = time.monotonic() - begin
-            left = self._policy.restart_deadline_s - waited_s
-            ready, _ = ray.wait([probe], timeout=max(0.0, min(left, _LOOK_S)))
-            if ready or left <= 0:
-                return ready
-            self._cluster.look_for(self._actors[index], waited_s)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +19,13 @@ from ray_itl.errors import InputError
 from ray_itl.io.filesystems import open_filesystem
 from ray_itl.io.image_files import is_image_folder
 from ray_itl.sources.bad_rows import BadRows, Notes, embeddings_or_nan, ids_or_blank
-from ray_itl.sources.columns import FileColumns
 from ray_itl.sources.encoding import Encoding
 from ray_itl.sources.files.images import image_paths
 from ray_itl.sources.files.kinds import kind_of
-from ray_itl.sources.files.opened import OpenFile, estimate_row_bytes, pick_rows, stream_rows
+from ray_itl.sources.files.opened import estimate_row_bytes
 from ray_itl.sources.ids import IdKind, id_dtype
 from ray_itl.sources.manifest import FileEntry, Manifest, Segment
+from ray_itl.sources.planned_file import PlannedFile, open_planned
 from ray_itl.sources.schema import WhichRow, check_positions, embedding_matrix, which_row
 from ray_itl.sources.tables.lance import is_fragment
 from ray_itl.sources.taking import take_rows
@@ -182,7 +182,7 @@ class ParquetRows:
         for index, piece in self._by_file(positions):
             file, base = self.manifest.files[index], self.manifest.file_starts[index]
             with self._open(file, names) as opened:
-                for rows, batch in _pick_rows(opened, file, piece - base):
+                for rows, batch in opened.pick(file, piece - base):
                     which, notes = partial(_which_of, file.path, rows), Notes.on(bad, base + rows)
                     ids = self._ids(batch, base + rows, which, notes)
                     yield ids, batch.select(list(columns)), which, notes
@@ -237,7 +237,7 @@ class ParquetRows:
         file = self.manifest.files[index]
         rows = positions - self.manifest.file_starts[index]
         with self._open(file, columns) as opened:
-            batches = [batch for _, batch in _pick_rows(opened, file, rows)]
+            batches = [batch for _, batch in opened.pick(file, rows)]
         return pa.Table.from_batches(batches, opened.columns.schema)
 
     @property
@@ -245,37 +245,10 @@ class ParquetRows:
         """Where the files are."""
         return self._filesystem
 
-    @contextmanager
-    def _open(self, file: FileEntry, columns: Sequence[str], option: str = "columns") -> Iterator[_FileAtHand]:
-        """Open a file, check that it is the planned one and has the columns, and once more after all was read.
-
-        Rows come from a file that may be replaced at any moment by one of equal shape: only if the one that is there
-        afterwards has the planned fingerprint, for which at most 1 MiB is read, were they the planned rows.
-        """
-        kind = kind_of(self.manifest, file.path)
-        with kind.open(self.manifest, self._filesystem, file.path) as opened:
-            metadata = opened.metadata
-            groups = (metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
-            if tuple(groups) != file.row_groups:
-                raise _replaced(file)
-            schema = self.manifest.schema
-            yield _FileAtHand(opened, FileColumns(schema, file.path, opened.schema_arrow, columns, option))
-        if kind.fingerprint(self.manifest, self._filesystem, file.path) != file.fingerprint:
-            raise _replaced(file)
-
-
-class _FileAtHand(NamedTuple):
-    """An open file, and the columns that are wanted of it."""
-
-    file: OpenFile
-    columns: FileColumns
-
-    def stream(
-        self, groups: Sequence[int], first: int, stop: int, row_bytes: int
-    ) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Yield the wanted columns as `stream_rows` does those that are stored."""
-        for offset, batch in stream_rows(self.file, groups, first, stop, self.columns.stored, row_bytes):
-            yield offset, self.columns.conform(batch)
+    def _open(
+        self, file: FileEntry, columns: Sequence[str], option: str = "columns"
+    ) -> AbstractContextManager[PlannedFile]:
+        return open_planned(self.manifest, self._filesystem, file, columns, option)
 
 
 class ParquetSource(ParquetRows):
@@ -347,22 +320,6 @@ class ParquetSource(ParquetRows):
 def names_rows(source: object) -> bool:
     """Whether rows of a source have no ids of their own, but are named by their files and numbers."""
     return isinstance(source, ParquetRows) and not source.manifest.id_column
-
-
-def _pick_rows(opened: _FileAtHand, file: FileEntry, rows: np.ndarray) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
-    """Yield `(rows, batch)` covering the given sorted rows of a file, reading those row groups that hold one."""
-    base = 0
-    for group, num_rows in enumerate(file.row_groups):
-        low, high = np.searchsorted(rows, [base, base + num_rows])
-        if low < high:
-            own, columns = rows[low:high] - base, opened.columns
-            for inside, batch in pick_rows(opened.file, group, own, columns.stored, columns.conform):
-                yield base + inside, batch
-        base += num_rows
-
-
-def _replaced(file: FileEntry) -> InputError:
-    return InputError(f"file {file.path!r} was replaced after the pool was planned; restore it, or start a new run")
 
 
 def _which(file: str, first_row: int, row: int) -> str:

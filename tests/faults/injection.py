@@ -155,16 +155,16 @@ class Injection:
         return wrapped
 
     def _count_batches(self) -> None:
-        from ray_itl.sources import parquet
+        from ray_itl.sources import planned_file
 
-        stream = parquet.stream_rows
+        stream = planned_file.stream_rows
 
         def counted(*arguments: Any) -> Any:
             for batch in stream(*arguments):
                 self.pass_by(self._plan.places[0])
                 yield batch
 
-        parquet.stream_rows = counted
+        planned_file.stream_rows = counted
 
     def _filesystem(self) -> type[pafs.LocalFileSystem]:
         pass_by = self.pass_by

@@ -32,7 +32,7 @@ def test_lost_shards_come_back_with_the_part_in_use(folder: Path) -> None:
         pool: Any = loaded._loaded.rows._opened.pool
         check_same(loaded, folder, 12, **options)
         for condition in (options, {}, options):
-            os.kill(ray.get(pool._crew._actors[1].pid.remote()), signal.SIGKILL)
+            os.kill(ray.get(pool._crew._processes.actors[1].pid.remote()), signal.SIGKILL)
             check_same(loaded, folder, 12, **condition)
         assert pool.rebuilds == 3
 
@@ -42,7 +42,7 @@ def test_a_lost_shard_whose_file_changed_ends_the_pool_in_one_line(folder: Path)
         loaded.select(TARGET, 3)
         pq.write_table(TABLE.slice(150, 200), folder / "b.parquet")
         pool: Any = loaded._loaded.rows._opened.pool
-        os.kill(ray.get(pool._crew._actors[1].pid.remote()), signal.SIGKILL)
+        os.kill(ray.get(pool._crew._processes.actors[1].pid.remote()), signal.SIGKILL)
         with pytest.raises(ray_itl.InputError, match=r"b.parquet"):
             loaded.select(TARGET, 3)
         with pytest.raises(ShardError, match="closed"):
@@ -57,7 +57,7 @@ def test_many_queries_share_passes_of_the_shards(folder: Path, monkeypatch: pyte
     with ray_itl.open_pool(folder, num_shards=2) as there:
         assert there.select_many(QUERIES, 8, **options).drop_columns(["gain"]).equals(expected.drop_columns(["gain"]))
         pool: Any = there._loaded.rows._opened.pool
-        os.kill(ray.get(pool._crew._actors[0].pid.remote()), signal.SIGKILL)
+        os.kill(ray.get(pool._crew._processes.actors[0].pid.remote()), signal.SIGKILL)
         found = there.select_many(QUERIES, 8, **options)
     assert found["id"].equals(expected["id"])
     assert pool.rebuilds == 1
