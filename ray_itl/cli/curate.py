@@ -4,9 +4,9 @@ from pathlib import Path
 
 from ray_itl.cli.command import command
 from ray_itl.curation.demo import digits_settings
-from ray_itl.curation.machine_plan import planned_elsewhere
 from ray_itl.curation.machine_settings import machines_of
 from ray_itl.curation.planning import planned
+from ray_itl.curation.planning_elsewhere import planned_elsewhere
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import CurationSettings, with_absolute_paths
 from ray_itl.curation.summary import summarise

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from ray_itl import select
-from ray_itl.curation.machine_plan import planned_elsewhere
 from ray_itl.curation.machine_settings import MachineSettings
 from ray_itl.curation.planning import planned
+from ray_itl.curation.planning_elsewhere import planned_elsewhere
 from ray_itl.curation.run import curate
 from ray_itl.curation.settings import CurationSettings, with_absolute_paths
 from ray_itl.embedding.functions import FunctionEncoder

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from ray_itl.curation.machine_plan import CoreRates, MachinePlan, plan_for_machines, planned_elsewhere
+from ray_itl.curation.machine_plan import CoreRates, MachinePlan
 from ray_itl.curation.machine_settings import MachineSettings, machines_of
+from ray_itl.curation.planning_elsewhere import plan_for_machines, planned_elsewhere
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError
