@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -46,30 +47,37 @@ def test_an_array_of_the_storage_type_is_used_as_it_stands() -> None:
     assert address(load_shard(ArraySource(tensor), 0, 500, Identity(), torch.float64)) == tensor.data_ptr()
 
 
-def other_arrays(folder: Path) -> dict[str, tuple[np.ndarray | torch.Tensor, bool]]:
-    """Return arrays of the same values, and whether they are copied."""
-    read_only, mapped = ROWS.copy(), folder / "rows.npy"
-    read_only.flags.writeable = False
-    np.save(mapped, ROWS)
-    return {
-        "read-only": (read_only, False),
-        "contiguous part": (np.concatenate([ROWS, ROWS])[500:], False),
-        "of a parameter": (torch.nn.Parameter(torch.from_numpy(ROWS.copy())), False),
-        "by columns": (np.asfortranarray(ROWS), True),
-        "every other": (np.repeat(ROWS, 2, axis=0)[::2], True),
-        "backwards": (ROWS[::-1].copy()[::-1], True),
-        "misaligned": (np.frombuffer(b"-" + ROWS.tobytes(), np.float32, offset=1).reshape(ROWS.shape), True),
-        "float64": (ROWS.astype(np.float64), True),
-        "a file": (np.load(mapped, mmap_mode="r"), True),
-        "1 x D": (ROWS[:, None], False),
-    }
+def _read_only() -> np.ndarray:
+    rows = ROWS.copy()
+    rows.flags.writeable = False
+    return rows
 
 
-@pytest.mark.parametrize("kind", other_arrays(Path("/tmp")))
+def _mapped(folder: Path) -> np.ndarray:
+    np.save(folder / "rows.npy", ROWS)
+    return np.load(folder / "rows.npy", mmap_mode="r")
+
+
+OTHER_ARRAYS: dict[str, tuple[Callable[[Path], np.ndarray | torch.Tensor], bool]] = {
+    "read-only": (lambda _: _read_only(), False),
+    "contiguous part": (lambda _: np.concatenate([ROWS, ROWS])[500:], False),
+    "of a parameter": (lambda _: torch.nn.Parameter(torch.from_numpy(ROWS.copy())), False),
+    "by columns": (lambda _: np.asfortranarray(ROWS), True),
+    "every other": (lambda _: np.repeat(ROWS, 2, axis=0)[::2], True),
+    "backwards": (lambda _: ROWS[::-1].copy()[::-1], True),
+    "misaligned": (lambda _: np.frombuffer(b"-" + ROWS.tobytes(), np.float32, offset=1).reshape(ROWS.shape), True),
+    "float64": (lambda _: ROWS.astype(np.float64), True),
+    "a file": (_mapped, True),
+    "1 x D": (lambda _: ROWS[:, None], False),
+}
+"""Arrays of the same values, given a folder for files, and whether they are copied."""
+
+
+@pytest.mark.parametrize("kind", OTHER_ARRAYS)
 def test_arrays_of_any_layout_hold_the_same_rows(kind: str, tmp_path: Path) -> None:
-    rows, is_copied = other_arrays(tmp_path)[kind]
-    source = ArraySource(rows)
-    shard, expected = (load_shard(each, 0, 500, Identity()) for each in (source, ArraySource(ROWS)))
+    make, is_copied = OTHER_ARRAYS[kind]
+    rows = make(tmp_path)
+    shard, expected = (load_shard(each, 0, 500, Identity()) for each in (ArraySource(rows), ArraySource(ROWS)))
     assert torch.equal(held(shard), held(expected))
     assert torch.equal(shard.norms, expected.norms)
     given = rows.data_ptr() if isinstance(rows, torch.Tensor) else rows.ctypes.data
