@@ -36,7 +36,7 @@ def select(
     *,
     acquisition: str | Acquisition = "itl",
     noise_variance: float | None = None,
-    relative_noise: float = 1.0,
+    relative_noise: float | None = None,
     target_noise_variance: float | None = None,
     known: Any = None,
     avoid: Any = None,
@@ -95,7 +95,8 @@ def select(
             "random"; or a rule of your own, as "module:Class" or an instance, which brings its noise variances along.
         noise_variance: s2 > 0, in units of the squared feature norm; None means relative_noise times the mean squared
             norm of the pool's features.
-        relative_noise: The same as a multiple of that mean: the picks do not depend on the units of the embedding.
+        relative_noise: The same as a multiple of that mean: the picks do not depend on the units of the embedding. None
+            means 20 over the number of targets (of the smallest task), at least 1.
         target_noise_variance: s2A >= 0 for "itl"; None means s2, 0 noiseless targets.
         known: Rows that the model has learnt from already; the posterior is conditioned on them first.
         avoid: A sample of what the picks should say nothing about: avoid_weight times the gain about it is subtracted
@@ -232,7 +233,7 @@ def named_encoder(encoder: Any) -> tuple[str | None, HeldFunction | None]:
 
 
 def rule_settings(
-    rule: str | Acquisition, noise: float | None, target_noise: float | None, relative_noise: float
+    rule: str | Acquisition, noise: float | None, target_noise: float | None, relative_noise: float | None
 ) -> AcquisitionSettings:
     """Return the options that describe a rule; an instance has noise variances of its own."""
     given = AcquisitionSettings("itl", noise, target_noise, relative_noise)

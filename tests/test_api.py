@@ -16,7 +16,7 @@ from ray_itl import select
 from ray_itl.core.messages import PRECISIONS
 from ray_itl.core.posterior import Targets
 from ray_itl.core.screening import speed
-from ray_itl.curation.settings import CurationSettings
+from ray_itl.curation.settings import ENOUGH_TARGETS, CurationSettings
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.options.text import from_yaml
 from tests.helpers import Files, clustered, table_of
@@ -31,7 +31,8 @@ TABLE = table_of(ROWS).set_column(0, "id", pa.array(np.arange(NUM_ROWS)))
 def dense_ids(n: int, **options: Any) -> list[int]:
     rows, target = torch.from_numpy(ROWS).double(), torch.from_numpy(TARGET).double()
     weights = torch.as_tensor(options.pop("weights", np.ones(len(TARGET))), dtype=torch.float64)
-    picks = dense_greedy("itl", rows, np.arange(NUM_ROWS), Targets(target, weights), n, 1.0, **options)
+    noise = ENOUGH_TARGETS / float(weights.sum()) * float(f"{float(rows.square().sum(dim=1).mean()):.6g}")
+    picks = dense_greedy("itl", rows, np.arange(NUM_ROWS), Targets(target, weights), n, noise, **options)
     return [pick.index for pick in picks]
 
 

@@ -16,7 +16,7 @@ from ray_itl.training.seeds import derive_seed
 
 FEATURES = {
     "rds": "by hidden states (RDS+)",
-    "gradients": "by gradients",
+    "lora": "by gradients",
     "adam": "by gradients as Adam scales them (LESS)",
 }
 """What a rule may see of rows in place of their embeddings."""

@@ -26,8 +26,8 @@ RULES = ("random", "nearest", "nearest@0.85", "nearest@0.95", "vtl@1", "vtl@10",
 
 
 GRADIENT_RULES = (
-    *("random", "nearest", "vtl@10", "rds-nearest", "rds-vtl@10", "gradients-nearest", "gradients-vtl@10"),
-    *("adam-nearest", "adam-vtl@10"),
+    *("random", "nearest", "vtl@10", "rds-nearest"),
+    *("lora-nearest", "lora-vtl@10", "adam-nearest", "adam-vtl@10"),
 )
 
 
@@ -155,7 +155,7 @@ class GradientsSettings(HeldOutOptions, group="gradients"):
     rules: list[str] = option(
         list(GRADIENT_RULES),
         "In this order, as sift.rules; by embeddings, or by rds- (hidden states of the model, position-weighted), "
-        "gradients- (of its adapters) or adam- (the same as Adam scales them).",
+        "lora- (gradients of its adapters) or adam- (the same as Adam scales them).",
         _IS_RULES_OF_FEATURES,
         decides=False,
     )

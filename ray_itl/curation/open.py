@@ -75,7 +75,7 @@ def open_problem(
         target_source=read.source,
         known=known,
         # Where the noise is relative to rows that are not read yet, `with_noise` builds the rule anew.
-        acquisition=build_acquisition(settings.acquisition.on_rows(1.0), weights, inputs.rule),
+        acquisition=build_acquisition(settings.acquisition.on_rows(1.0, 0), weights, inputs.rule),
         selection=settings.selection,
         baseline=cast(BaselineRule, name) if name in BASELINE_RULES else None,
         tasks=tasks,

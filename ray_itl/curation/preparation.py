@@ -53,7 +53,11 @@ def loaded_pool(
 
 
 def settled_noise(
-    problem: Problem, settings: CurationSettings, mean_squared_norm: float, reporter: Reporter
+    problem: Problem,
+    settings: CurationSettings,
+    mean_squared_norm: float,
+    reporter: Reporter,
+    num_targets: float | None = None,
 ) -> Problem:
     """Return the problem with the noise variance as a number, and say what it is where nobody set it.
 
@@ -62,13 +66,17 @@ def settled_noise(
         settings: The options.
         mean_squared_norm: Of the pool's features.
         reporter: Told.
+        num_targets: Of the smallest query, where targets belong to several.
     """
     if not problem.noise_is_relative:
         return problem
-    options = settings.acquisition
-    problem = with_noise(problem, options.on_rows(mean_squared_norm))
+    options, count = settings.acquisition, num_targets or problem.fewest_targets
+    problem = with_noise(problem, options.on_rows(mean_squared_norm, count))
+    multiple = options.noise_multiple(count)
+    many = "is 1 target" if count == 1 else f"are {count:.3g} targets"
+    why = f", since there {many} alone (acquisition.relative_noise)"
     reporter.info(
-        f"noise variance {problem.acquisition.noise_variance:g}: {options.relative_noise:g} times the mean squared "
-        "norm of the pool's rows"
+        f"noise variance {problem.acquisition.noise_variance:g}: {multiple:.3g} times the mean squared norm of the "
+        f"pool's rows{why if options.relative_noise is None and multiple > 1 else ''}"
     )
     return problem

@@ -148,6 +148,12 @@ class Problem:
         """D, number of features."""
         return self.feature_map.dim(self.source.dim)
 
+    @property
+    def fewest_targets(self) -> float:
+        """How many targets there are, of the task that has fewest: one of weight 2 is two."""
+        weights = self.targets.weights
+        return min(float(own.sum()) for own in ([weights[task.members] for task in self.tasks] or [weights]))
+
     @cached_property
     def posterior(self) -> Posterior:
         """The weight posterior before the first pick."""

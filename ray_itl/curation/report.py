@@ -280,7 +280,8 @@ def _heldout(problem: Problem, count: int) -> str:
 def _facts(problem: Problem, settings: CurationSettings, selection: Selection) -> dict[str, str]:
     options, target_noise = settings.acquisition, settings.acquisition.target_noise_variance
     found = selection.metrics
-    of_what = "" if options.noise_variance else f" ({options.relative_noise:g} x the mean squared norm)"
+    multiple = options.noise_multiple(problem.fewest_targets)
+    of_what = "" if options.noise_variance else f" ({multiple:.3g} x the mean squared norm)"
     return {
         "Noise variance": f"{problem.acquisition.noise_variance:g}{of_what}",
         "Target noise variance": "as above" if target_noise is None else f"{target_noise:g}",

@@ -36,6 +36,9 @@ BASELINE_RULES = ("nearest", "cosine", "random")
 _BY_TASK = "cosine"
 """The baseline that looks at each of several tasks by itself."""
 _NAMES = (*SEQUENTIAL_RULES, *BASELINE_RULES)
+ENOUGH_TARGETS = 20
+"""Of fewer the noise is larger by default: see docs/noise-and-normalisation.md for what that rests on."""
+_IS_RELATIVE = f"{ENOUGH_TARGETS} / targets, at least 1, x the mean squared norm"
 
 
 def is_rule(name: object) -> bool:
@@ -64,41 +67,62 @@ class AcquisitionSettings(Options, group="acquisition"):
         "Noise on the targets (itl). null: the same (eq. 44); 0: none (eq. 43).",
         number_at_least(0).said("give a number >= 0, or null"),
     )
-    relative_noise: float = option(
-        1.0,
+    relative_noise: float | None = option(
+        None,
         "The same as a multiple of the mean squared norm of the pool's features (in ticks of the first tick's, in "
-        "fine-tuning of each round's): the picks do not depend on the units of the embedding.",
-        positive,
+        "fine-tuning of each round's): the picks do not depend on the units of the embedding. null: "
+        f"{ENOUGH_TARGETS} over the number of targets (their weights summed up, of the smallest task or query), at "
+        "least 1; with less, rows opposite to a single target would be picked for it.",
+        positive.said("give a number > 0, or null"),
         decides=False,  # noise_variance tells of it
     )
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the option."""
         super().__post_init__()
-        alone = self.noise_variance is None or self.relative_noise == 1.0
+        alone = self.noise_variance is None or self.relative_noise is None
         require(alone, "acquisition.relative_noise", self.relative_noise, "set acquisition.noise_variance=null with it")
 
     def identity_of(self, name: str) -> str | None:
         """See `Options.identity_of`; the noise variance may be relative."""
         if name == "noise_variance" and self.noise_variance is None:
-            return f"{self.relative_noise!r} x the mean squared norm"
+            given = self.relative_noise
+            return _IS_RELATIVE if given is None else f"{given!r} x the mean squared norm"
         return super().identity_of(name)
 
     def as_begun(self, identity: Mapping[str, str]) -> Self:
         """Return the options that a run or state directory of an identity was begun with, where they differ by default.
 
-        The default was a noise variance of 1 before it was a relative one; what was begun then goes on with that.
+        The default was a noise variance of 1, then a relative noise of 1; what was begun with either goes on with that.
         """
-        began_with_one = identity.get("acquisition.noise_variance") == "1.0"
-        unset = self.noise_variance is None and self.relative_noise == 1.0
-        return replace(self, noise_variance=1.0) if began_with_one and unset else self
+        if self.noise_variance is not None or self.relative_noise is not None:
+            return self
+        began = identity.get("acquisition.noise_variance")
+        if began == "1.0 x the mean squared norm":
+            return replace(self, relative_noise=1.0)
+        return replace(self, noise_variance=1.0) if began == "1.0" else self
 
-    def on_rows(self, mean_squared_norm: float) -> Self:
-        """Return the options with the noise variance as a number, given the mean |x|^2 of the pool's features."""
+    def noise_multiple(self, num_targets: float) -> float:
+        """Return the noise variance over the mean |x|^2 of the pool's features, where it is relative.
+
+        Args:
+            num_targets: Of the smallest task or query, each as often as its weight says; 0: there are none.
+        """
+        if self.relative_noise is not None:
+            return self.relative_noise
+        return max(1.0, ENOUGH_TARGETS / num_targets) if num_targets and self.name != "uncertainty" else 1.0
+
+    def on_rows(self, mean_squared_norm: float, num_targets: float) -> Self:
+        """Return the options with the noise variance as a number.
+
+        Args:
+            mean_squared_norm: Mean |x|^2 of the pool's features.
+            num_targets: As of `noise_multiple`.
+        """
         if self.noise_variance is not None:
             return self
         scale = mean_squared_norm or 1.0  # among rows that are all zero nothing depends on it
-        return replace(self, noise_variance=self.relative_noise * scale, relative_noise=1.0)
+        return replace(self, noise_variance=self.noise_multiple(num_targets) * scale, relative_noise=None)
 
     @property
     def in_memory(self) -> bool:

@@ -29,7 +29,7 @@ class ManyOptions(TypedDict, total=False):
 
     acquisition: str | Acquisition
     noise_variance: float | None
-    relative_noise: float
+    relative_noise: float | None
     target_noise_variance: float | None
     known: Any
     columns: Sequence[str]
@@ -58,7 +58,7 @@ def select_for_each(
     own, column = _rows_of(targets, query_column, embedding)
     known, exclude, include = given("known"), given("exclude"), given("include")
     carried: Any = given("columns", ())
-    noises = given("noise_variance"), given("target_noise_variance"), given("relative_noise", 1.0)
+    noises = given("noise_variance"), given("target_noise_variance"), given("relative_noise")
     log = "quiet" if given("quiet", True) else "auto"
     settings = replace(
         base,

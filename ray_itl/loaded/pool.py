@@ -37,7 +37,7 @@ class SelectionOptions(TypedDict, total=False):
 
     acquisition: str | Acquisition
     noise_variance: float | None
-    relative_noise: float
+    relative_noise: float | None
     target_noise_variance: float | None
     known: Any
     avoid: Any

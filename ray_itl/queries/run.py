@@ -156,7 +156,8 @@ class _Run:
                 problem = without_bad_rows(self._problem, self._settings, opened.bad)
                 if self._run is not None:
                     write_skipped(self._run, problem)
-                problem = settled_noise(problem, self._settings, opened.pool.mean_squared_norm(), reporter)
+                fewest = min(float(each.weights.sum()) for each in self._queries.targets)
+                problem = settled_noise(problem, self._settings, opened.pool.mean_squared_norm(), reporter, fewest)
                 with reporter.stage("select"):
                     stats = self._select(problem, opened, done)
             status.step("write")

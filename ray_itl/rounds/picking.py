@@ -102,7 +102,7 @@ class RoundContext:
 
     def on(self, pool: Pool) -> RoundContext:
         """Return the context with the noise variance as a number, relative to the rows of a pool where it is that."""
-        return replace(self, rule=self.rule.on_rows(pool.mean_squared_norm()))
+        return replace(self, rule=self.rule.on_rows(pool.mean_squared_norm(), len(self.targets)))
 
     @property
     def acquisition(self) -> Acquisition:

@@ -81,8 +81,7 @@ def _facts(settings: FineTuneSettings) -> dict[str, object]:
     return {
         "model": settings.model.name,
         "embedding": settings.embedding.kind,
-        "noise variance": settings.acquisition.noise_variance
-        or f"{settings.acquisition.relative_noise:g} x the mean squared norm of the rows",
+        "noise variance": settings.acquisition.noise_variance or settings.acquisition.identity_of("noise_variance"),
         "rounds": f"{rounds.count} of {rounds.batch} rows",
         "targets a round": rounds.targets_per_round or "all",
         "candidates": "the whole pool" if candidates.which == "all" else f"{candidates.count:,} ({candidates.which})",

@@ -40,7 +40,7 @@ def with_first_noise(whole: Problem, records: Sequence[TickRecord], settings: Cu
     noise = next((record.noise_variance for record in records if record.noise_variance is not None), None)
     if not whole.noise_is_relative or noise is None:
         return whole
-    return with_noise(whole, replace(settings.acquisition, noise_variance=noise, relative_noise=1.0))
+    return with_noise(whole, replace(settings.acquisition, noise_variance=noise, relative_noise=None))
 
 
 def shared_identity(whole: Problem, settings: CurationSettings) -> dict[str, str]:

@@ -56,7 +56,7 @@ def reopen_run(folder: str | None) -> ReopenedRun:
     problem = _reopened(run, options)
     noise = run.read_metrics().get("noise_variance")
     if options.acquisition.noise_variance is None and noise is not None:
-        options = replace(options, acquisition=replace(options.acquisition, noise_variance=noise, relative_noise=1.0))
+        options = replace(options, acquisition=replace(options.acquisition, noise_variance=noise, relative_noise=None))
         problem = with_noise(problem, options.acquisition)
     problem = _with_recorded_floor(problem, run.read_metrics())
     return ReopenedRun(run, options, problem, cast(ParquetSource, problem.source))

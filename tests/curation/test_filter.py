@@ -80,7 +80,7 @@ def test_a_filtered_run_goes_on_where_it_stopped_and_not_with_another_filter(
 def test_rows_in_memory(tmp_path: Path, expected: list[Any]) -> None:
     files = Files(tmp_path)
     target = pq.read_table(files.target)
-    selection = select(files.table, target, 12, filter=_CONDITION)
+    selection = select(files.table, target, 12, filter=_CONDITION, noise_variance=1.0)
     assert selection.ids == expected
     rows = files.table.column("id").take(selection.table.column("row"))
     assert rows.to_pylist() == expected

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from ray_itl.core.acquisitions.information_gain import InformationGain
 from ray_itl.core.posterior import Targets
 from ray_itl.curation.settings import AcquisitionSettings, CurationSettings
 from ray_itl.errors import ConfigError, RunDirectoryError
+from ray_itl.loaded.pool import open_pool
 from ray_itl.options.text import from_yaml
 from ray_itl.verification.settings import FinishedRun, VerifySettings
 from ray_itl.verification.verify import verify
@@ -50,6 +52,29 @@ def test_it_is_the_mean_squared_norm_times_the_option() -> None:
         assert found.ids == select(POOL, TARGET, 10, noise_variance=noise).ids
 
 
+@pytest.mark.parametrize(
+    ("count", "multiple"), [(1, 20.0), (4, 5.0), (12, 5 / 3), (20, 1.0), (40, 1.0)], ids=lambda value: f"{value:.3g}"
+)
+def test_by_default_fewer_targets_than_twenty_have_more_noise(count: int, multiple: float) -> None:
+    target = clustered(count, seed=3)
+    found = select(POOL, target, 5)
+    assert found.metrics["noise_variance"] == pytest.approx(multiple * mean_square(POOL), rel=1e-5)
+    assert found.ids == select(POOL, target, 5, relative_noise=multiple).ids
+    unsure = select(POOL, target, 5, acquisition="uncertainty").metrics["noise_variance"]
+    assert unsure == pytest.approx(mean_square(POOL), rel=1e-5)  # which no target has a part in
+
+
+def test_of_several_tasks_and_queries_the_smallest_counts() -> None:
+    rows = clustered(20, seed=4)
+    table = pa.table({"embedding": list(rows), "task": ["a"] * 16 + ["b"] * 4})
+    found = select(POOL, table, 5, task_column="task")
+    assert found.metrics["noise_variance"] == pytest.approx(5 * mean_square(POOL), rel=1e-5)
+    with open_pool(POOL) as pool:
+        both = pool.select_many([rows[:16], rows[16:18]], 5)
+        given = pool.select_many([rows[:16], rows[16:18]], 5, relative_noise=10)
+    assert both.equals(given)
+
+
 @pytest.mark.parametrize("rule", ["itl", "vtl", "uncertainty"])
 def test_picks_do_not_depend_on_the_units_of_the_embedding(rule: str) -> None:
     first = select(POOL, TARGET, 10, acquisition=rule)
@@ -65,17 +90,20 @@ def test_neither_order_nor_features_make_it_another_number() -> None:
         for order in (np.arange(200), np.arange(200)[::-1], np.random.default_rng(0).permutation(200))
     }
     assert len(numbers) == 1
-    assert select(POOL, TARGET, 3, features="unit_norm").metrics["noise_variance"] == 1.0
+    assert select(POOL, TARGET, 3, features="unit_norm", relative_noise=2.0).metrics["noise_variance"] == 2.0
 
 
 def test_it_is_said_recorded_resumed_and_verified(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
     settings = files.settings(acquisition=RELATIVE)
     whole = files.run(replace(settings, run=replace(settings.run, report=True, log="lines")))
     noise = whole.metrics["noise_variance"]
-    assert f"noise variance {noise:g}: 1 times the mean squared norm of the pool's rows" in capsys.readouterr().err
-    assert f"{noise:g} (1 x the mean squared norm)" in (files.folder / "run" / "report.html").read_text()
+    assert (
+        f"noise variance {noise:g}: 1.67 times the mean squared norm of the pool's rows, since there are 12 targets "
+        "alone (acquisition.relative_noise)" in capsys.readouterr().err
+    )
+    assert f"{noise:g} (1.67 x the mean squared norm)" in (files.folder / "run" / "report.html").read_text()
     kept = from_yaml((files.folder / "run" / "config.yaml").read_text(), CurationSettings)
-    assert (kept.acquisition.noise_variance, kept.acquisition.relative_noise) == (None, 1.0)
+    assert (kept.acquisition.noise_variance, kept.acquisition.relative_noise) == (None, None)
     assert verify(VerifySettings(FinishedRun(str(files.folder / "run")))).right
 
     stopped = replace(settings, run=replace(settings.run, dir=str(files.folder / "stopped")))
@@ -84,6 +112,22 @@ def test_it_is_said_recorded_resumed_and_verified(files: Files, capsys: pytest.C
     resumed = files.run(stopped)
     assert (resumed.ids, resumed.metrics["noise_variance"]) == (whole.ids, noise)
 
+
+def test_what_was_begun_with_the_former_default_goes_on_with_it(files: Files) -> None:
+    """It was 1 for any number of targets."""
+    one = files.settings(acquisition={**RELATIVE, "relative_noise": 1.0})
+    whole = files.run(one)
+    stopped = replace(one, run=replace(one.run, dir=str(files.folder / "stopped")))
+    with pytest.raises(InterruptedError):
+        files.run(stopped, StopAfter(2))
+    unset = replace(stopped, acquisition=replace(stopped.acquisition, relative_noise=None))
+    assert files.run(unset).ids == whole.ids
+    assert files.run(unset).metrics["noise_variance"] == whole.metrics["noise_variance"]
+
+
+def test_another_number_is_refused(files: Files) -> None:
+    stopped = files.settings(acquisition=RELATIVE)
+    files.run(stopped)
     other = replace(stopped, acquisition=AcquisitionSettings(relative_noise=2.0))
     with pytest.raises(RunDirectoryError, match=r"changed: acquisition\.noise_variance"):
         files.run(other)

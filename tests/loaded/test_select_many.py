@@ -17,10 +17,10 @@ from tests.helpers import clustered
 from tests.loaded.cases import ROWS, SOME_IDS, TABLE, TARGET
 
 QUERIES = {f"prompt {number}": clustered(number % 3 + 1, 50 + number) for number in range(5)}
-OPTIONS: tuple[dict[str, Any], ...] = (
-    {},
+OPTIONS: tuple[dict[str, Any], ...] = (  # with the noise said: by default it is that of the smallest query
+    {"relative_noise": 3.0},
     {"filter": "lang = 'en'", "columns": ["tokens"], "noise_variance": 0.3},
-    {"acquisition": "vtl", "exclude": SOME_IDS, "known": clustered(4, 4)},
+    {"acquisition": "vtl", "exclude": SOME_IDS, "known": clustered(4, 4), "relative_noise": 3.0},
     {"acquisition": "uncertainty"},
     {"include": SOME_IDS[:2], "relative_noise": 0.2, "target_noise_variance": 0.1},
 )

@@ -30,7 +30,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> GradientsSettings:
         model=str(write_tiny_llama(tmp_path_factory.mktemp("llama"))), start_token="<s>", lora_rank=2,
         lora_modules=["q_proj"], precision="float32", learning_rate=0.05, n=4, scored_after=[2, 4], processes=0,
         tests=1, nearest=5, others=3, warmup=3, projection_dim=4096,
-        rules=["random", "nearest", "rds-nearest", "gradients-nearest", "gradients-vtl@10", "adam-nearest"],
+        rules=["random", "nearest", "rds-nearest", "lora-nearest", "lora-vtl@10", "adam-nearest"],
     )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def test_the_nearest_by_gradients_are_those_of_the_gradients_themselves(
     inputs = learner.encode(pa.array([*pool.texts.to_pylist(), *(test.text for test in tests)]))
     found = gradients(learner, inputs)
     scaled = {own: part * (moments[f"{own}.weight"].sqrt() + 1e-8) ** -0.5 for own, part in found.items()}
-    for name, parts in (("gradients", found), ("adam", scaled)):
+    for name, parts in (("lora", found), ("adam", scaled)):
         rows = torch.cat([part.flatten(1) for part in parts.values()], dim=1)
         rows = torch.nn.functional.normalize(rows.double(), dim=1)
         cosines = rows[: len(pool.rows)] @ rows[len(pool.rows) :].T
