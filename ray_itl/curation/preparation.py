@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
 from ray_itl.curation.constraints import with_lists
 from ray_itl.curation.inputs import Inputs
+from ray_itl.curation.lengthscale import with_begun_lengthscale
 from ray_itl.curation.open import open_problem, with_noise
 from ray_itl.curation.pool import OpenPool, open_pool
 from ray_itl.curation.problem import Problem
@@ -27,6 +29,15 @@ class Rows(Protocol):
     def opened(self, problem: Problem, settings: CurationSettings) -> AbstractContextManager[OpenPool]:
         """Return the rows of a problem as a loaded pool, for as long as its selection takes."""
         ...
+
+
+def with_begun(settings: CurationSettings, identity: Mapping[str, str], reporter: Reporter) -> CurationSettings:
+    """Return the options with what a run or state directory of an identity was begun with, where they leave it open.
+
+    That is the lengthscale where it is auto, and the noise where it was another by default.
+    """
+    settings = with_begun_lengthscale(settings, identity, reporter.info)
+    return replace(settings, acquisition=settings.acquisition.as_begun(identity))
 
 
 def telling(inputs: Inputs, reporter: Reporter) -> Inputs:

@@ -13,9 +13,9 @@ from ray_itl.curation.constraints import with_limits, with_number
 from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.curation.identity import ASKED, recorded_identity
 from ray_itl.curation.inputs import FROM_OPTIONS, Inputs
-from ray_itl.curation.lengthscale import with_begun_lengthscale, with_lengthscale
+from ray_itl.curation.lengthscale import with_lengthscale
 from ray_itl.curation.outputs import read_selection, remarks_on, unsettled_files
-from ray_itl.curation.preparation import Rows, prepared_problem, telling
+from ray_itl.curation.preparation import Rows, prepared_problem, telling, with_begun
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.pushing import push_run
 from ray_itl.curation.settings import CurationSettings
@@ -57,9 +57,7 @@ def curate(
     """
     reporter = reporter or Reporter(settings.run.log)
     if settings.run.dir is not None:
-        begun = RunDirectory(settings.run.dir).identity
-        settings = with_begun_lengthscale(settings, begun, reporter.info)
-        settings = replace(settings, acquisition=settings.acquisition.as_begun(begun))
+        settings = with_begun(settings, RunDirectory(settings.run.dir).identity, reporter)
     if settings.pool.filter is not None:
         reporter.info("reading the columns that pool.filter looks at")
     with reporter.stage("open"):

@@ -19,10 +19,10 @@ from ray_itl.core.similarity_floor import SimilarityFloor
 from ray_itl.curation.constraints import with_number
 from ray_itl.curation.identity import ASKED, recorded_identity
 from ray_itl.curation.inputs import FROM_OPTIONS, Inputs
-from ray_itl.curation.lengthscale import lengthscale_of, with_begun_lengthscale, with_lengthscale
+from ray_itl.curation.lengthscale import lengthscale_of, with_lengthscale
 from ray_itl.curation.likeness import settled_floor
 from ray_itl.curation.pool import OpenPool
-from ray_itl.curation.preparation import Rows, loaded_pool, prepared_problem, settled_noise, telling
+from ray_itl.curation.preparation import Rows, loaded_pool, prepared_problem, settled_noise, telling, with_begun
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.skipping import without_bad_rows, write_skipped
@@ -84,7 +84,7 @@ def select_queries(
     reporter = reporter or Reporter(settings.run.log)
     check_options(settings)
     if settings.run.dir is not None:
-        settings = with_begun_lengthscale(settings, RunDirectory(settings.run.dir).identity, reporter.info)
+        settings = with_begun(settings, RunDirectory(settings.run.dir).identity, reporter)
     if clash := sorted(set(settings.pool.columns) & set(RESERVED)):
         raise ConfigError(f"pool.columns={clash} would overwrite columns of the result: leave them out")
     with reporter.stage("open"):

@@ -18,8 +18,9 @@ from ray_itl.curation.constraints import with_lists, with_number
 from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.curation.identity import run_identity
 from ray_itl.curation.inputs import Inputs
-from ray_itl.curation.lengthscale import with_begun_lengthscale, with_lengthscale
+from ray_itl.curation.lengthscale import with_lengthscale
 from ray_itl.curation.outputs import check_columns
+from ray_itl.curation.preparation import with_begun
 from ray_itl.curation.problem import Problem
 from ray_itl.curation.pushing import check_push
 from ray_itl.curation.run import curate_problem
@@ -101,10 +102,8 @@ def run_tick(
             ticks = state.ticks()  # another may have been published before the claim
             name = tick_name(settings.state.tick, ticks, clock())
             if not any(tick.record.tick == name for tick in ticks):
-                begun = ticks[-1].identity if ticks else {}
-                settings = with_begun_lengthscale(settings, begun, reporter.info)
-                options = settings.acquisition.as_begun(begun)
-                settings = replace(settings, acquisition=options, state=replace(settings.state, tick=name))
+                settings = with_begun(settings, ticks[-1].identity if ticks else {}, reporter)
+                settings = replace(settings, state=replace(settings.state, tick=name))
                 record = _Work(state, settings, lease, reporter, clock).execute(ticks)
                 state.settle_status(name, asdict(record))  # storage may have erred just as it was told
                 state.refresh_history(reporter.warn)

@@ -95,7 +95,8 @@ def test_a_rule_on_the_command_line(files: Files, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     done = run_job(
         "curate", f"pool.path={files.pool}", f"target.path={files.target}", f"acquisition.name={RENAMED}",
-        "selection.n=12", "cluster.num_shards=0", "run.dir=own", "run.report=false", cwd=files.folder,
+        "acquisition.noise_variance=1", "selection.n=12", "cluster.num_shards=0", "run.dir=own", "run.report=false",
+        cwd=files.folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     picked = pq.read_table(files.folder / "own" / "selection.parquet")

@@ -105,6 +105,16 @@ def test_other_queries_do_not_go_on_in_the_same_directory(files: Files) -> None:
         select_queries(settings_of(files))
 
 
+def test_what_was_begun_with_the_former_noise_goes_on_with_it(files: Files) -> None:
+    """It was 1 by default; each query here has two targets."""
+    begun = settings_of(files, acquisition={"noise_variance": None, "relative_noise": 1.0})
+    first = select_queries(begun)
+    unset = replace(begun, acquisition=replace(begun.acquisition, relative_noise=None))
+    assert select_queries(unset).table.equals(first.table)
+    elsewhere = replace(unset, run=replace(unset.run, dir=str(files.folder / "elsewhere")))
+    assert select_queries(elsewhere).metrics["noise_variance"] == pytest.approx(10 * first.metrics["noise_variance"])
+
+
 def test_whole_lines_where_the_pool_is_lines(files: Files) -> None:
     found = select_queries(settings_of(files, run="run", pool={"columns": ["text"]}))
     other = settings_of(files, run="lines", pool={"columns": ["text"]})
