@@ -95,5 +95,6 @@ class TrainingSettings(Options, group="training"):
 
     def identity_of(self, name: str) -> str | None:
         """See `Options.identity_of`."""
-        is_unset = getattr(self, name) in (None, False)
+        value = getattr(self, name)
+        is_unset = value is None or value is False  # 0 is a number of steps, and a share held back
         return None if name in _LATER and is_unset else super().identity_of(name)

@@ -154,3 +154,7 @@ def test_options_that_are_not_set_leave_runs_of_earlier_versions_what_they_are()
     assert TrainingSettings(epochs=5).identity_of("steps") is None
     assert TrainingSettings(epochs=5).identity_of("epochs") == "5"
     assert TrainingSettings(steps=5).identity_of("steps") == "5"
+    assert TrainingSettings(steps=0).identity_of("steps") == "0"
+    assert TrainingSettings(patience=3, held_back=0).identity_of("held_back") == "0.0"
+    assert TrainingSettings().identity_of("keep_second_moments") is None
+    assert TrainingSettings(keep_second_moments=True).identity_of("keep_second_moments") == "True"
