@@ -116,7 +116,11 @@ class Corpus:
         return self._copied(chosen, np.full(len(chosen), copies), folder, notify)
 
     def among(self, tests: Sequence[HeldOut], nearest: int, others: int, apart: int) -> tuple[Pool, list[str]]:
-        """Return the rows of the clean pool most like each test with some others, and the texts of some apart."""
+        """Return the rows of the clean pool most like each test with some others, and the texts of some apart.
+
+        Raises:
+            InputError: the pool has fewer rows.
+        """
         near = self._near(tests, nearest)
         draw = np.random.default_rng(derive_seed(self._seed, "others"))
         drawn = draw.permutation(np.setdiff1d(self._free, near))[: others + apart]

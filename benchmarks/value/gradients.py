@@ -9,7 +9,7 @@ nearest rows by these are what LESS picks for one target.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,9 @@ from ray_itl.embedding.settings import (
 from ray_itl.experiments.cache import Notify, as_matrix, cache_root, make_folder
 from ray_itl.experiments.models import smollm2_folder
 from ray_itl.io.atomic import write_parquet_table
+from ray_itl.training.checkpoint import second_moments_path
 from ray_itl.training.examples import Examples, write_examples
 from ray_itl.training.registry import ModelSpec
-from ray_itl.training.second_moments import second_moments_path
 from ray_itl.training.seeds import derive_seed
 from ray_itl.training.settings import TrainingSettings
 from ray_itl.training.trainer import LocalTrainer, TrainTask
@@ -68,22 +68,19 @@ def run_gradients(
     return SiftResult([found], corpus.num_of_documents, corpus.num_leaks)
 
 
+@dataclass(frozen=True)
 class _Views:
     """The pool and the tests as rules see them."""
 
-    def __init__(
-        self,
-        settings: GradientsSettings,
-        model: str,
-        pool: Pool,
-        tests: Sequence[HeldOut],
-        others: Sequence[str],
-        seed: int,
-        kept: Path,
-        notify: Notify,
-    ) -> None:
-        self._settings, self._model, self._pool, self._tests = settings, model, pool, tests
-        self._others, self._seed, self._kept, self._notify = others, seed, kept, notify
+    _settings: GradientsSettings
+    _model: str
+    _pool: Pool
+    _tests: Sequence[HeldOut]
+    _others: Sequence[str]
+    """Texts for the warm-up."""
+    _seed: int
+    _kept: Path
+    _notify: Notify
 
     def seen(self, features: str | None) -> tuple[Pool, list[HeldOut]]:
         """Return the pool and the tests with some features in place of their embeddings, all of norm 1."""
@@ -120,8 +117,9 @@ class _Views:
             training = TrainingSettings(
                 epochs=1, batch_size=1, learning_rate=self._settings.learning_rate, keep_second_moments=True
             )
-            task = TrainTask(spec, str(examples), str(checkpoint), training, seed, objective="causal_lm")
-            LocalTrainer().fit(replace(task, trainable_only=True))
+            where = str(examples), str(checkpoint)
+            task = TrainTask(spec, *where, training, seed, objective="causal_lm", trainable_only=True)
+            LocalTrainer().fit(task)
         moment = {"path": str(checkpoint)}
         return {**moment, "second_moments": str(second_moments_path(checkpoint))} if as_adam else moment
 

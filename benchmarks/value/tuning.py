@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.value.settings import TuningOptions
 from ray_itl.training.examples import Examples
-from ray_itl.training.loop import make_optimiser
+from ray_itl.training.loop import make_optimiser, trained_parameters
 from ray_itl.training.models.language_model import CausalLm
 from ray_itl.training.objectives import CausalLanguageModelling
 from ray_itl.training.seeds import derive_seed, drawing_from
@@ -60,11 +60,9 @@ class Tuner:
         self._trained = self._scored
         if options.precision != "float32":
             self._trained = _read(options, folder, options.precision, seed)
-        self._weights = [weight for weight in self._trained.parameters() if weight.requires_grad]
+        self._weights = trained_parameters(self._trained)
         # Of one storage, so that a step on the one is a step on the other.
-        for own, shared in zip(
-            (weight for weight in self._scored.parameters() if weight.requires_grad), self._weights, strict=True
-        ):
+        for own, shared in zip(trained_parameters(self._scored), self._weights, strict=True):
             own.data = shared.data
         self._begun = [weight.detach().clone() for weight in self._weights]
         self._objective = CausalLanguageModelling()

@@ -98,9 +98,8 @@ class AcquisitionSettings(Options, group="acquisition"):
         if self.noise_variance is not None or self.relative_noise is not None:
             return self
         began = identity.get("acquisition.noise_variance")
-        if began == "1.0 x the mean squared norm":
-            return replace(self, relative_noise=1.0)
-        return replace(self, noise_variance=1.0) if began == "1.0" else self
+        former = replace(self, noise_variance=1.0), replace(self, relative_noise=1.0)
+        return next((each for each in former if each.identity_of("noise_variance") == began), self)
 
     def noise_multiple(self, num_targets: float) -> float:
         """Return the noise variance over the mean |x|^2 of the pool's features, where it is relative.

@@ -1,4 +1,4 @@
-"""The processes behind a pool: started together, called together, rebuilt when lost."""
+"""The shards of a pool: loaded together, called together, rebuilt when lost."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class ShardGroup:
             self._source = ray.put(source)
             self._specs = [
                 pack(replace(member.spec, version=self._version, part=part, part_number=number))
-                for member, part in zip(self._members, parts, strict=True)
+                for member, part in zip(self._processes.members, parts, strict=True)
             ]
             return self._load_all(None)
         except BaseException:
@@ -138,7 +138,7 @@ class ShardGroup:
             RayItlError: what a shard raised, in its own class.
             ShardError: a shard could not be rebuilt, or failed in an unforeseen way.
         """
-        return self.call_each(method, [arguments] * len(self._members))
+        return self.call_each(method, [arguments] * len(self._processes.members))
 
     def call_each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """As `call`, with arguments for each shard."""
@@ -148,14 +148,14 @@ class ShardGroup:
 
         self._processes.check_open()
         try:
-            return self._collect(range(len(self._members)), send)
+            return self._collect(range(len(self._processes.members)), send)
         except BaseException:
             self.close()
             raise
 
     def call_merged(self, method: str, message: Any) -> list[Reply]:
         """As `call`, for a method of `relay.MERGES`: where shards are many, a reply may be of several in a row."""
-        if len(group_shards(len(self._members))) == len(self._members):
+        if len(group_shards(len(self._processes.members))) == len(self._processes.members):
             return self.call(method, message)
         self._processes.check_open()
         try:
@@ -185,11 +185,11 @@ class ShardGroup:
     def _set_members(self, members: Sequence[ShardMember]) -> None:
         """Make what these members load what every process loads from now on, also when it is rebuilt."""
         self._version += 1
-        self._members = self._processes.members = list(members)
+        self._processes.members = list(members)
         self._specs = [pack(replace(member.spec, version=self._version)) for member in members]
 
     def _load_all(self, on_rows: Callable[[int], None] | None) -> list[ShardFacts]:
-        refs = [self._load(index) for index in range(len(self._members))]
+        refs = [self._load(index) for index in range(len(self._processes.members))]
         if on_rows is not None:
             self._watch(refs, on_rows)
         return self._results(range(len(refs)), refs, self._load)

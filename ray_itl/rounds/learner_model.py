@@ -25,12 +25,12 @@ from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.sources.schema import which_row
 from ray_itl.training.adapter_gradients import adapter_layers
+from ray_itl.training.checkpoint import remove_checkpoint
 from ray_itl.training.examples import Examples, read_examples, write_examples
 from ray_itl.training.inputs import without_predictions
 from ray_itl.training.learner import Inputs, Learner
 from ray_itl.training.objectives import CONFUSION, evaluate, not_a_number, training_objective
 from ray_itl.training.registry import ModelSpec, load
-from ray_itl.training.second_moments import second_moments_path
 from ray_itl.training.seeds import derive_seed
 from ray_itl.training.trainer import Trainer, TrainTask
 
@@ -131,8 +131,7 @@ class LearnerModel:
         confusion = results[0].metrics.get(CONFUSION)
         scores = [{name: score for name, score in each.metrics.items() if name != CONFUSION} for each in results]
         for task in tasks[1:]:
-            Path(task.output).unlink(missing_ok=True)
-            second_moments_path(task.output).unlink(missing_ok=True)
+            remove_checkpoint(task.output)
         return Trained(mean_scores(scores), confusion, results[0].stopped)
 
     def checkpoint_after(self, number: int) -> str | None:

@@ -41,7 +41,7 @@ from ray_itl.rounds.tracking import RoundsTracking
 from ray_itl.runs.directory import RunDirectory, RunState
 from ray_itl.sources.bad_rows import SKIPPED_FILE
 from ray_itl.sources.ids import id_arrow_type
-from ray_itl.training.second_moments import second_moments_path
+from ray_itl.training.checkpoint import remove_checkpoint
 
 
 class ActiveFineTuner:
@@ -216,8 +216,7 @@ class ActiveFineTuner:
         for earlier in range(1, number):
             path = RoundFolder(self._run.path, earlier).checkpoint
             if str(path) not in needed:
-                path.unlink(missing_ok=True)
-                second_moments_path(path).unlink(missing_ok=True)
+                remove_checkpoint(path)
 
     def _before_training(self, data: TuningData, model: RoundModel) -> dict[str, Any]:
         """Return the record of round 0: the model as it comes, scored on the held-out rows."""

@@ -53,6 +53,17 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike[str]) -> None:
             tensor.copy_(tensors[name])
 
 
+def second_moments_path(checkpoint: str | os.PathLike[str]) -> Path:
+    """Return where Adam's second moments are that belong to a checkpoint, if they were kept."""
+    return Path(checkpoint).with_suffix(f".second_moments{Path(checkpoint).suffix}")
+
+
+def remove_checkpoint(path: str | os.PathLike[str]) -> None:
+    """Remove a checkpoint with its second moments, as far as they are there."""
+    for each in (Path(path), second_moments_path(path)):
+        each.unlink(missing_ok=True)
+
+
 def read_safetensors(path: str | os.PathLike[str], what: str) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Read metadata and tensors of a safetensors file to the CPU; InputError if it is not one."""
     try:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from safetensors.torch import save
@@ -27,11 +26,6 @@ _STATE = "exp_avg_sq"
 """Torch's name for them in the state of Adam."""
 _EPS = 1e-8
 """As Adam's by default."""
-
-
-def second_moments_path(checkpoint: str | os.PathLike[str]) -> Path:
-    """Return where those of a checkpoint are."""
-    return Path(checkpoint).with_suffix(f".second_moments{Path(checkpoint).suffix}")
 
 
 def save_second_moments(model: nn.Module, optimiser: torch.optim.Optimizer, path: str | os.PathLike[str]) -> None:

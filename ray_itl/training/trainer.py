@@ -19,12 +19,12 @@ import torch
 from ray_itl.errors import DivergedError, InputError
 from ray_itl.io.atomic import write_json
 from ray_itl.text import plural
-from ray_itl.training.checkpoint import save_checkpoint
+from ray_itl.training.checkpoint import save_checkpoint, second_moments_path
 from ray_itl.training.examples import read_examples
 from ray_itl.training.loop import make_optimiser, train, trained_parameters
 from ray_itl.training.objectives import evaluate, not_a_number, training_objective
 from ray_itl.training.registry import ModelSpec, load
-from ray_itl.training.second_moments import save_second_moments, second_moments_path
+from ray_itl.training.second_moments import save_second_moments
 from ray_itl.training.seeds import derive_seed
 from ray_itl.training.settings import TrainingSettings
 from ray_itl.training.workers import OneWorker, Workers

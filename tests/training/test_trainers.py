@@ -12,11 +12,12 @@ import torch
 
 from ray_itl.errors import ConfigError, DivergedError, InputError, NumericalError, TrainingError
 from ray_itl.training import trainer as trainer_module
+from ray_itl.training.checkpoint import second_moments_path
 from ray_itl.training.coordinator import Assignment, FailurePolicy, TaskCoordinator, TaskStatus
 from ray_itl.training.examples import write_examples
 from ray_itl.training.ray_trainer import RayTrainer
 from ray_itl.training.registry import ModelSpec, load
-from ray_itl.training.second_moments import read_second_moments, second_moments_path
+from ray_itl.training.second_moments import read_second_moments
 from ray_itl.training.settings import TrainingSettings
 from ray_itl.training.trainer import LocalTrainer, TrainTask, read_result
 from tests.training.worker_helpers import MLP, digits
