@@ -30,7 +30,7 @@ from benchmarks.settings import ALL, NOT_IN_ALL, BenchmarkSettings
 from benchmarks.value.gradients import run_gradients
 from benchmarks.value.redundancy import redundancy_tables, render_redundancy, run_redundancy
 from benchmarks.value.sift import run_sift
-from benchmarks.value.sift_report import render_sift, sift_tables
+from benchmarks.value.sift_report import render_sift, sift_scores, sift_tables
 from benchmarks.whole_runs import disk_table, large_table, run_disk, run_large
 from ray_itl.cli.config import launch, register_schemas, to_settings
 from ray_itl.cli.guard import guarded
@@ -49,6 +49,8 @@ class Suite:
     """What it found and its options, as Markdown."""
     page: Callable[[Any, Any, str], str | None] | None = None
     """The same with the words for the machine, as a page of charts; None where there is nothing to draw."""
+    scores: Callable[[Any], str] | None = None
+    """What it found one by one, as CSV, for who wants to compare anew."""
 
 
 SUITES = {
@@ -75,20 +77,22 @@ SUITES = {
         ),
         lambda found, own, machine: render_comparison(found[1], own, machine) if found[1] else None,
     ),
-    "sift": Suite(run_sift, sift_tables, render_sift),
-    "sift_copies": Suite(run_sift, sift_tables, render_sift),
-    "gradients": Suite(run_gradients, sift_tables, render_sift),
+    "sift": Suite(run_sift, sift_tables, render_sift, sift_scores),
+    "sift_copies": Suite(run_sift, sift_tables, render_sift, sift_scores),
+    "gradients": Suite(run_gradients, sift_tables, render_sift, sift_scores),
     "redundancy": Suite(run_redundancy, redundancy_tables, render_redundancy),
 }
 
 
 def run_suite(name: str, settings: BenchmarkSettings, folder: Path, notify: Notify) -> str:
-    """Run one suite; returns its tables as Markdown, and writes its page into the folder where it has one."""
+    """Run one suite; returns its tables as Markdown, and writes its page and its scores into the folder."""
     suite, own = SUITES[name], getattr(settings, name)
     found = suite.run(own, settings.seed, folder, notify)
     page = None if suite.page is None else suite.page(found, own, describe())
     if page is not None:
         write_atomic(folder / f"{name}.html", page.encode())
+    if suite.scores is not None:
+        write_atomic(folder / f"{name}.csv", suite.scores(found).encode())
     return suite.table(found, own)
 
 

@@ -96,6 +96,17 @@ def _mean(picked: Sequence[Picked], of: Callable[[Picked], float]) -> float:
     return math.fsum(map(of, picked)) / len(picked)
 
 
+def sift_scores(found: SiftResult) -> str:
+    """Return every score, as CSV: a line for each pool, test, rule and number of picks."""
+    lines = ["pool,test,rule,picks,bits_per_byte"]
+    for pool in found.pools:
+        for own in pool.outcomes:
+            for test, curve in zip(pool.tests, own.curves, strict=True):
+                places = sorted(curve.bits)
+                lines += [f"{pool.name},{test},{own.rule.name},{at},{curve.bits[at]:.6f}" for at in places]
+    return "\n".join(lines) + "\n"
+
+
 def render_sift(found: SiftResult, settings: HeldOutOptions, machine: str) -> str:
     """Return a page with the mean curves on each pool.
 

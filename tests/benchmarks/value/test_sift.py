@@ -1,5 +1,6 @@
 """The suites on a tiny model and some hundred passages: resuming, processes, tables."""
 
+import io
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.settings import BenchmarkSettings
@@ -19,7 +21,7 @@ from benchmarks.value.redundancy import redundancy_tables, render_redundancy, ru
 from benchmarks.value.scoring import Work, score_all
 from benchmarks.value.settings import RedundancySettings, SiftCopiesSettings, SiftSettings
 from benchmarks.value.sift import run_sift
-from benchmarks.value.sift_report import render_sift, scores_of, sift_tables
+from benchmarks.value.sift_report import render_sift, scores_of, sift_scores, sift_tables
 from ray_itl.errors import RunDirectoryError
 from tests.benchmarks.value.passages import corpus, embed
 from tests.training.test_language_model import write_tiny_llama
@@ -158,6 +160,14 @@ def test_tables_and_page_have_paired_differences(tiny, tmp_path: Path) -> None:
     assert edited["nearest"] > edited["nearest@0.95"]
     page = render_sift(found, settings, "this machine")
     assert page.count('class="figure"') == 4
+    scores = pd.read_csv(io.StringIO(sift_scores(found)))
+    assert len(scores) == 2 * 6 * 5 * 3  # pools, tests, rules, and untrained and after 2 and 4 steps
+    ends = scores[(scores["picks"] == 4) & (scores["pool"] == "edited")].pivot(
+        index="test", columns="rule", values="bits_per_byte"
+    )
+    curves = {each.rule.name: [curve.bits[4] for curve in each.curves] for each in found.pools[1].outcomes}
+    for rule, bits in curves.items():
+        assert ends[rule].to_list() == pytest.approx(bits, abs=1e-6)
 
 
 def test_redundancy_counts_what_copies_take(tiny, tmp_path: Path) -> None:
