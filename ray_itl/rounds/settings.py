@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
 
-from ray_itl.curation.settings import BASELINE_RULES, SEQUENTIAL_RULES, AcquisitionSettings, is_rule
+from ray_itl.curation.settings import BASELINE_RULES, ENOUGH_TARGETS, SEQUENTIAL_RULES, AcquisitionSettings, is_rule
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.embedding.settings import SKETCH_DIM
 from ray_itl.errors import ConfigError
 from ray_itl.observability.settings import TrackingSettings, log_option
-from ray_itl.options.checks import Check, column_name, one_of, require, whole
+from ray_itl.options.checks import Check, column_name, one_of, positive, require, whole
 from ray_itl.options.declare import Options, option
 from ray_itl.rounds.sweep_settings import SweepSettings
 from ray_itl.rounds.trainer_settings import TAKEN, TrainerSettings
@@ -18,6 +19,9 @@ from ray_itl.sources.settings import DTYPES, ID_MEANING, bad_row_option
 from ray_itl.training.settings import TrainingSettings
 
 _NAMES = (*SEQUENTIAL_RULES, *BASELINE_RULES, "badge")
+CLASSIFIER_NOISE = 0.01
+"""Relative noise where none is set and rows are seen by a classifier in training, to which any two of them are alike:
+docs/noise-and-normalisation.md has what that rests on."""
 
 
 @dataclass
@@ -195,6 +199,14 @@ class RuleSettings(AcquisitionSettings):
         Check(f"use one of {', '.join(_NAMES)}, or module:Class", lambda name: name == "badge" or is_rule(name)),
         spelled="acquisition",
     )
+    relative_noise: float | None = option(
+        None,
+        "The same as a multiple of the mean squared norm of each round's features: the picks do not depend on their "
+        f"units. null: {CLASSIFIER_NOISE:g} for features and gradients of a classifier; else {ENOUGH_TARGETS} over the "
+        "number of targets of a round, at least 1.",
+        positive.said("give a number > 0, or null"),
+        decides=False,  # noise_variance tells of it
+    )
 
 
 @dataclass
@@ -234,6 +246,19 @@ class FineTuneSettings(Options):
             raise ConfigError("embedding.kind=lora_gradient is of language models: set model.objective=causal_lm")
         if self.trainer.is_own:
             self._check_own_trainer()
+
+    def with_noise(self, identity: Mapping[str, str]) -> Self:
+        """Return the settings with the noise that is the default for what rules see, where none is set.
+
+        Args:
+            identity: Of the run that goes on; empty of a new one. What began with a former default goes on with that.
+        """
+        rule = self.acquisition.as_begun(identity)
+        unset = rule.noise_variance is None and rule.relative_noise is None and rule.name != "uncertainty"
+        by_classifier = self.model.objective == "classification" and self.embedding.kind in ("features", "gradient")
+        if unset and by_classifier and identity.get("acquisition.noise_variance") != rule.identity_of("noise_variance"):
+            rule = replace(rule, relative_noise=CLASSIFIER_NOISE)
+        return replace(self, acquisition=rule)
 
     def _check_own_trainer(self) -> None:
         kind = self.trainer.kind

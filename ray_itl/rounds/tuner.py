@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +84,7 @@ class ActiveFineTuner:
             RunDirectoryError: the directory cannot be written or belongs to another run.
             ShardError, TrainingError: a part of the cluster failed for good; the same call resumes.
         """
-        options = self._settings.acquisition.as_begun(self._run.identity)
-        self._settings = replace(self._settings, acquisition=options)
+        self._settings = self._with_noise()
         model = open_model(self._settings, self._run.path)
         data = open_tuning_data(self._settings)
         state = self._begin(data)
@@ -110,6 +108,15 @@ class ActiveFineTuner:
             if state == "new" and isinstance(error, RayItlError) and not (self._run.path / "rounds").exists():
                 self._run.abandon(SKIPPED_FILE, NEAR_HELDOUT_FILE)
             raise
+
+    def _with_noise(self) -> FineTuneSettings:
+        settings = self._settings.with_noise(self._run.identity)
+        noise = settings.acquisition.relative_noise
+        if noise is not None and self._settings.acquisition.relative_noise is None:
+            self._reporter.info(
+                f"noise variance: {noise:g} times the mean squared norm of a round's rows (acquisition.relative_noise)"
+            )
+        return settings
 
     def _begin(self, data: TuningData) -> RunState:
         """Check what can be before any work, and claim the run directory; returns the state found."""
