@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,8 @@ FEATURES = {
     "adam": "by gradients as Adam scales them (LESS)",
 }
 """What a rule may see of rows in place of their embeddings."""
-_NAME = re.compile(rf"(?:({'|'.join(FEATURES)})-)?(?:(random|nearest)|(nearest|vtl|itl)@(\d+(?:\.\d+)?(?:e-?\d+)?))")
+_NUMBER = r"@(\d+(?:\.\d+)?(?:e-?\d+)?)"
+_NAME = re.compile(rf"(?:({'|'.join(FEATURES)})-)?(?:(random|nearest)|(vtl|itl){_NUMBER})(?:{_NUMBER})?")
 _DECIMALS = 12
 """To which cosines are rounded before they are compared: rows that are equal tie, and the first of them wins."""
 _AT_ONCE = 20_000
@@ -37,8 +39,10 @@ class Rule:
 
     kind: str
     """random, nearest, vtl or itl."""
-    number: float | None = None
-    """Of nearest: the cosine to an earlier pick at which a row is passed over. Of vtl and itl: the relative noise."""
+    noise: float | None = None
+    """Relative, of vtl and itl."""
+    most: float | None = None
+    """The cosine to an earlier pick at which a row is passed over; None: none is."""
     features: str | None = None
     """A key of `FEATURES`; None: embeddings."""
 
@@ -50,16 +54,18 @@ class Rule:
             ConfigError: it is no rule.
         """
         found = _NAME.fullmatch(name)
-        number = float(found[4]) if found and found[4] else None
-        if not found or number == 0 or (found[1] and found[2] == "random"):
-            raise ConfigError(f"{name!r} is no rule: name random, nearest, nearest@COSINE, vtl@NOISE or itl@NOISE")
-        return cls(found[2] or found[3], number, found[1])
+        noise, most = (float(found[k]) if found and found[k] else None for k in (4, 5))
+        if not found or 0 in (noise, most) or (found[2] == "random" and (found[1] or most)):
+            raise ConfigError(
+                f"{name!r} is no rule: name random, nearest, vtl@NOISE or itl@NOISE, the last three also with @COSINE"
+            )
+        return cls(found[2] or found[3], noise, most, found[1])
 
     @property
     def name(self) -> str:
         """The rule in one word."""
         seen = "" if self.features is None else f"{self.features}-"
-        return seen + (self.kind if self.number is None else f"{self.kind}@{self.number:g}")
+        return seen + self.kind + "".join(f"@{each:g}" for each in (self.noise, self.most) if each is not None)
 
     @property
     def words(self) -> str:
@@ -68,11 +74,8 @@ class Rule:
 
     @property
     def _words(self) -> str:
-        if self.number is None:
-            return self.kind
-        if self.kind == "nearest":
-            return f"nearest, none like another at {self.number:g}"
-        return f"{self.kind.upper()}, noise {self.number:g}"
+        unlike = "" if self.most is None else f", none like another at {self.most:g}"
+        return (self.kind if self.noise is None else f"{self.kind.upper()}, noise {self.noise:g}") + unlike
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,10 @@ def pick_for_all(rule: Rule, among: Candidates, loaded: LoadedPool, n: int, seed
         InputError: fewer than n rows are unlike each other.
     """
     cosines, began = among.cosines, time.perf_counter()
-    if rule.kind in ("vtl", "itl"):
-        table = loaded.select_many(among.targets, n, acquisition=rule.kind, relative_noise=rule.number or 1.0)
+    if rule.noise is not None and rule.most is not None:
+        picks = [_apart(rule, target, loaded, n) for target in among.targets]
+    elif rule.noise is not None:
+        table = loaded.select_many(among.targets, n, acquisition=rule.kind, relative_noise=rule.noise)
         picks = list(table["id"].to_numpy().reshape(len(among.names), n))
     elif rule.kind == "random":
         picks = [
@@ -136,18 +141,25 @@ def pick_for_all(rule: Rule, among: Candidates, loaded: LoadedPool, n: int, seed
             for name in among.names
         ]
     else:
-        picks = [_nearest(among.rows, own, n, rule.number) for own in cosines]
+        picks = [_nearest(among.rows, own, n, rule.most) for own in cosines]
     seconds = (time.perf_counter() - began) / len(picks)
+    if (fewest := min(map(len, picks))) < n:
+        limit = "" if rule.most is None else f" are less alike than {rule.most:g}"
+        raise InputError(f"only {fewest} rows of a pool of {len(among.rows):,}{limit}: ask for fewer than {n}")
     return [_described(own, among, test, seconds) for test, own in enumerate(picks)]
+
+
+def _apart(rule: Rule, target: np.ndarray, loaded: LoadedPool, n: int) -> np.ndarray:
+    """Return what a rule with a noise picks for one target if rows alike to an earlier pick are passed over."""
+    assert rule.noise is not None
+    assert rule.most is not None
+    how: Any = {"acquisition": rule.kind, "relative_noise": rule.noise, "min_distance": 1 - rule.most, "quiet": True}
+    return np.array(loaded.select(target[None], n, **how).ids)
 
 
 def _nearest(rows: np.ndarray, own: np.ndarray, n: int, most: float | None) -> np.ndarray:
     order = np.argsort(-own, kind="stable")
-    chosen = order[:n] if most is None else distinct(rows, order, n, most)
-    if len(chosen) < n:
-        limit = "" if most is None else f" are less alike than {most:g}"
-        raise InputError(f"only {len(chosen)} rows of a pool of {len(rows):,}{limit}: ask for fewer than {n}")
-    return chosen
+    return order[:n] if most is None else distinct(rows, order, n, most)
 
 
 def distinct(rows: np.ndarray, order: np.ndarray, n: int, most: float) -> np.ndarray:

@@ -44,8 +44,8 @@ def _rise(value: list[int]) -> bool:
 
 
 _IS_RULES = Check(
-    "give each once: random, nearest, nearest@COSINE (rows as alike to an earlier pick are passed over), vtl@NOISE or "
-    "itl@NOISE (acquisition.relative_noise)",
+    "give each once: random, nearest, vtl@NOISE or itl@NOISE (acquisition.relative_noise); nearest@COSINE or "
+    "vtl@NOISE@COSINE pass over rows as alike to an earlier pick",
     lambda value: _are_rules(value, with_features=False),
 )
 _IS_RULES_OF_FEATURES = Check(

@@ -19,14 +19,29 @@ def picked(name: str, among: Candidates = AMONG, n: int = 12) -> list:
         return pick_for_all(Rule.parse(name), among, loaded, n, seed=0)
 
 
-@pytest.mark.parametrize("name", ["random", "nearest", "nearest@0.95", "vtl@10", "itl@0.5", "adam-vtl@1"])
+@pytest.mark.parametrize(
+    "name", ["random", "nearest", "nearest@0.95", "vtl@10", "itl@0.5", "adam-vtl@1", "vtl@20@0.95"]
+)
 def test_a_name_is_read_and_written(name: str) -> None:
     assert Rule.parse(name).name == name
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", "near", "rds-random", "x-nearest", "vtl", "itl@0", "nearest@x", "itl@1e", "itl@e", "vtl@1 "],
+    [
+        "",
+        "near",
+        "rds-random",
+        "x-nearest",
+        "vtl",
+        "itl@0",
+        "nearest@x",
+        "itl@1e",
+        "itl@e",
+        "vtl@1 ",
+        "random@0.9",
+        "vtl@1@0",
+    ],
 )
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="is no rule"):
@@ -64,8 +79,17 @@ def test_too_few_distinct_rows_are_an_error() -> None:
 def test_each_test_is_selected_for_as_it_would_be_alone(name: str) -> None:
     rule = Rule.parse(name)
     for own, target in zip(picked(name), TARGETS, strict=True):
-        alone = select(ROWS, target[None], 12, acquisition=rule.kind, relative_noise=rule.number or 1, quiet=True)
+        alone = select(ROWS, target[None], 12, acquisition=rule.kind, relative_noise=rule.noise, quiet=True)
         assert own.rows == alone.ids
+
+
+def test_rows_alike_to_an_earlier_pick_can_be_passed_over_by_noise_too() -> None:
+    plain, apart = picked("vtl@10"), picked("vtl@10@0.95")
+    assert max(own.alike for own in plain) > 0
+    assert [own.alike for own in apart] == [0] * 4
+    assert Rule.parse("vtl@10@0.95").words == "VTL, noise 10, none like another at 0.95"
+    with pytest.raises(InputError, match=r"less alike than 0\.1"):
+        picked("vtl@10@0.1", n=200)
 
 
 def test_random_picks_depend_on_the_test_alone() -> None:
