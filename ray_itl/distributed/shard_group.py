@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -76,12 +77,9 @@ class ShardGroup:
             InputError: unreadable or bad rows.
             ShardError: no place on the cluster within the deadline, or processes that keep dying.
         """
-        try:
+        with self._open():
             self._processes.start()
             return self._load_all(on_rows)
-        except BaseException:
-            self.close()
-            raise
 
     def reload(
         self, source: PoolSource, members: Sequence[ShardMember], on_rows: Callable[[int], None] | None = None
@@ -100,13 +98,10 @@ class ShardGroup:
         self._processes.check_open()
         if not self._processes.actors:
             raise ShardError("the pool has no processes yet: load it first")
-        try:
+        with self._open():
             self._source = ray.put(source)
             self._set_members(members)
             return self._load_all(on_rows)
-        except BaseException:
-            self.close()
-            raise
 
     def narrow(self, source: PoolSource, parts: Sequence[ShardPart], number: int) -> list[ShardFacts]:
         """Let shards use parts of their rows from now on; one that is lost loads its rows and narrows them anew.
@@ -119,17 +114,13 @@ class ShardGroup:
         Raises:
             ShardError: processes that keep dying.
         """
-        self._processes.check_open()
-        try:
+        with self._open():
             self._source = ray.put(source)
             self._specs = [
                 pack(replace(member.spec, version=self._version, part=part, part_number=number))
                 for member, part in zip(self._processes.members, parts, strict=True)
             ]
             return self._load_all(None)
-        except BaseException:
-            self.close()
-            raise
 
     def call(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method on every shard and return the replies in the order of the shards.
@@ -146,27 +137,19 @@ class ShardGroup:
         def send(index: int) -> ObjectRef:
             return getattr(self._processes.actors[index], method).remote(*arguments[index])
 
-        self._processes.check_open()
-        try:
+        with self._open():
             return self._collect(range(len(self._processes.members)), send)
-        except BaseException:
-            self.close()
-            raise
 
     def call_merged(self, method: str, message: Any) -> list[Reply]:
         """As `call`, for a method of `relay.MERGES`: where shards are many, a reply may be of several in a row."""
         if len(group_shards(len(self._processes.members))) == len(self._processes.members):
             return self.call(method, message)
-        self._processes.check_open()
-        try:
+        with self._open():
             found = self._relay.call(self._processes.actors, method, message)
             lost = [index for index, reply in found if reply is None]
             again = self._collect(lost, lambda index: getattr(self._processes.actors[index], method).remote(message))
             others = dict(zip(lost, again, strict=True))
             return [others[index] if reply is None else reply for index, reply in found]
-        except BaseException:
-            self.close()
-            raise
 
     def submit(self, method: str, num_returns: int, *arguments: Any) -> list[list[ObjectRef]]:
         """Call a method that returns several objects, without waiting and without recovery."""
@@ -181,6 +164,16 @@ class ShardGroup:
     def close(self) -> None:
         """Kill this crew's processes; nothing else on the cluster is touched. May be called again."""
         self._processes.close()
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """Have the processes do something together: an error that gets this far ends the crew."""
+        self._processes.check_open()
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def _set_members(self, members: Sequence[ShardMember]) -> None:
         """Make what these members load what every process loads from now on, also when it is rebuilt."""
