@@ -37,6 +37,7 @@ from ray_itl.curation.outputs import (
 from ray_itl.curation.pool import OpenPool
 from ray_itl.curation.preparation import Rows, loaded_pool, settled_noise
 from ray_itl.curation.problem import Problem, tasks_left
+from ray_itl.curation.repeats import repeating, repeats_of
 from ray_itl.curation.report import build_report
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.skipping import skipped_table, without_bad_rows, write_skipped
@@ -253,7 +254,9 @@ class Attempt:
         if self._floor is not None:
             metrics["min_similarity"] = self._floor
         if sample is not None:
-            metrics["target_similarity"] = likeness_of(self._problem, result.features, sample.features[:SAMPLED_ROWS])
+            judged_by = sample.features[:SAMPLED_ROWS]
+            metrics["target_similarity"] = likeness_of(self._problem, result.features, judged_by)
+            metrics["repeats"] = repeats_of(result.features, judged_by)
         path = None if self._run is None else self._run.path
         features = result.features.to(dtype)
         skipped = skipped_table(self._problem) if len(self._problem.skipped) else None
@@ -280,9 +283,10 @@ class Attempt:
         return selection
 
     def _about_likeness(self, metrics: Mapping[str, Any], num_picks: int) -> list[str]:
-        found = metrics.get("target_similarity")
-        words = None if found is None else unlike_targets(self._problem, num_picks, found)
-        return [] if words is None else [words]
+        if "target_similarity" not in metrics:
+            return []
+        unlike = unlike_targets(self._problem, num_picks, metrics["target_similarity"])
+        return [words for words in (unlike, repeating(self._problem, metrics["repeats"])) if words is not None]
 
     def _report(
         self, selection: Selection, result: GreedyResult, sample: RowBatch | None, comparison: Sequence[dict]

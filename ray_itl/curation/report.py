@@ -18,6 +18,7 @@ from ray_itl.curation.heldout import HELDOUT_FILE
 from ray_itl.curation.lengthscale import lengthscale_of
 from ray_itl.curation.likeness import floor_words, likeness_words
 from ray_itl.curation.problem import Problem
+from ray_itl.curation.repeats import repeats_words
 from ray_itl.curation.settings import CurationSettings
 from ray_itl.curation.summary import heldout_words
 from ray_itl.errors import RayItlError
@@ -291,6 +292,7 @@ def _facts(problem: Problem, settings: CurationSettings, selection: Selection) -
         **({} if problem.heldout is None else {"Held-out rows": _heldout(problem, len(problem.heldout))}),
         **({"Similarity floor": floor_words(found["min_similarity"])} if "min_similarity" in found else {}),
         "Picks beside the targets": likeness_words(found["target_similarity"]),
+        "Picks beside each other": repeats_words(found["repeats"]),
         "Screening": selection.stats.precision,
         **{
             f"Task {task['name']}": f"{task['targets']:,} targets, weight {task['weight']:g}, "

@@ -118,7 +118,7 @@ def summarise(selection: Selection) -> JobSummary:
         "stop": metrics.get("stop"),
         "would_do": end.picks if (end := sensible_end(selection.gains)) else None,
         "limits": metrics.get("limits", []),
-        **{name: metrics[name] for name in ("min_similarity", "target_similarity") if name in metrics},
+        **{name: metrics[name] for name in ("min_similarity", "target_similarity", "repeats") if name in metrics},
         "tasks": metrics.get("tasks", []),
         "comparison": metrics.get("comparison", []),
     }

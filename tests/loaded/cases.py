@@ -48,6 +48,6 @@ def check_same(loaded: LoadedPool, pool: Any, n: int | str, **options: Any) -> S
     np.testing.assert_allclose(found.gains, expected.gains, rtol=1e-9)
     np.testing.assert_allclose(found.remaining_uncertainty, expected.remaining_uncertainty, rtol=1e-9)
     told = ("num_rows", "num_picks", "noise_variance", "mean_squared_norm", "stop", "skipped_rows", "limits")
-    told += ("heldout_rows", "min_similarity", "target_similarity")
+    told += ("heldout_rows", "min_similarity", "target_similarity", "repeats")
     assert {name: found.metrics.get(name) for name in told} == {name: expected.metrics.get(name) for name in told}
     return found
