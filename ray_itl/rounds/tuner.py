@@ -110,9 +110,15 @@ class ActiveFineTuner:
             raise
 
     def _with_noise(self) -> FineTuneSettings:
-        settings = self._settings.with_noise(self._run.identity)
+        settings, today = (self._settings.with_noise(identity) for identity in (self._run.identity, {}))
+        former, now = (each.acquisition.identity_of("noise_variance") for each in (settings, today))
         noise = settings.acquisition.relative_noise
-        if noise is not None and self._settings.acquisition.relative_noise is None:
+        if former != now:
+            self._reporter.warn(
+                f"acquisition.noise_variance: the run goes on with the default that it began with, {former}; a new one "
+                f"has {now}"
+            )
+        elif noise is not None and self._settings.acquisition.relative_noise is None:
             self._reporter.info(
                 f"noise variance: {noise:g} times the mean squared norm of a round's rows (acquisition.relative_noise)"
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from ray_itl.observability.reporter import Reporter
 from ray_itl.options.text import from_yaml
 from ray_itl.rounds.result import FineTuning
 from ray_itl.rounds.settings import (
@@ -81,4 +82,7 @@ def test_what_was_begun_with_a_former_default_goes_on_with_it(
         former.setattr(FineTuneSettings, "with_noise", lambda settings, _: settings)
         begun = tune(settings)
     assert begun.path.joinpath("manifest.json").read_text().count(FORMER) == 1
-    assert picks_of(tune(replace(settings, rounds=two)), 2) == picks_of(whole, 2)
+    reporter = Reporter("quiet")
+    assert picks_of(ActiveFineTuner(replace(settings, rounds=two), reporter).run(), 2) == picks_of(whole, 2)
+    said = f"the run goes on with the default that it began with, {FORMER}; a new one has 0.01 x the mean squared norm"
+    assert [said in words for words in reporter.warnings] == [True]
