@@ -22,6 +22,8 @@ _NAMES = (*SEQUENTIAL_RULES, *BASELINE_RULES, "badge")
 CLASSIFIER_NOISE = 0.01
 """Relative noise where none is set and rows are seen by a classifier in training, to which any two of them are alike:
 docs/noise-and-normalisation.md has what that rests on."""
+_TEXT_ENCODER = "sentence_encoder"
+"""Its features set rows far apart before any training: they want the noise of a selection."""
 
 
 @dataclass
@@ -202,8 +204,8 @@ class RuleSettings(AcquisitionSettings):
     relative_noise: float | None = option(
         None,
         "The same as a multiple of the mean squared norm of each round's features: the picks do not depend on their "
-        f"units. null: {CLASSIFIER_NOISE:g} for features and gradients of a classifier; else {ENOUGH_TARGETS} over the "
-        "number of targets of a round, at least 1.",
+        f"units. null: {CLASSIFIER_NOISE:g} for features and gradients of a classifier (but {_TEXT_ENCODER}); else "
+        f"{ENOUGH_TARGETS} over the number of targets of a round, at least 1.",
         positive.said("give a number > 0, or null"),
         decides=False,  # noise_variance tells of it
     )
@@ -247,6 +249,11 @@ class FineTuneSettings(Options):
         if self.trainer.is_own:
             self._check_own_trainer()
 
+    @property
+    def _sees_by_classifier(self) -> bool:
+        is_classifier = self.model.objective == "classification" and self.model.name != _TEXT_ENCODER
+        return is_classifier and self.embedding.kind in ("features", "gradient")
+
     def with_noise(self, identity: Mapping[str, str]) -> Self:
         """Return the settings with the noise that is the default for what rules see, where none is set.
 
@@ -255,8 +262,11 @@ class FineTuneSettings(Options):
         """
         rule = self.acquisition.as_begun(identity)
         unset = rule.noise_variance is None and rule.relative_noise is None and rule.name != "uncertainty"
-        by_classifier = self.model.objective == "classification" and self.embedding.kind in ("features", "gradient")
-        if unset and by_classifier and identity.get("acquisition.noise_variance") != rule.identity_of("noise_variance"):
+        if (
+            unset
+            and self._sees_by_classifier
+            and identity.get("acquisition.noise_variance") != rule.identity_of("noise_variance")
+        ):
             rule = replace(rule, relative_noise=CLASSIFIER_NOISE)
         return replace(self, acquisition=rule)
 

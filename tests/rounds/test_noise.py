@@ -67,7 +67,8 @@ def test_what_no_classifier_sees_keeps_the_noise_of_a_selection(data: DataSettin
     settings = settings_of(data, tmp_path)
     language = replace(settings, model=ModelSettings("causal_lm", objective="causal_lm"))
     unsure = replace(settings, acquisition=replace(settings.acquisition, name="uncertainty"))
-    for each in (language, unsure, settings_of(data, tmp_path, 3.0)):
+    texts = replace(settings, model=ModelSettings("sentence_encoder"))
+    for each in (language, texts, unsure, settings_of(data, tmp_path, 3.0)):
         assert each.with_noise({}) == each
 
 
