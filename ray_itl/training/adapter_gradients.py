@@ -75,6 +75,8 @@ def adapter_gradients(learner: Learner, layers: dict[str, nn.Linear], inputs: In
     """
     summing = _Summing(num_rows(inputs), take)
     with ExitStack() as watching:
+        # An output, its hook, what the hook holds, the output again: no garbage collector sees that ring.
+        watching.callback(summing.ends.clear)
         for name, layer in layers.items():
             watching.callback(layer.register_forward_hook(summing.watch(name)).remove)
         with torch.enable_grad():

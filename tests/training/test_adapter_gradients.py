@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pyarrow as pa
@@ -147,6 +148,18 @@ class Packed(CausalLm):
         shape = inputs["input_ids"].shape
         flat = {name: values.reshape(1, -1) for name, values in inputs.items()}
         return super().forward(flat).reshape(*shape, -1)
+
+
+def test_a_pass_leaves_nothing_in_memory(folders: dict[str, Path]) -> None:
+    """What hooks of tensors hold no garbage collector sees: each pass could keep its activations for good."""
+    learner = trained(folders["llama"], KINDS["llama"])
+    inputs = learner.encode(pa.array(TEXTS))
+    counts = []
+    for _ in range(3):
+        adapter_gradients(learner, adapter_layers(learner), inputs, lambda *_: None)
+        gc.collect()
+        counts.append(sum(isinstance(each, Tensor) for each in gc.get_objects()))
+    assert counts[2] == counts[1] == counts[0]
 
 
 def test_what_has_no_gradients_of_its_own_is_told_so(folders: dict[str, Path]) -> None:
