@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from benchmarks.value.corpus import Corpus, HeldOut, Pool, read_corpus
 from benchmarks.value.rules import Picked, Rule
 from benchmarks.value.settings import GradientsSettings
-from benchmarks.value.sift import Outcome, PoolResult, SiftResult, kept_folder, names_of, pick_kept, share_alike, tuned
+from benchmarks.value.sift import Outcome, PoolResult, SiftResult, kept_folder, pick_kept, share_alike, tuned
 from ray_itl.embedding.job import embed_pool
 from ray_itl.embedding.settings import (
     EmbeddingModelSettings,
@@ -64,7 +64,7 @@ def run_gradients(
     curves = tuned(picked, pool, tests, settings, model, seed, kept / "tests", notify)
     outcomes = [Outcome(rule, picked[rule.name], curves[rule.name]) for rule in rules]
     alike = share_alike(pool.rows, seed)
-    found = PoolResult("around the tests", len(pool.rows), alike, *names_of(tests), outcomes)
+    found = PoolResult("around the tests", len(pool.rows), alike, [test.name for test in tests], outcomes)
     return SiftResult([found], corpus.num_of_documents, corpus.num_leaks)
 
 

@@ -7,12 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from ray_itl.errors import ConfigError, InputError
-from ray_itl.loaded.pool import LoadedPool
+from ray_itl.loaded.pool import LoadedPool, SelectionOptions
 from ray_itl.training.seeds import derive_seed
 
 FEATURES = {
@@ -131,7 +130,10 @@ def pick_for_all(rule: Rule, among: Candidates, loaded: LoadedPool, n: int, seed
     """
     cosines, began = among.cosines, time.perf_counter()
     if rule.noise is not None and rule.most is not None:
-        picks = [_apart(rule, target, loaded, n) for target in among.targets]
+        apart = SelectionOptions(
+            acquisition=rule.kind, relative_noise=rule.noise, min_distance=1 - rule.most, quiet=True
+        )
+        picks = [np.array(loaded.select(target[None], n, **apart).ids) for target in among.targets]
     elif rule.noise is not None:
         table = loaded.select_many(among.targets, n, acquisition=rule.kind, relative_noise=rule.noise)
         picks = list(table["id"].to_numpy().reshape(len(among.names), n))
@@ -147,14 +149,6 @@ def pick_for_all(rule: Rule, among: Candidates, loaded: LoadedPool, n: int, seed
         limit = "" if rule.most is None else f" are less alike than {rule.most:g}"
         raise InputError(f"only {fewest} rows of a pool of {len(among.rows):,}{limit}: ask for fewer than {n}")
     return [_described(own, among, test, seconds) for test, own in enumerate(picks)]
-
-
-def _apart(rule: Rule, target: np.ndarray, loaded: LoadedPool, n: int) -> np.ndarray:
-    """Return what a rule with a noise picks for one target if rows alike to an earlier pick are passed over."""
-    assert rule.noise is not None
-    assert rule.most is not None
-    how: Any = {"acquisition": rule.kind, "relative_noise": rule.noise, "min_distance": 1 - rule.most, "quiet": True}
-    return np.array(loaded.select(target[None], n, **how).ids)
 
 
 def _nearest(rows: np.ndarray, own: np.ndarray, n: int, most: float | None) -> np.ndarray:

@@ -52,10 +52,13 @@ class PoolResult:
     alike: float
     """Share of the rows that have another at a cosine of 0.95 or more."""
     tests: Sequence[str]
-    """Their names."""
-    sources: Sequence[str]
-    """Of the tests."""
+    """Their names: source and number."""
     outcomes: Sequence[Outcome]
+
+    @property
+    def sources(self) -> list[str]:
+        """Of the tests."""
+        return [test.rpartition("-")[0] for test in self.tests]
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,8 @@ def run_sift(
         curves = tuned(picked, pool, tests, settings, model, seed, kept / name, notify)
         outcomes = [Outcome(rule, picked[rule.name], curves[rule.name]) for rule in rules]
         alike = share_alike(pool.rows, seed)
-        found.append(PoolResult(name, len(pool.rows), alike, *names_of(tests), outcomes))
+        found.append(PoolResult(name, len(pool.rows), alike, [test.name for test in tests], outcomes))
     return SiftResult(found, corpus.num_of_documents, corpus.num_leaks)
-
-
-def names_of(tests: Sequence[HeldOut]) -> tuple[list[str], list[str]]:
-    """Return the names of tests, and their sources."""
-    return [test.name for test in tests], [test.source for test in tests]
 
 
 def kept_folder(settings: TuningOptions, seed: int, folder: Path, name: str) -> Path:

@@ -29,11 +29,12 @@ def repeats_of(picks: Tensor, sample: Tensor) -> dict[str, Any]:
         picks: Features, n x D float64, in order.
         sample: Features of rows of the pool, k x D.
     """
-    units = unit_rows(picks[:_COMPARED])
+    picks = picks[:_COMPARED]
+    units = unit_rows(picks)
     distance = float(f"{_NEAR * _mean_distance(sample):.3g}")
     count = 0
     for first in range(0, len(units), _AT_ONCE):
-        part = units[first : first + _AT_ONCE]
+        part = picks[first : first + _AT_ONCE]
         near = cosines(part, units[: first + len(part)]) > 1 - distance
         # Row k of the part is pick first + k: what is below the diagonal are the picks before it.
         count += int(near.tril(first - 1).any(dim=1).sum())

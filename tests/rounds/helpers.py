@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_itl.rounds.result import FineTuning
 from ray_itl.rounds.settings import (
     CandidateSettings,
     DataSettings,
@@ -18,9 +19,22 @@ from ray_itl.rounds.settings import (
     RuleSettings,
     TuningRunSettings,
 )
+from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.settings import TrainingSettings
 
 CLASSES = [3, 6, 9]
+
+
+def tune(settings: FineTuneSettings) -> FineTuning:
+    return ActiveFineTuner(settings).run()
+
+
+def picks_of(run: Path, number: int | None = None) -> list[int]:
+    """Ids in the order of picking, of one round or of all."""
+    name = "*" if number is None else f"{number:04d}"
+    files = sorted((run / "rounds").glob(f"{name}/selection.parquet"))
+    assert files or number is None, f"round {number} picked nothing"
+    return [row_id for file in files for row_id in pq.read_table(file).column("id").to_pylist()]
 
 
 def write_digits(folder: Path) -> DataSettings:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from ray_itl.observability.reporter import Reporter
 from ray_itl.options.text import from_yaml
-from ray_itl.rounds.result import FineTuning
 from ray_itl.rounds.settings import (
     CLASSIFIER_NOISE,
     DataSettings,
@@ -21,18 +19,10 @@ from ray_itl.rounds.settings import (
     RuleSettings,
 )
 from ray_itl.rounds.tuner import ActiveFineTuner
-from tests.rounds.helpers import digits_settings
+from tests.rounds.helpers import digits_settings, picks_of, tune
 
 ONE_ROUND = RoundSettings(count=1, batch=8, seed=5)
 FORMER = "20 / targets, at least 1, x the mean squared norm"
-
-
-def tune(settings: FineTuneSettings) -> FineTuning:
-    return ActiveFineTuner(settings).run()
-
-
-def picks_of(run: FineTuning, number: int = 1) -> list[int]:
-    return pq.read_table(run.path / "rounds" / f"{number:04d}" / "selection.parquet").column("id").to_pylist()
 
 
 def settings_of(data: DataSettings, run: Path, noise: float | None = None, kind: str = "features") -> FineTuneSettings:
@@ -51,7 +41,7 @@ def test_the_default_is_by_what_rules_see(kind: str, noise: float, data: DataSet
     unset = tune(settings_of(data, tmp_path / "unset", kind=kind))
     given = tune(settings_of(data, tmp_path / "given", noise, kind))
     other = tune(settings_of(data, tmp_path / "other", 100 * noise, kind))
-    assert picks_of(unset) == picks_of(given) != picks_of(other)
+    assert picks_of(unset.path) == picks_of(given.path) != picks_of(other.path)
 
 
 def test_it_is_said_and_kept(data: DataSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,6 +74,7 @@ def test_what_was_begun_with_a_former_default_goes_on_with_it(
         begun = tune(settings)
     assert begun.path.joinpath("manifest.json").read_text().count(FORMER) == 1
     reporter = Reporter("quiet")
-    assert picks_of(ActiveFineTuner(replace(settings, rounds=two), reporter).run(), 2) == picks_of(whole, 2)
+    resumed = ActiveFineTuner(replace(settings, rounds=two), reporter).run()
+    assert picks_of(resumed.path, 2) == picks_of(whole.path, 2)
     said = f"the run goes on with the default that it began with, {FORMER}; a new one has 0.01 x the mean squared norm"
     assert [said in words for words in reporter.warnings] == [True]

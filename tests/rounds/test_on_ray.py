@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -13,7 +12,7 @@ from ray_itl.rounds.result import FineTuning
 from ray_itl.rounds.settings import DataSettings, RoundSettings
 from ray_itl.rounds.trainer_settings import TrainerSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
-from tests.rounds.helpers import digits_settings
+from tests.rounds.helpers import digits_settings, picks_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 ROUNDS = RoundSettings(2, 8, 10, 5)
@@ -24,11 +23,6 @@ def expected(data: DataSettings, tmp_path_factory: pytest.TempPathFactory) -> Fi
     torch.set_num_threads(1)
     settings = digits_settings(data, tmp_path_factory.mktemp("local") / "run", rounds=ROUNDS)
     return ActiveFineTuner(settings).run()
-
-
-def picks_of(run: Path) -> list[int]:
-    files = sorted((run / "rounds").glob("*/selection.parquet"))
-    return [row_id for file in files for row_id in pq.read_table(file).column("id").to_pylist()]
 
 
 @pytest.mark.parametrize(

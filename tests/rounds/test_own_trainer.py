@@ -24,9 +24,8 @@ from ray_itl.rounds.settings import (
     RoundSettings,
 )
 from ray_itl.rounds.trainer_settings import TrainerSettings
-from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.settings import TrainingSettings
-from tests.rounds.helpers import CLASSES, digits_settings
+from tests.rounds.helpers import CLASSES, digits_settings, picks_of, tune
 
 HERE = "tests.rounds.trainers"
 FILES = {"examples.parquet", "checkpoint", "checkpoint.json", "labels.parquet", "selection.parquet", "round.json"}
@@ -40,15 +39,6 @@ def settings_of(data: DataSettings, run: Path, kind: str = "NearestMean", **chan
         "rounds": RoundSettings(3, 8, 10, 5),
     }
     return digits_settings(data, run, **{**values, **changes})
-
-
-def tune(settings: FineTuneSettings) -> FineTuning:
-    return ActiveFineTuner(settings).run()
-
-
-def picks_of(run: Path) -> list[int]:
-    files = sorted((run / "rounds").glob("*/selection.parquet"))
-    return [row_id for file in files for row_id in pq.read_table(file).column("id").to_pylist()]
 
 
 def figures(result: FineTuning) -> dict[str, list]:

@@ -24,27 +24,18 @@ from ray_itl.rounds.result import FineTuning
 from ray_itl.rounds.settings import (
     CandidateSettings,
     DataSettings,
-    FineTuneSettings,
     LabelSettings,
     ModelSettings,
     RoundEmbeddingSettings,
     RoundSettings,
 )
 from ray_itl.rounds.trainer_settings import TrainerSettings
-from ray_itl.rounds.tuner import ActiveFineTuner, open_model
+from ray_itl.rounds.tuner import open_model
 from ray_itl.training.seeds import derive_seed
 from tests.oracle import dense_greedy
-from tests.rounds.helpers import CLASSES, digits_settings
+from tests.rounds.helpers import CLASSES, digits_settings, picks_of, tune
 
 RULES = ("itl", "vtl", "uncertainty", "nearest", "cosine", "random", "badge")
-
-
-def tune(settings: FineTuneSettings) -> FineTuning:
-    return ActiveFineTuner(settings).run()
-
-
-def picks_of(run: Path, number: int) -> list[int]:
-    return pq.read_table(run / "rounds" / f"{number:04d}" / "selection.parquet").column("id").to_pylist()
 
 
 def figures(run: FineTuning) -> dict[str, list]:
