@@ -15,14 +15,8 @@ from benchmarks.settings import RoundsSettings
 from ray_itl.cluster.connection import connect
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.experiments.tasks import Task, digits_task
-from ray_itl.rounds.settings import (
-    DataSettings,
-    FineTuneSettings,
-    ModelSettings,
-    RoundSettings,
-    RuleSettings,
-    TuningRunSettings,
-)
+from ray_itl.rounds.group_settings import DataSettings, ModelSettings, RoundSettings, RuleSettings, TuningRunSettings
+from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.trainer_settings import TrainerSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.settings import TrainingSettings

@@ -101,6 +101,11 @@ class AcquisitionSettings(Options, group="acquisition"):
         former = replace(self, noise_variance=1.0), replace(self, relative_noise=1.0)
         return next((each for each in former if each.identity_of("noise_variance") == began), self)
 
+    @property
+    def looks_at_targets(self) -> bool:
+        """Whether targets have a part in what a row is worth, and so in which noise would do."""
+        return self.name != "uncertainty"
+
     def noise_multiple(self, num_targets: float) -> float:
         """Return the noise variance over the mean |x|^2 of the pool's features, where it is relative.
 
@@ -109,7 +114,7 @@ class AcquisitionSettings(Options, group="acquisition"):
         """
         if self.relative_noise is not None:
             return self.relative_noise
-        return max(1.0, ENOUGH_TARGETS / num_targets) if num_targets and self.name != "uncertainty" else 1.0
+        return max(1.0, ENOUGH_TARGETS / num_targets) if num_targets and self.looks_at_targets else 1.0
 
     def on_rows(self, mean_squared_norm: float, num_targets: float) -> Self:
         """Return the options with the noise variance as a number.

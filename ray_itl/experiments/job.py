@@ -19,11 +19,12 @@ from ray_itl.observability.reporter import Reporter
 from ray_itl.observability.settings import absolute_tracking
 from ray_itl.options.text import with_overrides
 from ray_itl.rounds.comparison import Comparison
+from ray_itl.rounds.group_settings import ModelSettings, TaskSettings
 from ray_itl.rounds.report import build_learning_report, sweep_comparison, write_tuning_report
 from ray_itl.rounds.result import FineTuning
 from ray_itl.rounds.scores import score_of
 from ray_itl.rounds.seed_curves import gaps, seed_curves
-from ray_itl.rounds.settings import FineTuneJobSettings, FineTuneSettings, ModelSettings, TaskSettings
+from ray_itl.rounds.settings import FineTuneJobSettings, FineTuneSettings
 from ray_itl.rounds.sweep import Member, run_sweep, with_member
 from ray_itl.rounds.sweep_table import short_text, sweep_figures, sweep_text
 from ray_itl.rounds.tracking import RoundsTracking

@@ -17,8 +17,9 @@ from ray_itl.errors import ConfigError, InputError
 from ray_itl.extras import load_by_name
 from ray_itl.options.declare import deciding
 from ray_itl.rounds.classes import Classes
+from ray_itl.rounds.group_settings import DataSettings
 from ray_itl.rounds.label_files import names_of
-from ray_itl.rounds.settings import DataSettings, FineTuneSettings
+from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.runs.fingerprint import rows_fingerprint
 from ray_itl.shards.footprint import available_memory
 from ray_itl.sources.bad_rows import BadRows

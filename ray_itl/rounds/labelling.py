@@ -14,9 +14,9 @@ from ray_itl.errors import InputError, LabelError, RayItlError
 from ray_itl.extras import load_by_name
 from ray_itl.io.atomic import write_parquet_table
 from ray_itl.rounds.classes import Classes, python_value
+from ray_itl.rounds.group_settings import DataSettings, LabelSettings
 from ray_itl.rounds.label_files import GivenLabels, read_labels, some
 from ray_itl.rounds.round_folder import RoundFolder
-from ray_itl.rounds.settings import DataSettings, LabelSettings
 from ray_itl.sources.base import RowSource
 from ray_itl.sources.ids import id_arrow_type
 from ray_itl.sources.schema import which_row

@@ -26,7 +26,7 @@ from ray_itl.core.ranking import hash_order
 from ray_itl.core.trajectory import Pick
 from ray_itl.curation.rules import build_acquisition
 from ray_itl.curation.settings import BASELINE_RULES
-from ray_itl.rounds.settings import RuleSettings
+from ray_itl.rounds.group_settings import RuleSettings
 from ray_itl.shards.loading import STORAGE_DTYPES, load_shard
 from ray_itl.sources.base import PoolSource
 

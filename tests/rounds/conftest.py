@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ray_itl.rounds.settings import DataSettings
+from ray_itl.rounds.group_settings import DataSettings
 from tests.rounds.helpers import write_digits
 
 

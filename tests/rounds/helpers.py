@@ -8,17 +8,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_itl.rounds.result import FineTuning
-from ray_itl.rounds.settings import (
+from ray_itl.rounds.group_settings import (
     CandidateSettings,
     DataSettings,
-    FineTuneSettings,
     ModelSettings,
     RoundEmbeddingSettings,
     RoundSettings,
     RuleSettings,
     TuningRunSettings,
 )
+from ray_itl.rounds.result import FineTuning
+from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.settings import TrainingSettings
 

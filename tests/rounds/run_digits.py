@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ray_itl.rounds.settings import DataSettings
+from ray_itl.rounds.group_settings import DataSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from tests.rounds.helpers import CLASSES, digits_settings
 

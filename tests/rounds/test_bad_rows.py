@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_itl.rounds.settings import CandidateSettings, DataSettings, RoundEmbeddingSettings, RoundSettings
+from ray_itl.rounds.group_settings import CandidateSettings, DataSettings, RoundEmbeddingSettings, RoundSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.sources.bad_rows import BadRowsError
 from tests.rounds.helpers import digits_settings, write_digits

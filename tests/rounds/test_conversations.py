@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from ray_itl.observability.reporter import Reporter
-from ray_itl.rounds.settings import (
+from ray_itl.rounds.group_settings import (
     DataSettings,
-    FineTuneSettings,
     ModelSettings,
     RoundEmbeddingSettings,
     RoundSettings,
     RuleSettings,
     TuningRunSettings,
 )
+from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.chat import WITHOUT_TEMPLATE
 from ray_itl.training.examples import read_examples

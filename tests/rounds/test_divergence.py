@@ -13,8 +13,9 @@ import pytest
 
 from ray_itl.errors import DivergedError, InputError, RunDirectoryError
 from ray_itl.observability.reporter import Reporter
+from ray_itl.rounds.group_settings import DataSettings, ModelSettings, RoundSettings
 from ray_itl.rounds.round_folder import RoundFolder
-from ray_itl.rounds.settings import DataSettings, FineTuneSettings, ModelSettings, RoundSettings
+from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.checkpoint import save_checkpoint
 from ray_itl.training.registry import ModelSpec

@@ -14,14 +14,9 @@ import pytest
 from ray_itl.errors import ConfigError
 from ray_itl.observability.reporter import Reporter
 from ray_itl.rounds.data import open_tuning_data, tuning_identity
+from ray_itl.rounds.group_settings import CandidateSettings, DataSettings, RoundEmbeddingSettings, RoundSettings
 from ray_itl.rounds.heldout import NEAR_HELDOUT_FILE, apart_from_heldout
-from ray_itl.rounds.settings import (
-    CandidateSettings,
-    DataSettings,
-    FineTuneSettings,
-    RoundEmbeddingSettings,
-    RoundSettings,
-)
+from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.runs.directory import RunDirectory
 from tests.rounds.helpers import digits_settings, write_digits

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_itl.rounds.settings import DataSettings, ModelSettings, RoundSettings
+from ray_itl.rounds.group_settings import DataSettings, ModelSettings, RoundSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.settings import TrainingSettings
 from tests.rounds.helpers import digits_settings

@@ -11,8 +11,9 @@ import pytest
 
 from ray_itl.errors import InputError
 from ray_itl.rounds.data import open_tuning_data
+from ray_itl.rounds.group_settings import DataSettings, LabelSettings, ModelSettings, RoundSettings
 from ray_itl.rounds.label_survey import check_labels
-from ray_itl.rounds.settings import DataSettings, FineTuneSettings, LabelSettings, ModelSettings, RoundSettings
+from ray_itl.rounds.settings import FineTuneSettings
 
 NAN = float("nan")
 

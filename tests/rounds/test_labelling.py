@@ -17,9 +17,9 @@ import pytest
 
 from ray_itl.core.trajectory import Pick
 from ray_itl.errors import ConfigError, InputError, LabelError
+from ray_itl.rounds.group_settings import DataSettings, LabelSettings
 from ray_itl.rounds.labelling import obtain_labels
 from ray_itl.rounds.round_folder import RoundFolder
-from ray_itl.rounds.settings import DataSettings, LabelSettings
 from ray_itl.sources.base import RowSource
 from ray_itl.sources.open import open_raw_rows
 

@@ -16,8 +16,9 @@ from ray_itl.embedding.settings import EmbeddingSettings
 from ray_itl.errors import ConfigError
 from ray_itl.observability.reporter import Reporter
 from ray_itl.rounds.data import open_tuning_data
+from ray_itl.rounds.group_settings import ModelSettings, RoundEmbeddingSettings
 from ray_itl.rounds.learner_model import first_weights_seed
-from ray_itl.rounds.settings import FineTuneSettings, ModelSettings, RoundEmbeddingSettings
+from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.registry import ModelSpec
 from tests.rounds.test_conversations import model, settings_for

@@ -9,15 +9,15 @@ import pytest
 
 from ray_itl.observability.reporter import Reporter
 from ray_itl.options.text import from_yaml
-from ray_itl.rounds.settings import (
+from ray_itl.rounds.group_settings import (
     CLASSIFIER_NOISE,
     DataSettings,
-    FineTuneSettings,
     ModelSettings,
     RoundEmbeddingSettings,
     RoundSettings,
     RuleSettings,
 )
+from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from tests.rounds.helpers import digits_settings, picks_of, tune
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ray_itl.distributed.settings import ClusterSettings
+from ray_itl.rounds.group_settings import DataSettings, RoundSettings
 from ray_itl.rounds.result import FineTuning
-from ray_itl.rounds.settings import DataSettings, RoundSettings
 from ray_itl.rounds.trainer_settings import TrainerSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from tests.rounds.helpers import digits_settings, picks_of

@@ -14,15 +14,15 @@ import pytest
 from ray_itl import load_model
 from ray_itl.distributed.settings import ClusterSettings
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError, TrainingError
-from ray_itl.rounds.result import FineTuning
-from ray_itl.rounds.settings import (
+from ray_itl.rounds.group_settings import (
     DataSettings,
-    FineTuneSettings,
     LabelSettings,
     ModelSettings,
     RoundEmbeddingSettings,
     RoundSettings,
 )
+from ray_itl.rounds.result import FineTuning
+from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.trainer_settings import TrainerSettings
 from ray_itl.training.settings import TrainingSettings
 from tests.rounds.helpers import CLASSES, digits_settings, picks_of, tune

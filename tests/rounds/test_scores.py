@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ray_itl.observability.reporter import Reporter
+from ray_itl.rounds.group_settings import DataSettings, RoundSettings
 from ray_itl.rounds.round_folder import RoundFolder
 from ray_itl.rounds.scores import Score, score_of
-from ray_itl.rounds.settings import DataSettings, RoundSettings
 from ray_itl.rounds.sweep import _run_member
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.settings import TrainingSettings

@@ -13,7 +13,8 @@ import pytest
 
 from ray_itl.experiments.job import run_experiment
 from ray_itl.observability.reporter import Reporter
-from ray_itl.rounds.settings import DataSettings, FineTuneJobSettings, FineTuneSettings, RoundSettings
+from ray_itl.rounds.group_settings import DataSettings, RoundSettings
+from ray_itl.rounds.settings import FineTuneJobSettings, FineTuneSettings
 from ray_itl.rounds.shown_rows import class_scores, picked_rounds
 from ray_itl.rounds.sweep_settings import SweepSettings
 from ray_itl.rounds.tuner import ActiveFineTuner

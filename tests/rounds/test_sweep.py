@@ -17,9 +17,10 @@ import pytest
 from ray_itl.errors import ConfigError
 from ray_itl.experiments.job import run_experiment, sweep_members
 from ray_itl.observability.reporter import Reporter
+from ray_itl.rounds.group_settings import DataSettings, RoundSettings, TaskSettings
 from ray_itl.rounds.report import sweep_comparison
 from ray_itl.rounds.scores import score_of
-from ray_itl.rounds.settings import DataSettings, FineTuneJobSettings, RoundSettings, TaskSettings
+from ray_itl.rounds.settings import FineTuneJobSettings
 from ray_itl.rounds.sweep import _processes, _summed_up
 from ray_itl.rounds.sweep_settings import SweepSettings
 from ray_itl.rounds.sweep_table import sweep_figures, sweep_text

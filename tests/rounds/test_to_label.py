@@ -17,9 +17,10 @@ from ray_itl.core.trajectory import Pick
 from ray_itl.errors import ConfigError
 from ray_itl.images import picture_of_numbers, read_image
 from ray_itl.rounds.classes import Classes
+from ray_itl.rounds.group_settings import DataSettings, LabelSettings
 from ray_itl.rounds.label_files import GivenLabels, read_labels
 from ray_itl.rounds.round_folder import RoundFolder
-from ray_itl.rounds.settings import DataSettings, FineTuneSettings, LabelSettings
+from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.to_label import write_to_label
 from ray_itl.sources.open import open_raw_rows
 from tests.report.pages import Page

@@ -17,8 +17,9 @@ from PIL import Image
 from ray_itl import load_model
 from ray_itl.errors import ConfigError, InputError
 from ray_itl.options.text import to_yaml
+from ray_itl.rounds.group_settings import DataSettings, ModelSettings
 from ray_itl.rounds.round_folder import RoundFolder
-from ray_itl.rounds.settings import DataSettings, FineTuneSettings, ModelSettings
+from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.checkpoint import save_checkpoint
 from ray_itl.training.registry import ModelSpec

@@ -20,8 +20,7 @@ from ray_itl.core.posterior import Targets
 from ray_itl.errors import ConfigError, InputError, RunDirectoryError
 from ray_itl.rounds.data import open_tuning_data
 from ray_itl.rounds.features import RoundFeatures
-from ray_itl.rounds.result import FineTuning
-from ray_itl.rounds.settings import (
+from ray_itl.rounds.group_settings import (
     CandidateSettings,
     DataSettings,
     LabelSettings,
@@ -29,6 +28,7 @@ from ray_itl.rounds.settings import (
     RoundEmbeddingSettings,
     RoundSettings,
 )
+from ray_itl.rounds.result import FineTuning
 from ray_itl.rounds.trainer_settings import TrainerSettings
 from ray_itl.rounds.tuner import open_model
 from ray_itl.training.seeds import derive_seed

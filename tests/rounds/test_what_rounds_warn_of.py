@@ -12,7 +12,7 @@ import pytest
 
 from ray_itl.errors import ConfigError, LabelError
 from ray_itl.observability.reporter import Reporter
-from ray_itl.rounds.settings import DataSettings, LabelSettings, RoundSettings
+from ray_itl.rounds.group_settings import DataSettings, LabelSettings, RoundSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from tests.rounds.helpers import CLASSES, digits_settings
 

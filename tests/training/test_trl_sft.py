@@ -12,14 +12,8 @@ import pytest
 import torch
 
 from ray_itl.errors import ConfigError
-from ray_itl.rounds.settings import (
-    DataSettings,
-    FineTuneSettings,
-    ModelSettings,
-    RoundSettings,
-    RuleSettings,
-    TuningRunSettings,
-)
+from ray_itl.rounds.group_settings import DataSettings, ModelSettings, RoundSettings, RuleSettings, TuningRunSettings
+from ray_itl.rounds.settings import FineTuneSettings
 from ray_itl.rounds.trainer_settings import TrainerSettings
 from ray_itl.rounds.tuner import ActiveFineTuner
 from ray_itl.training.trl_sft import TrlSft
