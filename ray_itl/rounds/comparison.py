@@ -1,7 +1,8 @@
 """What a sweep's curves say of its variants: how they end, labels needed, areas, and differences seed by seed.
 
 Seeds are the sample: two variants with the same seed have the same task, so they are compared by pairs. Intervals are
-of 95%, percentiles of a bootstrap that draws seeds with replacement (the same draws for both of a pair).
+of 95%, percentiles of a bootstrap that draws seeds with replacement (the same draws for both of a pair). Where goals
+are shares of an improvement, seeds are counted from a common start (`level`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import cache
 import numpy as np
 
 from ray_itl.report.learning_data import Beside, Goal, LearningCurve, LearningRow, Needed, Saving
-from ray_itl.rounds.seed_curves import SeedCurves, mean_curves, standard_error
+from ray_itl.rounds.seed_curves import SeedCurves, level, mean_curves, standard_error
 
 GOALS = (0.8, 0.9, 0.95)
 """Shares of the best score."""
@@ -38,18 +39,18 @@ class Comparison:
 def compare(curves: Sequence[SeedCurves], higher_is_better: bool, references: Sequence[str]) -> Comparison:
     """Compare variants with each other, and with those of some names, where there are any."""
     means = mean_curves(curves)
-    by_name = {curve.name: curve for curve in curves}
-    references = [name for name in dict.fromkeys(references) if name in by_name]
     sign = 1 if higher_is_better else -1
-    goals = goals_of(means, sign)
+    is_share = sign > 0 and min(float(np.nanmin(mean.score)) for mean in means) >= 0
+    by_name = {curve.name: curve for curve in (curves if is_share else level(curves))}
+    goals = goals_of(mean_curves([*by_name.values()]), sign, is_share)
+    references = [name for name in dict.fromkeys(references) if name in by_name]
     end = min(float(curve.num_labelled[-1]) for curve in curves)
     start = min(max(float(curve.num_labelled[0]) for curve in curves), end)
     areas = {curve.name: area(curve, start, end) for curve in curves}
     at_end = {curve.name: curve.at(end) for curve in curves}
-    against = next((mean for mean in means if references and mean.name == references[0]), None)
+    against = by_name[references[0]] if references else None
     rows = []
-    for curve, mean in zip(curves, means, strict=True):
-        needed = None if against is None else labels_needed(mean.num_labelled, mean.score, against.score[-1], sign)
+    for mean, curve in zip(means, by_name.values(), strict=True):
         beside = [
             Beside(
                 name,
@@ -61,7 +62,7 @@ def compare(curves: Sequence[SeedCurves], higher_is_better: bool, references: Se
             for name in _references_of(curve.name, references)
         ]
         rows.append(
-            _row(mean, needed, against)._replace(
+            _row(mean, curve, against, sign)._replace(
                 area=float(areas[curve.name].mean()),
                 area_error=float(standard_error(areas[curve.name])),
                 needed=[_needed(curve, goal.score, sign) for goal in goals],
@@ -71,15 +72,13 @@ def compare(curves: Sequence[SeedCurves], higher_is_better: bool, references: Se
     return Comparison(curves=means, rows=rows, goals=goals, references=references, budget=int(end))
 
 
-def goals_of(means: Sequence[LearningCurve], sign: int) -> list[Goal]:
+def goals_of(means: Sequence[LearningCurve], sign: int, is_share: bool) -> list[Goal]:
     """Return the scores that are 80, 90 and 95% of the best mean score of any variant at any time.
 
-    Where lower is better (sign -1), or scores may be negative, it is that share of the way from the score before
-    training, averaged over variants, to the best: s0 + share (best - s0).
+    Where lower is better (sign -1), or scores may be negative (not is_share), it is that share of the way from the
+    score before training, averaged over variants, to the best: s0 + share (best - s0).
     """
-    values = np.concatenate([mean.score for mean in means])
-    best = float(np.nanmax(sign * values) * sign)
-    is_share = sign > 0 and np.nanmin(values) >= 0
+    best = float(np.nanmax(sign * np.concatenate([mean.score for mean in means])) * sign)
     before = 0.0 if is_share else float(np.mean([mean.score[0] for mean in means]))
     return [Goal(share, before + share * (best - before)) for share in GOALS]
 
@@ -108,10 +107,12 @@ def _references_of(name: str, references: Sequence[str]) -> Sequence[str]:
     return references[: references.index(name)] if name in references else references
 
 
-def _row(mean: LearningCurve, needed: float | None, against: LearningCurve | None) -> LearningRow:
+def _row(mean: LearningCurve, curve: SeedCurves, against: SeedCurves | None, sign: int) -> LearningRow:
     """Return how a variant ended, and when it had reached the end of the main reference."""
-    never = needed is None or not np.isfinite(needed)
-    labels = None if needed is None or never else int(needed)
+    needed = np.inf
+    if against is not None:
+        needed = labels_needed(curve.num_labelled, curve.scores.mean(axis=0), against.scores.mean(axis=0)[-1], sign)
+    labels = int(needed) if np.isfinite(needed) else None
     ratio = float(against.num_labelled[-1] / labels) if against is not None and labels else None
     errors = [None if error is None else float(error[-1]) for error in (mean.score_error, mean.on_task_error)]
     return LearningRow(mean.name, float(mean.score[-1]), errors[0], float(mean.on_task[-1]), errors[1], labels, ratio)

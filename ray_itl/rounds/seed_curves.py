@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -67,6 +67,26 @@ def _of_variant(name: str, rows: np.ndarray, columns: Mapping[str, np.ndarray], 
         scores[:, known],
         own["num_on_task"][grid][:, known],
     )
+
+
+def level(curves: Sequence[SeedCurves]) -> list[SeedCurves]:
+    """Return curves moved up or down, all those of a seed alike, so that every seed begins at the mean start.
+
+    Seeds may be tasks of their own, such as topics, whose scores differ by more than any training changes. What is left
+    is what training changed: goals that are a share of an improvement mean the same for every draw of seeds, and
+    variants that have other seeds may be compared. A seed's start is the mean over variants of its first score.
+    """
+    first: dict[int, list[float]] = {}
+    for curve in curves:
+        for seed, scores in zip(curve.seeds.tolist(), curve.scores, strict=True):
+            first.setdefault(seed, []).append(scores[0])
+    start = {seed: float(np.mean(found)) for seed, found in first.items()}
+    middle = float(np.mean([*start.values()]))
+    moves = {seed: middle - own for seed, own in start.items()}
+    return [
+        replace(curve, scores=curve.scores + np.array([[moves[seed]] for seed in curve.seeds.tolist()]))
+        for curve in curves
+    ]
 
 
 def mean_curves(curves: Sequence[SeedCurves]) -> list[LearningCurve]:

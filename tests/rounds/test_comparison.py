@@ -108,6 +108,28 @@ def test_lower_may_be_better() -> None:
     )
 
 
+def test_seeds_that_are_harder_tasks_blur_no_goal() -> None:
+    """Two topics, whose levels differ by ten times what training changes, and on which it changes the same."""
+    bits: Scores = {"random": [[2.0, 1.96, 1.9], [1.0, 0.96, 0.9]], "itl": [[2.0, 1.9, 1.88], [1.0, 0.9, 0.88]]}
+    random, itl = compared(bits, higher_is_better=False).rows
+    assert (itl.score, random.needed[0].labels) == (pytest.approx(1.38), 20)
+    assert [(needed.labels, needed.low, needed.high) for needed in itl.needed] == [
+        (10, 10, 10),
+        (20, 20, 20),
+        (20, 20, 20),
+    ]
+    saving = itl.beside[0].savings[0]
+    assert (saving.times, saving.low, saving.high) == (2.0, 2.0, 2.0)
+
+
+def test_a_seed_that_is_missing_does_not_count_as_a_better_score() -> None:
+    """Of the easier topic alone a variant has scores far below the other's, and needs as many labels."""
+    bits: Scores = {"random": [[1.0, 0.95, 0.9], [2.0, 1.95, 1.9]], "itl": [[1.0, 0.95, 0.9]]}
+    random, itl = compared(bits, higher_is_better=False).rows
+    assert [needed.labels for needed in itl.needed] == [needed.labels for needed in random.needed] == [20, 20, 20]
+    assert (itl.labels_needed, itl.score) == (20, pytest.approx(0.9))
+
+
 def test_one_seed_has_neither_errors_nor_intervals() -> None:
     found = compared({"random": [[0.5, 0.6]], "itl": [[0.5, 0.7]]})
     _, itl = found.rows
@@ -211,6 +233,26 @@ def test_a_variant_beside_its_like_needs_as_many(curves: list[list[float]]) -> N
     for saving in twin.beside[0].savings:
         assert saving.times == 1.0
         assert (saving.low, saving.high) == (1.0, 1.0) or saving.low == 0.0 or saving.high == math.inf
+
+
+_SIXTEENTHS = st.integers(0, 64).map(lambda count: count / 16)  # so that no sum is rounded
+_BITS = st.lists(st.lists(_SIXTEENTHS, min_size=3, max_size=3), min_size=2, max_size=2)
+
+
+@given(_BITS, _BITS, _SIXTEENTHS)
+def test_labels_for_an_improvement_do_not_depend_on_how_hard_a_seed_is(
+    random: list[list[float]], itl: list[list[float]], moved: float
+) -> None:
+    def apart(curves: list[list[float]]) -> list[list[float]]:
+        return [[score + move for score in curve] for curve, move in zip(curves, (moved, -moved), strict=True)]
+
+    as_they_are, further_apart = (
+        compared(scores, higher_is_better=False).rows
+        for scores in ({"random": random, "itl": itl}, {"random": apart(random), "itl": apart(itl)})
+    )
+    for one, other in zip(as_they_are, further_apart, strict=True):
+        assert [repr(needed) for needed in one.needed] == [repr(needed) for needed in other.needed]  # nan is nan
+        assert [repr(beside.savings) for beside in one.beside] == [repr(beside.savings) for beside in other.beside]
 
 
 @given(st.permutations(range(6)))
