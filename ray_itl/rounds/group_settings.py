@@ -17,6 +17,8 @@ _NAMES = (*SEQUENTIAL_RULES, *BASELINE_RULES, "badge")
 CLASSIFIER_NOISE = 0.01
 """Relative noise where none is set and rows are seen by a classifier in training, to which any two of them are alike:
 docs/noise-and-normalisation.md has what that rests on."""
+LANGUAGE_NOISE = 10.0
+"""The same where a language model is trained: it learns from rows like the targets, and little from all others."""
 TEXT_ENCODER = "sentence_encoder"
 """Its features set rows far apart before any training: they want the noise of a selection."""
 
@@ -199,8 +201,8 @@ class RuleSettings(AcquisitionSettings):
     relative_noise: float | None = option(
         None,
         "The same as a multiple of the mean squared norm of each round's features: the picks do not depend on their "
-        f"units. null: {CLASSIFIER_NOISE:g} for features and gradients of a classifier (but {TEXT_ENCODER}); else "
-        f"{ENOUGH_TARGETS} over the number of targets of a round, at least 1.",
+        f"units. null: {CLASSIFIER_NOISE:g} for features and gradients of a classifier (but {TEXT_ENCODER}), "
+        f"{LANGUAGE_NOISE:g} for causal_lm; else {ENOUGH_TARGETS} over the number of targets of a round, at least 1.",
         positive.said("give a number > 0, or null"),
         decides=False,  # noise_variance tells of it
     )

@@ -13,6 +13,7 @@ from ray_itl.options.checks import require
 from ray_itl.options.declare import Options
 from ray_itl.rounds.group_settings import (
     CLASSIFIER_NOISE,
+    LANGUAGE_NOISE,
     TEXT_ENCODER,
     CandidateSettings,
     DataSettings,
@@ -57,24 +58,23 @@ class FineTuneSettings(Options):
             self._check_own_trainer()
 
     @property
-    def _sees_by_classifier(self) -> bool:
-        is_classifier = self.model.objective == "classification" and self.model.name != TEXT_ENCODER
-        return is_classifier and self.embedding.kind in ("features", "gradient")
+    def _relative_noise(self) -> float | None:
+        """The default where it is not that of a selection, by what is trained on the picks and sees the rows."""
+        if self.model.objective == "causal_lm":
+            return LANGUAGE_NOISE
+        by_classifier = self.model.name != TEXT_ENCODER and self.embedding.kind in ("features", "gradient")
+        return CLASSIFIER_NOISE if by_classifier else None
 
     def with_noise(self, identity: Mapping[str, str]) -> Self:
-        """Return the settings with the noise that is the default for what rules see, where none is set.
+        """Return the settings with the noise that is the default for what is fine-tuned, where none is set.
 
         Args:
             identity: Of the run that goes on; empty of a new one. What began with a former default goes on with that.
         """
         rule = self.acquisition.as_begun(identity)
         unset = rule.noise_variance is None and rule.relative_noise is None and rule.looks_at_targets
-        if (
-            unset
-            and self._sees_by_classifier
-            and identity.get("acquisition.noise_variance") != rule.identity_of("noise_variance")
-        ):
-            rule = replace(rule, relative_noise=CLASSIFIER_NOISE)
+        if unset and identity.get("acquisition.noise_variance") != rule.identity_of("noise_variance"):
+            rule = replace(rule, relative_noise=self._relative_noise)
         return replace(self, acquisition=rule)
 
     def _check_own_trainer(self) -> None:

@@ -11,6 +11,7 @@ from ray_itl.observability.reporter import Reporter
 from ray_itl.options.text import from_yaml
 from ray_itl.rounds.group_settings import (
     CLASSIFIER_NOISE,
+    LANGUAGE_NOISE,
     DataSettings,
     ModelSettings,
     RoundEmbeddingSettings,
@@ -53,12 +54,25 @@ def test_it_is_said_and_kept(data: DataSettings, tmp_path: Path, capsys: pytest.
     assert kept.acquisition.relative_noise == CLASSIFIER_NOISE
 
 
+def test_a_language_model_has_a_default_of_its_own_however_rows_are_seen(data: DataSettings, tmp_path: Path) -> None:
+    for kind in ("column", "features", "lora_gradient"):
+        settings = replace(
+            settings_of(data, tmp_path),
+            model=ModelSettings("causal_lm", objective="causal_lm"),
+            embedding=RoundEmbeddingSettings(kind, "image" if kind == "column" else None),
+        )
+        assert settings.with_noise({}).acquisition.relative_noise == LANGUAGE_NOISE
+        begun = {"acquisition.noise_variance": FORMER}
+        assert settings.with_noise(begun).acquisition == settings.acquisition
+        given = replace(settings, acquisition=replace(settings.acquisition, noise_variance=0.1))
+        assert given.with_noise({}) == given
+
+
 def test_what_no_classifier_sees_keeps_the_noise_of_a_selection(data: DataSettings, tmp_path: Path) -> None:
     settings = settings_of(data, tmp_path)
-    language = replace(settings, model=ModelSettings("causal_lm", objective="causal_lm"))
     unsure = replace(settings, acquisition=replace(settings.acquisition, name="uncertainty"))
     texts = replace(settings, model=ModelSettings("sentence_encoder"))
-    for each in (language, texts, unsure, settings_of(data, tmp_path, 3.0)):
+    for each in (texts, unsure, settings_of(data, tmp_path, 3.0)):
         assert each.with_noise({}) == each
 
 
