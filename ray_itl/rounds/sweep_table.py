@@ -62,10 +62,13 @@ def _endings(found: Comparison, score: Score) -> list[str]:
 
 
 def _goals(found: Comparison, score: Score) -> list[str]:
-    of = f"the best {score.title}" if score.higher_is_better else f"the best improvement of {score.title}"
+    of, start = f"the best {score.title}", ""
+    if not score.higher_is_better:
+        of, start = f"the best improvement of {score.title}", ", every seed moved to the mean start"
     heads = [f"{percent(goal.share)}: {goal.score:.4f}" for goal in found.goals]
     return [
-        f"Labels until the mean reaches a share of {of} of any rule, with a 95% interval (bootstrap over seeds):",
+        f"Labels until the mean reaches a share of {of} of any rule, "
+        f"with a 95% interval (bootstrap over seeds{start}):",
         "",
         f"| rule | {' | '.join(heads)} |",
         f"|---|{'---|' * len(heads)}",

@@ -103,6 +103,7 @@ def test_lower_may_be_better() -> None:
     assert (random.labels_needed, itl.labels_needed) == (20, 10)
     text = sweep_text(found, Score("bits_per_byte", False))
     assert "80% of the best improvement" in text
+    assert "(bootstrap over seeds, every seed moved to the mean start)" in text
     assert (
         "itl reaches bits per byte 1.2000 (80% of the best improvement) with 10 labels; random never does: 2.0" in text
     )
