@@ -42,7 +42,7 @@ def compare(curves: Sequence[SeedCurves], higher_is_better: bool, references: Se
     sign = 1 if higher_is_better else -1
     is_share = sign > 0 and min(float(np.nanmin(mean.score)) for mean in means) >= 0
     by_name = {curve.name: curve for curve in (curves if is_share else level(curves))}
-    goals = goals_of(mean_curves([*by_name.values()]), sign, is_share)
+    goals = goals_of([curve.mean for curve in by_name.values()], sign, is_share)
     references = [name for name in dict.fromkeys(references) if name in by_name]
     end = min(float(curve.num_labelled[-1]) for curve in curves)
     start = min(max(float(curve.num_labelled[0]) for curve in curves), end)
@@ -72,14 +72,14 @@ def compare(curves: Sequence[SeedCurves], higher_is_better: bool, references: Se
     return Comparison(curves=means, rows=rows, goals=goals, references=references, budget=int(end))
 
 
-def goals_of(means: Sequence[LearningCurve], sign: int, is_share: bool) -> list[Goal]:
+def goals_of(means: Sequence[np.ndarray], sign: int, is_share: bool) -> list[Goal]:
     """Return the scores that are 80, 90 and 95% of the best mean score of any variant at any time.
 
     Where lower is better (sign -1), or scores may be negative (not is_share), it is that share of the way from the
     score before training, averaged over variants, to the best: s0 + share (best - s0).
     """
-    best = float(np.nanmax(sign * np.concatenate([mean.score for mean in means])) * sign)
-    before = 0.0 if is_share else float(np.mean([mean.score[0] for mean in means]))
+    best = float(np.nanmax(sign * np.concatenate(means)) * sign)
+    before = 0.0 if is_share else float(np.mean([mean[0] for mean in means]))
     return [Goal(share, before + share * (best - before)) for share in GOALS]
 
 
@@ -111,7 +111,7 @@ def _row(mean: LearningCurve, curve: SeedCurves, against: SeedCurves | None, sig
     """Return how a variant ended, and when it had reached the end of the main reference."""
     needed = np.inf
     if against is not None:
-        needed = labels_needed(curve.num_labelled, curve.scores.mean(axis=0), against.scores.mean(axis=0)[-1], sign)
+        needed = labels_needed(curve.num_labelled, curve.mean, against.mean[-1], sign)
     labels = int(needed) if np.isfinite(needed) else None
     ratio = float(against.num_labelled[-1] / labels) if against is not None and labels else None
     errors = [None if error is None else float(error[-1]) for error in (mean.score_error, mean.on_task_error)]
@@ -128,7 +128,7 @@ def _paired(own: SeedCurves, other: SeedCurves, values: dict[str, np.ndarray]) -
 
 
 def _needed(curve: SeedCurves, goal: float, sign: int) -> Needed:
-    labels = labels_needed(curve.num_labelled, curve.scores.mean(axis=0), goal, sign)
+    labels = labels_needed(curve.num_labelled, curve.mean, goal, sign)
     drawn = _labels_in_draws(curve, curve.seeds, goal, sign)
     return Needed(labels, *_interval(drawn, len(curve.seeds)))
 

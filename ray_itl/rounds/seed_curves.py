@@ -27,6 +27,11 @@ class SeedCurves:
     on_task: np.ndarray
     """s x r float64, picks so far that were of the task."""
 
+    @property
+    def mean(self) -> np.ndarray:
+        """(r,) mean score over the seeds."""
+        return self.scores.mean(axis=0)
+
     def of(self, seeds: np.ndarray) -> np.ndarray:
         """Return the scores of some of the seeds, in their order."""
         return self.scores[np.searchsorted(self.seeds, seeds)]
@@ -95,7 +100,7 @@ def mean_curves(curves: Sequence[SeedCurves]) -> list[LearningCurve]:
         LearningCurve(
             name=curve.name,
             num_labelled=curve.num_labelled.astype(np.int64),
-            score=curve.scores.mean(axis=0),
+            score=curve.mean,
             on_task=curve.on_task.mean(axis=0),
             score_error=standard_error(curve.scores),
             on_task_error=standard_error(curve.on_task),
